@@ -1,0 +1,457 @@
+"""Scores of a multi-head model as one flat dict of floats, and the intervals and the baseline to read them against.
+
+Every answer that is scored here was chosen by `hfk.models.decoding`: hierarchical heads by their best consistent path,
+multi-label heads by the threshold. So a score is about what users get, not about raw argmaxes. scikit-learn does the
+counting. Conventions a reader would ask about:
+
+- Macro F1 is the mean over the labels that occur in the references or the predictions (scikit-learn's default); a label
+  that neither mentions is not counted as 0.
+- A score that has no meaning for the rows at hand (no labelled row, R² of one row, mAP without a positive) is left
+  out of the dict; it is never NaN.
+- ECE is that of Guo et al. 2017: 15 equal-width bins of confidence, see `expected_calibration_error`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from sklearn import metrics as sk
+
+from ..models.configuration_multihead import HeadConfig
+from ..models.decoding import as_tensors, decide, head_parents, probabilities
+from ..models.hierarchy import consistent
+
+MISSING = -100
+ECE_BINS = 15
+
+Arrays = dict[str, np.ndarray]
+
+
+def score_heads(
+    logits: Arrays, labels: Arrays, heads: list[HeadConfig], threshold: float = 0.5, top_k: int = 3
+) -> dict[str, float]:
+    """Score logits against labels.
+
+    Args:
+        logits: head name → `(rows, outputs)`, for every head.
+        labels: head name → `single_label`: int `(rows,)` with -100 where missing, or float `(rows, labels)`, a
+            distribution whose largest entry is taken as the label, NaN rows missing; `multi_label`: 0/1 float
+            `(rows, labels)`, NaN rows missing; `regression`: float `(rows,)` in the target's own unit, NaN missing.
+            A head may be absent.
+        heads: the heads' configurations.
+        threshold: a `multi_label` label is chosen when its probability reaches it.
+        top_k: the k of `{head}_top{k}_accuracy`.
+
+    Returns:
+        A flat dict. `single_label`: `{head}_accuracy`, `_macro_f1`, `_weighted_f1`, `_top{k}_accuracy` (only with more
+        than k labels), `_ece`. `multi_label`: `{head}_micro_f1`, `_macro_f1`, `_samples_f1`, `_map`. `regression`:
+        `{head}_mae`, `_rmse`, `_r2`. Over all heads: `exact_match`, the share of rows, among those with every
+        classification head labelled, in which all of these heads are right; `mean_macro_f1`, the mean of the heads'
+        macro F1; and with a hierarchy `hierarchy_consistency` of the answers and `hierarchy_consistency_independent`,
+        what choosing each head alone would give.
+
+    Raises:
+        ValueError: if logits are missing, of the wrong shape or not finite, or a label is out of range; the sentence
+            names the head and the row.
+
+    Example:
+        >>> topic = HeadConfig("topic", ["정치", "경제"])
+        >>> scores = score_heads({"topic": np.array([[2.0, 0], [0, 1]])}, {"topic": np.array([0, 0])}, [topic])
+        >>> scores["topic_accuracy"], scores["exact_match"]
+        (0.5, 0.5)
+    """
+    probs, chosen = predict_arrays(logits, heads, threshold)
+    scores = _score(probs, chosen, labels, heads, top_k)
+    if "hierarchy_consistency" in scores:
+        alone = decide(as_tensors(probs), heads, threshold, consistent_paths=False)
+        scores["hierarchy_consistency_independent"] = consistent(alone, head_parents(heads)).double().mean().item()
+    return scores
+
+
+def majority_baseline(
+    train_labels: Arrays, labels: Arrays, heads: list[HeadConfig], top_k: int = 3
+) -> dict[str, float]:
+    """Score the best answer that ignores the input, learned from the training labels alone.
+
+    Each head answers for itself: its most frequent label (`single_label`; the label frequencies serve as its
+    probabilities), the labels that at least half of the rows carry (`multi_label`), or the mean (`regression`). The
+    answers of a hierarchy need not agree, which `hierarchy_consistency` then shows.
+
+    Args:
+        train_labels: the training labels, as in `score_heads`.
+        labels: the labels to score against, as in `score_heads`.
+        heads: the heads' configurations; a head without training labels is left out.
+        top_k: the k of `{head}_top{k}_accuracy`.
+
+    Returns:
+        A dict with the names of `score_heads`.
+    """
+    rows = next((len(values) for values in labels.values()), 0)
+    probs, chosen = {}, {}
+    for head in heads:
+        present, target = read_labels(train_labels.get(head.name), head)
+        if not present.any():
+            continue
+        target = target[present]
+        if head.problem == "single_label":
+            prior = np.bincount(target, minlength=len(head.labels)) / len(target)
+            answer = prior.argmax()
+        else:
+            prior = target.mean(axis=0)
+            answer = prior >= 0.5 if head.problem == "multi_label" else prior
+        probs[head.name] = np.repeat(prior[None], rows, axis=0)
+        chosen[head.name] = np.repeat(np.asarray(answer)[None], rows, axis=0)
+    return _score(probs, chosen, labels, heads, top_k)
+
+
+def score_intervals(
+    chosen: Arrays, labels: Arrays, heads: list[HeadConfig], resamples: int = 1000, seed: int = 0
+) -> dict[str, tuple[float, float]]:
+    """Give the 95 % bootstrap intervals of accuracy and macro F1 for every `single_label` head.
+
+    Args:
+        chosen: the chosen labels, as `predict_arrays` returns them.
+        labels: as in `score_heads`.
+        heads: the heads' configurations.
+        resamples: how many resamples to draw.
+        seed: of the resampling.
+
+    Returns:
+        `{head}_accuracy` and `{head}_macro_f1` → (low, high).
+    """
+    intervals = {}
+    for head in heads:
+        if head.problem != "single_label":
+            continue
+        present, target = read_labels(labels.get(head.name), head, len(chosen[head.name]))
+        if present.any():
+            pair = target[present], chosen[head.name][present]
+            right = pair[0] == pair[1]
+            intervals[f"{head.name}_accuracy"] = bootstrap_interval(np.mean, right, resamples=resamples, seed=seed)
+            intervals[f"{head.name}_macro_f1"] = bootstrap_interval(macro_f1, *pair, resamples=resamples, seed=seed)
+    return intervals
+
+
+def bootstrap_interval(
+    metric: Callable[..., float], *arrays: np.ndarray, resamples: int = 1000, confidence: float = 0.95, seed: int = 0
+) -> tuple[float, float]:
+    """Estimate a metric's interval with the percentile bootstrap (Efron 1979): rows drawn with replacement.
+
+    Args:
+        metric: takes the arrays' resampled rows and returns a number.
+        *arrays: arrays of the same length, resampled together.
+        resamples: how many resamples to draw.
+        confidence: the share of resamples that the interval holds.
+        seed: of the resampling; the same seed gives the same interval.
+
+    Returns:
+        (low, high).
+
+    Example:
+        >>> bootstrap_interval(np.mean, np.array([1, 1, 1, 1]))
+        (1.0, 1.0)
+    """
+    rows = len(arrays[0])
+    if rows == 0:
+        raise ValueError("there are no rows to resample.")
+    generator = np.random.default_rng(seed)
+    values = []
+    for _ in range(resamples):
+        index = generator.integers(rows, size=rows)
+        values.append(metric(*(array[index] for array in arrays)))
+    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
+def single_label_scores(
+    target: np.ndarray, chosen: np.ndarray, probs: np.ndarray | None = None, top_k: int = 3
+) -> dict[str, float]:
+    """Score one `single_label` head on labelled rows.
+
+    Args:
+        target: int `(rows,)`, the right labels.
+        chosen: int `(rows,)`, the chosen labels.
+        probs: `(rows, labels)`; without it there is no top-k accuracy and no ECE.
+        top_k: the chosen label and the next most probable ones count, k in all.
+
+    Returns:
+        `accuracy`, `macro_f1`, `weighted_f1`, and with `probs` `top{k}_accuracy` and `ece`. The confidence of `ece` is
+        the probability of the chosen label: the score that users see.
+    """
+    scores = {
+        "accuracy": sk.accuracy_score(target, chosen),
+        "macro_f1": sk.f1_score(target, chosen, average="macro", zero_division=0),
+        "weighted_f1": sk.f1_score(target, chosen, average="weighted", zero_division=0),
+    }
+    if probs is not None:
+        names = np.arange(probs.shape[1])
+        if 1 < top_k < len(names):
+            ranking = probs.astype(np.float64)
+            np.put_along_axis(ranking, chosen[:, None], 2.0, axis=1)  # the chosen label is listed first
+            scores[f"top{top_k}_accuracy"] = sk.top_k_accuracy_score(target, ranking, k=top_k, labels=names)
+        confidence = np.take_along_axis(probs, chosen[:, None], axis=1)[:, 0]
+        scores["ece"] = expected_calibration_error(confidence, target == chosen)
+    return {name: float(value) for name, value in scores.items()}
+
+
+def multi_label_scores(target: np.ndarray, chosen: np.ndarray, probs: np.ndarray | None = None) -> dict[str, float]:
+    """Score one `multi_label` head on labelled rows.
+
+    Args:
+        target: bool `(rows, labels)`.
+        chosen: bool `(rows, labels)`.
+        probs: `(rows, labels)`; without it there is no mAP.
+
+    Returns:
+        `micro_f1` over all decisions; `macro_f1` over the labels that occur; `samples_f1`, the mean over rows, where a
+        row with nothing to find and nothing chosen counts 1; `map`, the mean average precision over the labels that
+        have a positive row.
+    """
+    occurs = target.any(axis=0) | chosen.any(axis=0)
+    # zero_division only speaks where there is nothing to find and nothing was chosen: that is right, hence 1.
+    scores = {"micro_f1": sk.f1_score(target, chosen, average="micro", zero_division=1)}
+    per_label = sk.f1_score(target, chosen, average=None, zero_division=1)
+    scores["macro_f1"] = np.mean(np.atleast_1d(per_label)[occurs]) if occurs.any() else 1.0
+    if target.shape[1] == 1:  # scikit-learn takes one column for a binary target, which has no samples average
+        scores["samples_f1"] = np.mean(target == chosen)
+        scores["micro_f1"] = scores["macro_f1"]
+    else:
+        scores["samples_f1"] = sk.f1_score(target, chosen, average="samples", zero_division=1)
+    if probs is not None and target.any():
+        positive = np.flatnonzero(target.any(axis=0))
+        scores["map"] = np.mean([sk.average_precision_score(target[:, i], probs[:, i]) for i in positive])
+    return {name: float(value) for name, value in scores.items()}
+
+
+def regression_scores(target: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
+    """Score one `regression` head on labelled rows.
+
+    Args:
+        target: float `(rows,)`, in the target's own unit.
+        predicted: float `(rows,)`, in the same unit.
+
+    Returns:
+        `mae` and `rmse` in the target's unit, and `r2` if there are at least two rows.
+    """
+    scores = {
+        "mae": sk.mean_absolute_error(target, predicted),
+        "rmse": math.sqrt(sk.mean_squared_error(target, predicted)),
+    }
+    if len(target) > 1:
+        scores["r2"] = sk.r2_score(target, predicted)
+    return {name: float(value) for name, value in scores.items()}
+
+
+def expected_calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = ECE_BINS) -> float:
+    """Measure how far confidence is from accuracy.
+
+    ECE = Σ_m |B_m|/n · |accuracy(B_m) - confidence(B_m)| over equal-width bins B_m = ((m-1)/M, m/M] of the confidence.
+
+    Args:
+        confidence: `(rows,)`, the probability of the chosen label.
+        right: bool `(rows,)`, whether it was right.
+        bins: M.
+
+    Returns:
+        A number from 0 (calibrated) to 1.
+
+    Source:
+        Guo, Pleiss, Sun, Weinberger: On Calibration of Modern Neural Networks, ICML 2017, equations 2–3, with their
+        M = 15.
+
+    Example:
+        >>> expected_calibration_error(np.array([0.75, 0.75]), np.array([True, False]))
+        0.25
+    """
+    count, mean_confidence, accuracy = reliability_bins(confidence, right, bins)
+    return float((count * np.abs(accuracy - mean_confidence)).sum() / max(count.sum(), 1))
+
+
+def reliability_bins(
+    confidence: np.ndarray, right: np.ndarray, bins: int = ECE_BINS
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sort rows into equal-width bins of confidence; the bins of `expected_calibration_error`.
+
+    Args:
+        confidence: `(rows,)`, in [0, 1].
+        right: bool `(rows,)`.
+        bins: how many.
+
+    Returns:
+        Per bin: how many rows, their mean confidence, their accuracy; 0 where a bin is empty.
+    """
+    confidence = np.asarray(confidence, dtype=np.float64)
+    place = np.digitize(confidence, np.linspace(0, 1, bins + 1)[1:-1], right=True)
+    count = np.bincount(place, minlength=bins)
+    share = np.maximum(count, 1)
+    mean_confidence = np.bincount(place, confidence, minlength=bins) / share
+    accuracy = np.bincount(place, np.asarray(right, dtype=np.float64), minlength=bins) / share
+    return count, mean_confidence, accuracy
+
+
+def macro_f1(target: np.ndarray, chosen: np.ndarray) -> float:
+    """Compute macro F1 over the labels that occur; equal to scikit-learn's and fast enough for a bootstrap.
+
+    Args:
+        target: int `(rows,)`.
+        chosen: int `(rows,)`.
+    """
+    size = int(max(target.max(), chosen.max())) + 1
+    mentions = np.bincount(target, minlength=size) + np.bincount(chosen, minlength=size)
+    hits = np.bincount(target[target == chosen], minlength=size)
+    return float((2 * hits[mentions > 0] / mentions[mentions > 0]).mean())
+
+
+def most_confused(
+    target: np.ndarray, chosen: np.ndarray, labels: list[str], limit: int = 20
+) -> list[tuple[str, str, int, int]]:
+    """List the pairs of labels that are mixed up most often.
+
+    Args:
+        target: int `(rows,)`.
+        chosen: int `(rows,)`.
+        labels: the label names.
+        limit: at most so many pairs.
+
+    Returns:
+        (right label, chosen label, rows mixed up, rows of the right label), most first, ties in label order.
+    """
+    wrong = target != chosen
+    pairs, counts = np.unique(target[wrong] * len(labels) + chosen[wrong], return_counts=True)
+    support = np.bincount(target, minlength=len(labels))
+    order = np.lexsort((pairs, -counts))[:limit]
+    found = [(*divmod(int(pairs[i]), len(labels)), int(counts[i])) for i in order]
+    return [(labels[right], labels[taken], count, int(support[right])) for right, taken, count in found]
+
+
+def predict_arrays(logits: Arrays, heads: list[HeadConfig], threshold: float = 0.5) -> tuple[Arrays, Arrays]:
+    """Turn logits into probabilities and chosen answers, exactly as the model's `predict` does.
+
+    Args:
+        logits: head name → `(rows, outputs)`.
+        heads: the heads' configurations.
+        threshold: of `multi_label` heads.
+
+    Returns:
+        `probabilities` and `decide` of `hfk.models.decoding`, as NumPy arrays.
+
+    Raises:
+        ValueError: as in `score_heads`.
+    """
+    checked = {}
+    rows = None
+    for head in heads:
+        if head.name not in logits:
+            raise ValueError(f"head {head.name!r}: there are no logits for it; there are some for {list(logits)}.")
+        values = np.asarray(logits[head.name])
+        rows = len(values) if rows is None else rows
+        if head.problem == "regression":
+            values = values.reshape(len(values), -1)
+        if values.shape != (rows, head.num_outputs):
+            raise ValueError(
+                f"head {head.name!r}: its logits have the shape {values.shape}, not {(rows, head.num_outputs)}."
+            )
+        broken = np.flatnonzero(~np.isfinite(values).all(axis=1))
+        if broken.size:
+            raise ValueError(
+                f"head {head.name!r}, row {broken[0]}: the logits are not finite ({broken.size} such rows of {rows}); "
+                "training has probably diverged: try a lower learning rate, or bf16 instead of fp16."
+            )
+        checked[head.name] = values
+    with torch.inference_mode():
+        probs = probabilities(as_tensors(checked), heads)
+        chosen = decide(probs, heads, threshold)
+    return {n: v.numpy() for n, v in probs.items()}, {n: v.numpy() for n, v in chosen.items()}
+
+
+def read_labels(values: np.ndarray | None, head: HeadConfig, rows: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Tell labelled rows from unlabelled ones and bring the labels into one form.
+
+    Args:
+        values: one head's labels, as in `score_heads`, or None.
+        head: the head.
+        rows: how many rows there must be.
+
+    Returns:
+        bool `(rows,)`, which rows are labelled; and the labels: int64 `(rows,)`, bool `(rows, labels)` or float64
+        `(rows,)`, with zeros where missing.
+
+    Raises:
+        ValueError: naming head and row, if a label is out of range or the shape is wrong.
+    """
+    if values is None:
+        shape = (rows or 0, len(head.labels)) if head.problem == "multi_label" else (rows or 0,)
+        return np.zeros(rows or 0, dtype=bool), np.zeros(shape, dtype=np.int64)
+    values = np.asarray(values)
+    wide = head.problem == "multi_label" or (head.problem == "single_label" and values.ndim == 2)
+    shape = (len(values) if rows is None else rows, *([len(head.labels)] if wide else []))
+    if values.shape != shape:
+        raise ValueError(f"head {head.name!r}: its labels have the shape {values.shape}, not {shape}.")
+    if head.problem == "single_label" and not wide:
+        filled = np.where(np.isnan(values), MISSING, values) if values.dtype.kind == "f" else values
+        whole = filled.astype(np.int64)
+        present = whole != MISSING
+        bad = np.flatnonzero(present & ((whole < 0) | (whole >= len(head.labels)) | (whole != filled)))
+        if bad.size:
+            raise ValueError(
+                f"head {head.name!r}, row {bad[0]}: label {values[bad[0]]} is not an index from 0 to "
+                f"{len(head.labels) - 1}, nor {MISSING} for a missing one."
+            )
+        return present, np.where(present, whole, 0)
+    values = values.astype(np.float64)
+    infinite = np.flatnonzero(np.isinf(values).reshape(len(values), -1).any(axis=1))
+    if infinite.size:
+        raise ValueError(f"head {head.name!r}, row {infinite[0]}: the label is infinite.")
+    present = ~(np.isnan(values).any(axis=1) if wide else np.isnan(values))
+    values = np.where(present[:, None] if wide else present, values, 0.0)
+    if head.problem == "single_label":
+        return present, values.argmax(axis=1)
+    return present, values >= 0.5 if wide else values
+
+
+def count_labelled(labels: Arrays, heads: list[HeadConfig]) -> dict[str, int]:
+    """Count the labelled rows of each head.
+
+    Args:
+        labels: as in `score_heads`.
+        heads: the heads' configurations.
+    """
+    return {head.name: int(read_labels(labels.get(head.name), head)[0].sum()) for head in heads}
+
+
+def _score(probs: Arrays, chosen: Arrays, labels: Arrays, heads: list[HeadConfig], top_k: int) -> dict[str, float]:
+    """Score answers, however they came about; heads without answers or labels are passed over."""
+    rows = next((len(values) for values in chosen.values()), 0)
+    scores: dict[str, float] = {}
+    complete = right = np.ones(rows, dtype=bool)
+    for head in heads:
+        present, target = read_labels(labels.get(head.name), head, rows)
+        answer = chosen.get(head.name)
+        if head.problem != "regression":
+            complete = complete & present & (answer is not None)
+        if answer is None or not present.any():
+            continue
+        seen, taken, likely = target[present], answer[present], probs[head.name][present]
+        if head.problem == "single_label":
+            right = right & (target == answer)
+            found = single_label_scores(seen, taken, likely, top_k)
+        elif head.problem == "multi_label":
+            right = right & (target == answer).all(axis=1)
+            found = multi_label_scores(seen, taken, likely)
+        else:
+            found = regression_scores(seen, taken)
+        scores |= {f"{head.name}_{name}": value for name, value in found.items()}
+    macro = [scores[f"{head.name}_macro_f1"] for head in heads if f"{head.name}_macro_f1" in scores]
+    if macro:
+        scores["mean_macro_f1"] = float(np.mean(macro))
+        if complete.any():
+            scores["exact_match"] = float(right[complete].mean())
+    answered = [head for head in heads if head.name in chosen and head.problem == "single_label"]
+    parents = head_parents([head for head in answered if head.parent in chosen])
+    if parents and rows:
+        single = as_tensors({head.name: chosen[head.name] for head in answered})
+        scores["hierarchy_consistency"] = consistent(single, parents).double().mean().item()
+    return scores

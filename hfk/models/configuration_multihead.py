@@ -1,0 +1,303 @@
+"""The configuration of a multi-head classifier: two optional encoders, how they are fused, and a list of heads.
+
+`HeadConfig` describes one label column; `MultiHeadConfig` holds the list of them next to the encoders' own
+configurations. Heads are a list, not a dict: config JSON is saved with sorted keys, and the order of the heads is
+meaningful (coarse to fine). All validation of heads lives here, so that a wrong option is one sentence, said early.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.pipelines import PIPELINE_REGISTRY
+
+# Registers its model type before sub-configs are rebuilt. Not `from . import …`: transformers copies along with a
+# checkpoint only what is imported as `from .module import name`.
+from .modeling_efficientnet_lite import EfficientNetLiteConfig  # noqa: F401
+
+PROBLEMS = ("single_label", "multi_label", "regression")
+HEAD_KINDS = ("linear", "mlp", "residual")
+FUSIONS = ("tokens", "pooled", "gated")
+TEXT_POOLINGS = ("cls", "mean", "max", "attention")
+IMAGE_POOLINGS = ("cls", "mean", "max")
+PIPELINES = {
+    "multi-head-classification": {"impl": "pipeline_multihead.MultiHeadClassificationPipeline", "pt": ["AutoModel"]}
+}
+
+
+@dataclass
+class HeadConfig:
+    """One label column.
+
+    Args:
+        name: what the head is called everywhere (dataset column, results, metrics).
+        labels: label names in index order. Empty for `regression`.
+        problem: `single_label` (softmax), `multi_label` (independent sigmoids) or `regression` (one number).
+        parent: name of the coarser head of which this one is a refinement, or None. Both must be `single_label`.
+        parent_of: for each label, the index of its parent label in the parent head. Required with `parent`.
+        kind: `linear`; `mlp` (Linear-ReLU-Linear); `residual` (a Linear and an MLP path, summed).
+        weight: factor of this head's loss in the total.
+        class_weights: one factor a label: multiplies the cross-entropy of rows of that label (`single_label`) or the
+            positive term (`multi_label`). None weighs all alike.
+        label_smoothing: share of the target spread evenly over the labels, in [0, 1).
+        dropout: dropout probability before the head's first layer.
+        temperature: logits are divided by it before softmax or sigmoid; set by calibration, 1.0 changes nothing.
+        mean: `regression` only: the target's mean; the head predicts (target - mean) / std.
+        std: `regression` only: the target's standard deviation, above 0.
+
+    Raises:
+        ValueError: if a value is outside what is listed above; the sentence names the head and the option.
+
+    Example:
+        >>> HeadConfig("cat2", ["자연관광지", "음식점"], parent="cat1", parent_of=[0, 1]).num_outputs
+        2
+    """
+
+    name: str
+    labels: list[str] = field(default_factory=list)
+    problem: str = "single_label"
+    parent: str | None = None
+    parent_of: list[int] | None = None
+    kind: str = "linear"
+    weight: float = 1.0
+    class_weights: list[float] | None = None
+    label_smoothing: float = 0.0
+    dropout: float = 0.1
+    temperature: float = 1.0
+    mean: float = 0.0
+    std: float = 1.0
+
+    def __post_init__(self) -> None:
+        self.labels = [str(label) for label in self.labels]
+        where = f"head {self.name!r}"
+        if not self.name or not isinstance(self.name, str):
+            raise ValueError("a head has no name: give every head a `name`.")
+        if self.problem not in PROBLEMS:
+            raise ValueError(f"{where}: problem {self.problem!r} is not one of {', '.join(PROBLEMS)}.")
+        if self.kind not in HEAD_KINDS:
+            raise ValueError(f"{where}: kind {self.kind!r} is not one of {', '.join(HEAD_KINDS)}.")
+        if self.problem == "regression":
+            if self.labels:
+                raise ValueError(f"{where}: a regression head predicts a number and takes no `labels`.")
+        elif not self.labels:
+            raise ValueError(f"{where} has no labels: give `labels`, the names in index order.")
+        repeated = sorted({label for label in self.labels if self.labels.count(label) > 1})
+        if repeated:
+            raise ValueError(f"{where}: label {repeated[0]!r} is listed twice; label names must differ.")
+        if self.problem == "single_label" and len(self.labels) < 2:
+            raise ValueError(
+                f"{where} has one label only ({self.labels[0]!r}): there is nothing to decide; leave the column out."
+            )
+        if self.class_weights is not None and (
+            len(self.class_weights) != len(self.labels) or any(not 0 <= w < math.inf for w in self.class_weights)
+        ):
+            raise ValueError(f"{where}: class_weights needs {len(self.labels)} numbers of 0 or more, one a label.")
+        for name, low, high in (("label_smoothing", 0, 1), ("dropout", 0, 1), ("weight", 0, math.inf)):
+            if not low <= getattr(self, name) < high:
+                raise ValueError(f"{where}: {name} must be in [{low}, {high}), not {getattr(self, name)}.")
+        for name in ("temperature", "std"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{where}: {name} must be above 0, not {getattr(self, name)}.")
+        if (self.parent is None) != (self.parent_of is None):
+            raise ValueError(f"{where}: `parent` and `parent_of` come together; one of them is missing.")
+        if self.parent is not None and self.problem != "single_label":
+            raise ValueError(f"{where}: only a single_label head can have a parent.")
+        if self.parent_of is not None and len(self.parent_of) != len(self.labels):
+            raise ValueError(
+                f"{where}: parent_of has {len(self.parent_of)} entries for {len(self.labels)} labels; give one a label."
+            )
+
+    @property
+    def num_outputs(self) -> int:
+        """Width of the head's logits: the number of labels, 1 for regression."""
+        return 1 if self.problem == "regression" else len(self.labels)
+
+
+def validate_heads(heads: list[HeadConfig]) -> None:
+    """Check what no head can see alone: unique names, known parents, no cycles, parent indices in range.
+
+    Args:
+        heads: the heads of one model.
+
+    Raises:
+        ValueError: one sentence naming the head.
+    """
+    if not heads:
+        raise ValueError("the model has no heads: give at least one HeadConfig.")
+    by_name = {head.name: head for head in heads}
+    if len(by_name) != len(heads):
+        names = [head.name for head in heads]
+        raise ValueError(f"two heads are called {next(n for n in names if names.count(n) > 1)!r}: names must differ.")
+    for head in heads:
+        if head.parent is None:
+            continue
+        if head.parent not in by_name:
+            raise ValueError(f"head {head.name!r}: its parent {head.parent!r} is not a head; heads: {list(by_name)}.")
+        parent = by_name[head.parent]
+        if parent.problem != "single_label":
+            raise ValueError(f"head {head.name!r}: its parent {parent.name!r} must be single_label.")
+        seen, above = [head.name], parent
+        while above is not None:
+            if above.name in seen:
+                raise ValueError(f"the heads' parents run in a circle: {' → '.join([*seen, above.name])}.")
+            seen.append(above.name)
+            above = by_name.get(above.parent) if above.parent else None
+        for label, index in zip(head.labels, head.parent_of, strict=True):
+            if not 0 <= index < len(parent.labels):
+                raise ValueError(
+                    f"head {head.name!r}, label {label!r}: parent index {index} is outside 0–{len(parent.labels) - 1}."
+                )
+
+
+class MultiHeadConfig(PreTrainedConfig):
+    """Configuration of `MultiHeadForClassification`.
+
+    Args:
+        text_config: configuration of the text encoder (any `AutoModel` text encoder), as a config or a dict; None for
+            an image-only model.
+        vision_config: configuration of the vision encoder, as a config or a dict; None for a text-only model.
+        heads: the heads, coarse to fine, each a `HeadConfig` or its dict.
+        fusion: how two encoders become one embedding: `tokens` (both token sequences through a small
+            TransformerEncoder), `pooled` (concatenated pooled vectors) or `gated` (their gated sum). None with one
+            encoder.
+        fusion_size: width of the fused embedding; the wider encoder's hidden size by default.
+        fusion_layers: TransformerEncoder layers of `tokens`.
+        fusion_heads: attention heads of `tokens`; must divide `fusion_size`.
+        fusion_dropout: dropout probability inside the fusion.
+        text_pooling: `cls`, `mean`, `max` or `attention` over the text encoder's tokens. `tokens` fusion reads all tokens.
+        image_pooling: `mean`, `cls` or `max` over the vision encoder's positions.
+        modality_dropout: in training, the probability that a row which has both text and image loses one of them.
+        initializer_range: standard deviation of the normal initialisation of new weights.
+        **kwargs: passed to `PreTrainedConfig`.
+
+    Raises:
+        ValueError: for a value outside the lists above, or heads that contradict each other.
+
+    Example:
+        >>> from transformers import BertConfig
+        >>> config = MultiHeadConfig(text_config=BertConfig(), heads=[HeadConfig("topic", ["정치", "경제"])])
+        >>> config.heads[0].labels
+        ['정치', '경제']
+    """
+
+    model_type = "multi-head"
+    sub_configs = {"text_config": AutoConfig, "vision_config": AutoConfig}  # noqa: RUF012
+    keys_to_ignore_at_inference = ["losses", "embedding"]  # noqa: RUF012
+
+    def __init__(
+        self,
+        text_config: PreTrainedConfig | dict | None = None,
+        vision_config: PreTrainedConfig | dict | None = None,
+        heads: list[HeadConfig | dict] | None = None,
+        fusion: str | None = "tokens",
+        fusion_size: int | None = None,
+        fusion_layers: int = 2,
+        fusion_heads: int = 8,
+        fusion_dropout: float = 0.1,
+        text_pooling: str = "mean",
+        image_pooling: str = "mean",
+        modality_dropout: float = 0.0,
+        initializer_range: float = 0.02,
+        **kwargs: Any,
+    ) -> None:
+        self.text_config = _sub_config(text_config)
+        self.vision_config = _sub_config(vision_config)
+        self.heads = [head if isinstance(head, HeadConfig) else HeadConfig(**head) for head in heads or []]
+        both = self.text_config is not None and self.vision_config is not None
+        # transformers builds a bare config to find defaults; an empty one is checked only when a model is made of it.
+        if self.heads:
+            validate_heads(self.heads)
+        if both and fusion not in FUSIONS:
+            raise ValueError(f"fusion {fusion!r} is not one of {', '.join(FUSIONS)}.")
+        if text_pooling not in TEXT_POOLINGS:
+            raise ValueError(f"text_pooling {text_pooling!r} is not one of {', '.join(TEXT_POOLINGS)}.")
+        if image_pooling not in IMAGE_POOLINGS:
+            raise ValueError(f"image_pooling {image_pooling!r} is not one of {', '.join(IMAGE_POOLINGS)}.")
+        for name, value in (("modality_dropout", modality_dropout), ("fusion_dropout", fusion_dropout)):
+            if not 0 <= value < 1:
+                raise ValueError(f"{name} must be in [0, 1), not {value}.")
+        self.fusion = fusion if both else None
+        if both and fusion_size is None:
+            fusion_size = max(encoder_hidden_size(self.text_config), encoder_hidden_size(self.vision_config))
+            if fusion == "tokens":
+                fusion_size = math.ceil(fusion_size / fusion_heads) * fusion_heads
+        if both and fusion == "tokens" and fusion_size % fusion_heads:
+            raise ValueError(f"fusion_size {fusion_size} is not a multiple of fusion_heads {fusion_heads}.")
+        self.fusion_size = fusion_size if both else None
+        self.fusion_layers = fusion_layers
+        self.fusion_heads = fusion_heads
+        self.fusion_dropout = fusion_dropout
+        self.text_pooling = text_pooling
+        self.image_pooling = image_pooling
+        self.modality_dropout = modality_dropout
+        self.initializer_range = initializer_range
+        custom_pipelines = kwargs.pop("custom_pipelines", None)
+        super().__init__(**kwargs)
+        # `pipeline()` insists on remote code for every task listed here; with hfk imported, the task is registered.
+        if custom_pipelines and "multi-head-classification" not in PIPELINE_REGISTRY.supported_tasks:
+            self.custom_pipelines = custom_pipelines
+
+    @property
+    def embedding_size(self) -> int:
+        """Width of the embedding that the heads read."""
+        if self.fusion_size is not None:
+            return self.fusion_size
+        return encoder_hidden_size(self.text_config or self.vision_config)
+
+    def head(self, name: str) -> HeadConfig:
+        """Return the head called `name`; KeyError names the heads there are."""
+        for head in self.heads:
+            if head.name == name:
+                return head
+        raise KeyError(f"no head is called {name!r}; heads: {', '.join(h.name for h in self.heads)}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Serialise, heads included."""
+        # PreTrainedConfig deep-copies __dict__ and knows no dataclasses: hand it plain dicts.
+        heads = self.heads
+        self.__dict__["heads"] = [asdict(head) for head in heads]
+        try:
+            return {**super().to_dict(), "custom_pipelines": copy.deepcopy(PIPELINES)}
+        finally:
+            self.__dict__["heads"] = heads
+
+
+def encoder_hidden_size(config: PreTrainedConfig) -> int:
+    """Width of an encoder's last hidden state, whatever its family calls it.
+
+    Args:
+        config: the encoder's configuration.
+
+    Raises:
+        ValueError: if no known field holds it.
+    """
+    if config.model_type == "efficientnet":  # its last block is wider than any field says
+        divisor = config.depth_divisor
+        width = config.hidden_dim * 1.0
+        return max(divisor, int(width + divisor / 2) // divisor * divisor)
+    for name in ("hidden_size", "d_model", "dim"):
+        if isinstance(getattr(config, name, None), int):
+            return getattr(config, name)
+    for name in ("hidden_sizes", "embed_dims", "neck_hidden_sizes"):
+        if getattr(config, name, None):
+            return getattr(config, name)[-1]
+    raise ValueError(f"can't tell the hidden size of a {config.model_type!r} encoder; set `hidden_size` in its config.")
+
+
+def _sub_config(config: PreTrainedConfig | dict | None) -> PreTrainedConfig | None:
+    if config is None or isinstance(config, PreTrainedConfig):
+        return config
+    if "model_type" not in config or config["model_type"] not in CONFIG_MAPPING:
+        raise ValueError(
+            f"the encoder's model_type {config.get('model_type')!r} is unknown to the installed transformers."
+        )
+    return CONFIG_MAPPING[config["model_type"]].from_dict(config)
+
+
+AutoConfig.register(MultiHeadConfig.model_type, MultiHeadConfig, exist_ok=True)
+MultiHeadConfig.register_for_auto_class()

@@ -1,0 +1,133 @@
+"""From logits to answers: calibrated probabilities, consistent labels, and results that a person can read.
+
+The model's `predict`, the pipeline, `Predictor`, and the metrics all go through these three functions, so an answer
+can not depend on the way that it was asked for.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .configuration_multihead import HeadConfig
+from .hierarchy import best_path
+
+
+def head_parents(heads: list[HeadConfig]) -> dict[str, tuple[str, list[int]]]:
+    """Return the hierarchy of `heads` in the form that `best_path` takes: head name → (parent's name, parent_of)."""
+    return {head.name: (head.parent, head.parent_of) for head in heads if head.parent is not None}
+
+
+def probabilities(logits: dict[str, Tensor], heads: list[HeadConfig]) -> dict[str, Tensor]:
+    """Turn logits into probabilities (softmax or sigmoid after the head's temperature) or regression values.
+
+    Args:
+        logits: head name → `(batch, outputs)`.
+        heads: the heads' configurations; heads absent from `logits` are passed over.
+
+    Returns:
+        head name → float32 `(batch, labels)`; for regression `(batch,)` in the target's own unit.
+    """
+    result = {}
+    for head in heads:
+        if head.name not in logits:
+            continue
+        values = logits[head.name].float()
+        if head.problem == "single_label":
+            result[head.name] = (values / head.temperature).softmax(-1)
+        elif head.problem == "multi_label":
+            result[head.name] = (values / head.temperature).sigmoid()
+        else:
+            result[head.name] = values.squeeze(-1) * head.std + head.mean
+    return result
+
+
+def decide(
+    probs: dict[str, Tensor], heads: list[HeadConfig], threshold: float = 0.5, consistent_paths: bool = True
+) -> dict[str, Tensor]:
+    """Choose labels from probabilities.
+
+    Args:
+        probs: what `probabilities` returned, for all heads of a hierarchy.
+        heads: the heads' configurations.
+        threshold: a `multi_label` label is chosen when its probability reaches it.
+        consistent_paths: choose hierarchical heads together by `best_path` (the default) or each alone.
+
+    Returns:
+        head name → int64 `(batch,)` for `single_label`, bool `(batch, labels)` for `multi_label`, float32 `(batch,)`
+        for `regression`.
+    """
+    single = {h.name: probs[h.name].clamp_min(1e-12).log() for h in heads if h.problem == "single_label"}
+    if single:
+        chosen = best_path(single, head_parents(heads) if consistent_paths else {})
+    result = {}
+    for head in heads:
+        if head.problem == "single_label":
+            result[head.name] = chosen[head.name]
+        else:
+            values = probs[head.name]
+            result[head.name] = values >= threshold if head.problem == "multi_label" else values
+    return result
+
+
+def readable(
+    logits: dict[str, Tensor],
+    heads: list[HeadConfig],
+    top_k: int | None = None,
+    threshold: float | None = None,
+    only: list[str] | None = None,
+) -> list[dict[str, list[dict] | float]]:
+    """Turn a batch of logits into one JSON-serialisable dict a row.
+
+    Args:
+        logits: head name → `(batch, outputs)`.
+        heads: the heads' configurations.
+        top_k: how many labels to list a head. None lists the one chosen label of a `single_label` head and every label
+            of a `multi_label` head that reaches the threshold.
+        threshold: labels below this probability are left out; a `single_label` head may then list nothing: uncertain.
+            None means 0.5 for choosing among a `multi_label` head's labels and no limit otherwise.
+        only: names of the heads to return; all by default. Hierarchies are decided with all heads all the same.
+
+    Returns:
+        one dict a row: head name → list of `{"label", "score"}`, the chosen label first, the others by score; for a
+        regression head, the number. `score` is the head's own probability.
+
+    Raises:
+        ValueError: if `only` names a head that is not there, or `top_k` is below 1.
+    """
+    known = [head.name for head in heads]
+    for name in only or []:
+        if name not in known:
+            raise ValueError(f"no head is called {name!r}; heads: {', '.join(known)}.")
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"top_k must be 1 or more, not {top_k}.")
+    probs = {name: values.cpu() for name, values in probabilities(logits, heads).items()}
+    chosen = decide(probs, heads)
+    rows: list[dict] = [{} for _ in range(next(iter(probs.values())).shape[0])]
+    for head in heads:
+        if only is not None and head.name not in only:
+            continue
+        values = probs[head.name]
+        if head.problem == "regression":
+            for row, value in zip(rows, values.tolist(), strict=True):
+                row[head.name] = value
+            continue
+        ranking = values
+        if head.problem == "single_label":  # the consistent label comes first, whatever its own probability
+            ranking = values.scatter(1, chosen[head.name][:, None], 2.0)
+        limit = top_k or (1 if head.problem == "single_label" else len(head.labels))
+        floor = threshold if threshold is not None else (0.5 if head.problem == "multi_label" and not top_k else 0.0)
+        order = ranking.topk(min(limit, len(head.labels))).indices
+        scores = values.gather(1, order)
+        for row, indices, row_scores in zip(rows, order.tolist(), scores.tolist(), strict=True):
+            row[head.name] = [
+                {"label": head.labels[index], "score": score}
+                for index, score in zip(indices, row_scores, strict=True)
+                if score >= floor
+            ]
+    return rows
+
+
+def as_tensors(arrays: dict) -> dict[str, Tensor]:
+    """Turn a dict of NumPy arrays, as the Trainer hands out, into a dict of tensors."""
+    return {name: torch.as_tensor(values) for name, values in arrays.items()}

@@ -1,0 +1,185 @@
+"""From the encoders' token sequences to one embedding: pooling, and the fusion of text and image.
+
+Each fusion holds a learned "absent" vector for either side. A row that lacks its text or its image gets that vector in
+place of the missing side's tokens, so one batch may mix rows with text, with an image, and with both; the shapes never
+depend on which rows those are, which keeps torch.compile and torch.export content.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .configuration_multihead import MultiHeadConfig, encoder_hidden_size
+
+
+class Pooling(nn.Module):
+    """Pool `(batch, tokens, size)` to `(batch, size)`.
+
+    Args:
+        kind: `cls` (first token), `mean`, `max`, or `attention` (a learned query's softmax weights).
+        size: width of a token.
+    """
+
+    def __init__(self, kind: str, size: int) -> None:
+        super().__init__()
+        self.kind = kind
+        self.score = nn.Linear(size, 1) if kind == "attention" else None
+
+    def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Pool `tokens`; `mask` is `(batch, tokens)`, non-zero where a token counts; all count without it."""
+        if self.kind == "cls":
+            return tokens[:, 0]
+        if mask is None:
+            mask = tokens.new_ones(tokens.shape[:2])
+        mask = mask.to(tokens.dtype).unsqueeze(-1)
+        if self.kind == "mean":
+            return (tokens * mask).sum(1) / mask.sum(1).clamp_min(1.0)
+        hidden = torch.finfo(tokens.dtype).min
+        if self.kind == "max":
+            return tokens.masked_fill(mask == 0, hidden).amax(1)
+        weights = self.score(tokens).masked_fill(mask == 0, hidden).float().softmax(1).to(tokens.dtype)
+        return (tokens * weights).sum(1)
+
+
+class TokensFusion(nn.Module):
+    """Both token sequences, projected to one width, and a learned CLS, through a small TransformerEncoder.
+
+    The design of VisualBERT-style joint encoders (Li et al. 2019, arXiv:1908.03557) on top of two pretrained encoders:
+    projection, modality embedding, self-attention over everything; the CLS position is the embedding.
+
+    Args:
+        config: the model's configuration.
+    """
+
+    def __init__(self, config: MultiHeadConfig) -> None:
+        super().__init__()
+        size = config.fusion_size
+        self.text_projection = nn.Linear(encoder_hidden_size(config.text_config), size)
+        self.image_projection = nn.Linear(encoder_hidden_size(config.vision_config), size)
+        self.modality = nn.Embedding(2, size)  # 0 text, 1 image
+        self.absent = nn.Embedding(2, size)
+        self.cls = nn.Embedding(1, size)
+        self.norm = nn.LayerNorm(size)
+        self.dropout = nn.Dropout(config.fusion_dropout)
+        layer = nn.TransformerEncoderLayer(
+            size,
+            config.fusion_heads,
+            dim_feedforward=4 * size,
+            dropout=config.fusion_dropout,
+            activation="gelu",
+            batch_first=True,
+            norm_first=True,
+        )
+        # Nested tensors would make shapes depend on the mask's values.
+        self.encoder = nn.TransformerEncoder(
+            layer, config.fusion_layers, norm=nn.LayerNorm(size), enable_nested_tensor=False
+        )
+
+    def forward(
+        self,
+        text_tokens: Tensor | None,
+        text_mask: Tensor | None,
+        text_present: Tensor,
+        image_tokens: Tensor | None,
+        image_present: Tensor,
+    ) -> Tensor:
+        """Fuse one batch.
+
+        Args:
+            text_tokens: `(batch, tokens, text size)`, or None if no row has text.
+            text_mask: `(batch, tokens)`, non-zero where a token counts; None with `text_tokens` None.
+            text_present: bool `(batch,)`.
+            image_tokens: `(batch, positions, vision size)`, or None if no row has an image.
+            image_present: bool `(batch,)`.
+
+        Returns:
+            `(batch, fusion_size)`.
+        """
+        batch = text_present.shape[0]
+        parts, masks = [self.cls.weight.expand(batch, 1, -1)], [text_present.new_ones(batch, 1)]
+        sides = (
+            (0, text_tokens, text_mask, text_present, self.text_projection),
+            (1, image_tokens, None, image_present, self.image_projection),
+        )
+        for index, tokens, mask, present, projection in sides:
+            absent = self.absent.weight[index].expand(batch, 1, -1)
+            if tokens is None:
+                part, mask = absent, present.new_ones(batch, 1)
+            else:
+                part = torch.where(present[:, None, None], projection(tokens), absent)
+                # An absent side is one token: its first position stays visible, the rest is masked.
+                first = torch.arange(tokens.shape[1], device=tokens.device)[None, :] == 0
+                mask = present.new_ones(tokens.shape[:2]) if mask is None else mask.bool()
+                mask = torch.where(present[:, None], mask, first)
+            parts.append(part + self.modality.weight[index])
+            masks.append(mask)
+        sequence = self.dropout(self.norm(torch.cat(parts, 1)))
+        return self.encoder(sequence, src_key_padding_mask=~torch.cat(masks, 1))[:, 0]
+
+
+class VectorFusion(nn.Module):
+    """Fusion of two pooled vectors: concatenated (`pooled`) or as a gated sum (`gated`).
+
+    `gated` is the gated multimodal unit of Arevalo et al. 2017 (arXiv:1702.01992): z = g·tanh(Wt t) + (1 - g)·tanh(Wi i)
+    with g = sigmoid(W [t; i]).
+
+    Args:
+        config: the model's configuration.
+    """
+
+    def __init__(self, config: MultiHeadConfig) -> None:
+        super().__init__()
+        text_size, image_size = encoder_hidden_size(config.text_config), encoder_hidden_size(config.vision_config)
+        size = config.fusion_size
+        self.text_pooling = Pooling(config.text_pooling, text_size)
+        self.image_pooling = Pooling(config.image_pooling, image_size)
+        self.absent_text = nn.Embedding(1, text_size)
+        self.absent_image = nn.Embedding(1, image_size)
+        # Encoders differ widely in scale; without the norms one side drowns the other.
+        self.text_norm, self.image_norm = nn.LayerNorm(text_size), nn.LayerNorm(image_size)
+        self.dropout = nn.Dropout(config.fusion_dropout)
+        self.gated = config.fusion == "gated"
+        if self.gated:
+            self.text_projection, self.image_projection = nn.Linear(text_size, size), nn.Linear(image_size, size)
+            self.gate = nn.Linear(text_size + image_size, size)
+        else:
+            self.projection = nn.Linear(text_size + image_size, size)
+
+    def forward(
+        self,
+        text_tokens: Tensor | None,
+        text_mask: Tensor | None,
+        text_present: Tensor,
+        image_tokens: Tensor | None,
+        image_present: Tensor,
+    ) -> Tensor:
+        """Fuse one batch; arguments and result as in `TokensFusion.forward`."""
+        text = self.absent_text.weight.expand(text_present.shape[0], -1)
+        if text_tokens is not None:
+            text = torch.where(text_present[:, None], self.text_pooling(text_tokens, text_mask), text)
+        image = self.absent_image.weight.expand(image_present.shape[0], -1)
+        if image_tokens is not None:
+            image = torch.where(image_present[:, None], self.image_pooling(image_tokens), image)
+        text, image = self.dropout(self.text_norm(text)), self.dropout(self.image_norm(image))
+        joined = torch.cat([text, image], -1)
+        if not self.gated:
+            return torch.tanh(self.projection(joined))
+        gate = torch.sigmoid(self.gate(joined))
+        return gate * torch.tanh(self.text_projection(text)) + (1 - gate) * torch.tanh(self.image_projection(image))
+
+
+def drop_modalities(text_present: Tensor, image_present: Tensor, probability: float) -> tuple[Tensor, Tensor]:
+    """Modality dropout: hide text or image, at even odds, in rows that have both.
+
+    Args:
+        text_present: bool `(batch,)`.
+        image_present: bool `(batch,)`.
+        probability: how likely a row with both loses one.
+
+    Returns:
+        the two masks after dropping; no row loses its only side.
+    """
+    draw = torch.rand(text_present.shape, device=text_present.device)
+    both = text_present & image_present
+    return text_present & ~(both & (draw < probability / 2)), image_present & ~(both & (draw > 1 - probability / 2))

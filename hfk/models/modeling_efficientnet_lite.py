@@ -1,0 +1,287 @@
+"""EfficientNet-Lite: a small convolutional image encoder that transformers lacks.
+
+EfficientNet without squeeze-and-excitation and with ReLU6 in place of swish, as published for phones; quick on a CPU.
+The default configuration is Lite0 (3.4 million parameters without a classifier). Strided convolutions pad as
+TensorFlow's "same" does, one pixel more on the right and the bottom for an even size, because the published weights
+were trained so; the amount is arithmetic on the size, without branches, so torch.compile and torch.export trace it.
+
+Needs only torch and transformers, so that the file travels with a checkpoint. `hfk/hub/backbones.py` makes the
+pretrained folder.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, AutoModelForImageClassification, PreTrainedConfig, PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import (
+    BaseModelOutputWithPoolingAndNoAttention,
+    ImageClassifierOutputWithNoAttention,
+)
+
+
+class EfficientNetLiteConfig(PreTrainedConfig):
+    """Shape of an EfficientNet-Lite; the defaults are Lite0.
+
+    The five `stage_*` lists run in parallel, one entry a stage.
+
+    Args:
+        num_channels: channels of the input picture.
+        image_size: side in pixels that the weights were trained with; any size of 32 or more runs.
+        stem_width: output channels of the first, strided convolution.
+        stage_widths: output channels of each stage.
+        stage_repeats: blocks in each stage.
+        stage_kernels: kernel size of the depthwise convolutions of each stage.
+        stage_strides: stride of the first block of each stage (1 or 2).
+        stage_expansions: by how much a block's inside is wider than its input.
+        hidden_size: channels of the last feature map, and width of the pooled vector.
+        batch_norm_eps: epsilon of the batch normalisations.
+        batch_norm_momentum: weight of a new batch in the running statistics, as PyTorch counts (TensorFlow's 0.99).
+        classifier_dropout: dropout before the classifier of `EfficientNetLiteForImageClassification`.
+
+    Raises:
+        ValueError: if the stage lists differ in length, or a stride exceeds its kernel.
+
+    Example:
+        >>> EfficientNetLiteConfig(stem_width=8, hidden_size=64).hidden_size
+        64
+    """
+
+    model_type = "efficientnet-lite"
+
+    num_channels: int = 3
+    image_size: int = 224
+    stem_width: int = 32
+    stage_widths: list[int] | tuple[int, ...] = (16, 24, 40, 80, 112, 192, 320)
+    stage_repeats: list[int] | tuple[int, ...] = (1, 2, 2, 3, 3, 4, 1)
+    stage_kernels: list[int] | tuple[int, ...] = (3, 3, 5, 3, 5, 5, 3)
+    stage_strides: list[int] | tuple[int, ...] = (1, 2, 2, 2, 1, 2, 1)
+    stage_expansions: list[int] | tuple[int, ...] = (1, 6, 6, 6, 6, 6, 6)
+    hidden_size: int = 1280
+    batch_norm_eps: float = 1e-3
+    batch_norm_momentum: float = 0.01
+    classifier_dropout: float = 0.2
+
+    def __post_init__(self, **kwargs):
+        names = ("stage_widths", "stage_repeats", "stage_kernels", "stage_strides", "stage_expansions")
+        for name in names:
+            setattr(self, name, list(getattr(self, name)))
+        lengths = {name: len(getattr(self, name)) for name in names}
+        if len(set(lengths.values())) != 1:
+            raise ValueError(f"the stage lists must have one entry a stage each; their lengths are {lengths}")
+        if any(stride > kernel for stride, kernel in zip(self.stage_strides, self.stage_kernels, strict=True)):
+            raise ValueError(f"stage_strides {self.stage_strides} may not exceed stage_kernels {self.stage_kernels}")
+        super().__post_init__(**kwargs)
+
+
+class EfficientNetLiteConvLayer(nn.Module):
+    """Convolution with "same" padding, batch normalisation and, unless told otherwise, ReLU6."""
+
+    def __init__(
+        self,
+        config: EfficientNetLiteConfig,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 1,
+        stride: int = 1,
+        groups: int = 1,
+        activate: bool = True,
+    ):
+        super().__init__()
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.convolution = nn.Conv2d(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding=kernel_size // 2 if stride == 1 else 0,
+            groups=groups,
+            bias=False,
+        )
+        self.normalization = nn.BatchNorm2d(out_channels, config.batch_norm_eps, config.batch_norm_momentum)
+        self.activation = nn.ReLU6() if activate else nn.Identity()
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """Map `(batch, in_channels, h, w)` to `(batch, out_channels, ceil(h / stride), ceil(w / stride))`."""
+        if self.stride > 1:
+            vertical, horizontal = (self.kernel_size - self.stride + -n % self.stride for n in hidden_states.shape[-2:])
+            sides = (horizontal // 2, horizontal - horizontal // 2, vertical // 2, vertical - vertical // 2)
+            hidden_states = nn.functional.pad(hidden_states, sides)
+        return self.activation(self.normalization(self.convolution(hidden_states)))
+
+
+class EfficientNetLiteBlock(GradientCheckpointingLayer):
+    """Inverted residual: widen, convolve each channel by itself, narrow; add the input where the shape is kept.
+
+    Under gradient checkpointing a training step updates the running statistics twice with the same batch.
+    """
+
+    def __init__(
+        self,
+        config: EfficientNetLiteConfig,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int,
+        expansion: int,
+    ):
+        super().__init__()
+        inner = in_channels * expansion
+        self.keeps_shape = stride == 1 and in_channels == out_channels
+        self.expand = EfficientNetLiteConvLayer(config, in_channels, inner) if expansion != 1 else nn.Identity()
+        self.depthwise = EfficientNetLiteConvLayer(config, inner, inner, kernel_size, stride, groups=inner)
+        self.project = EfficientNetLiteConvLayer(config, inner, out_channels, activate=False)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """Map one feature map to the next."""
+        output = self.project(self.depthwise(self.expand(hidden_states)))
+        return hidden_states + output if self.keeps_shape else output
+
+
+class EfficientNetLitePreTrainedModel(PreTrainedModel):
+    """Loading, saving and initial weights."""
+
+    config_class = EfficientNetLiteConfig
+    base_model_prefix = "efficientnet_lite"
+    main_input_name = "pixel_values"
+    input_modalities = ("image",)
+    supports_gradient_checkpointing = True
+    _no_split_modules = ("EfficientNetLiteBlock",)
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module):
+        super()._init_weights(module)  # batch normalisations: ones, zeros, fresh running statistics
+        if isinstance(module, nn.Conv2d):
+            # as the published model: deviation by fan-out, where a depthwise filter has one output
+            fan_out = module.out_channels // module.groups * math.prod(module.kernel_size)
+            init.normal_(module.weight, mean=0.0, std=math.sqrt(2.0 / fan_out))
+        elif isinstance(module, nn.Linear):
+            bound = 1.0 / math.sqrt(module.out_features)
+            init.uniform_(module.weight, -bound, bound)
+            init.zeros_(module.bias)
+
+
+class EfficientNetLiteModel(EfficientNetLitePreTrainedModel):
+    """The encoder: a feature map and its mean.
+
+    Example:
+        >>> model = EfficientNetLiteModel(EfficientNetLiteConfig()).eval()
+        >>> output = model(torch.zeros(1, 3, 224, 224))
+        >>> tuple(output.last_hidden_state.shape), tuple(output.pooler_output.shape)
+        ((1, 1280, 7, 7), (1, 1280))
+    """
+
+    # a classification checkpoint loads as an encoder without a word about its classifier
+    _keys_to_ignore_on_load_unexpected = (r"^classifier\.",)
+
+    def __init__(self, config: EfficientNetLiteConfig):
+        super().__init__(config)
+        self.stem = EfficientNetLiteConvLayer(config, config.num_channels, config.stem_width, 3, 2)
+        blocks, width, self.stage_ends = [], config.stem_width, []
+        for out, repeats, kernel, stride, expansion in zip(
+            config.stage_widths,
+            config.stage_repeats,
+            config.stage_kernels,
+            config.stage_strides,
+            config.stage_expansions,
+            strict=True,
+        ):
+            for i in range(repeats):
+                blocks.append(EfficientNetLiteBlock(config, width, out, kernel, stride if i == 0 else 1, expansion))
+                width = out
+            self.stage_ends.append(len(blocks) - 1)
+        self.blocks = nn.ModuleList(blocks)
+        self.head = EfficientNetLiteConvLayer(config, width, config.hidden_size)
+        self.post_init()
+
+    def forward(
+        self,
+        pixel_values: Tensor,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> BaseModelOutputWithPoolingAndNoAttention | tuple:
+        """Encode pictures.
+
+        Args:
+            pixel_values: `(batch, num_channels, height, width)`, normalised.
+            output_hidden_states: also return the stem's and every stage's feature map.
+            return_dict: False for a plain tuple; by default as the configuration says.
+
+        Returns:
+            `last_hidden_state` `(batch, hidden_size, ceil(height/32), ceil(width/32))` for the default strides,
+            `pooler_output` `(batch, hidden_size)`, its mean over places, and `hidden_states` when asked for.
+
+        Raises:
+            ValueError: if the pictures have another number of channels than the configuration says.
+        """
+        if pixel_values.shape[1] != self.config.num_channels:
+            raise ValueError(f"pixel_values have {pixel_values.shape[1]} channels; expected {self.config.num_channels}")
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        if return_dict is None:
+            return_dict = self.config.return_dict
+
+        hidden_state = self.stem(pixel_values)
+        feature_maps = [hidden_state]
+        for i, block in enumerate(self.blocks):
+            hidden_state = block(hidden_state)
+            if i in self.stage_ends:
+                feature_maps.append(hidden_state)
+        last = self.head(hidden_state)
+
+        output = BaseModelOutputWithPoolingAndNoAttention(
+            last_hidden_state=last,
+            pooler_output=last.mean(dim=(2, 3)),
+            hidden_states=tuple(feature_maps) if output_hidden_states else None,
+        )
+        return output if return_dict else output.to_tuple()
+
+
+class EfficientNetLiteForImageClassification(EfficientNetLitePreTrainedModel):
+    """The encoder with one linear classifier, as the ImageNet weights come."""
+
+    def __init__(self, config: EfficientNetLiteConfig):
+        super().__init__(config)
+        self.efficientnet_lite = EfficientNetLiteModel(config)
+        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    def forward(
+        self,
+        pixel_values: Tensor,
+        labels: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> ImageClassifierOutputWithNoAttention | tuple:
+        """Classify pictures.
+
+        Args:
+            pixel_values: `(batch, num_channels, height, width)`, normalised.
+            labels: `(batch,)` class indices; with them, the output has a cross-entropy `loss`.
+            output_hidden_states: also return the stem's and every stage's feature map.
+            return_dict: False for a plain tuple; by default as the configuration says.
+
+        Returns:
+            `logits` `(batch, num_labels)`, and `loss` and `hidden_states` when asked for.
+        """
+        if return_dict is None:
+            return_dict = self.config.return_dict
+        encoded = self.efficientnet_lite(pixel_values, output_hidden_states=output_hidden_states, return_dict=True)
+        logits = self.classifier(self.dropout(encoded.pooler_output))
+        loss = None if labels is None else self.loss_function(labels, logits, self.config)
+        output = ImageClassifierOutputWithNoAttention(loss=loss, logits=logits, hidden_states=encoded.hidden_states)
+        return output if return_dict else output.to_tuple()
+
+
+EfficientNetLiteConfig.register_for_auto_class()
+EfficientNetLiteModel.register_for_auto_class("AutoModel")
+EfficientNetLiteForImageClassification.register_for_auto_class("AutoModelForImageClassification")
+AutoConfig.register(EfficientNetLiteConfig.model_type, EfficientNetLiteConfig, exist_ok=True)
+AutoModel.register(EfficientNetLiteConfig, EfficientNetLiteModel, exist_ok=True)
+AutoModelForImageClassification.register(EfficientNetLiteConfig, EfficientNetLiteForImageClassification, exist_ok=True)

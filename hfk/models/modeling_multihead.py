@@ -1,0 +1,286 @@
+"""`MultiHeadForClassification`: any transformers text and/or vision encoder, one fusion, several heads.
+
+What lives here is the model class alone: encoders in, logits and losses out, and the ways to load it. How sequences
+become one vector is in fusion.py, heads and losses in heads.py, answers in decoding.py. `forward` takes no **kwargs on
+purpose: the Trainer would take them as a sign that the model normalises its loss by `num_items_in_batch`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import MODEL_MAPPING, AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers.utils import ModelOutput
+
+from .configuration_multihead import HeadConfig, MultiHeadConfig, encoder_hidden_size, validate_heads
+from .decoding import decide, probabilities
+from .fusion import Pooling, TokensFusion, VectorFusion, drop_modalities
+from .heads import Heads, total_loss
+from .pipeline_multihead import MultiHeadClassificationPipeline  # noqa: F401  (travels with every checkpoint)
+
+
+@dataclass
+class MultiHeadOutput(ModelOutput):
+    """What `MultiHeadForClassification` returns.
+
+    Args:
+        loss: scalar, the weighted sum of the heads' losses; None without labels.
+        losses: head name → scalar, unweighted; None without labels.
+        logits: head name → `(batch, labels)`, `(batch, 1)` for regression.
+        embedding: `(batch, embedding_size)`, what the heads read.
+    """
+
+    loss: Tensor | None = None
+    losses: dict[str, Tensor] | None = None
+    logits: dict[str, Tensor] | None = None
+    embedding: Tensor | None = None
+
+
+class MultiHeadForClassification(PreTrainedModel):
+    """A multi-head classifier over text, images, or both.
+
+    Args:
+        config: the model's configuration, with at least one encoder and one head.
+        text_encoder: the text encoder, if it is at hand already; built from the configuration by default.
+        vision_encoder: likewise the vision encoder.
+
+    Raises:
+        ValueError: if the configuration has no encoder or no head.
+    """
+
+    config_class = MultiHeadConfig
+    base_model_prefix = "multi_head"
+    main_input_name = "input_ids"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_attention_backend = True
+
+    def __init__(
+        self,
+        config: MultiHeadConfig,
+        text_encoder: PreTrainedModel | None = None,
+        vision_encoder: PreTrainedModel | None = None,
+    ) -> None:
+        super().__init__(config)
+        validate_heads(config.heads)
+        if config.text_config is None and config.vision_config is None:
+            raise ValueError("the model has no encoder: give text_config, vision_config or both.")
+        self.text_encoder = text_encoder if text_encoder is not None else _build_encoder(config.text_config)
+        self.vision_encoder = vision_encoder if vision_encoder is not None else _build_encoder(config.vision_config)
+        if config.vision_config is None:
+            self.fusion = Pooling(config.text_pooling, encoder_hidden_size(config.text_config))
+            self.main_input_name = "input_ids"
+        elif config.text_config is None:
+            self.fusion = Pooling(config.image_pooling, encoder_hidden_size(config.vision_config))
+            self.main_input_name = "pixel_values"
+        else:
+            self.fusion = TokensFusion(config) if config.fusion == "tokens" else VectorFusion(config)
+        self.heads = Heads(config)
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.MultiheadAttention):
+            nn.init.xavier_uniform_(module.in_proj_weight)
+            nn.init.zeros_(module.in_proj_bias)
+        elif isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=self.config.initializer_range)
+            if getattr(module, "bias", None) is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.LayerNorm):
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
+
+    @classmethod
+    def from_encoders(
+        cls,
+        text: str | PreTrainedModel | None = None,
+        vision: str | PreTrainedModel | None = None,
+        heads: list[HeadConfig | dict] | None = None,
+        text_kwargs: dict[str, Any] | None = None,
+        vision_kwargs: dict[str, Any] | None = None,
+        **config_kwargs: Any,
+    ) -> MultiHeadForClassification:
+        """Build a classifier with new heads on pretrained encoders.
+
+        Args:
+            text: Hub id or folder of the text encoder, or the encoder itself; None for an image-only model.
+            vision: Hub id or folder of the vision encoder, or the encoder itself; None for a text-only model. Of a
+                text-image model such as CLIP, the vision tower is taken.
+            heads: the heads, coarse to fine.
+            text_kwargs: passed to the text encoder's `from_pretrained`, for example `revision` or `dtype`.
+            vision_kwargs: the same for the vision encoder.
+            **config_kwargs: options of `MultiHeadConfig`, for example `fusion="gated"`.
+
+        Returns:
+            the model, in evaluation mode.
+
+        Raises:
+            ValueError: if neither encoder is given, or for a wrong option.
+            OSError: if an encoder can't be found.
+
+        Example:
+            >>> model = MultiHeadForClassification.from_encoders(
+            ...     text="klue/roberta-base", vision="google/vit-base-patch16-224",
+            ...     heads=[HeadConfig("cat1", ["자연", "음식"])])  # doctest: +SKIP
+        """
+        text_encoder = _load_encoder(text, "text_config", text_kwargs)
+        vision_encoder = _load_encoder(vision, "vision_config", vision_kwargs)
+        config = MultiHeadConfig(
+            text_config=text_encoder.config if text_encoder is not None else None,
+            vision_config=vision_encoder.config if vision_encoder is not None else None,
+            heads=heads,
+            **config_kwargs,
+        )
+        return cls(config, text_encoder, vision_encoder).eval()
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Return the text encoder's token embeddings, or the vision encoder's patch embeddings without one."""
+        return (self.text_encoder or self.vision_encoder).get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the text encoder's token embeddings."""
+        (self.text_encoder or self.vision_encoder).set_input_embeddings(value)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        text_present: Tensor | None = None,
+        image_present: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        labels: dict[str, Tensor] | None = None,
+        return_dict: bool | None = None,
+    ) -> MultiHeadOutput | tuple:
+        """Classify one batch.
+
+        Args:
+            input_ids: int64 `(batch, tokens)`; None if no row has text.
+            attention_mask: `(batch, tokens)`, 1 where a token counts.
+            pixel_values: `(batch, channels, height, width)`; None if no row has an image.
+            text_present: bool `(batch,)`, False in rows without text; all True by default when `input_ids` is given.
+            image_present: bool `(batch,)`, False in rows without an image; likewise.
+            token_type_ids: int64 `(batch, tokens)`, for encoders that use them.
+            labels: head name → labels as in `heads.head_loss`; any heads may be left out.
+            return_dict: False returns a tuple without the None fields.
+
+        Returns:
+            `MultiHeadOutput`.
+
+        Raises:
+            ValueError: if a row has neither text nor image, or an input has no encoder.
+        """
+        if input_ids is None and pixel_values is None:
+            raise ValueError("there is no input: give input_ids, pixel_values or both.")
+        if input_ids is not None and self.text_encoder is None:
+            raise ValueError("input_ids were given, but this model has no text encoder.")
+        if pixel_values is not None and self.vision_encoder is None:
+            raise ValueError("pixel_values were given, but this model has no vision encoder.")
+        given = input_ids if input_ids is not None else pixel_values
+        batch, device = given.shape[0], given.device
+        if text_present is None:
+            text_present = torch.full((batch,), input_ids is not None, device=device)
+        if image_present is None:
+            image_present = torch.full((batch,), pixel_values is not None, device=device)
+        text_present, image_present = text_present.bool(), image_present.bool()
+        if not (torch.compiler.is_compiling() or torch.jit.is_tracing()):
+            self._check_rows(text_present, image_present)
+
+        text_tokens = image_tokens = None
+        if input_ids is not None:
+            if attention_mask is None:
+                attention_mask = torch.ones_like(input_ids)
+            extra = {"token_type_ids": token_type_ids} if token_type_ids is not None else {}
+            text_tokens = self.text_encoder(
+                input_ids=input_ids, attention_mask=attention_mask, **extra
+            ).last_hidden_state
+        if pixel_values is not None:
+            dtype = next(self.vision_encoder.parameters()).dtype
+            image_tokens = self.vision_encoder(pixel_values=pixel_values.to(dtype)).last_hidden_state
+            if image_tokens.dim() == 4:  # convolutional encoders: (batch, channels, height, width)
+                image_tokens = image_tokens.flatten(2).transpose(1, 2)
+
+        if self.vision_encoder is None:
+            embedding = self.fusion(text_tokens, attention_mask)
+        elif self.text_encoder is None:
+            embedding = self.fusion(image_tokens)
+        else:
+            if self.training and self.config.modality_dropout:
+                text_present, image_present = drop_modalities(
+                    text_present, image_present, self.config.modality_dropout
+                )
+            embedding = self.fusion(text_tokens, attention_mask, text_present, image_tokens, image_present)
+        logits = self.heads(embedding)
+        loss, losses = total_loss(logits, labels, self.config.heads) if labels is not None else (None, None)
+        output = MultiHeadOutput(loss=loss, losses=losses, logits=logits, embedding=embedding)
+        return output if return_dict is not False else output.to_tuple()
+
+    @torch.no_grad()
+    def predict(self, threshold: float = 0.5, **inputs: Tensor) -> dict[str, Tensor]:
+        """Classify one batch and decide: hierarchical heads always agree.
+
+        Args:
+            threshold: a `multi_label` label is chosen when its probability reaches it.
+            **inputs: as for `forward`, without labels.
+
+        Returns:
+            head name → int64 `(batch,)` (`single_label`), bool `(batch, labels)` (`multi_label`) or float32 `(batch,)`
+            (`regression`).
+        """
+        training = self.training
+        self.eval()
+        try:
+            logits = self(**inputs).logits
+        finally:
+            self.train(training)
+        return decide(probabilities(logits, self.config.heads), self.config.heads, threshold)
+
+    def _check_rows(self, text_present: Tensor, image_present: Tensor) -> None:
+        usable = torch.zeros_like(text_present)
+        if self.text_encoder is not None:
+            usable = usable | text_present
+        if self.vision_encoder is not None:
+            usable = usable | image_present
+        if not usable.all():
+            row = int((~usable).nonzero()[0])
+            raise ValueError(f"row {row} of the batch has neither text nor image that this model can read.")
+
+
+def _pooler_option(config: PreTrainedConfig) -> dict[str, bool]:
+    """Leave out poolers that nobody reads: their unused parameters would stop distributed training."""
+    model_class = MODEL_MAPPING.get(type(config), None)
+    if isinstance(model_class, tuple | list):
+        model_class = model_class[0]
+    if model_class is not None and "add_pooling_layer" in inspect.signature(model_class.__init__).parameters:
+        return {"add_pooling_layer": False}
+    return {}
+
+
+def _build_encoder(config: PreTrainedConfig | None) -> PreTrainedModel | None:
+    return None if config is None else AutoModel.from_config(config, **_pooler_option(config))
+
+
+def _load_encoder(
+    source: str | PreTrainedModel | None, part: str, kwargs: dict[str, Any] | None
+) -> PreTrainedModel | None:
+    if source is None:
+        return None
+    if isinstance(source, nn.Module):
+        if _pooler_option(source.config):
+            source.pooler = None
+        return source
+    kwargs = dict(kwargs or {})
+    origin = {name: kwargs[name] for name in ("revision", "token", "cache_dir", "trust_remote_code") if name in kwargs}
+    config = AutoConfig.from_pretrained(source, **origin)
+    config = getattr(config, part, None) or config  # CLIP and its kin hold both towers
+    return AutoModel.from_pretrained(source, config=config, **_pooler_option(config), **kwargs)
+
+
+AutoModel.register(MultiHeadConfig, MultiHeadForClassification, exist_ok=True)
+MultiHeadForClassification.register_for_auto_class("AutoModel")

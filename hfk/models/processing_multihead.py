@@ -1,0 +1,234 @@
+"""`MultiHeadProcessor`: from rows of text and pictures to the model's tensors, the same way in training and in service.
+
+It carries the tokenizer, the vision encoder's image processor, and how text is prepared before tokenizing. It is saved
+with the checkpoint, so that whoever loads the model prepares input exactly as its training did.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer, BatchFeature, ProcessorMixin
+from transformers.dynamic_module_utils import custom_object_save
+
+from .configuration_multihead import MultiHeadConfig
+from .image_preparation import ImageError, open_image
+
+MAX_CHARACTERS = 100_000
+"""Longer texts are cut before tokenizing; far above what any encoder reads, low enough to bound the time."""
+
+
+class RowError(ValueError):
+    """A row that can't be classified; `row` is its position in the batch and the message says why."""
+
+    def __init__(self, row: int, reason: str) -> None:
+        super().__init__(f"row {row}: {reason}")
+        self.row = row
+        self.reason = reason
+
+
+class MultiHeadProcessor(ProcessorMixin):
+    """Prepare text and pictures for `MultiHeadForClassification`.
+
+    Args:
+        tokenizer: any transformers tokenizer; None for an image-only model.
+        image_processor: any transformers image processor; None for a text-only model.
+        max_length: tokens a text is cut to, special tokens included.
+        text_prefix: put before every text, such as "query: " for E5 encoders.
+
+    Raises:
+        ValueError: if neither tokenizer nor image processor is given, or `max_length` is below 3.
+
+    Example:
+        >>> processor = MultiHeadProcessor.from_pretrained("runs/tour-mini")  # doctest: +SKIP
+        >>> batch = processor(text=["해 뜨는 바닷가"], images=["photo.jpg"])  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        image_processor: Any = None,
+        tokenizer: Any = None,
+        max_length: int = 128,
+        text_prefix: str = "",
+    ) -> None:
+        if tokenizer is None and image_processor is None:
+            raise ValueError("a processor needs a tokenizer, an image processor, or both.")
+        if max_length < 3:
+            raise ValueError(f"max_length must be 3 or more (two special tokens and one more), not {max_length}.")
+        # Not through super().__init__: it insists on every part, and a text-only model has no image processor.
+        self.chat_template = None
+        self.tokenizer = tokenizer
+        self.image_processor = image_processor
+        self.max_length = max_length
+        self.text_prefix = text_prefix
+
+    @classmethod
+    def from_encoders(
+        cls, text: str | None = None, vision: str | None = None, max_length: int = 128, text_prefix: str = ""
+    ) -> MultiHeadProcessor:
+        """Build the processor that fits `MultiHeadForClassification.from_encoders(text, vision)`.
+
+        Args:
+            text: Hub id or folder of the text encoder, or None.
+            vision: Hub id or folder of the vision encoder, or None.
+            max_length: tokens a text is cut to; lowered to what the tokenizer allows.
+            text_prefix: put before every text.
+        """
+        tokenizer = AutoTokenizer.from_pretrained(text) if text else None
+        if tokenizer is not None:
+            max_length = min(max_length, tokenizer.model_max_length)
+        return cls(AutoImageProcessor.from_pretrained(vision) if vision else None, tokenizer, max_length, text_prefix)
+
+    @property
+    def model_input_names(self) -> list[str]:
+        """Names of the tensors that a call returns."""
+        text = [*self.tokenizer.model_input_names, "text_present"] if self.tokenizer is not None else []
+        return text + (["pixel_values", "image_present"] if self.image_processor is not None else [])
+
+    def clean(self, text: Any) -> str | None:
+        """Prepare one text: NFC, HTML entities resolved, whitespace runs to one space; None if nothing is left.
+
+        Args:
+            text: a str, or None or NaN for a missing text.
+
+        Raises:
+            TypeError: for anything else.
+        """
+        if text is None or (isinstance(text, float) and math.isnan(text)):
+            return None
+        if not isinstance(text, str):
+            raise TypeError(f"a text must be a str, not {type(text).__name__}.")
+        text = html.unescape(text[:MAX_CHARACTERS]).encode("utf-8", "ignore").decode()  # lone surrogates break tokenizers
+        # Control characters carry no meaning, and NUL ends strings in some tokenizers.
+        text = "".join(c if unicodedata.category(c) != "Cc" else " " for c in unicodedata.normalize("NFC", text))
+        return " ".join(text.split()) or None
+
+    def __call__(
+        self,
+        text: str | Sequence[str | None] | None = None,
+        images: Any = None,
+        padding: bool | str = True,
+        return_tensors: str = "pt",
+    ) -> BatchFeature:
+        """Prepare a batch.
+
+        Args:
+            text: one text or one a row; None, NaN or blank where a row has none.
+            images: one picture or one a row, each as `open_image` takes it; None where a row has none.
+            padding: as for the tokenizer; True pads to the longest row.
+            return_tensors: only "pt".
+
+        Returns:
+            `input_ids`, `attention_mask` (and what else the tokenizer gives), `text_present`, `pixel_values`,
+            `image_present`. The text or image tensors are left out if no row has any.
+
+        Raises:
+            RowError: if a row has nothing this processor can read, or its picture can't be used.
+            ValueError: if `text` and `images` differ in length.
+        """
+        texts = [text] if isinstance(text, str) else None if text is None else list(text)
+        if images is not None and not isinstance(images, list | tuple):
+            images = [images]
+        images = None if images is None else list(images)
+        if texts is None and images is None:
+            raise ValueError("there is no input: give text, images or both.")
+        rows = len(texts if texts is not None else images)
+        if texts is not None and images is not None and len(images) != rows:
+            raise ValueError(f"text has {rows} rows and images have {len(images)}; give one of each for every row.")
+        texts = [None] * rows if texts is None or self.tokenizer is None else texts
+        images = [None] * rows if images is None or self.image_processor is None else images
+        cleaned, pictures = [], []
+        for row, (one_text, one_image) in enumerate(zip(texts, images, strict=True)):
+            try:
+                cleaned.append(self.clean(one_text))
+                pictures.append(None if _absent(one_image) else open_image(one_image))
+            except (ImageError, TypeError) as error:
+                raise RowError(row, str(error)) from None
+            if cleaned[-1] is None and pictures[-1] is None:
+                raise RowError(row, f"there is no {self._needs()} to classify.")
+        return BatchFeature(self._tensors(cleaned, pictures, padding), tensor_type=return_tensors)
+
+    def _needs(self) -> str:
+        parts = ["text"] * (self.tokenizer is not None) + ["image"] * (self.image_processor is not None)
+        return " or ".join(parts)
+
+    def _tensors(self, texts: list[str | None], images: list[Any], padding: bool | str) -> dict[str, torch.Tensor]:
+        data: dict[str, torch.Tensor] = {}
+        if any(text is not None for text in texts):
+            prefixed = [self.text_prefix + (text or "") for text in texts]
+            encoded = self.tokenizer(
+                prefixed, truncation=True, max_length=self.max_length, padding=padding, return_tensors="pt"
+            )
+            data.update(encoded)
+        if any(image is not None for image in images):
+            # One blank pixel grid of the right shape stands in for missing pictures; the model never reads it.
+            found = self.image_processor([i for i in images if i is not None], return_tensors="pt")["pixel_values"]
+            pixels = found.new_zeros(len(images), *found.shape[1:])
+            pixels[torch.tensor([image is not None for image in images])] = found
+            data["pixel_values"] = pixels
+        if self.tokenizer is not None and self.image_processor is not None:
+            data["text_present"] = torch.tensor([text is not None for text in texts])
+            data["image_present"] = torch.tensor([image is not None for image in images])
+        return data
+
+    def save_pretrained(self, save_directory: str | Path, push_to_hub: bool = False, **kwargs: Any) -> list[str]:
+        """Save tokenizer, image processor and options into one folder, loadable with `AutoProcessor`.
+
+        Args:
+            save_directory: the folder, made if needed.
+            push_to_hub: also push the folder; `repo_id`, `token` and the like go to `push_to_hub`.
+            **kwargs: passed to `push_to_hub`.
+        """
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        # ProcessorMixin.save_pretrained asks every part to save itself and fails on a part that is None.
+        custom_object_save(self, folder, config=self)
+        if self.tokenizer is not None:
+            self.tokenizer.save_pretrained(folder)
+        self.to_json_file(folder / "processor_config.json")
+        if push_to_hub:
+            self.push_to_hub(kwargs.pop("repo_id", folder.name), **kwargs)
+        return [str(folder / "processor_config.json")]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Serialise all but the tokenizer, which has files of its own."""
+        result = {
+            "processor_class": type(self).__name__,
+            "has_tokenizer": self.tokenizer is not None,
+            "max_length": self.max_length,
+            "text_prefix": self.text_prefix,
+        }
+        if self.image_processor is not None:
+            result["image_processor"] = self.image_processor.to_dict()
+        if hasattr(self, "auto_map"):
+            result["auto_map"] = self.auto_map
+        return result
+
+    @classmethod
+    def _get_arguments_from_pretrained(
+        cls, pretrained_model_name_or_path: str, processor_dict: dict | None = None, **kwargs: Any
+    ) -> list:
+        processor_dict = processor_dict or {}
+        kwargs.pop("trust_remote_code", None)  # both parts are stock transformers classes
+        image_processor = tokenizer = None
+        if "image_processor" in processor_dict:
+            image_processor = AutoImageProcessor.from_pretrained(pretrained_model_name_or_path, **kwargs)
+        if processor_dict.pop("has_tokenizer", True):
+            tokenizer = AutoTokenizer.from_pretrained(pretrained_model_name_or_path, **kwargs)
+        return [image_processor, tokenizer]
+
+
+def _absent(image: Any) -> bool:
+    if image is None or (isinstance(image, float) and math.isnan(image)) or (isinstance(image, str) and not image):
+        return True
+    return isinstance(image, dict) and image.get("bytes") is None and not image.get("path")
+
+
+AutoProcessor.register(MultiHeadConfig, MultiHeadProcessor, exist_ok=True)
+MultiHeadProcessor.register_for_auto_class()
