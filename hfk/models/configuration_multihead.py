@@ -276,11 +276,7 @@ def encoder_hidden_size(config: PreTrainedConfig) -> int:
     Raises:
         ValueError: if no known field holds it.
     """
-    if config.model_type == "efficientnet":  # its last block is wider than any field says
-        divisor = config.depth_divisor
-        width = config.hidden_dim * 1.0
-        return max(divisor, int(width + divisor / 2) // divisor * divisor)
-    for name in ("hidden_size", "d_model", "dim"):
+    for name in ("hidden_size", "d_model", "dim", "hidden_dim"):  # hidden_dim: EfficientNet; after DistilBERT's dim
         if isinstance(getattr(config, name, None), int):
             return getattr(config, name)
     for name in ("hidden_sizes", "embed_dims", "neck_hidden_sizes"):

@@ -1,0 +1,53 @@
+"""Settings for every test: offline, one thread a process, a small tokenizer and tiny encoders of our own."""
+
+from __future__ import annotations
+
+import os
+
+# Before torch is imported: two processes that fight over the cores become many times slower.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+from tests import tiny
+
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def pytest_configure() -> None:
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of the real rows beside the project; the test is skipped where it is absent."""
+    if not DATA.is_dir():
+        pytest.skip("the real rows are not beside this checkout")
+    return DATA
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory) -> Path:
+    """A tiny text-and-image checkpoint with every kind of head, processor included."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("checkpoint")
+    model = tiny.model("bert", "resnet")
+    model.save_pretrained(folder)
+    tiny.processor("bert", "resnet").save_pretrained(folder)
+    return folder

@@ -1,0 +1,240 @@
+"""What must hold for every encoder family, alone and together, and for every fusion: one test class, many models."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from hfk import MultiHeadConfig, MultiHeadForClassification
+from tests import tiny
+
+CASES = (
+    [(text, None, None) for text in tiny.TEXT]
+    + [(None, vision, None) for vision in tiny.VISION]
+    + [("bert", "resnet", fusion) for fusion in ("tokens", "pooled", "gated")]
+    + [("electra", "vit", "tokens"), ("deberta-v2", "swin", "gated"), ("modernbert", "efficientnet-lite", "tokens")]
+)
+
+
+def inputs(text: str | None, vision: str | None, rows: int = 3) -> dict[str, torch.Tensor]:
+    batch = {}
+    if text:
+        batch["input_ids"] = torch.randint(5, tiny.VOCABULARY_SIZE, (rows, 9))
+        batch["attention_mask"] = torch.ones_like(batch["input_ids"])
+        batch["attention_mask"][0, 6:] = 0
+        batch["input_ids"][:, 0] = 2
+        batch["input_ids"][:, -1] = 3
+    if vision:
+        batch["pixel_values"] = torch.randn(rows, 3, 32, 32)
+    return batch
+
+
+LABELS = {
+    "cat1": torch.tensor([0, 1, -100]),
+    "cat2": torch.tensor([1, 2, -100]),
+    "tags": torch.tensor([[1.0, 0, 1], [0, 0, 0], [float("nan")] * 3]),
+    "price": torch.tensor([4.0, float("nan"), 9.0]),
+}
+
+
+@pytest.mark.parametrize(("text", "vision", "fusion"), CASES)
+class TestEveryEncoder:
+    def test_every_weight_that_counts_gets_a_gradient(self, text, vision, fusion):
+        model = tiny.model(text, vision, fusion=fusion or "tokens").train()
+        output = model(**inputs(text, vision), labels=LABELS)
+        output.loss.backward()
+        assert output.loss.isfinite()
+        assert set(output.losses) == set(LABELS)
+        # What the encoders themselves keep for other uses: mask tokens, norms after a pooling of their own.
+        other_uses = ("mask_token", *{"convnext": ["encoder.layernorm"], "clip-vision": ["post_layernorm"]}.get(vision, []))
+        without = [name for name, weight in model.named_parameters() if weight.grad is None]
+        assert [name for name in without if not any(use in name for use in other_uses)] == []
+
+    def test_same_logits_after_round_trip(self, text, vision, fusion, tmp_path):
+        model = tiny.model(text, vision, fusion=fusion or "tokens")
+        batch = inputs(text, vision)
+        before = model(**batch).logits
+        model.save_pretrained(tmp_path)
+        loaded = MultiHeadForClassification.from_pretrained(tmp_path)
+        for name, weight in model.state_dict().items():
+            assert torch.equal(loaded.state_dict()[name], weight), name
+        after = loaded(**batch).logits
+        for name, logits in before.items():  # memory alignment alone moves the last bit
+            torch.testing.assert_close(after[name], logits, rtol=1e-5, atol=1e-7)
+
+    def test_bfloat16(self, text, vision, fusion, tmp_path):
+        model = tiny.model(text, vision, fusion=fusion or "tokens")
+        model.save_pretrained(tmp_path)
+        half = MultiHeadForClassification.from_pretrained(tmp_path, dtype=torch.bfloat16)
+        batch = inputs(text, vision)
+        logits, expected = half(**batch).logits, model(**batch).logits
+        assert logits["cat1"].dtype == torch.bfloat16
+        torch.testing.assert_close(logits["cat1"].float(), expected["cat1"], rtol=0.1, atol=0.1)
+
+    def test_gradient_checkpointing_gives_the_same_gradients(self, text, vision, fusion):
+        options = {"fusion": fusion or "tokens", "fusion_dropout": 0.0, "heads": tiny.heads(dropout=0.0)[:3]}
+        model = tiny.model(text, vision, **options)
+        if vision in ("resnet", "convnext", "efficientnet", "swin") or text == "albert":
+            pytest.skip("transformers has no gradient checkpointing for this encoder")
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        model.train()
+        for module in model.modules():  # batch statistics are updated twice when the forward is run twice
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.eval()
+        batch, labels = inputs(text, vision), {name: LABELS[name] for name in ("cat1", "cat2", "tags")}
+        model(**batch, labels=labels).loss.backward()
+        expected = {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
+        model.zero_grad()
+        model.activation_checkpointing_enable()
+        model(**batch, labels=labels).loss.backward()
+        for name, weight in model.named_parameters():
+            if name in expected:
+                torch.testing.assert_close(weight.grad, expected[name], rtol=1e-4, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("fusion", ["tokens", "pooled", "gated"])
+def test_one_batch_mixes_rows_with_text_image_and_both(fusion):
+    model = tiny.model("bert", "resnet", fusion=fusion)
+    batch = inputs("bert", "resnet")
+    mixed = model(
+        **batch, text_present=torch.tensor([True, False, True]), image_present=torch.tensor([False, True, True])
+    ).logits
+    text_only = model(input_ids=batch["input_ids"][:1], attention_mask=batch["attention_mask"][:1]).logits
+    image_only = model(pixel_values=batch["pixel_values"][1:2]).logits
+    both = model(**{name: values[2:] for name, values in batch.items()}).logits
+    for name in mixed:
+        torch.testing.assert_close(mixed[name][:1], text_only[name], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(mixed[name][1:2], image_only[name], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(mixed[name][2:], both[name], rtol=1e-4, atol=1e-5)
+
+
+def test_a_row_with_neither_is_named():
+    model = tiny.model("bert", "resnet")
+    with pytest.raises(ValueError, match="row 1 of the batch has neither"):
+        model(
+            **inputs("bert", "resnet"),
+            text_present=torch.tensor([True, False, True]),
+            image_present=torch.tensor([True, False, True]),
+        )
+
+
+def test_padding_and_neighbours_change_nothing():
+    model = tiny.model("bert", text_pooling="attention")
+    batch = inputs("bert", None)
+    alone = model(input_ids=batch["input_ids"][:1, :6]).logits
+    together = model(**batch).logits
+    torch.testing.assert_close(together["cat2"][:1], alone["cat2"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean", "max", "attention"])
+def test_text_poolings_ignore_padding(pooling):
+    model = tiny.model("roberta", text_pooling=pooling)
+    ids = torch.randint(5, 100, (1, 6))
+    padded = torch.cat([ids, torch.zeros(1, 3, dtype=torch.long)], 1)
+    mask = torch.tensor([[1] * 6 + [0] * 3])
+    torch.testing.assert_close(
+        model(input_ids=padded, attention_mask=mask).logits["cat1"],
+        model(input_ids=ids).logits["cat1"],
+        rtol=1e-4,
+        atol=1e-5,
+    )
+
+
+@pytest.mark.parametrize("kind", ["linear", "mlp", "residual"])
+def test_head_kinds_round_trip(kind, tmp_path):
+    model = tiny.model("bert", heads=tiny.heads(kind=kind))
+    batch = inputs("bert", None)
+    model.save_pretrained(tmp_path)
+    after = MultiHeadForClassification.from_pretrained(tmp_path)
+    torch.testing.assert_close(after(**batch).logits["cat2"], model(**batch).logits["cat2"], rtol=1e-5, atol=1e-7)
+    assert after.config.heads == model.config.heads
+
+
+def test_resize_token_embeddings_survives_a_round_trip(tmp_path):
+    model = tiny.model("bert", "vit")
+    model.resize_token_embeddings(tiny.VOCABULARY_SIZE + 7)
+    assert model.config.text_config.vocab_size == tiny.VOCABULARY_SIZE + 7
+    model.save_pretrained(tmp_path)
+    after = MultiHeadForClassification.from_pretrained(tmp_path)
+    ids = torch.tensor([[2, tiny.VOCABULARY_SIZE + 6, 3]])
+    torch.testing.assert_close(after(input_ids=ids).logits["cat1"], model(input_ids=ids).logits["cat1"])
+
+
+def test_sdpa_is_used_and_agrees_with_eager(tmp_path):
+    model = tiny.model("bert", "vit")
+    model.save_pretrained(tmp_path)
+    sdpa = MultiHeadForClassification.from_pretrained(tmp_path, attn_implementation="sdpa")
+    eager = MultiHeadForClassification.from_pretrained(tmp_path, attn_implementation="eager")
+    assert sdpa.text_encoder.config._attn_implementation == "sdpa"
+    assert eager.vision_encoder.config._attn_implementation == "eager"
+    batch = inputs("bert", "vit")
+    torch.testing.assert_close(sdpa(**batch).logits["cat2"], eager(**batch).logits["cat2"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("fusion", ["tokens", "pooled", "gated"])
+def test_compile_has_no_graph_breaks(fusion):
+    model = tiny.model("bert", "efficientnet-lite", fusion=fusion)
+    batch = inputs("bert", "efficientnet-lite") | {
+        "text_present": torch.tensor([True, False, True]),
+        "image_present": torch.tensor([True, True, False]),
+    }
+    torch._dynamo.reset()
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(**batch).logits["cat2"], model(**batch).logits["cat2"])
+
+
+@pytest.mark.parametrize("fusion", ["tokens", "pooled", "gated"])
+def test_export_with_a_dynamic_batch(fusion):
+    model = tiny.model("bert", "efficientnet-lite", fusion=fusion)
+    batch = inputs("bert", "efficientnet-lite", rows=3)
+    auto = torch.export.Dim.AUTO
+    text = {"input_ids": {0: auto, 1: auto}, "attention_mask": {0: auto, 1: auto}}
+    program = torch.export.export(model, (), batch, dynamic_shapes=text | {"pixel_values": {0: auto}})
+    other = inputs("bert", "efficientnet-lite", rows=5)
+    other = other | {name: other[name][:, :7] for name in ("input_ids", "attention_mask")}
+    torch.testing.assert_close(
+        program.module()(**other).logits["cat2"], model(**other).logits["cat2"], rtol=1e-4, atol=1e-5
+    )
+
+
+def test_from_encoders_takes_the_vision_tower_of_clip(tmp_path):
+    import transformers as hf
+
+    config = hf.CLIPConfig(
+        text_config=tiny.TEXT["clip-text"]().to_dict(), vision_config=tiny.VISION["clip-vision"]().to_dict()
+    )
+    clip = hf.CLIPModel(config)
+    clip.save_pretrained(tmp_path)
+    model = MultiHeadForClassification.from_encoders(vision=str(tmp_path), heads=tiny.heads())
+    weights = dict(clip.vision_model.named_parameters())
+    mine = {name.removeprefix("vision_model."): w for name, w in model.vision_encoder.named_parameters()}
+    assert set(mine) == set(weights)
+    assert all(torch.equal(mine[name], weights[name]) for name in weights)
+
+
+def test_from_encoders_drops_the_unused_pooler(tmp_path):
+    import transformers as hf
+
+    encoder = hf.BertModel(tiny.TEXT["bert"]())
+    encoder.save_pretrained(tmp_path)
+    for source in (str(tmp_path), encoder):
+        model = MultiHeadForClassification.from_encoders(text=source, heads=tiny.heads())
+        assert not [name for name, _ in model.named_parameters() if "pooler" in name]
+        assert torch.equal(
+            model.text_encoder.embeddings.word_embeddings.weight, encoder.embeddings.word_embeddings.weight
+        )
+
+
+def test_modality_dropout_only_in_training_and_never_both():
+    from hfk.models.fusion import drop_modalities
+
+    text, image = torch.tensor([True] * 500 + [True, False]), torch.tensor([True] * 500 + [False, True])
+    kept_text, kept_image = drop_modalities(text, image, 0.5)
+    assert (kept_text | kept_image).all()
+    assert 150 < int((~kept_text | ~kept_image)[:500].sum()) < 350
+    model = tiny.model("bert", "resnet", modality_dropout=0.9)
+    batch = inputs("bert", "resnet")
+    torch.testing.assert_close(model(**batch).embedding, model(**batch).embedding)
+    assert MultiHeadConfig.from_dict(model.config.to_dict()).modality_dropout == 0.9

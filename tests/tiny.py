@@ -1,0 +1,120 @@
+"""Tiny encoders, tokenizer and heads for tests: every family that hfk promises to take, a few thousand weights each."""
+
+from __future__ import annotations
+
+import transformers as hf
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
+
+from hfk import HeadConfig, MultiHeadConfig, MultiHeadForClassification, MultiHeadProcessor
+from hfk.models.modeling_efficientnet_lite import EfficientNetLiteConfig
+
+SENTENCES = [
+    "해 뜨는 모습이 아름다운 동해의 바닷가",
+    "직접 담근 장으로 끓인 된장찌개가 이름난 한식당",
+    "울창한 소나무 숲길을 따라 걷는 산책로",
+    "조선 시대에 지어진 오래된 절과 석탑",
+    "아이들과 함께 뛰노는 놀이공원과 물놀이장",
+    "KTX 역에서 5분 거리의 2층 카페",
+]
+VOCABULARY_SIZE = 200
+
+_text = {"vocab_size": VOCABULARY_SIZE, "max_position_embeddings": 64, "pad_token_id": 0}
+_bert = _text | {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+TEXT = {
+    "bert": lambda: hf.BertConfig(**_bert),
+    "roberta": lambda: hf.RobertaConfig(**_bert),
+    "xlm-roberta": lambda: hf.XLMRobertaConfig(**_bert),
+    "electra": lambda: hf.ElectraConfig(**_bert, embedding_size=16),
+    "albert": lambda: hf.AlbertConfig(**_bert, embedding_size=16),
+    "distilbert": lambda: hf.DistilBertConfig(**_text, dim=32, n_layers=2, n_heads=4, hidden_dim=64),
+    "deberta-v2": lambda: hf.DebertaV2Config(**_bert, relative_attention=True, pos_att_type=["p2c", "c2p"]),
+    "modernbert": lambda: hf.ModernBertConfig(
+        **_bert, cls_token_id=2, sep_token_id=3, bos_token_id=2, eos_token_id=3, reference_compile=False
+    ),
+    "clip-text": lambda: hf.CLIPTextConfig(**_bert, bos_token_id=2, eos_token_id=3),
+}
+VISION = {
+    "vit": lambda: hf.ViTConfig(
+        hidden_size=24, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48, image_size=32, patch_size=8
+    ),
+    "resnet": lambda: hf.ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic"),
+    "convnext": lambda: hf.ConvNextConfig(hidden_sizes=[8, 16], depths=[1, 1], num_stages=2),
+    "swin": lambda: hf.SwinConfig(
+        image_size=32, patch_size=2, embed_dim=8, depths=[1, 1], num_heads=[2, 2], window_size=4
+    ),
+    "efficientnet": lambda: hf.EfficientNetConfig(
+        image_size=32,
+        width_coefficient=0.25,
+        kernel_sizes=[3, 3],
+        in_channels=[32, 16],
+        out_channels=[16, 24],
+        strides=[1, 2],
+        num_block_repeats=[1, 1],
+        expand_ratios=[1, 2],
+        depthwise_padding=[],
+        hidden_dim=320,
+    ),
+    "efficientnet-lite": lambda: EfficientNetLiteConfig(
+        stem_width=8,
+        stage_widths=[8, 16],
+        stage_repeats=[1, 1],
+        stage_kernels=[3, 3],
+        stage_strides=[1, 2],
+        stage_expansions=[1, 2],
+        hidden_size=16,
+        image_size=32,
+    ),
+    "clip-vision": lambda: hf.CLIPVisionConfig(
+        hidden_size=24, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48, image_size=32, patch_size=8
+    ),
+    "dinov2": lambda: hf.Dinov2Config(
+        hidden_size=24, num_hidden_layers=2, num_attention_heads=2, image_size=32, patch_size=8
+    ),
+}
+
+
+def heads(**options) -> list[HeadConfig]:
+    """One head of every problem, two of them a hierarchy; `options` go to the classification heads."""
+    return [
+        HeadConfig("cat1", ["자연", "음식"], **options),
+        HeadConfig("cat2", ["산", "바다", "한식"], parent="cat1", parent_of=[0, 0, 1], **options),
+        HeadConfig("tags", ["일출", "가족", "야경"], problem="multi_label", **options),
+        HeadConfig("price", problem="regression", mean=5.0, std=2.0),
+    ]
+
+
+def model(text: str | None = "bert", vision: str | None = None, **options) -> MultiHeadForClassification:
+    """A tiny model in evaluation mode; `options` go to MultiHeadConfig."""
+    options.setdefault("heads", heads())
+    config = MultiHeadConfig(
+        text_config=TEXT[text]() if text else None, vision_config=VISION[vision]() if vision else None, **options
+    )
+    return MultiHeadForClassification(config).eval()
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    """A WordPiece tokenizer of 200 pieces, trained on the sentences above."""
+    raw = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    raw.normalizer, raw.pre_tokenizer = normalizers.NFC(), pre_tokenizers.BertPreTokenizer()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    raw.train_from_iterator(SENTENCES, trainers.WordPieceTrainer(vocab_size=VOCABULARY_SIZE, special_tokens=special))
+    raw.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=raw,
+        model_max_length=64,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_input_names=["input_ids", "attention_mask"],
+    )
+
+
+def processor(text: str | None = "bert", vision: str | None = None, **options) -> MultiHeadProcessor:
+    """The processor that fits `model(text, vision)`: 32-pixel pictures."""
+    from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+    image_processor = ViTImageProcessorPil(size={"height": 32, "width": 32}) if vision else None
+    return MultiHeadProcessor(image_processor, tokenizer() if text else None, **({"max_length": 32} | options))
