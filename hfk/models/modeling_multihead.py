@@ -241,6 +241,14 @@ class MultiHeadForClassification(PreTrainedModel):
             self.train(training)
         return decide(probabilities(logits, self.config.heads), self.config.heads, threshold)
 
+    def train(self, mode: bool = True) -> MultiHeadForClassification:
+        """Set training mode, except for batch norms whose weights are frozen: their statistics stay frozen too."""
+        super().train(mode)
+        for module in self.modules() if mode else ():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and not module.weight.requires_grad:
+                module.eval()
+        return self
+
     def _check_rows(self, text_present: Tensor, image_present: Tensor) -> None:
         usable = torch.zeros_like(text_present)
         if self.text_encoder is not None:

@@ -1,0 +1,97 @@
+"""From dataset rows to a training batch: inputs through the processor, label columns to one dict of tensors.
+
+Text is tokenized here, batch by batch: fast tokenizers do tens of thousands of titles a second, so nothing is cached and
+a batch is only as long as its longest row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..models.configuration_multihead import HeadConfig
+from ..models.heads import MISSING
+from ..models.processing_multihead import MultiHeadProcessor, RowError
+
+
+class MultiHeadCollator:
+    """Turn dataset rows into the arguments of `MultiHeadForClassification.forward`.
+
+    Args:
+        processor: prepares text and pictures.
+        heads: the heads whose columns are read. A head without a column in the rows gets no labels.
+        soft: names of `single_label` heads whose column holds distributions over the labels, not indices.
+
+    Example:
+        >>> collator = MultiHeadCollator(processor, task.heads)  # doctest: +SKIP
+        >>> collator([{"id": "1", "text": "해 뜨는 바닷가", "cat1": 0}])["labels"]  # doctest: +SKIP
+        {'cat1': tensor([0])}
+    """
+
+    def __init__(self, processor: MultiHeadProcessor, heads: list[HeadConfig], soft: Collection[str] = ()) -> None:
+        self.processor = processor
+        self.heads = heads
+        self.soft = frozenset(soft)
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Build a batch.
+
+        Args:
+            rows: rows in a task's columns: `id`, `text`, `image`, and one column a head.
+
+        Returns:
+            the processor's tensors and `labels`: head name → tensor, as `heads.head_loss` takes them.
+
+        Raises:
+            ValueError: if a row can't be used; the sentence names its id.
+        """
+        try:
+            batch = dict(
+                self.processor(
+                    text=[row.get("text") for row in rows] if self.processor.tokenizer is not None else None,
+                    images=[row.get("image") for row in rows] if self.processor.image_processor is not None else None,
+                )
+            )
+        except RowError as error:
+            row = rows[error.row]
+            raise ValueError(f"row with id {row.get('id', error.row)!r}: {error.reason}") from None
+        labels = {
+            head.name: label_tensor([row[head.name] for row in rows], head, head.name in self.soft)
+            for head in self.heads
+            if head.name in rows[0]
+        }
+        if labels:
+            batch["labels"] = labels
+        return batch
+
+
+def label_tensor(values: Sequence[Any], head: HeadConfig, soft: bool = False) -> Tensor:
+    """Turn one label column into a tensor.
+
+    Args:
+        values: `single_label`: an index, or with `soft` a distribution over the labels; `multi_label`: a list of
+            indices; `regression`: a number. None (or -1) where unknown.
+        head: the head's configuration.
+        soft: whether a `single_label` column holds distributions.
+
+    Returns:
+        int64 `(rows,)` with -100 where unknown; float32 `(rows, labels)` with NaN rows where unknown, for `multi_label`
+        and for distributions; float32 `(rows,)` with NaN where unknown, for `regression`.
+    """
+    if head.problem == "regression":
+        return torch.tensor([float("nan") if value is None else float(value) for value in values])
+    if head.problem == "single_label" and not soft:
+        return torch.tensor([MISSING if value is None or value < 0 else int(value) for value in values])
+    result = torch.full((len(values), len(head.labels)), float("nan"))
+    for row, value in enumerate(values):
+        if value is None:
+            continue
+        if soft:
+            result[row] = torch.tensor(value)
+        else:
+            result[row] = 0.0
+            result[row, list(value)] = 1.0
+    return result

@@ -1,0 +1,234 @@
+"""What a recipe may say: `RecipeArguments` (task, encoders, model, input) and `MultiHeadTrainingArguments`.
+
+A recipe is one flat YAML of these fields, read by transformers' own `HfArgumentParser`, so that every option of
+`transformers.TrainingArguments` may stand in it. hfk/recipes holds the built-in ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from transformers import HfArgumentParser, TrainingArguments
+
+SAMPLING = ("natural", "sqrt", "balanced")
+CLASS_WEIGHTS = ("none", "balanced", "sqrt")
+
+
+@dataclass
+class RecipeArguments:
+    """The part of a recipe that says what is trained on what.
+
+    Args:
+        task: name of a built-in task, or path of a task YAML.
+        data: data file for a built-in task that needs one (`tour`, `ynat`); None for what the task itself names.
+        text_encoder: packaged backbone, Hub id or folder; None leaves text out. Ignored if the task has no text.
+        vision_encoder: likewise for images.
+        fusion: `tokens`, `pooled` or `gated`; see `MultiHeadConfig`.
+        fusion_layers: TransformerEncoder layers of `tokens` fusion.
+        fusion_dropout: dropout probability inside the fusion.
+        text_pooling: `cls`, `mean`, `max` or `attention`.
+        image_pooling: `mean`, `cls` or `max`.
+        modality_dropout: probability, in training, that a row with text and image loses one of them.
+        max_length: tokens a text is cut to.
+        text_prefix: put before every text, such as "query: " for E5 encoders.
+        head_kind: `linear`, `mlp` or `residual`, for heads whose task does not say.
+        head_dropout: dropout probability before the heads, for heads whose task does not say.
+        label_smoothing: for classification heads whose task does not say.
+        class_weights: `none`; `balanced` (inverse frequency) or `sqrt` (its square root), scaled so that the mean over
+            the training rows is 1.
+        max_train_rows: train on this many rows only, drawn by the seed; for trying things out.
+    """
+
+    task: str
+    data: str | None = None
+    text_encoder: str | None = None
+    vision_encoder: str | None = None
+    fusion: str = "tokens"
+    fusion_layers: int = 2
+    fusion_dropout: float = 0.1
+    text_pooling: str = "mean"
+    image_pooling: str = "mean"
+    modality_dropout: float = 0.0
+    max_length: int = 128
+    text_prefix: str = ""
+    head_kind: str = "linear"
+    head_dropout: float = 0.1
+    label_smoothing: float = 0.0
+    class_weights: str = "none"
+    max_train_rows: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.class_weights not in CLASS_WEIGHTS:
+            raise ValueError(f"class_weights {self.class_weights!r} is not one of {', '.join(CLASS_WEIGHTS)}.")
+
+
+@dataclass
+class MultiHeadTrainingArguments(TrainingArguments):
+    """`transformers.TrainingArguments` with hfk's defaults and a few options of its own.
+
+    Args:
+        head_learning_rate: learning rate of fusion and heads, which start from nothing; 10 × `learning_rate` by default.
+        layer_decay: learning rate of each encoder layer relative to the layer above it, in (0, 1]; 1 gives all layers
+            the same (Howard & Ruder 2018, arXiv:1801.06146, call it discriminative fine-tuning).
+        sampling: how training rows are drawn: `natural`; `sqrt` or `balanced` draw rows of rare classes more often, by
+            the square root of the inverse class frequency or by the inverse itself.
+        sampling_head: the head whose classes count for `sampling`; the finest single-label head by default.
+        lora: train low-rank adapters on the encoders' linear layers instead of all weights; fusion and heads are
+            trained whole (Hu et al. 2021, arXiv:2106.09685).
+        lora_rank: rank of the adapters.
+        lora_alpha: scale of the adapters.
+        lora_dropout: dropout probability inside the adapters.
+        early_stopping_patience: stop after this many evaluations without a better score; None trains to the end.
+        keep_checkpoints: keep the Trainer's `checkpoint-*` folders, with optimizer state, when training has finished.
+    """
+
+    output_dir: str | None = field(default="runs/hfk", metadata={"help": "Folder of the run."})
+    learning_rate: float = 1e-4
+    per_device_train_batch_size: int = 32
+    per_device_eval_batch_size: int = 64
+    num_train_epochs: float = 3.0
+    warmup_steps: float = 0.1
+    lr_scheduler_type: str = "cosine"
+    weight_decay: float = 0.01
+    eval_strategy: str = "epoch"
+    save_strategy: str = "epoch"
+    save_total_limit: int | None = 1
+    logging_steps: float = 20
+    load_best_model_at_end: bool = True
+    metric_for_best_model: str | None = "mean_macro_f1"
+    train_sampling_strategy: str = "group_by_length"
+    remove_unused_columns: bool = False
+    label_names: list[str] | None = field(default_factory=lambda: ["labels"])
+    report_to: None | str | list[str] = "none"
+    dataloader_pin_memory: bool = False
+    head_learning_rate: float | None = None
+    layer_decay: float = 1.0
+    sampling: str = "natural"
+    sampling_head: str | None = None
+    lora: bool = False
+    lora_rank: int = 16
+    lora_alpha: int = 32
+    lora_dropout: float = 0.05
+    early_stopping_patience: int | None = None
+    keep_checkpoints: bool = False
+
+    def __post_init__(self) -> None:
+        if not torch.accelerator.is_available():
+            self.use_cpu = True  # bf16 is refused on a CPU that is not named
+        super().__post_init__()
+        if self.sampling not in SAMPLING:
+            raise ValueError(f"sampling {self.sampling!r} is not one of {', '.join(SAMPLING)}.")
+        if not 0 < self.layer_decay <= 1:
+            raise ValueError(f"layer_decay must be in (0, 1], not {self.layer_decay}.")
+        if self.label_smoothing_factor:
+            raise ValueError("label_smoothing_factor knows one head only; use label_smoothing instead.")
+
+
+FIELDS = tuple(f.name for kind in (RecipeArguments, MultiHeadTrainingArguments) for f in dataclasses.fields(kind))
+
+
+def list_recipes() -> list[str]:
+    """Return the names of the built-in recipes."""
+    folder = resources.files("hfk.recipes")
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def load_recipe(recipe: str | Path) -> dict[str, Any]:
+    """Read a recipe.
+
+    Args:
+        recipe: name of a built-in recipe, path of a recipe YAML, or path of a task YAML. A task YAML's own `recipe:`
+            (a name, or a mapping of options with `base:` for the recipe they start from) is applied to the task;
+            the recipe `table` is the base by default.
+
+    Returns:
+        the recipe's options, flat.
+
+    Raises:
+        ValueError: if there is no such recipe, or it is not a mapping of known options.
+    """
+    path = Path(recipe)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise ValueError(f"recipe {recipe} does not exist.")
+        text = path.read_text(encoding="utf-8")
+    elif str(recipe) in list_recipes():
+        text = resources.files("hfk.recipes").joinpath(f"{recipe}.yaml").read_text(encoding="utf-8")
+    else:
+        raise ValueError(f"there is no recipe {str(recipe)!r}; built in: {', '.join(list_recipes())}; or give a YAML file.")
+    try:
+        options = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path.name} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(options, dict):
+        raise ValueError(f"{path.name} must be a mapping of options, such as `learning_rate: 1e-4`.")
+    if "heads" in options:  # a task YAML
+        own = options.get("recipe") or {}
+        own = {"base": own} if isinstance(own, str) else dict(own)
+        options = load_recipe(own.pop("base", "table")) | own | {"task": str(path)}
+    check_options(options)
+    return options
+
+
+def check_options(options: dict[str, Any]) -> None:
+    """Refuse options that no recipe knows, naming the nearest that it does; ValueError."""
+    for name in options:
+        if name not in FIELDS:
+            near = difflib.get_close_matches(str(name), FIELDS, 1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"there is no option {name!r}.{hint} See hfk.training.arguments for all of them.")
+
+
+def parse_overrides(items: list[str]) -> dict[str, Any]:
+    """Read `key=value` words, each value as YAML.
+
+    Args:
+        items: for example `["learning_rate=2e-4", "vision_encoder=null"]`.
+
+    Raises:
+        ValueError: for a word without `=`, a value that is not YAML, or an unknown key.
+    """
+    options = {}
+    for item in items:
+        key, found, value = item.partition("=")
+        if not found:
+            raise ValueError(f"{item!r} is no option: write key=value, such as learning_rate=2e-4.")
+        try:
+            options[key.strip().lstrip("-").replace("-", "_")] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ValueError(f"the value of {key!r} is not valid YAML: {value!r}") from None
+    check_options(options)
+    return options
+
+
+def parse_recipe(options: dict[str, Any]) -> tuple[RecipeArguments, MultiHeadTrainingArguments]:
+    """Turn a recipe's options into the two argument objects.
+
+    Args:
+        options: flat options; numbers that YAML reads as text (`2e-4`) are converted.
+
+    Raises:
+        ValueError: for an unknown option, a missing task, or a value of the wrong kind.
+    """
+    check_options(options)
+    if not options.get("task"):
+        raise ValueError("the recipe names no task: add `task:`, a built-in task's name or the path of a task YAML.")
+    kinds = {f.name: str(f.type) for kind in (RecipeArguments, MultiHeadTrainingArguments) for f in dataclasses.fields(kind)}
+    clean = {}
+    for name, value in options.items():
+        if isinstance(value, str) and value.lower() in ("none", "null") and name != "report_to":
+            value = None if "None" in kinds[name] else value
+        if isinstance(value, str) and "str" not in kinds[name]:
+            try:
+                value = float(value) if "float" in kinds[name] else int(value)
+            except ValueError:
+                raise ValueError(f"option {name!r} needs a number, not {value!r}.") from None
+        clean[name] = value
+    return HfArgumentParser((RecipeArguments, MultiHeadTrainingArguments)).parse_dict(clean)

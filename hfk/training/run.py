@@ -1,0 +1,261 @@
+"""One training run, from a recipe to a checkpoint folder with its report: what `hfk train` and scripts/train.py call.
+
+A run folder holds, when the run has finished: the checkpoint (model.safetensors, config, processor, remote code),
+`recipe.yaml` (every option as used), `training_log.json`, and `report/` (metrics, tables, pictures). While it runs,
+`checkpoint-*` folders of the Trainer make it resumable; they hold PyTorch's own optimizer files and go at the end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from datasets import DatasetDict, List, Value
+from transformers import set_seed
+
+from ..data.collation import label_tensor
+from ..evaluation.metrics import count_labelled, majority_baseline
+from ..evaluation.report import format_table, write_report
+from ..hub import backbones
+from ..models.configuration_multihead import HeadConfig
+from ..models.modeling_multihead import MultiHeadForClassification
+from ..models.processing_multihead import MultiHeadProcessor
+from ..tasks import Task, load_task
+from .arguments import MultiHeadTrainingArguments, RecipeArguments, load_recipe, parse_recipe
+from .optimization import add_adapters
+from .trainer import MultiHeadTrainer, last_checkpoint, unwrap
+
+
+def train(
+    recipe: str | Path | dict[str, Any],
+    output_dir: str | Path,
+    overrides: dict[str, Any] | None = None,
+    resume: bool = True,
+) -> dict[str, Any]:
+    """Train by a recipe, evaluate, write the checkpoint and its report.
+
+    Args:
+        recipe: name of a built-in recipe, path of a recipe or task YAML, or a dict of options.
+        output_dir: folder of the run. A run that was interrupted there goes on from its last complete checkpoint.
+        overrides: options that replace the recipe's.
+        resume: False starts anew, whatever the folder holds.
+
+    Returns:
+        what the report's `metrics.json` holds; empty on processes other than the main one.
+
+    Raises:
+        ValueError: for a wrong option, or data that can't be used.
+
+    Example:
+        >>> results = train("tour-mini", "runs/tour-mini", {"num_train_epochs": 1})  # doctest: +SKIP
+        >>> results["scores"]["cat1_accuracy"]  # doctest: +SKIP
+    """
+    options = dict(recipe) if isinstance(recipe, dict) else load_recipe(recipe)
+    options |= (overrides or {}) | {"output_dir": str(output_dir)}
+    recipe_args, args = parse_recipe(options)
+    folder = Path(output_dir)
+    with args.main_process_first(desc="preparing data and backbones"):
+        task = load_task(recipe_args.task, **({"data": recipe_args.data} if recipe_args.data else {}))
+        data = task.load()
+        names = [
+            backbones.resolve(name, kind) if name else None
+            for name, kind in zip(_encoder_names(recipe_args, task), ("text", "vision"), strict=True)
+        ]
+    if "train" not in data:
+        raise ValueError(f"task {task.name!r} has no train split; it has: {', '.join(data)}.")
+    if recipe_args.max_train_rows and recipe_args.max_train_rows < len(data["train"]):
+        data["train"] = data["train"].shuffle(args.seed).select(range(recipe_args.max_train_rows))
+    heads = _finish_heads(task.heads, recipe_args, data)
+    checkpoint = last_checkpoint(folder) if resume else None
+    if args.should_save:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not resume:
+            _remove_checkpoints(folder)
+
+    set_seed(args.seed)
+    model, processor = build(recipe_args, heads, *names)
+    parameters = sum(weight.numel() for weight in model.parameters())
+    validation = data.get("validation")
+    if validation is None:
+        args.eval_strategy, args.load_best_model_at_end = "no", False
+    if not any(head.problem != "regression" for head in heads) and args.metric_for_best_model == "mean_macro_f1":
+        args.metric_for_best_model, args.greater_is_better = "loss", False
+    if args.greater_is_better is None:
+        args.greater_is_better = not args.metric_for_best_model.endswith(("loss", "_mae", "_rmse"))
+    soft = tuple(name for name, feature in data["train"].features.items() if _is_soft(feature))
+    trainer = MultiHeadTrainer(
+        add_adapters(model, args) if args.lora else model, args, processor, data["train"], validation, soft
+    )
+    started = time.perf_counter()
+    trainer.train(resume_from_checkpoint=checkpoint)
+    seconds = time.perf_counter() - started
+
+    split = next((name for name in ("test", "validation") if name in data), "train")
+    output = trainer.predict(data[split], metric_key_prefix=split)
+    if not args.should_save:
+        return {}
+    if args.lora:
+        trainer.model.save_pretrained(folder / "adapter")
+    unwrap(trainer.model).save_pretrained(folder)
+    processor.save_pretrained(folder)
+    log = trainer.state.log_history
+    (folder / "training_log.json").write_text(json.dumps(log, indent=1), encoding="utf-8")
+    used = asdict(recipe_args) | {name: getattr(args, name) for name in options if hasattr(args, name)}
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(_plain(used), allow_unicode=True), encoding="utf-8")
+    baseline = majority_baseline(label_arrays(data["train"], heads), output.label_ids, heads)
+    results = write_report(
+        folder / "report",
+        logits=output.predictions,
+        labels=output.label_ids,
+        heads=heads,
+        ids=data[split]["id"],
+        texts=[text or "" for text in data[split]["text"]] if "text" in data[split].column_names else None,
+        log_history=log,
+        baseline=baseline,
+        extra={
+            "title": f"{task.name}: {split}",
+            "task": task.name,
+            "split": split,
+            "rows": {name: len(rows) for name, rows in data.items()},
+            "seed": args.seed,
+            "parameters": parameters,
+            "train_seconds": round(seconds, 1),
+            "train_rows_per_second": round(trainer.state.global_step * _rows_a_step(args) / max(seconds, 1e-9), 1),
+            "environment": environment(),
+        },
+    )
+    if not args.keep_checkpoints:
+        _remove_checkpoints(folder)
+    print(format_table(results["scores"], baseline, heads, count_labelled(output.label_ids, heads)))
+    return results
+
+
+def build(
+    recipe: RecipeArguments, heads: list[HeadConfig], text: str | None, vision: str | None
+) -> tuple[MultiHeadForClassification, MultiHeadProcessor]:
+    """Build model and processor for a recipe.
+
+    Args:
+        recipe: gives fusion, pooling and input options.
+        heads: the final heads.
+        text: Hub id or folder of the text encoder, or None.
+        vision: likewise for images.
+    """
+    model = MultiHeadForClassification.from_encoders(
+        text,
+        vision,
+        heads,
+        fusion=recipe.fusion,
+        fusion_layers=recipe.fusion_layers,
+        fusion_dropout=recipe.fusion_dropout,
+        text_pooling=recipe.text_pooling,
+        image_pooling=recipe.image_pooling,
+        modality_dropout=recipe.modality_dropout,
+    )
+    return model, MultiHeadProcessor.from_encoders(text, vision, recipe.max_length, recipe.text_prefix)
+
+
+def label_arrays(rows: Any, heads: list[HeadConfig]) -> dict[str, np.ndarray]:
+    """Return the label columns of a dataset as `hfk.evaluation` takes them: head name → array."""
+    return {
+        head.name: label_tensor(rows[head.name], head, _is_soft(rows.features[head.name])).numpy()
+        for head in heads
+        if head.name in rows.column_names
+    }
+
+
+def environment() -> dict[str, Any]:
+    """Describe the machine and the versions that a figure depends on."""
+    import datasets
+    import transformers
+
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "datasets": datasets.__version__,
+        "device": torch.cuda.get_device_name() if device is not None and device.type == "cuda" else str(device or "cpu"),
+        "cpu_cores": os.cpu_count(),
+        "world_size": int(os.environ.get("WORLD_SIZE", 1)),
+    }
+
+
+def _encoder_names(recipe: RecipeArguments, task: Task) -> tuple[str | None, str | None]:
+    text = recipe.text_encoder if task.text else None
+    vision = recipe.vision_encoder if task.image else None
+    if text is None and vision is None:
+        has = " and ".join([name for name, there in (("text", task.text), ("images", task.image)) if there])
+        raise ValueError(f"task {task.name!r} has {has}, but the recipe names no encoder for it: set text_encoder.")
+    return text, vision
+
+
+def _finish_heads(heads: list[HeadConfig], recipe: RecipeArguments, data: DatasetDict) -> list[HeadConfig]:
+    """Give heads the recipe's options where the task leaves them at their defaults, and class weights by frequency."""
+    default = HeadConfig("default", ["a", "b"])
+    finished = []
+    for head in heads:
+        options: dict[str, Any] = {}
+        for name, value in (("kind", recipe.head_kind), ("dropout", recipe.head_dropout)):
+            if getattr(head, name) == getattr(default, name):
+                options[name] = value
+        if head.problem != "regression" and not head.label_smoothing:
+            options["label_smoothing"] = recipe.label_smoothing
+        if recipe.class_weights != "none" and head.problem == "single_label" and head.class_weights is None:
+            labels = label_tensor(data["train"][head.name], head, _is_soft(data["train"].features[head.name]))
+            if labels.dim() == 1:
+                options["class_weights"] = balanced_weights(labels.numpy(), len(head.labels), recipe.class_weights)
+        finished.append(replace(head, **options))
+    return finished
+
+
+def balanced_weights(labels: np.ndarray, classes: int, kind: str) -> list[float]:
+    """Weigh classes by rarity, so that the mean weight over the labelled rows is 1.
+
+    Args:
+        labels: int `(rows,)`, negative where unknown.
+        classes: number of classes.
+        kind: `balanced` (1 / count) or `sqrt` (1 / √count).
+
+    Returns:
+        one weight a class; 1.0 for classes without rows.
+    """
+    counts = np.bincount(labels[labels >= 0], minlength=classes).astype(float)
+    weights = np.ones(classes)
+    seen = counts > 0
+    weights[seen] = counts[seen] ** (-0.5 if kind == "sqrt" else -1.0)
+    weights[seen] *= counts.sum() / (weights[seen] * counts[seen]).sum()
+    return [round(float(weight), 6) for weight in weights]
+
+
+def _is_soft(feature: Any) -> bool:
+    return isinstance(feature, List) and isinstance(feature.feature, Value) and "float" in feature.feature.dtype
+
+
+def _rows_a_step(args: MultiHeadTrainingArguments) -> int:
+    return args.per_device_train_batch_size * args.gradient_accumulation_steps * max(args.world_size, 1)
+
+
+def _plain(value: Any) -> Any:
+    """Make values fit for YAML: enums and paths become text."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    return str(getattr(value, "value", value))
+
+
+def _remove_checkpoints(folder: Path) -> None:
+    for path in folder.glob("checkpoint-*"):
+        shutil.rmtree(path)
