@@ -21,7 +21,7 @@ MAX_PIXELS = 50_000_000
 MAX_BYTES = 64 * 1024 * 1024
 """Files and downloads with more bytes are refused."""
 URL_TIMEOUT_SECONDS = 10
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 """Formats that are decoded; the rarer decoders of Pillow are left closed."""
 
 

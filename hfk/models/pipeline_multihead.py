@@ -49,6 +49,12 @@ class MultiHeadClassificationPipeline(Pipeline):
     _load_image_processor = False
     _load_feature_extractor = False
 
+    def __call__(self, inputs: Any, **options: Any) -> Any:
+        """Classify `inputs`; see the class."""
+        if hasattr(inputs, "column_names"):  # a `datasets` table, which Pipeline does not know to be one
+            inputs = (row for row in inputs)
+        return super().__call__(inputs, **options)
+
     def _sanitize_parameters(self, **parameters: Any) -> tuple[dict, dict, dict]:
         unknown = sorted(set(parameters) - set(POSTPROCESS))
         if unknown:

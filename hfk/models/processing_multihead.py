@@ -18,7 +18,7 @@ from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer, Batch
 from transformers.dynamic_module_utils import custom_object_save
 
 from .configuration_multihead import MultiHeadConfig
-from .image_preparation import ImageError, open_image
+from .image_preparation import open_image
 
 MAX_CHARACTERS = 100_000
 """Longer texts are cut before tokenizing; far above what any encoder reads, low enough to bound the time."""
@@ -98,12 +98,12 @@ class MultiHeadProcessor(ProcessorMixin):
             text: a str, or None or NaN for a missing text.
 
         Raises:
-            TypeError: for anything else.
+            ValueError: for anything else.
         """
         if text is None or (isinstance(text, float) and math.isnan(text)):
             return None
         if not isinstance(text, str):
-            raise TypeError(f"a text must be a str, not {type(text).__name__}.")
+            raise ValueError(f"a text must be a str, not {type(text).__name__}.")
         text = html.unescape(text[:MAX_CHARACTERS]).encode("utf-8", "ignore").decode()  # lone surrogates break tokenizers
         # Control characters carry no meaning, and NUL ends strings in some tokenizers.
         text = "".join(c if unicodedata.category(c) != "Cc" else " " for c in unicodedata.normalize("NFC", text))
@@ -141,24 +141,44 @@ class MultiHeadProcessor(ProcessorMixin):
         rows = len(texts if texts is not None else images)
         if texts is not None and images is not None and len(images) != rows:
             raise ValueError(f"text has {rows} rows and images have {len(images)}; give one of each for every row.")
-        texts = [None] * rows if texts is None or self.tokenizer is None else texts
-        images = [None] * rows if images is None or self.image_processor is None else images
-        cleaned, pictures = [], []
+        texts = [None] * rows if texts is None else texts
+        images = [None] * rows if images is None else images
+        prepared = []
         for row, (one_text, one_image) in enumerate(zip(texts, images, strict=True)):
             try:
-                cleaned.append(self.clean(one_text))
-                pictures.append(None if _absent(one_image) else open_image(one_image))
-            except (ImageError, TypeError) as error:
+                prepared.append(self.prepare_row(one_text, one_image))
+            except ValueError as error:
                 raise RowError(row, str(error)) from None
-            if cleaned[-1] is None and pictures[-1] is None:
-                raise RowError(row, f"there is no {self._needs()} to classify.")
-        return BatchFeature(self._tensors(cleaned, pictures, padding), tensor_type=return_tensors)
+        return BatchFeature(self.to_tensors(prepared, padding), tensor_type=return_tensors)
+
+    def prepare_row(self, text: Any = None, image: Any = None) -> tuple[str | None, Any]:
+        """Clean the text and open the picture of one row.
+
+        Args:
+            text: a str; None, NaN or blank if there is none.
+            image: as for `open_image`; None if there is none.
+
+        Returns:
+            the clean text and the RGB picture, None for what is not there or what this model does not read.
+
+        Raises:
+            ValueError: if there is nothing this model can read, or text or picture can't be used.
+        """
+        text = self.clean(text) if self.tokenizer is not None else None
+        image = None if self.image_processor is None or _absent(image) else open_image(image)
+        if text is None and image is None:
+            raise ValueError(f"there is no {self._needs()} to classify.")
+        return text, image
 
     def _needs(self) -> str:
         parts = ["text"] * (self.tokenizer is not None) + ["image"] * (self.image_processor is not None)
         return " or ".join(parts)
 
-    def _tensors(self, texts: list[str | None], images: list[Any], padding: bool | str) -> dict[str, torch.Tensor]:
+    def to_tensors(
+        self, rows: list[tuple[str | None, Any]], padding: bool | str = True
+    ) -> dict[str, torch.Tensor]:
+        """Turn rows from `prepare_row` into the model's tensors; see `__call__` for which."""
+        texts, images = [text for text, _ in rows], [image for _, image in rows]
         data: dict[str, torch.Tensor] = {}
         if any(text is not None for text in texts):
             prefixed = [self.text_prefix + (text or "") for text in texts]

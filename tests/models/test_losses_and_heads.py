@@ -1,0 +1,209 @@
+"""Losses, hierarchy and configuration: hand-computed values and what must be refused."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from hfk import HeadConfig, MultiHeadConfig
+from hfk.models.decoding import decide, probabilities, readable
+from hfk.models.heads import head_loss, total_loss
+from hfk.models.hierarchy import best_path, consistent
+from tests import tiny
+
+NAN = float("nan")
+
+
+def test_unknown_labels_are_ignored_and_the_loss_is_additive_over_rows():
+    head = HeadConfig("topic", ["a", "b", "c"], class_weights=[1.0, 2.0, 0.5], label_smoothing=0.1)
+    logits, labels = torch.randn(8, 3), torch.tensor([0, 1, 2, -100, 1, -100, 0, 2])
+    whole = head_loss(logits, labels, head)
+    single = torch.stack([head_loss(logits[i : i + 1], labels[i : i + 1], head) for i in range(8)])
+    torch.testing.assert_close(whole, single.mean())
+    assert single[3] == 0 and single[5] == 0
+
+
+def test_a_hard_label_equals_its_one_hot_distribution():
+    for smoothing, weights in itertools.product((0.0, 0.2), (None, [1.0, 3.0])):
+        head = HeadConfig("topic", ["a", "b"], label_smoothing=smoothing, class_weights=weights)
+        logits, labels = torch.randn(5, 2), torch.tensor([0, 1, 1, -100, 0])
+        soft = F.one_hot(labels.clamp_min(0), 2).float()
+        soft[3] = NAN
+        torch.testing.assert_close(head_loss(logits, labels, head), head_loss(logits, soft, head))
+
+
+def test_multi_label_and_regression_losses_by_hand():
+    head = HeadConfig("tags", ["a", "b"], problem="multi_label")
+    logits = torch.tensor([[0.0, 2.0], [5.0, 5.0]])
+    expected = F.binary_cross_entropy_with_logits(logits[:1], torch.tensor([[1.0, 0.0]])) / 2
+    torch.testing.assert_close(head_loss(logits, torch.tensor([[1.0, 0.0], [NAN, NAN]]), head), expected)
+    price = HeadConfig("price", problem="regression", mean=10.0, std=5.0)
+    loss = head_loss(torch.tensor([[1.0], [0.0]]), torch.tensor([20.0, NAN]), price)
+    torch.testing.assert_close(loss, torch.tensor(0.5))  # (1 - 2)² over two rows
+
+
+def test_a_batch_without_any_label_has_a_finite_gradient():
+    head = HeadConfig("topic", ["a", "b"])
+    logits = torch.randn(2, 2, requires_grad=True)
+    head_loss(logits, torch.tensor([-100, -100]), head).backward()
+    assert logits.grad.abs().sum() == 0
+
+
+def test_head_weights_scale_the_total():
+    heads = [HeadConfig("a", ["x", "y"], weight=2.0), HeadConfig("b", ["x", "y"], weight=0.0)]
+    logits = {"a": torch.randn(3, 2), "b": torch.randn(3, 2)}
+    labels = {name: torch.tensor([0, 1, 0]) for name in logits}
+    total, losses = total_loss(logits, labels, heads)
+    torch.testing.assert_close(total, 2 * losses["a"])
+    with pytest.raises(ValueError, match="'c', which is no head"):
+        total_loss(logits, {"c": labels["a"]}, heads)
+
+
+@st.composite
+def forests(draw):
+    """A chain of two or three heads and their log-probabilities; every parent label has a child."""
+    sizes, parents, names = [draw(st.integers(2, 4))], {}, ["level0"]
+    for level in range(1, draw(st.integers(2, 3))):
+        extra = draw(st.lists(st.integers(0, sizes[-1] - 1), max_size=4))
+        parent_of = list(range(sizes[-1])) + extra
+        names.append(f"level{level}")
+        parents[names[-1]] = (names[-2], parent_of)
+        sizes.append(len(parent_of))
+    seed = draw(st.integers(0, 10_000))
+    generator = torch.Generator().manual_seed(seed)
+    logs = {n: torch.randn(3, size, generator=generator).log_softmax(-1) for n, size in zip(names, sizes, strict=True)}
+    return logs, parents
+
+
+@given(forests())
+def test_best_path_is_the_best_of_all_paths(case):
+    logs, parents = case
+    chosen = best_path(logs, parents)
+    assert consistent(chosen, parents).all()
+    names = list(logs)
+    for row in range(3):
+        best = -torch.inf
+        for path in itertools.product(*(range(logs[name].shape[1]) for name in names)):
+            label = dict(zip(names, path, strict=True))
+            if all(parent_of[label[name]] == label[parent] for name, (parent, parent_of) in parents.items()):
+                best = max(best, sum(logs[name][row, label[name]].item() for name in names))
+        assert sum(logs[name][row, chosen[name][row]].item() for name in names) == pytest.approx(best, abs=1e-5)
+
+
+def test_one_parent_with_two_children_decodes_jointly():
+    logs = {
+        "a": torch.tensor([[0.5, 0.5]]).log(),
+        "b": torch.tensor([[0.6, 0.4]]).log(),
+        "c": torch.tensor([[0.1, 0.9]]).log(),
+    }
+    chosen = best_path(logs, {"b": ("a", [0, 1]), "c": ("a", [0, 1])})
+    assert {name: int(value) for name, value in chosen.items()} == {"a": 1, "b": 1, "c": 1}
+
+
+def test_predict_never_leaves_its_parent():
+    model = tiny.model("bert")
+    ids = torch.randint(5, 100, (200, 6))
+    chosen = model.predict(input_ids=ids)
+    parent_of = torch.tensor(model.config.head("cat2").parent_of)
+    assert torch.equal(parent_of[chosen["cat2"]], chosen["cat1"])
+
+
+def test_results_by_name():
+    heads = tiny.heads()
+    logits = {
+        "cat1": torch.tensor([[0.4, 0.5]]),
+        "cat2": torch.tensor([[3.0, 0.0, 0.0]]),
+        "tags": torch.tensor([[2.0, -2.0, 1.0]]),
+        "price": torch.tensor([[0.5]]),
+    }
+    (row,) = readable(logits, heads)
+    assert [item["label"] for item in row["cat1"]] == ["자연"]  # the path wins over cat1's own maximum
+    assert [item["label"] for item in row["tags"]] == ["일출", "야경"]
+    assert row["price"] == pytest.approx(6.0)
+    (row,) = readable(logits, heads, top_k=3, only=["cat2", "tags"])
+    assert list(row) == ["cat2", "tags"]
+    assert [item["label"] for item in row["tags"]] == ["일출", "야경", "가족"]
+    assert len(row["cat2"]) == 3
+    (row,) = readable(logits, heads, threshold=0.99)
+    assert row["cat1"] == [] and row["tags"] == []
+    for wrong in ({"only": ["cat9"]}, {"top_k": 0}):
+        with pytest.raises(ValueError, match=r"cat9|top_k"):
+            readable(logits, heads, **wrong)
+
+
+def test_temperature_changes_confidence_only():
+    logits = {"topic": torch.tensor([[2.0, 0.0]])}
+    cool = [HeadConfig("topic", ["a", "b"], temperature=4.0)]
+    warm = [HeadConfig("topic", ["a", "b"])]
+    assert probabilities(logits, cool)["topic"][0, 0] < probabilities(logits, warm)["topic"][0, 0]
+    assert decide(probabilities(logits, cool), cool)["topic"].item() == 0
+
+
+BAD_HEADS = [
+    ({"name": "", "labels": ["a", "b"]}, "no name"),
+    ({"name": "h", "labels": ["a", "b"], "problem": "multi"}, "problem 'multi' is not one of"),
+    ({"name": "h", "labels": []}, "has no labels"),
+    ({"name": "h", "labels": ["a"]}, "one label only"),
+    ({"name": "h", "labels": ["a", "a"]}, "listed twice"),
+    ({"name": "h", "labels": ["a"], "problem": "regression"}, "takes no `labels`"),
+    ({"name": "h", "labels": ["a", "b"], "kind": "deep"}, "kind 'deep'"),
+    ({"name": "h", "labels": ["a", "b"], "class_weights": [1.0]}, "2 numbers"),
+    ({"name": "h", "labels": ["a", "b"], "label_smoothing": 1.0}, "label_smoothing must be in"),
+    ({"name": "h", "labels": ["a", "b"], "temperature": 0.0}, "temperature must be above 0"),
+    ({"name": "h", "labels": ["a", "b"], "parent": "p"}, "come together"),
+    ({"name": "h", "labels": ["a", "b"], "parent": "p", "parent_of": [0]}, "1 entries for 2 labels"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), BAD_HEADS)
+def test_wrong_heads_are_refused_in_one_sentence(options, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        HeadConfig(**options)
+    assert "\n" not in str(caught.value)
+
+
+def test_heads_that_contradict_each_other_are_refused():
+    text = tiny.TEXT["bert"]()
+    circle = [
+        HeadConfig("a", ["x", "y"], parent="b", parent_of=[0, 1]),
+        HeadConfig("b", ["x", "y"], parent="a", parent_of=[0, 1]),
+    ]
+    cases = [
+        (circle, "circle: a → b → a"),
+        ([HeadConfig("a", ["x", "y"]), HeadConfig("a", ["x", "y"])], "two heads are called 'a'"),
+        ([HeadConfig("a", ["x", "y"], parent="b", parent_of=[0, 1])], "parent 'b' is not a head"),
+        ([HeadConfig("a", ["x", "y"]), HeadConfig("b", ["x", "y"], parent="a", parent_of=[0, 2])], "index 2 is outside"),
+        ([HeadConfig("a", ["x"], "multi_label"), HeadConfig("b", ["x", "y"], parent="a", parent_of=[0, 0])], "must be"),
+    ]
+    for heads, message in cases:
+        with pytest.raises(ValueError, match=message):
+            MultiHeadConfig(text_config=text, heads=heads)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fusion": "sum"}, "fusion 'sum'"),
+        ({"text_pooling": "last"}, "text_pooling 'last'"),
+        ({"image_pooling": "attention"}, "image_pooling"),
+        ({"modality_dropout": 1.5}, "modality_dropout"),
+        ({"fusion_size": 30}, "not a multiple of fusion_heads 8"),
+    ],
+)
+def test_wrong_model_options_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        tiny.model("bert", "vit", **options)
+
+
+def test_config_round_trip_keeps_heads_in_order(tmp_path):
+    config = tiny.model("bert", "resnet").config
+    config.save_pretrained(tmp_path)
+    again = MultiHeadConfig.from_pretrained(tmp_path)
+    assert again.heads == config.heads
+    assert again.vision_config.model_type == "resnet"
+    assert again.to_dict()["heads"] == config.to_dict()["heads"]
