@@ -15,6 +15,7 @@ import io
 import json
 import os
 import warnings
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -49,7 +50,7 @@ def table_format(path: str | Path) -> str:
     suffix = {".ndjson": ".jsonl", ".tab": ".tsv", ".pq": ".parquet"}.get(suffix, suffix)
     if suffix not in FORMATS or (gzipped and suffix == ".parquet"):
         raise ValueError(
-            f"{path.name} is no table that hfk reads; give a .csv, .tsv, .jsonl, .json (each also .gz) or .parquet file."
+            f"{path.name} is no table that hfk reads; give .csv, .tsv, .jsonl, .json (each also .gz) or .parquet."
         )
     return suffix
 
@@ -147,7 +148,7 @@ def _encoding(path: Path) -> str:
             decoder.decode(b"", final=True)
         except UnicodeDecodeError:
             continue
-        except (gzip.BadGzipFile, EOFError) as error:
+        except (gzip.BadGzipFile, zlib.error, EOFError) as error:
             raise ValueError(f"{path.name} is no whole gzip file ({error}); copy or compress it again.") from error
         if encoding == "cp949":
             warnings.warn(f"{path.name} is not UTF-8; it was read as cp949. Save it as UTF-8 to be sure.", stacklevel=2)

@@ -210,16 +210,16 @@ def multi_label_scores(target: np.ndarray, chosen: np.ndarray, probs: np.ndarray
         row with nothing to find and nothing chosen counts 1; `map`, the mean average precision over the labels that
         have a positive row.
     """
-    occurs = target.any(axis=0) | chosen.any(axis=0)
-    # zero_division only speaks where there is nothing to find and nothing was chosen: that is right, hence 1.
-    scores = {"micro_f1": sk.f1_score(target, chosen, average="micro", zero_division=1)}
-    per_label = sk.f1_score(target, chosen, average=None, zero_division=1)
-    scores["macro_f1"] = np.mean(np.atleast_1d(per_label)[occurs]) if occurs.any() else 1.0
-    if target.shape[1] == 1:  # scikit-learn takes one column for a binary target, which has no samples average
-        scores["samples_f1"] = np.mean(target == chosen)
-        scores["micro_f1"] = scores["macro_f1"]
-    else:
-        scores["samples_f1"] = sk.f1_score(target, chosen, average="samples", zero_division=1)
+    # F1 = 2·hits / mentions, over all decisions, a label's column, or a row; 1 where nothing is to be found and nothing
+    # was chosen. By hand, because scikit-learn takes a single column for a binary target.
+    hits, mentions = 2 * (target & chosen), target.astype(np.int64) + chosen
+    occurs = mentions.any(axis=0)
+    per_row = np.where(mentions.any(axis=1), hits.sum(axis=1) / np.maximum(mentions.sum(axis=1), 1), 1.0)
+    scores = {
+        "micro_f1": hits.sum() / mentions.sum() if occurs.any() else 1.0,
+        "macro_f1": (hits.sum(axis=0)[occurs] / mentions.sum(axis=0)[occurs]).mean() if occurs.any() else 1.0,
+        "samples_f1": per_row.mean(),
+    }
     if probs is not None and target.any():
         positive = np.flatnonzero(target.any(axis=0))
         scores["map"] = np.mean([sk.average_precision_score(target[:, i], probs[:, i]) for i in positive])
@@ -349,7 +349,7 @@ def predict_arrays(logits: Arrays, heads: list[HeadConfig], threshold: float = 0
         values = np.asarray(logits[head.name])
         rows = len(values) if rows is None else rows
         if head.problem == "regression":
-            values = values.reshape(len(values), -1)
+            values = values[:, None] if values.ndim == 1 else values
         if values.shape != (rows, head.num_outputs):
             raise ValueError(
                 f"head {head.name!r}: its logits have the shape {values.shape}, not {(rows, head.num_outputs)}."
@@ -402,7 +402,7 @@ def read_labels(values: np.ndarray | None, head: HeadConfig, rows: int | None = 
             )
         return present, np.where(present, whole, 0)
     values = values.astype(np.float64)
-    infinite = np.flatnonzero(np.isinf(values).reshape(len(values), -1).any(axis=1))
+    infinite = np.flatnonzero(np.isinf(values).any(axis=1) if wide else np.isinf(values))
     if infinite.size:
         raise ValueError(f"head {head.name!r}, row {infinite[0]}: the label is infinite.")
     present = ~(np.isnan(values).any(axis=1) if wide else np.isnan(values))

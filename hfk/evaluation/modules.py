@@ -1,7 +1,8 @@
 """The scores of `metrics` as `evaluate` modules that need no network.
 
 `evaluate.load("accuracy")` fetches its script from the Hub; these are ordinary classes with the same `compute`, `add`
-and `add_batch`. Predictions are kept in memory, so nothing is left in a cache. A missing label is -100 (or NaN for numbers); such rows are left out, and nothing labelled gives an empty dict.
+and `add_batch`. Predictions are kept in memory, so nothing is left in a cache. A missing label is -100 (or NaN for
+numbers); such rows are left out, and nothing labelled gives an empty dict.
 """
 
 from __future__ import annotations

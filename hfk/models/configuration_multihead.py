@@ -165,7 +165,7 @@ class MultiHeadConfig(PreTrainedConfig):
         fusion: how two encoders become one embedding: `tokens` (both token sequences through a small
             TransformerEncoder), `pooled` (concatenated pooled vectors) or `gated` (their gated sum). None with one
             encoder.
-        fusion_size: width of the fused embedding; the wider encoder's hidden size by default.
+        fusion_size: width of the fused embedding; the text encoder's hidden size by default.
         fusion_layers: TransformerEncoder layers of `tokens`.
         fusion_heads: attention heads of `tokens`; must divide `fusion_size`.
         fusion_dropout: dropout probability inside the fusion.
@@ -223,7 +223,9 @@ class MultiHeadConfig(PreTrainedConfig):
                 raise ValueError(f"{name} must be in [0, 1), not {value}.")
         self.fusion = fusion if both else None
         if both and fusion_size is None:
-            fusion_size = max(encoder_hidden_size(self.text_config), encoder_hidden_size(self.vision_config))
+            # Not the wider of the two: convolutional encoders end in thousands of channels that carry no more than
+            # a transformer's hundreds, and the fusion would outweigh both encoders.
+            fusion_size = encoder_hidden_size(self.text_config)
             if fusion == "tokens":
                 fusion_size = math.ceil(fusion_size / fusion_heads) * fusion_heads
         if both and fusion == "tokens" and fusion_size % fusion_heads:

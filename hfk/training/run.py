@@ -107,6 +107,7 @@ def train(
         trainer.model.save_pretrained(folder / "adapter")
     unwrap(trainer.model).save_pretrained(folder)
     processor.save_pretrained(folder)
+    _write_task_file(folder, recipe_args, task)
     log = trainer.state.log_history
     (folder / "training_log.json").write_text(json.dumps(log, indent=1), encoding="utf-8")
     used = asdict(recipe_args) | {name: getattr(args, name) for name in options if hasattr(args, name)}
@@ -239,6 +240,22 @@ def balanced_weights(labels: np.ndarray, classes: int, kind: str) -> list[float]
 
 def _is_soft(feature: Any) -> bool:
     return isinstance(feature, List) and isinstance(feature.feature, Value) and "float" in feature.feature.dtype
+
+
+def _write_task_file(folder: Path, recipe: RecipeArguments, task: Task) -> None:
+    """Leave what the columns are called beside the checkpoint, so that `hfk predict` and `hfk evaluate` find them."""
+    source = task.source
+    columns = {
+        "task": recipe.task if not recipe.task.endswith((".yaml", ".yml")) else None,
+        "text": source.text,
+        "image": source.image,
+        "id": source.id,
+        "heads": [
+            {"name": head.name, "column": head.column, "problem": head.problem, "separator": head.separator, "empty": head.empty}
+            for head in source.heads
+        ],
+    }
+    (folder / "task.json").write_text(json.dumps(columns, ensure_ascii=False, indent=1), encoding="utf-8")
 
 
 def _rows_a_step(args: MultiHeadTrainingArguments) -> int:

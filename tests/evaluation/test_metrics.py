@@ -91,7 +91,7 @@ def test_a_confidence_on_an_edge_belongs_to_the_bin_below():
 
 
 def test_macro_f1_counts_labels_that_occur_and_no_others():
-    # Label 0: F1 2/3 (1 hit, 1 miss); label 1: 2 rows, 1 hit, 1 false alarm... computed by hand below; 2 and 3 never occur.
+    # Labels 0 and 1 have one hit among three mentions each, F1 = 2·1/3; labels 2 and 3 never occur.
     target, chosen = np.array([0, 0, 1]), np.array([0, 1, 1])
     assert m.macro_f1(target, chosen) == pytest.approx((2 / 3 + 2 / 3) / 2)
     scores = m.single_label_scores(target, chosen, np.eye(4)[chosen])
@@ -178,6 +178,7 @@ def test_multi_label_scores_equal_scikit_learn_over_labels_that_occur():
     scores = m.multi_label_scores(target, chosen, probs)
     assert scores["micro_f1"] == pytest.approx(sk.f1_score(target, chosen, average="micro"))
     assert scores["macro_f1"] == pytest.approx(sk.f1_score(target[:, :3], chosen[:, :3], average="macro"))
+    assert scores["samples_f1"] == pytest.approx(sk.f1_score(target, chosen, average="samples", zero_division=1))
     assert scores["map"] == pytest.approx(sk.average_precision_score(target[:, :3], probs[:, :3], average="macro"))
 
 

@@ -78,7 +78,7 @@ def test_initial_weights_keep_the_signal():
         if isinstance(module, torch.nn.Conv2d):
             fan_out = module.out_channels // module.groups * module.kernel_size[0] ** 2
             if module.weight.numel() > 1000:
-                assert module.weight.std() == pytest.approx(math.sqrt(2 / fan_out), rel=0.15)
+                assert module.weight.std().item() == pytest.approx(math.sqrt(2 / fan_out), rel=0.15)
     output = model(torch.randn(4, 3, 64, 64)).last_hidden_state
     assert 0.1 < output.std() < 5
 
@@ -141,7 +141,6 @@ def test_gradient_checkpointing_gives_the_same_gradients():
         return [parameter.grad.clone() for parameter in model.parameters()]
 
     expected = gradients()
-    model.set_gradient_checkpointing() if hasattr(model, "set_gradient_checkpointing") else None
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     for actual, wanted in zip(gradients(), expected, strict=True):
         torch.testing.assert_close(actual, wanted)
@@ -151,7 +150,7 @@ def test_it_compiles_without_a_graph_break():
     model = EfficientNetLiteModel(tiny_config()).eval()
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager", dynamic=True)
     with torch.no_grad():
-        for size in ((2, 3, 32, 32), (3, 3, 33, 48)):
+        for size in ((2, 3, 32, 32), (3, 3, 33, 48)):  # a second size, and no graph made for it alone
             pixels = torch.randn(*size)
             torch.testing.assert_close(compiled(pixels).pooler_output, model(pixels).pooler_output)
 

@@ -1,0 +1,192 @@
+"""The `hfk` command: thin; each subcommand calls one function of a room.
+
+Whatever goes wrong with input is one sentence on standard error and exit code 2; `HFK_DEBUG=1` shows the traceback.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Korean multi-head classification over text, images and both.",
+)
+backbones_app = typer.Typer(no_args_is_help=True, help="Pretrained encoders that come as PyPI packages.")
+app.add_typer(backbones_app, name="backbones")
+
+
+@app.command("tasks")
+def tasks_command() -> None:
+    """List the built-in tasks."""
+    from .tasks import list_tasks
+
+    _print_columns(list(list_tasks().items()))
+
+
+@app.command("recipes")
+def recipes_command() -> None:
+    """List the built-in training recipes."""
+    from .training.arguments import list_recipes, load_recipe
+
+    for name in list_recipes():
+        options = load_recipe(name)
+        encoders = [options[key] for key in ("text_encoder", "vision_encoder") if options.get(key)]
+        _print_columns([(name, f"task {options['task'] or '(a table)'}, {' + '.join(encoders)}")], width=16)
+
+
+@backbones_app.command("list")
+def backbones_list() -> None:
+    """List the packaged encoders. Hub ids and local folders work in the same places."""
+    from .hub.backbones import PACKAGED
+
+    _print_columns([(name, f"{b.kind}, {b.licence}: {b.description}") for name, b in PACKAGED.items()])
+
+
+@backbones_app.command("prepare")
+def backbones_prepare(
+    names: Annotated[list[str] | None, typer.Argument(help="Packaged names; all by default.")] = None,
+    force: Annotated[bool, typer.Option(help="Build again, even if it is there.")] = False,
+) -> None:
+    """Turn packaged weights into ordinary checkpoint folders in the cache."""
+    from .hub.backbones import PACKAGED, prepare
+
+    for name in names or list(PACKAGED):
+        typer.echo(f"{name}  {prepare(name, force=force)}")
+
+
+@app.command("init")
+def init_command(
+    table: Annotated[Path, typer.Argument(help="CSV, TSV, JSONL or Parquet file.")],
+    output: Annotated[Path | None, typer.Option(help="YAML to write; beside the table by default.")] = None,
+    force: Annotated[bool, typer.Option(help="Replace the YAML if it exists.")] = False,
+) -> None:
+    """Look at a table and write the YAML of a task for it, commented, to be checked and trained on."""
+    from .tasks import inspect_table
+
+    target = output or table.with_suffix(".yaml")
+    if target.exists() and not force:
+        raise ValueError(f"{target} exists already; choose another --output, or replace it with --force.")
+    target.write_text(inspect_table(table), encoding="utf-8")
+    typer.echo(f"wrote {target}: read it, correct it, then: hfk train {target} --output-dir runs/{target.stem}")
+
+
+@app.command("train")
+def train_command(
+    recipe: Annotated[str, typer.Argument(help="Built-in recipe (see `hfk recipes`), or a recipe's or task's YAML.")],
+    options: Annotated[list[str] | None, typer.Argument(help="key=value, such as learning_rate=2e-4.")] = None,
+    output_dir: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/hfk"),
+    fresh: Annotated[bool, typer.Option(help="Start anew instead of resuming an interrupted run.")] = False,
+) -> None:
+    """Train, evaluate, and write the checkpoint with its report. The same command resumes an interrupted run."""
+    from .training.arguments import parse_overrides
+    from .training.run import train
+
+    overrides = parse_overrides(options or [])
+    if not sys.stderr.isatty():
+        overrides.setdefault("disable_tqdm", True)
+    results = train(recipe, output_dir, overrides, resume=not fresh)
+    if results:
+        typer.echo(f"\ncheckpoint: {output_dir}    report: {output_dir / 'report' / 'report.html'}")
+
+
+@app.command("evaluate")
+def evaluate_command(
+    checkpoint: Annotated[str, typer.Argument(help="Folder or Hub id.")],
+    data: Annotated[str, typer.Option(help="Table with the label columns that the checkpoint was trained on.")],
+    output_dir: Annotated[
+        Path | None, typer.Option(help="Folder of the report; CHECKPOINT/report-FILE by default.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Rows a forward pass.")] = 64,
+    revision: Annotated[str | None, typer.Option(help="Commit of a Hub checkpoint.")] = None,
+) -> None:
+    """Score a checkpoint on labelled rows and write a report."""
+    from .inference.evaluation import evaluate
+
+    if output_dir is None:
+        output_dir = (Path(checkpoint) if Path(checkpoint).is_dir() else Path()) / f"report-{Path(data).stem}"
+    table = evaluate(checkpoint, data, output_dir, batch_size=batch_size, revision=revision)
+    typer.echo(f"{table}\n\nreport: {output_dir / 'report.html'}")
+
+
+@app.command("predict")
+def predict_command(
+    checkpoint: Annotated[str, typer.Argument(help="Folder or Hub id.")],
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="CSV, TSV, JSONL or Parquet file.")],
+    target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="File to write, format by suffix.")],
+    text: Annotated[list[str] | None, typer.Option(help="Text column; repeat for several.")] = None,
+    image: Annotated[str | None, typer.Option(help="Picture column.")] = None,
+    image_dir: Annotated[Path | None, typer.Option(help="What picture paths are relative to.")] = None,
+    head: Annotated[list[str] | None, typer.Option(help="Head to write; repeat for several; all by default.")] = None,
+    threshold: Annotated[float | None, typer.Option(help="Leave answers below this probability out.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Rows a forward pass.")] = 32,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, …")] = None,
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    revision: Annotated[str | None, typer.Option(help="Commit of a Hub checkpoint.")] = None,
+) -> None:
+    """Classify every row of a table: the input's columns, then H_pred and H_score for each head H, then error."""
+    from tqdm import tqdm
+
+    from .inference.predictor import Predictor
+    from .inference.table import predict_table, read_task_file
+
+    if not source.is_file():
+        raise FileNotFoundError(f"input file {source} does not exist.")
+    columns = read_task_file(checkpoint, revision)
+    predictor = Predictor.from_pretrained(checkpoint, device, dtype, batch_size, revision=revision)
+    with tqdm(unit=" rows", disable=not sys.stderr.isatty()) as bar:
+        counts = predict_table(
+            predictor,
+            source,
+            target,
+            text=text or columns.get("text"),
+            image=image or columns.get("image"),
+            image_dir=image_dir,
+            heads=head,
+            threshold=threshold,
+            on_rows=bar.update,
+        )
+    wrong = f", {counts['errors']} with an error (see the column `error`)" if counts["errors"] else ""
+    typer.echo(f"wrote {target}: {counts['rows']} rows{wrong}")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command; the entry point of `hfk` and of the scripts.
+
+    Args:
+        arguments: the words after `hfk`; those of the process by default.
+    """
+    if not sys.stderr.isatty():  # before any library reads it
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+    try:
+        app(args=arguments, prog_name="hfk")
+    except KeyboardInterrupt:
+        typer.echo("hfk: interrupted; the same command resumes a training run.", err=True)
+        sys.exit(130)
+    except (ValueError, OSError, ImportError, KeyError, json.JSONDecodeError) as error:
+        if os.environ.get("HFK_DEBUG"):
+            raise
+        message = " ".join(str(error.args[0] if isinstance(error, KeyError) else error).split())
+        typer.echo(f"hfk: {message}", err=True)
+        sys.exit(2)
+
+
+def _print_columns(rows: list[tuple[str, str]], width: int | None = None) -> None:
+    width = width or max(len(name) for name, _ in rows) + 2
+    for name, text in rows:
+        typer.echo(f"{name:{width}}{text}")
+
+
+if __name__ == "__main__":
+    main()

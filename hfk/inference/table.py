@@ -1,0 +1,145 @@
+"""Batch prediction: a table in, the same table out with an answer and a score a head, and an `error` column.
+
+Every input row comes out, in order, whatever is wrong with it. Which columns hold text and pictures is read from the
+checkpoint's `task.json`, as training left it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from transformers.utils import cached_file
+
+from ..data.reading import TableWriter, iter_table
+from ..models.configuration_multihead import HeadConfig
+from .predictor import Predictor
+
+TASK_FILE = "task.json"
+
+
+def read_task_file(checkpoint: str | Path, revision: str | None = None) -> dict[str, Any]:
+    """Read what the training data's columns were called.
+
+    Args:
+        checkpoint: folder or Hub id.
+        revision: commit, tag or branch of a Hub checkpoint.
+
+    Returns:
+        `task`, `text` (list of columns), `image`, `id`, `heads` (head name → column, separator and the like); empty for
+        a checkpoint that was not made by `hfk train`.
+    """
+    path = cached_file(
+        str(checkpoint), TASK_FILE, revision=revision, _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False, _raise_exceptions_for_gated_repo=False,
+    )  # fmt: skip
+    return json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
+
+
+def predict_table(
+    predictor: Predictor,
+    source: str | Path,
+    target: str | Path,
+    text: list[str] | None = None,
+    image: str | None = None,
+    image_dir: str | Path | None = None,
+    heads: list[str] | None = None,
+    threshold: float | None = None,
+    on_rows: Callable[[int], None] | None = None,
+) -> dict[str, int]:
+    """Classify every row of a table.
+
+    Args:
+        predictor: the loaded checkpoint.
+        source: CSV, TSV, JSONL or Parquet file, read in chunks.
+        target: file to write, format by suffix; it appears when all rows are done.
+        text: text columns, joined by a space; the column `text` by default, if the table has it.
+        image: picture column; the column `image` by default, if the table has it.
+        image_dir: what picture paths are relative to; the source's folder by default.
+        heads: names of the heads to write; all by default.
+        threshold: as for the pipeline; a `single_label` answer below it is left empty.
+        on_rows: called with the number of rows after every chunk.
+
+    Returns:
+        `{"rows": …, "errors": …}`.
+
+    Raises:
+        FileNotFoundError: if the source is missing.
+        ValueError: if a column is missing, or an output column's name is taken; the sentence names it.
+    """
+    config = predictor.model.config
+    for name in heads or []:
+        if name not in [head.name for head in config.heads]:
+            raise ValueError(f"no head is called {name!r}; heads: {', '.join(head.name for head in config.heads)}.")
+    chosen = [head for head in config.heads if heads is None or head.name in heads]
+    added = [f"{head.name}_{part}" for head in chosen for part in ("pred", "score")] + ["error"]
+    folder = Path(image_dir) if image_dir is not None else Path(source).parent
+    counts = {"rows": 0, "errors": 0}
+    with TableWriter(target) as writer:
+        for chunk in iter_table(source, chunk_rows=predictor.window):
+            if not counts["rows"]:
+                text, image = _find_columns(list(chunk.columns), predictor, text, image, Path(source).name)
+                taken = [name for name in added if name in chunk.columns]
+                if taken:
+                    raise ValueError(f"{Path(source).name} already has a column {taken[0]!r}; rename it first.")
+            rows = [
+                {"text": _join(row, text), "image": _locate(row.get(image), folder) if image else None}
+                for row in chunk.to_dict("records")
+            ]
+            answers = list(predictor(rows, threshold=threshold, heads=[head.name for head in chosen]))
+            result = pd.DataFrame([_cells(answer, chosen) for answer in answers], columns=added, dtype=object)
+            writer.write(pd.concat([chunk.reset_index(drop=True), result], axis=1))
+            counts["rows"] += len(chunk)
+            counts["errors"] += sum("error" in answer and not isinstance(answer["error"], list) for answer in answers)
+            if on_rows is not None:
+                on_rows(len(chunk))
+    return counts
+
+
+def _find_columns(
+    columns: list[str], predictor: Predictor, text: list[str] | None, image: str | None, file: str
+) -> tuple[list[str], str | None]:
+    reads_text, reads_image = predictor.processor.tokenizer is not None, predictor.processor.image_processor is not None
+    text = (text or ["text"]) if reads_text else []
+    image = (image or "image") if reads_image else None
+    found, has_image = [name for name in text if name in columns], image in columns
+    if found and len(found) < len(text):
+        missing = next(name for name in text if name not in columns)
+        raise ValueError(f"column {missing!r} is missing from {file}; it has: {', '.join(columns)}.")
+    if not found and not has_image:
+        wanted = " or ".join(repr(name) for name in [*text, *([image] if image else [])])
+        raise ValueError(
+            f"{file} has no column {wanted} to classify; it has: {', '.join(columns)}. Say which with --text or --image."
+        )
+    return found, image if has_image else None
+
+
+def _join(row: dict[str, Any], columns: list[str]) -> str | None:
+    parts = [row[name] for name in columns if row[name] is not None and row[name] == row[name]]
+    return " ".join(str(part).strip() for part in parts) or None
+
+
+def _locate(cell: Any, folder: Path) -> Any:
+    if not isinstance(cell, str) or not cell.strip() or cell.startswith(("http://", "https://")):
+        return cell if not isinstance(cell, str) or cell.strip() else None
+    return os.path.join(folder, cell.strip())
+
+
+def _cells(answer: dict[str, Any], heads: list[HeadConfig]) -> list[Any]:
+    if len(answer) == 1 and isinstance(answer.get("error"), str):
+        return [None, None] * len(heads) + [answer["error"]]
+    cells: list[Any] = []
+    for head in heads:
+        value = answer[head.name]
+        if head.problem == "regression":
+            cells += [value, None]
+        elif head.problem == "multi_label":
+            cells.append(json.dumps([item["label"] for item in value], ensure_ascii=False))
+            cells.append(json.dumps([round(item["score"], 6) for item in value]))
+        else:
+            cells += [value[0]["label"], round(value[0]["score"], 6)] if value else [None, None]
+    return [*cells, None]

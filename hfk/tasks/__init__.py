@@ -1,0 +1,140 @@
+"""What there is to learn: built-in tasks, and a user's own table through a YAML file.
+
+`load_task("tour-mini").load()` gives a `DatasetDict` in the canonical columns (see `Task.load`) and fixes `task.heads`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..models.configuration_multihead import HeadConfig
+from .base import DEFAULT_SPLIT, Task, finest_head
+from .columns import HeadColumn
+from .inspection import inspect_table
+from .samples import unseen_places
+from .table import load_yaml, table_task
+from .tour import tour_mini_task, tour_task, tour_tree
+from .ynat import TOPICS, ynat_mini_task, ynat_task
+
+__all__ = [
+    "DEFAULT_SPLIT",
+    "TOPICS",
+    "HeadColumn",
+    "Task",
+    "finest_head",
+    "inspect_table",
+    "list_tasks",
+    "load_task",
+    "tour_tree",
+    "unseen_places",
+]
+
+_BUILT_IN: dict[str, tuple[Callable[..., Task], str, tuple[str, ...]]] = {
+    "tour": (
+        tour_task,
+        "tourism, the competition's files: overview + photo → cat1 > cat2 > cat3 (6, 18, 128 classes)",
+        ("data", "labels", "split", "recipe", "image_dir", "missing_images"),
+    ),
+    "tour-mini": (
+        tour_mini_task,
+        "tourism, embedded sample: texts from templates + drawn pictures, 16 of the 128 classes",
+        ("data", "labels", "split", "recipe", "image_dir", "missing_images"),
+    ),
+    "ynat": (
+        ynat_task,
+        "news headlines → 7 topics: the competition's csv, KLUE's json, or the Hub's klue/ynat",
+        ("data", "split", "recipe"),
+    ),
+    "ynat-mini": (
+        ynat_mini_task,
+        "news headlines, embedded sample from templates → 7 topics",
+        ("data", "split", "recipe"),
+    ),
+}
+
+
+def list_tasks() -> dict[str, str]:
+    """The built-in tasks: name → one line about it.
+
+    Example:
+        >>> "ynat" in list_tasks()
+        True
+    """
+    return {name: description for name, (_, description, _) in _BUILT_IN.items()}
+
+
+def load_task(task: str | Path | Mapping[str, Any], **overrides: Any) -> Task:
+    """Make a task; no rows are read before `Task.load`.
+
+    Args:
+        task: the name of a built-in task, the path of a YAML file, or a mapping of the same keys.
+        **overrides: replaces what the task says: `data` (a file, or a mapping such as `{"test": "new.csv"}`), `split`,
+            `recipe`, and the YAML's other keys. `heads` may be a list of head names to keep only those, or of finished
+            `HeadConfig`s, such as a checkpoint's: then their labels, order and options hold, and a row with another label
+            is an error.
+
+    Returns:
+        The task.
+
+    Raises:
+        FileNotFoundError: if a file doesn't exist.
+        ValueError: for an unknown name or option; the sentence lists what there is.
+
+    Example:
+        >>> load_task("tour-mini").image
+        True
+    """
+    heads = overrides.pop("heads", None)
+    made = _make(task, overrides)
+    if heads is not None:
+        made.source.heads = _override_heads(made.source.heads, list(heads))
+    return made
+
+
+def _make(task: str | Path | Mapping[str, Any], overrides: dict[str, Any]) -> Task:
+    if isinstance(task, Mapping):
+        return table_task({**task, **overrides})
+    name = str(task)
+    if name in _BUILT_IN:
+        make, description, known = _BUILT_IN[name]
+        for option in overrides:
+            if option not in known:
+                raise ValueError(f"task {name!r} has no option {option!r}; it has: {', '.join((*known, 'heads'))}.")
+        made = make(**overrides)
+        made.description = description
+        return made
+    path = Path(name)
+    if path.suffix.lower() in (".yaml", ".yml"):
+        return load_yaml(path, **overrides)
+    if path.is_file():
+        raise ValueError(
+            f"{path.name} is not a task file; describe the table in one: `hfk init {path.name}` writes it."
+        )
+    near = difflib.get_close_matches(name, _BUILT_IN, n=1)
+    raise ValueError(
+        f"there is no task {name!r}{f' (did you mean {near[0]!r}?)' if near else ''}; built-in tasks: "
+        f"{', '.join(_BUILT_IN)}. For your own table give the path of a YAML file."
+    )
+
+
+def _override_heads(columns: list[HeadColumn], heads: list[Any]) -> list[HeadColumn]:
+    by_name = {column.name: column for column in columns}
+    labels = {head.name: head.labels for head in heads if isinstance(head, HeadConfig)}
+    result = []
+    for head in heads:
+        if isinstance(head, HeadConfig):
+            parents = None
+            if head.parent is not None:
+                above = labels.get(head.parent)
+                if above is None:
+                    raise ValueError(f"head {head.name!r}: its parent {head.parent!r} is not among the heads given.")
+                parents = {label: above[index] for label, index in zip(head.labels, head.parent_of, strict=True)}
+            result.append(HeadColumn.from_head(head, by_name.get(head.name), parents))
+        elif isinstance(head, str) and head in by_name:
+            result.append(by_name[head])
+        else:
+            raise ValueError(f"there is no head {head!r} in this task; heads: {', '.join(by_name)}.")
+    return result

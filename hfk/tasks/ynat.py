@@ -1,0 +1,119 @@
+"""News topics: a Korean headline → one of seven topics, as in KLUE-YNAT and the DACON competition made of it.
+
+Three sources give the same task: the competition's csv (index, title, topic_idx), KLUE's json (guid, title, label), or,
+without a file, the Hub's `klue` data set. The task `ynat-mini` is an embedded sample of headlines from templates.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..data.reading import read_table
+from .base import Task
+from .columns import HeadColumn
+from .samples import read_sample, sample_stamp
+from .source import RawTable, TableSource, as_files, file_stamps
+
+TOPICS = ("IT과학", "경제", "사회", "생활문화", "세계", "스포츠", "정치")
+_LABEL_COLUMNS = ("topic_idx", "label", "topic", "predefined_news_category")
+_ID_COLUMNS = ("index", "guid", "id")
+
+
+def ynat_task(data: Any = None, **options: Any) -> Task:
+    """The task `ynat`.
+
+    Args:
+        data: the competition's csv, KLUE's json, or a mapping from split to such files; None reads `klue`, `ynat` from
+            the Hugging Face Hub.
+        **options: `split`, `recipe`, as in a task's YAML file.
+    """
+    files = None if data is None else as_files(data)
+    source = _source(read_hub if files is None else partial(read_ynat, files))
+    source.fingerprint = "hub" if files is None else file_stamps(files)
+    return Task(
+        "ynat",
+        source,
+        split=options.get("split", {"validation": 0.1, "seed": 42}),
+        recipe=options.get("recipe", "ynat"),
+    )
+
+
+def ynat_mini_task(data: Any = None, **options: Any) -> Task:
+    """The task `ynat-mini`: an embedded sample of headlines from templates.
+
+    Args:
+        data: files to read instead, as in `ynat_task`; to score a model of the sample on other rows.
+        **options: `split`, `recipe`.
+    """
+    if data is not None:
+        return ynat_task(data, **options)
+    source = _source(partial(read_sample, "ynat_mini"))
+    source.fingerprint = sample_stamp("ynat_mini")
+    return Task(
+        "ynat-mini",
+        source,
+        split=options.get("split", {"validation": 0.15, "test": 0.15, "seed": 42}),
+        recipe=options.get("recipe", "ynat-mini"),
+    )
+
+
+def _source(read: Any) -> TableSource:
+    return TableSource(read=read, heads=[HeadColumn("topic", labels=list(TOPICS))], text=["title"], id="id")
+
+
+def read_ynat(files: dict[str, list[Path]]) -> dict[str, list[RawTable]]:
+    """Read the competition's csv or KLUE's json.
+
+    Args:
+        files: files by split.
+
+    Returns:
+        Tables of id, title and topic (a name, or None where the file has none).
+    """
+    return {split: [_canonical(read_table(path), path.name) for path in paths] for split, paths in files.items()}
+
+
+def read_hub() -> dict[str, list[RawTable]]:
+    """Read `klue`, `ynat` from the Hugging Face Hub, or from the cache that an earlier read left.
+
+    Raises:
+        ValueError: if the Hub can't be reached and nothing is cached.
+    """
+    from datasets import load_dataset
+
+    try:
+        loaded = load_dataset("klue", "ynat")
+    except Exception as error:  # no network, no such repository, a proxy's refusal: one remedy for all
+        raise ValueError(
+            'the Hub\'s klue data set can\'t be reached; give a file, load_task("ynat", data="train_data.csv"), or use '
+            f"the embedded sample, ynat-mini ({type(error).__name__})."
+        ) from error
+    return {
+        split: [_canonical(part.to_pandas().astype(object), f"klue/ynat {split}")] for split, part in loaded.items()
+    }
+
+
+def _canonical(frame: pd.DataFrame, file: str) -> RawTable:
+    has = ", ".join(map(str, frame.columns))
+    if "title" not in frame.columns:
+        raise ValueError(f"column 'title' is missing from {file}; it has: {has}.")
+    column = next((name for name in _LABEL_COLUMNS if name in frame.columns), None)
+    if column is None:
+        raise ValueError(f"column 'topic_idx' is missing from {file}; it has: {has}.")
+    identity = next((name for name in _ID_COLUMNS if name in frame.columns), None)
+    topics = []
+    for row, cell in enumerate(frame[column], 1):
+        name = None if cell is None or cell != cell else str(cell).strip()
+        name = name.removesuffix(".0") if name else None
+        if name and name.isdecimal():
+            if int(name) >= len(TOPICS):
+                raise ValueError(f"{file}, row {row}: {column} {name} is none of 0–{len(TOPICS) - 1}.")
+            name = TOPICS[int(name)]
+        topics.append({"생활/문화": "생활문화"}.get(name, name))
+    ids = range(len(frame)) if identity is None else frame[identity]
+    data = {"id": [str(value) for value in ids], "title": frame["title"].tolist(), "topic": topics}
+    return RawTable(pd.DataFrame(data, dtype=object), file)

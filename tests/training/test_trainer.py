@@ -1,0 +1,196 @@
+"""What must hold of training, shown on tiny models and rows of our own."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+
+from hfk import MultiHeadForClassification, MultiHeadTrainer, MultiHeadTrainingArguments
+from hfk.data.collation import MultiHeadCollator, label_tensor
+from hfk.training.optimization import add_adapters, parameter_groups
+from hfk.training.run import balanced_weights
+from hfk.training.trainer import last_checkpoint, sampling_weights, unwrap
+from tests import tiny
+
+
+def rows(count: int = 24, missing: bool = True) -> Dataset:
+    """Rows whose text tells the labels; some labels are unknown."""
+    generator = np.random.default_rng(0)
+    data = {"id": [], "text": [], "cat1": [], "cat2": [], "tags": [], "price": []}
+    for number in range(count):
+        kind = number % 3
+        data["id"].append(f"row{number}")
+        data["text"].append(tiny.SENTENCES[[2, 0, 1][kind]] + " " + " ".join(tiny.SENTENCES[4].split()[: number % 4]))
+        unknown = missing and number % 5 == 4
+        data["cat1"].append(None if unknown else [0, 0, 1][kind])
+        data["cat2"].append(kind)
+        data["tags"].append(None if missing and number % 7 == 6 else [kind])
+        data["price"].append(None if unknown else float(kind) + generator.random())
+    return Dataset.from_dict(data)
+
+
+def arguments(folder, **options) -> MultiHeadTrainingArguments:
+    defaults = {"eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False, "disable_tqdm": True}
+    return MultiHeadTrainingArguments(output_dir=str(folder), **(defaults | options))
+
+
+def without_dropout(model):
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    return model
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_eight_batches_of_one_equal_one_batch_of_eight(tmp_path, lora):
+    weights, losses = [], []
+    for size, steps in ((8, 1), (1, 8)):
+        torch.manual_seed(0)
+        model = without_dropout(tiny.model("bert", heads=tiny.heads(class_weights=None, label_smoothing=0.1)))
+        args = arguments(
+            tmp_path, per_device_train_batch_size=size, gradient_accumulation_steps=steps, num_train_epochs=2,
+            train_sampling_strategy="sequential", learning_rate=1e-2, optim="sgd", max_grad_norm=0.0, logging_steps=1,
+        )  # fmt: skip
+        wrapped = without_dropout(add_adapters(model, args)) if lora else model
+        trainer = MultiHeadTrainer(wrapped, args, tiny.processor(), rows(24))
+        trainer.train()
+        weights.append({name: weight.detach().clone() for name, weight in unwrap(trainer.model).named_parameters()})
+        losses.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    for name, weight in weights[0].items():
+        torch.testing.assert_close(weights[1][name], weight, rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_training_learns_and_reports_every_head(tmp_path):
+    model = tiny.model("bert")
+    args = arguments(
+        tmp_path, num_train_epochs=40, learning_rate=5e-3, per_device_train_batch_size=8, logging_steps=5,
+        eval_strategy="epoch", head_learning_rate=5e-3,
+    )  # fmt: skip
+    trainer = MultiHeadTrainer(model, args, tiny.processor(), rows(), rows(missing=False))
+    trainer.train()
+    scores = trainer.evaluate()
+    assert scores["eval_cat2_accuracy"] == 1.0
+    assert scores["eval_hierarchy_consistency"] == 1.0
+    logged = next(entry for entry in trainer.state.log_history if "loss" in entry)
+    assert {"loss_cat1", "loss_cat2", "loss_tags", "loss_price"} <= set(logged)
+
+
+def test_a_checkpoint_is_whole_resumes_and_holds_no_pickled_arguments(tmp_path):
+    def run(epochs_before_stop):
+        torch.manual_seed(0)
+        args = arguments(tmp_path, num_train_epochs=4, save_strategy="epoch", per_device_train_batch_size=8)
+        trainer = MultiHeadTrainer(without_dropout(tiny.model("bert")), args, tiny.processor(), rows())
+        if epochs_before_stop:
+            from transformers import TrainerCallback
+
+            class Stop(TrainerCallback):
+                def on_epoch_end(self, args, state, control, **kwargs):
+                    control.should_training_stop = state.epoch >= epochs_before_stop
+
+            trainer.add_callback(Stop())
+        trainer.train(resume_from_checkpoint=last_checkpoint(tmp_path))
+        return trainer
+
+    run(2)
+    checkpoint = last_checkpoint(tmp_path)
+    assert checkpoint.endswith("checkpoint-6")
+    names = {path.name for path in (tmp_path / "checkpoint-6").iterdir()}
+    assert "training_args.bin" not in names
+    assert {"model.safetensors", "tokenizer.json", "processor_config.json", "modeling_multihead.py"} <= names
+    assert json.loads((tmp_path / "checkpoint-6" / "training_arguments.json").read_text())["num_train_epochs"] == 4
+    assert MultiHeadForClassification.from_pretrained(checkpoint).config.heads == tiny.heads()
+    assert run(None).state.global_step == 12
+    (tmp_path / "checkpoint-99").mkdir()  # left half-written by an interruption
+    assert last_checkpoint(tmp_path).endswith("checkpoint-12")
+
+
+def test_groups_by_depth(tmp_path):
+    model = tiny.model("bert", "efficientnet-lite")
+    args = arguments(tmp_path, learning_rate=1e-3, layer_decay=0.5, weight_decay=0.1)
+    groups = parameter_groups(model, args, [name for name, _ in model.named_parameters() if "bias" not in name])
+    rate = {id(weight): group["lr"] for group in groups for weight in group["params"]}
+    assert len(rate) == len(list(model.parameters()))
+    by_name = {name: rate[id(weight)] for name, weight in model.named_parameters()}
+    assert by_name["heads.layers.0.short.weight"] == 1e-2
+    assert by_name["text_encoder.encoder.layer.1.output.dense.weight"] == 1e-3
+    assert by_name["text_encoder.encoder.layer.0.output.dense.weight"] == 5e-4
+    assert by_name["text_encoder.embeddings.word_embeddings.weight"] == 2.5e-4
+    assert by_name["vision_encoder.stem.convolution.weight"] == pytest.approx(2.5e-4)
+    assert {group["weight_decay"] for group in groups} == {0.0, 0.1}
+
+
+def test_adapters_train_and_merge_exactly(tmp_path):
+    model = tiny.model("bert", "resnet", fusion="gated")
+    frozen = model.text_encoder.embeddings.word_embeddings.weight.detach().clone()
+    wrapped = add_adapters(model, arguments(tmp_path, lora_rank=4))
+    trainable = {name for name, weight in wrapped.named_parameters() if weight.requires_grad}
+    assert any("lora_A" in name for name in trainable)
+    assert any("heads.modules_to_save" in name for name in trainable)
+    trainer = MultiHeadTrainer(
+        wrapped, arguments(tmp_path, num_train_epochs=2, learning_rate=1e-2), tiny.processor("bert", "resnet"), rows()
+    )
+    trainer.train()
+    wrapped.eval()
+    ids = torch.randint(5, 100, (2, 6))
+    before = wrapped(input_ids=ids).logits["cat2"]
+    wrapped.save_pretrained(tmp_path / "adapter")
+    merged = unwrap(wrapped)
+    torch.testing.assert_close(merged(input_ids=ids).logits["cat2"], before, rtol=1e-4, atol=1e-6)
+    assert torch.equal(merged.text_encoder.embeddings.word_embeddings.weight, frozen)
+    merged.save_pretrained(tmp_path / "merged")
+    again = MultiHeadForClassification.from_pretrained(tmp_path / "merged")
+    torch.testing.assert_close(again(input_ids=ids).logits["cat2"], before, rtol=1e-4, atol=1e-6)
+
+
+def test_frozen_batch_norms_keep_their_statistics():
+    model = tiny.model(None, "resnet").requires_grad_(False)
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    model.train()(pixel_values=torch.randn(4, 3, 32, 32) * 5 + 3)
+    for name, buffer in model.named_buffers():
+        assert torch.equal(buffer, before[name]), name
+
+
+def test_balanced_sampling_and_weights():
+    labels = np.array([0] * 8 + [1] * 2 + [-100])
+    balanced = sampling_weights(labels, "balanced")
+    assert balanced[:8].sum() == pytest.approx(balanced[8:10].sum())
+    assert sampling_weights(labels, "sqrt")[8] / sampling_weights(labels, "sqrt")[0] == pytest.approx(2.0)
+    weights = balanced_weights(labels, 3, "balanced")
+    assert (weights[0] * 8 + weights[1] * 2) / 10 == pytest.approx(1.0, abs=1e-5)
+    assert weights[1] == pytest.approx(4 * weights[0], rel=1e-4)
+    assert weights[2] == 1.0
+
+
+def test_balanced_sampling_draws_rare_classes_more_often(tmp_path):
+    data = rows(30, missing=False).select([0, 3, 6, 9, 12, 15, 18, 21, 24, 27, 1])
+    args = arguments(tmp_path, sampling="balanced")
+    drawn = list(MultiHeadTrainer(tiny.model("bert"), args, tiny.processor(), data)._get_train_sampler())
+    assert 2 <= drawn.count(10) <= 9
+
+
+def test_collation_of_every_label_kind():
+    tags, topic = tiny.heads()[2], tiny.heads()[0]
+    assert torch.equal(
+        label_tensor([[0, 2], [], None], tags).nan_to_num(-1), torch.tensor([[1.0, 0, 1], [0, 0, 0], [-1, -1, -1]])
+    )
+    assert label_tensor([0, None, -1, 1], topic).tolist() == [0, -100, -100, 1]
+    assert torch.equal(
+        label_tensor([None, [0.25, 0.75]], topic, soft=True).nan_to_num(-1), torch.tensor([[-1.0, -1], [0.25, 0.75]])
+    )
+    with pytest.raises(ValueError, match="row with id 'b': there is no text"):
+        MultiHeadCollator(tiny.processor(), [topic])([{"id": "a", "text": "가"}, {"id": "b", "text": " "}])
+
+
+@pytest.mark.parametrize("tracker", ["tensorboard", "trackio"])
+def test_logs_to_trackers(tmp_path, tracker, monkeypatch):
+    pytest.importorskip(tracker)
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "tensorboard"))
+    args = arguments(tmp_path / "run", report_to=tracker, num_train_epochs=1, logging_steps=1, project="hfk-test")
+    MultiHeadTrainer(tiny.model("bert"), args, tiny.processor(), rows(8)).train()
+    assert any(path.is_file() and path.stat().st_size for path in tmp_path.rglob("*"))
