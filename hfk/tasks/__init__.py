@@ -73,8 +73,8 @@ def load_task(task: str | Path | Mapping[str, Any], **overrides: Any) -> Task:
         task: the name of a built-in task, the path of a YAML file, or a mapping of the same keys.
         **overrides: replaces what the task says: `data` (a file, or a mapping such as `{"test": "new.csv"}`), `split`,
             `recipe`, and the YAML's other keys. `heads` may be a list of head names to keep only those, or of finished
-            `HeadConfig`s, such as a checkpoint's: then their labels, order and options hold, and a row with another label
-            is an error.
+            `HeadConfig`s, such as a checkpoint's: then their labels, order and options hold, and a row with another
+            label is an error.
 
     Returns:
         The task.

@@ -209,7 +209,7 @@ def _drop_twins(columns: list[_Column], frame: pd.DataFrame) -> None:
     labels = [column for column in columns if column.role == "label"]
     for number, one in enumerate(labels):
         for two in labels[number + 1 :]:
-            if "label" != one.role or "label" != two.role or one.distinct != two.distinct:
+            if one.role != "label" or two.role != "label" or one.distinct != two.distinct:
                 continue
             if _fixes(frame, one.name, two.name) and _fixes(frame, two.name, one.name):
                 code, readable = sorted((one, two), key=_readable)

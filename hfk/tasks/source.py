@@ -23,7 +23,7 @@ from .columns import HeadColumn, clean_labels
 
 MISSING_IMAGES = ("error", "drop", "text_only")
 SPLITS = ("train", "validation", "test")
-WHOLE = "all"  # the split name of rows that are yet to be divided
+WHOLE = "whole"  # the split name of rows that are yet to be divided ("all" means something else to `datasets`)
 _SPLIT_NAMES = {
     **{name: "train" for name in ("train", "training")},
     **{name: "validation" for name in ("validation", "valid", "val", "dev", "eval")},
@@ -53,7 +53,7 @@ class TableSource:
     """Where a task's rows come from and what their columns mean.
 
     Args:
-        read: reads the raw tables, by split (`all` where they are yet to be divided).
+        read: reads the raw tables, by split (`whole` where they are yet to be divided).
         heads: the label columns.
         text: text columns, joined by a space in this order; empty without text.
         image: the picture column, None without pictures. Cells are paths, or dicts with `bytes` and `path`.
@@ -255,7 +255,7 @@ def as_files(data: Any, folder: Path | None = None) -> dict[str, list[Path]]:
         folder: what relative paths are relative to; the working directory by default.
 
     Returns:
-        Files by split; `all` for files that are yet to be divided.
+        Files by split; `whole` for files that are yet to be divided.
 
     Raises:
         FileNotFoundError: if a file doesn't exist.

@@ -112,8 +112,8 @@ def table_task(spec: Mapping[str, Any], folder: str | Path | None = None, settin
         for role, names in (("text", text), ("image", [image]), ("id", [identity])):
             if column.column in names:
                 raise ValueError(
-                    f"{at}head {column.name!r} reads column {column.column!r}, which is the {role} input; a label can't "
-                    "repeat the input."
+                    f"{at}head {column.name!r} reads column {column.column!r}, which is the {role} input; a label "
+                    "can't repeat the input."
                 )
     if spec.get("missing_images", "error") not in MISSING_IMAGES:
         raise ValueError(f"{at}missing_images must be one of {', '.join(MISSING_IMAGES)}.")
@@ -146,8 +146,8 @@ def read_folders(directories: dict[str, Path]) -> dict[str, list[RawTable]]:
         directories: folders by split.
 
     Returns:
-        Tables of file (relative path), image (path) and label (the subfolder's name), or the metadata file's columns with
-        file and image added.
+        Tables of file (relative path), image (path) and label (the subfolder's name), or the metadata file's columns
+        with file and image added.
 
     Raises:
         ValueError: for a folder without pictures.

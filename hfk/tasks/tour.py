@@ -77,8 +77,8 @@ def tour_task(data: Any = None, labels: str = "all", **options: Any) -> Task:
     """
     if data is None:
         raise ValueError(
-            'the competition\'s rows are not part of hfk: give yours, load_task("tour", data="…/train.csv"), or use the '
-            "embedded sample, tour-mini."
+            'the competition\'s rows are not part of hfk: give yours, load_task("tour", data="…/train.csv"), or use '
+            "the embedded sample, tour-mini."
         )
     files = as_files(data)
     columns = next(iter_table(next(iter(files.values()))[0], chunk_rows=1)).columns
