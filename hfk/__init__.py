@@ -21,14 +21,14 @@ from .models.processing_multihead import MultiHeadProcessor
 __version__ = "0.1.0"
 
 _LAZY = {
-    "MultiHeadCollator": "data.collation",
-    "MultiHeadTrainer": "training.trainer",
-    "MultiHeadTrainingArguments": "training.arguments",
-    "Predictor": "inference.predictor",
-    "Task": "tasks",
-    "load_task": "tasks",
-    "resolve_backbone": "hub.backbones",
-    "train": "training.run",
+    "MultiHeadCollator": "hfk.data.collation:MultiHeadCollator",
+    "MultiHeadTrainer": "hfk.training.trainer:MultiHeadTrainer",
+    "MultiHeadTrainingArguments": "hfk.training.arguments:MultiHeadTrainingArguments",
+    "Predictor": "hfk.inference.predictor:Predictor",
+    "Task": "hfk.tasks:Task",
+    "load_task": "hfk.tasks:load_task",
+    "resolve_backbone": "hfk.hub.backbones:resolve",
+    "train": "hfk.training.run:train",
 }
 
 __all__ = [
@@ -51,7 +51,8 @@ PIPELINE_REGISTRY.register_pipeline(
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
-        return getattr(importlib.import_module(f"hfk.{_LAZY[name]}"), name)
+        module, _, attribute = _LAZY[name].partition(":")
+        return getattr(importlib.import_module(module), attribute)
     raise AttributeError(f"module 'hfk' has no attribute {name!r}")
 
 

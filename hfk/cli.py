@@ -166,6 +166,7 @@ def main(arguments: list[str] | None = None) -> None:
     """
     if not sys.stderr.isatty():  # before any library reads it
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
         from transformers.utils import logging
 
         logging.disable_progress_bar()

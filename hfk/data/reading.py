@@ -12,6 +12,7 @@ import codecs
 import csv
 import gzip
 import io
+import itertools
 import json
 import os
 import warnings
@@ -28,6 +29,7 @@ import pyarrow.parquet as pq
 FORMATS = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 MAX_CELL_CHARACTERS = 64 * 1024 * 1024
 _BLOCK_BYTES = 1 << 20
+_END = "\x03 end of table \x03"
 
 
 def table_format(path: str | Path) -> str:
@@ -160,11 +162,13 @@ def _iter_delimited(path: Path, delimiter: str, chunk_rows: int) -> Iterator[tup
     if csv.field_size_limit() < MAX_CELL_CHARACTERS:
         csv.field_size_limit(MAX_CELL_CHARACTERS)  # the default of 131,072 characters is below real overviews
     with _open_bytes(path) as raw, io.TextIOWrapper(raw, encoding=_encoding(path), newline="") as file:
-        reader = csv.reader(file, delimiter=delimiter)
+        # The csv module closes an open quote at the end of the file without a word, and the rows within it are lost; a
+        # last line of our own shows whether that happened.
+        reader = csv.reader(itertools.chain(file, [_END]), delimiter=delimiter)
         header = next(reader, None)
         while header is not None and not any(cell.strip() for cell in header):
             header = next(reader, None)
-        if header is None:
+        if header is None or header[-1].endswith(_END):
             raise ValueError(f"{path.name} has no header: its first line must name the columns.")
         columns = _check_columns([cell.strip() for cell in header], path)
         width, rows, first = len(columns), [], True
@@ -172,6 +176,10 @@ def _iter_delimited(path: Path, delimiter: str, chunk_rows: int) -> Iterator[tup
         try:
             for row in reader:
                 start, line = line + 1, reader.line_num
+                if row == [_END]:
+                    break
+                if row and row[-1].endswith(_END):
+                    raise ValueError(f"{path.name}, line {start}: a quote is opened there and never closed.")
                 if len(row) != width:
                     if not row:  # a blank line: an empty cell where there is one column, nothing elsewhere
                         if width > 1:

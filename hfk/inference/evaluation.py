@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from functools import partial
 from pathlib import Path
 
 from datasets import concatenate_datasets
@@ -13,10 +12,7 @@ from transformers import AutoModel, AutoProcessor
 from ..evaluation.metrics import count_labelled
 from ..evaluation.report import format_table, write_report
 from ..models.modeling_multihead import MultiHeadForClassification
-from ..tasks import Task, list_tasks, load_task
-from ..tasks.columns import HeadColumn
-from ..tasks.source import TableSource, file_stamps
-from ..tasks.table import as_files, read_files
+from ..tasks import load_task
 from ..training.arguments import MultiHeadTrainingArguments
 from ..training.run import environment
 from ..training.trainer import MultiHeadTrainer
@@ -46,15 +42,21 @@ def evaluate(
     if not isinstance(model, MultiHeadForClassification):
         raise ValueError(f"{checkpoint} is a {type(model).__name__}, not a multi-head checkpoint.")
     processor = AutoProcessor.from_pretrained(checkpoint, revision=revision or "main")
-    task = checkpoint_task(model, read_task_file(checkpoint, revision), data)
-    loaded = task.load()
+    columns = read_task_file(checkpoint, revision)
+    heads = model.config.heads
+    fallback = {
+        "text": "text" if processor.tokenizer is not None else None,
+        "image": "image" if processor.image_processor is not None else None,
+        "heads": [{"name": head.name, "problem": head.problem} for head in heads],
+    }
+    task = columns.pop("task", None) or fallback | columns
+    loaded = load_task(task, data=str(data), split=None, heads=heads).load()
     rows = concatenate_datasets(list(loaded.values()))
     with tempfile.TemporaryDirectory() as scratch:
         args = MultiHeadTrainingArguments(
             output_dir=scratch, per_device_eval_batch_size=batch_size, disable_tqdm=not sys.stderr.isatty()
         )
         output = MultiHeadTrainer(model, args, processor).predict(rows)
-    heads = model.config.heads
     results = write_report(
         output_dir,
         logits=output.predictions,
@@ -70,38 +72,3 @@ def evaluate(
         },
     )
     return format_table(results["scores"], None, heads, count_labelled(output.label_ids, heads))
-
-
-def checkpoint_task(model: MultiHeadForClassification, columns: dict, data: str | Path) -> Task:
-    """Build the task that reads `data` with the heads of a checkpoint.
-
-    Args:
-        model: the checkpoint's model.
-        columns: what `read_task_file` returned.
-        data: the labelled table.
-    """
-    if columns.get("task") in list_tasks():
-        source = load_task(columns["task"], data=str(data)).source
-    else:
-        files = as_files(str(data))
-        source = TableSource(
-            read=partial(read_files, files),
-            heads=[],
-            text=columns.get("text", ["text"] if model.config.text_config is not None else []),
-            image=columns.get("image", "image" if model.config.vision_config is not None else None),
-            id=columns.get("id"),
-            fingerprint=file_stamps(files),
-        )
-    bases = {base["name"]: HeadColumn(**base) for base in columns.get("heads", [])}
-    names = {head.name: head.labels for head in model.config.heads}
-    source.heads = [
-        HeadColumn.from_head(
-            head,
-            bases.get(head.name),
-            parents={label: names[head.parent][i] for label, i in zip(head.labels, head.parent_of, strict=True)}
-            if head.parent
-            else None,
-        )
-        for head in model.config.heads
-    ]
-    return Task(Path(data).stem, source, split=None)

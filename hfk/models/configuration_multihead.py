@@ -239,6 +239,10 @@ class MultiHeadConfig(PreTrainedConfig):
         self.modality_dropout = modality_dropout
         self.initializer_range = initializer_range
         custom_pipelines = kwargs.pop("custom_pipelines", None)
+        # The base class resets the encoders' attention to its own, None here: keep what they were built with.
+        parts = {"text_config": self.text_config, "vision_config": self.vision_config}
+        attention = {name: part._attn_implementation for name, part in parts.items() if part is not None}
+        kwargs.setdefault("attn_implementation", attention)
         super().__init__(**kwargs)
         # `pipeline()` insists on remote code for every task listed here; with hfk imported, the task is registered.
         if custom_pipelines and "multi-head-classification" not in PIPELINE_REGISTRY.supported_tasks:
@@ -264,9 +268,13 @@ class MultiHeadConfig(PreTrainedConfig):
         heads = self.heads
         self.__dict__["heads"] = [asdict(head) for head in heads]
         try:
-            return {**super().to_dict(), "custom_pipelines": copy.deepcopy(PIPELINES)}
+            result = {**super().to_dict(), "custom_pipelines": copy.deepcopy(PIPELINES)}
         finally:
             self.__dict__["heads"] = heads
+        for part in ("text_config", "vision_config"):  # an encoder's old labels, code and local path say nothing here
+            for name in ("id2label", "label2id", "auto_map", "_name_or_path"):
+                (result.get(part) or {}).pop(name, None)
+        return result
 
 
 def encoder_hidden_size(config: PreTrainedConfig) -> int:

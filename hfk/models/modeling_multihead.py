@@ -212,9 +212,7 @@ class MultiHeadForClassification(PreTrainedModel):
             embedding = self.fusion(image_tokens)
         else:
             if self.training and self.config.modality_dropout:
-                text_present, image_present = drop_modalities(
-                    text_present, image_present, self.config.modality_dropout
-                )
+                text_present, image_present = drop_modalities(text_present, image_present, self.config.modality_dropout)
             embedding = self.fusion(text_tokens, attention_mask, text_present, image_tokens, image_present)
         logits = self.heads(embedding)
         loss, losses = total_loss(logits, labels, self.config.heads) if labels is not None else (None, None)

@@ -109,5 +109,7 @@ def _as_row(row: Any) -> dict[str, Any]:
     if not isinstance(row, dict):
         return {"image": row}
     if "text" not in row and "image" not in row:
-        raise ValueError(f"an input dict needs 'text', 'image' or both; it has: {', '.join(map(str, row)) or 'nothing'}.")
+        raise ValueError(
+            f"an input dict needs 'text', 'image' or both; it has: {', '.join(map(str, row)) or 'nothing'}."
+        )
     return row

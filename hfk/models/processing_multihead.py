@@ -104,7 +104,9 @@ class MultiHeadProcessor(ProcessorMixin):
             return None
         if not isinstance(text, str):
             raise ValueError(f"a text must be a str, not {type(text).__name__}.")
-        text = html.unescape(text[:MAX_CHARACTERS]).encode("utf-8", "ignore").decode()  # lone surrogates break tokenizers
+        text = (
+            html.unescape(text[:MAX_CHARACTERS]).encode("utf-8", "ignore").decode()
+        )  # lone surrogates break tokenizers
         # Control characters carry no meaning, and NUL ends strings in some tokenizers.
         text = "".join(c if unicodedata.category(c) != "Cc" else " " for c in unicodedata.normalize("NFC", text))
         return " ".join(text.split()) or None
@@ -174,9 +176,7 @@ class MultiHeadProcessor(ProcessorMixin):
         parts = ["text"] * (self.tokenizer is not None) + ["image"] * (self.image_processor is not None)
         return " or ".join(parts)
 
-    def to_tensors(
-        self, rows: list[tuple[str | None, Any]], padding: bool | str = True
-    ) -> dict[str, torch.Tensor]:
+    def to_tensors(self, rows: list[tuple[str | None, Any]], padding: bool | str = True) -> dict[str, torch.Tensor]:
         """Turn rows from `prepare_row` into the model's tensors; see `__call__` for which."""
         texts, images = [text for text, _ in rows], [image for _, image in rows]
         data: dict[str, torch.Tensor] = {}

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import pandas as pd
 
 from ..data.splitting import split_indices
 from ..models.configuration_multihead import HeadConfig
@@ -140,7 +141,15 @@ class Task:
             for column in self.source.heads
         }
         texts = [text for part in cleaned.values() for text in part.frame["text"]] if self.text else None
-        return resolve_heads(self.source.heads, values, rows.__getitem__, texts)
+        heads = resolve_heads(self.source.heads, values, rows.__getitem__, texts)
+        start = 0
+        for part in cleaned.values():
+            for column in self.source.heads:
+                if column.conflicts == "ignore":
+                    for name in filter(None, (column.name, column.parent)):
+                        part.frame[name] = pd.Series(values[name][start : start + len(part.frame)], dtype=object)
+            start += len(part.frame)
+        return heads
 
     def _indices(
         self, frames: dict[str, Any], heads: list[HeadConfig], folder: Path

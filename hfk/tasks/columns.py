@@ -36,6 +36,8 @@ class HeadColumn:
         labels: label names in index order; None infers them from the rows. Other labels in the rows are errors.
         known: names a label may have, in order; the labels are those of them that occur. For `labels="present"` tasks.
         parents: the parent label of each label, where it is known beforehand; rows that contradict it are errors.
+        conflicts: what to do with rows that put a label under another parent than most rows do: `error`, or `ignore`
+            (the parent on most rows holds; the other rows' labels of both heads count as missing, with a warning).
         min_rows: labels on fewer rows are left out, for long tails of rare values: `multi_label` cells lose them, other
             cells count as missing. Above 1, labels outside of `labels` are left out too instead of being errors.
         empty: what an empty `multi_label` cell means: `unknown` (no label given) or `none` (none applies).
@@ -55,6 +57,7 @@ class HeadColumn:
     known: list[str] | None = None
     parents: dict[str, str] | None = None
     empty: str = "unknown"
+    conflicts: str = "error"
     min_rows: int = 1
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -71,6 +74,8 @@ class HeadColumn:
             raise ValueError(f"{where}: kind {self.options['kind']!r} is not one of {', '.join(HEAD_KINDS)}.")
         if self.empty not in ("unknown", "none"):
             raise ValueError(f"{where}: empty {self.empty!r} is not one of unknown, none.")
+        if self.conflicts not in ("error", "ignore"):
+            raise ValueError(f"{where}: conflicts {self.conflicts!r} is not one of error, ignore.")
         if isinstance(self.min_rows, bool) or not isinstance(self.min_rows, int) or self.min_rows < 1:
             raise ValueError(f"{where}: min_rows must be a whole number of at least 1, not {self.min_rows!r}.")
         if self.separator is not None and (self.problem != "multi_label" or not str(self.separator)):
@@ -99,6 +104,7 @@ class HeadColumn:
             labels=None if head.problem == "regression" else list(head.labels),
             parents=parents,
             empty=base.empty if base else "unknown",
+            conflicts=base.conflicts if base else "error",
             min_rows=base.min_rows if base else 1,
             options=given,
         )
@@ -218,7 +224,8 @@ def resolve_heads(
 
     Args:
         columns: the heads as asked for.
-        values: for each head, its cleaned values, one a row (all splits together).
+        values: for each head, its cleaned values, one a row (all splits together). Rows that contradict a parent lose
+            both labels in place, if the head says `conflicts: ignore`.
         where: names a row in an error.
         texts: the rows' texts, to notice a label column that repeats them.
 
@@ -229,6 +236,9 @@ def resolve_heads(
         ValueError: for a column that can't be a label, an unknown label, or a label with two parents; naming rows.
     """
     check_parents(columns)
+    for column in columns:
+        if column.parent is not None and column.conflicts == "ignore":
+            _ignore_conflicts(column, values, where)
     heads, labels = [], {}
     for column in columns:
         labels[column.name] = _labels(column, values[column.name], where, texts)
@@ -363,6 +373,29 @@ def _check_allowed(
             )
 
 
+def _ignore_conflicts(column: HeadColumn, values: dict[str, list[Any]], where: Callable[[int], str]) -> None:
+    children, parents = values[column.name], values[column.parent]
+    pairs = Counter(
+        (child, parent) for child, parent in zip(children, parents, strict=True) if isinstance(child, str) and parent
+    )
+    usual = dict(column.parents or {})
+    for (child, parent), _ in sorted(pairs.items(), key=lambda item: (-item[1], item[0])):
+        usual.setdefault(child, parent)
+    wrong = [
+        position
+        for position, (child, parent) in enumerate(zip(children, parents, strict=True))
+        if isinstance(child, str) and parent is not None and usual[child] != parent
+    ]
+    for position in wrong:
+        children[position] = parents[position] = None
+    if wrong:
+        warnings.warn(
+            f"{len(wrong)} rows put a {column.name} under another {column.parent} than most rows do; these labels of "
+            f"theirs are ignored ({_rows(wrong, where)}).",
+            stacklevel=2,
+        )
+
+
 def _parent_of(
     column: HeadColumn, labels: dict[str, list[str]], values: dict[str, list[Any]], where: Callable[[int], str]
 ) -> list[int]:
@@ -385,7 +418,7 @@ def _parent_of(
             sides = "; ".join(f"{parent!r} in {_rows(positions, where)}" for parent, positions in sorted(found.items()))
             raise ValueError(
                 f"{column.name} {label!r} has {len(found)} parents in {column.parent}: {sides}. Correct the rows, or "
-                f"take `parent: {column.parent}` out of head {column.name!r}."
+                f"say `conflicts: ignore` for head {column.name!r}, or take its `parent:` out."
             )
         elif not found:
             raise ValueError(

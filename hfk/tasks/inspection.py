@@ -36,6 +36,7 @@ class _Column:
     separator: str | None = None
     min_rows: int = 1
     parent: str | None = None
+    conflicts: int = 0  # rows that put a label under another parent than most rows do
     values: list[str] = field(default_factory=list)  # the non-empty cells, as text
 
     @property
@@ -211,7 +212,7 @@ def _drop_twins(columns: list[_Column], frame: pd.DataFrame) -> None:
         for two in labels[number + 1 :]:
             if one.role != "label" or two.role != "label" or one.distinct != two.distinct:
                 continue
-            if _fixes(frame, one.name, two.name) and _fixes(frame, two.name, one.name):
+            if not _conflicts(frame, one.name, two.name) and not _conflicts(frame, two.name, one.name):
                 code, readable = sorted((one, two), key=_readable)
                 code.role, code.why = "left out", f"says the same as {readable.name!r}, which is easier to read"
 
@@ -239,24 +240,28 @@ def _drop_leaks(columns: list[_Column]) -> None:
                 text.role, text.why = "left out", f"it spells out the labels of {label.name!r}"
 
 
-def _fixes(frame: pd.DataFrame, child: str, parent: str) -> bool:
-    """Whether each value of `child` occurs with one value of `parent` only."""
-    both = frame[[child, parent]].dropna().astype(str).drop_duplicates()
-    return len(both) > 0 and not both[child].duplicated().any()
+def _conflicts(frame: pd.DataFrame, child: str, parent: str) -> int:
+    """Rows in which a value of `child` stands beside another value of `parent` than on most of its rows."""
+    counts = frame[[child, parent]].dropna().astype(str).value_counts()
+    return int(counts.sum() - counts.groupby(level=0).max().sum())
 
 
 def _find_parents(columns: list[_Column], frame: pd.DataFrame) -> None:
     labels = sorted((column for column in columns if column.role == "label"), key=lambda column: column.distinct)
     for number, child in enumerate(labels):
-        above = [
-            column
-            for column in labels[:number]
-            if column.distinct < child.distinct
-            and child.distinct * MIN_ROWS_A_LABEL <= len(child.values)
-            and _fixes(frame, child.name, column.name)
-        ]
-        if above:  # the closest: the one with most labels
-            child.parent = max(above, key=lambda column: column.distinct).name
+        above = {}
+        for column in labels[:number]:
+            if column.distinct < child.distinct and child.distinct * MIN_ROWS_A_LABEL <= len(child.values):
+                conflicts = _conflicts(frame, child.name, column.name)
+                if conflicts <= len(child.values) // 1000:  # a few slips; a real table has some
+                    above[column.name] = (_stem(column.name) == _stem(child.name), column.distinct, conflicts)
+        if above:  # the closest: the one named alike, else the one with most labels
+            child.parent = max(above, key=lambda name: above[name][:2])
+            child.conflicts = above[child.parent][2]
+
+
+def _stem(name: str) -> str:
+    return re.sub(r"[\d_]*(name)?$", "", name)
 
 
 # ------------------------------------------------------------------------------------------------------------ output
@@ -292,6 +297,8 @@ def _head_lines(column: _Column, names: dict[str, str]) -> list[str]:
         parts.append("problem: regression")
     if column.parent:
         parts.append(f"parent: {_quote(names[column.parent])}")
+        if column.conflicts:
+            parts.append("conflicts: ignore")
     note = column.why
     if column.role == "label":
         counts = Counter(column.values)
@@ -299,6 +306,7 @@ def _head_lines(column: _Column, names: dict[str, str]) -> list[str]:
         note = f"{len(counts)} labels: {shown}"
         single = sum(count == 1 for count in counts.values())
         note += f"; {single} on one row only" if single else ""
+        note += f"; {column.conflicts} rows contradict {column.parent} and are ignored" if column.conflicts else ""
     return [f"  # {_comment(note)}", f"  - {{{', '.join(parts)}}}"]
 
 
@@ -334,7 +342,7 @@ def _yaml(
         "# One entry a label column, coarse to fine; a child's label has one parent label in every row.",
         "heads:",
     ]
-    heads = sorted(by_role.get("label", []), key=lambda column: _depth(column, columns))
+    heads = _coarse_to_fine(by_role.get("label", []))
     heads += by_role.get("labels", []) + by_role.get("number", [])
     names = {column.name: column.name + ("_label" if column.name in RESERVED else "") for column in heads}
     for column in heads:
@@ -352,11 +360,18 @@ def _yaml(
     return "\n".join(lines) + "\n"
 
 
-def _depth(column: _Column, columns: list[_Column]) -> int:
-    depth, by_name = 0, {other.name: other for other in columns}
-    while column.parent:
-        column, depth = by_name[column.parent], depth + 1
-    return depth
+def _coarse_to_fine(labels: list[_Column]) -> list[_Column]:
+    """Each head followed by those of which it is the parent."""
+    ordered: list[_Column] = []
+
+    def add(parent: str | None) -> None:
+        for column in labels:
+            if column.parent == parent:
+                ordered.append(column)
+                add(column.name)
+
+    add(None)
+    return ordered
 
 
 def _folder_yaml(path: Path, data: str) -> str:

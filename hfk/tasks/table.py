@@ -38,7 +38,7 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".
 KEYS = (
     "name", "description", "data", "text", "image", "image_dir", "id", "heads", "split", "recipe", "missing_images",
 )  # fmt: skip
-HEAD_KEYS = ("name", "column", "problem", "separator", "parent", "labels", "empty", "min_rows", *OPTIONS)
+HEAD_KEYS = ("name", "column", "problem", "separator", "parent", "labels", "empty", "conflicts", "min_rows", *OPTIONS)
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 
 

@@ -162,14 +162,16 @@ def load_recipe(recipe: str | Path) -> dict[str, Any]:
     elif str(recipe) in list_recipes():
         text = resources.files("hfk.recipes").joinpath(f"{recipe}.yaml").read_text(encoding="utf-8")
     else:
-        raise ValueError(f"there is no recipe {str(recipe)!r}; built in: {', '.join(list_recipes())}; or give a YAML file.")
+        raise ValueError(
+            f"there is no recipe {str(recipe)!r}; built in: {', '.join(list_recipes())}; or give a YAML file."
+        )
     try:
         options = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ValueError(f"{path.name} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(options, dict):
         raise ValueError(f"{path.name} must be a mapping of options, such as `learning_rate: 1e-4`.")
-    if "heads" in options:  # a task YAML
+    if "task" not in options:  # a task YAML
         own = options.get("recipe") or {}
         own = {"base": own} if isinstance(own, str) else dict(own)
         options = load_recipe(own.pop("base", "table")) | own | {"task": str(path)}
@@ -220,7 +222,9 @@ def parse_recipe(options: dict[str, Any]) -> tuple[RecipeArguments, MultiHeadTra
     check_options(options)
     if not options.get("task"):
         raise ValueError("the recipe names no task: add `task:`, a built-in task's name or the path of a task YAML.")
-    kinds = {f.name: str(f.type) for kind in (RecipeArguments, MultiHeadTrainingArguments) for f in dataclasses.fields(kind)}
+    kinds = {
+        f.name: str(f.type) for kind in (RecipeArguments, MultiHeadTrainingArguments) for f in dataclasses.fields(kind)
+    }
     clean = {}
     for name, value in options.items():
         if isinstance(value, str) and value.lower() in ("none", "null") and name != "report_to":

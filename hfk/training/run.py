@@ -29,7 +29,7 @@ from ..hub import backbones
 from ..models.configuration_multihead import HeadConfig
 from ..models.modeling_multihead import MultiHeadForClassification
 from ..models.processing_multihead import MultiHeadProcessor
-from ..tasks import Task, load_task
+from ..tasks import Task, list_tasks, load_task
 from .arguments import MultiHeadTrainingArguments, RecipeArguments, load_recipe, parse_recipe
 from .optimization import add_adapters
 from .trainer import MultiHeadTrainer, last_checkpoint, unwrap
@@ -185,7 +185,7 @@ def environment() -> dict[str, Any]:
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "datasets": datasets.__version__,
-        "device": torch.cuda.get_device_name() if device is not None and device.type == "cuda" else str(device or "cpu"),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else str(device or "cpu"),
         "cpu_cores": os.cpu_count(),
         "world_size": int(os.environ.get("WORLD_SIZE", 1)),
     }
@@ -245,16 +245,17 @@ def _is_soft(feature: Any) -> bool:
 def _write_task_file(folder: Path, recipe: RecipeArguments, task: Task) -> None:
     """Leave what the columns are called beside the checkpoint, so that `hfk predict` and `hfk evaluate` find them."""
     source = task.source
-    columns = {
-        "task": recipe.task if not recipe.task.endswith((".yaml", ".yml")) else None,
-        "text": source.text,
-        "image": source.image,
-        "id": source.id,
-        "heads": [
-            {"name": head.name, "column": head.column, "problem": head.problem, "separator": head.separator, "empty": head.empty}
-            for head in source.heads
-        ],
-    }
+    heads = [
+        {
+            key: value
+            for key, value in head.to_dict().items()
+            if key in ("name", "column", "problem", "separator", "empty")
+        }
+        for head in source.heads
+    ]
+    columns = {"text": source.text, "image": source.image, "id": source.id, "heads": heads}
+    if recipe.task in list_tasks():
+        columns["task"] = recipe.task
     (folder / "task.json").write_text(json.dumps(columns, ensure_ascii=False, indent=1), encoding="utf-8")
 
 

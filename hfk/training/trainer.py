@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 from torch import Tensor, nn
-from torch.utils.data import Sampler, WeightedRandomSampler
+from torch.utils.data import Sampler, SequentialSampler, WeightedRandomSampler
 from transformers import EarlyStoppingCallback, EvalPrediction, Trainer
 from transformers.trainer import TRAINING_ARGS_NAME
 
@@ -118,12 +118,16 @@ class MultiHeadTrainer(Trainer):
         generator = torch.Generator().manual_seed(self.args.data_seed or self.args.seed)
         return WeightedRandomSampler(weights.tolist(), len(rows), generator=generator)
 
+    def _get_eval_sampler(self, eval_dataset: Dataset) -> Sampler | None:
+        # Upstream groups evaluation rows by length too, in an order of its own; ids and texts must stay beside answers.
+        return SequentialSampler(eval_dataset) if self.args.world_size <= 1 else None
+
     def _sampling_head(self) -> HeadConfig:
         single = [head for head in self.heads if head.problem == "single_label"]
         if self.args.sampling_head is not None:
             single = [head for head in single if head.name == self.args.sampling_head]
         if not single:
-            raise ValueError(f"sampling {self.args.sampling!r} needs a single_label head; set sampling_head or leave it.")
+            raise ValueError(f"sampling {self.args.sampling!r} needs a single_label head; set sampling_head.")
         return max(single, key=lambda head: len(head.labels))
 
     def _save(self, output_dir: str | None = None, state_dict: Mapping | None = None) -> None:

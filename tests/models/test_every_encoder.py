@@ -46,7 +46,10 @@ class TestEveryEncoder:
         assert output.loss.isfinite()
         assert set(output.losses) == set(LABELS)
         # What the encoders themselves keep for other uses: mask tokens, norms after a pooling of their own.
-        other_uses = ("mask_token", *{"convnext": ["encoder.layernorm"], "clip-vision": ["post_layernorm"]}.get(vision, []))
+        other_uses = (
+            "mask_token",
+            *{"convnext": ["encoder.layernorm"], "clip-vision": ["post_layernorm"]}.get(vision, []),
+        )
         without = [name for name, weight in model.named_parameters() if weight.grad is None]
         assert [name for name in without if not any(use in name for use in other_uses)] == []
 

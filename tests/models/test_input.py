@@ -101,7 +101,13 @@ def test_transparency_lies_on_white():
 def test_every_source_gives_the_same_picture(tmp_path):
     data = GOOD["rgb"]
     (tmp_path / "a.png").write_bytes(data)
-    sources = [data, str(tmp_path / "a.png"), tmp_path / "a.png", {"bytes": data, "path": None}, Image.open(io.BytesIO(data))]
+    sources = [
+        data,
+        str(tmp_path / "a.png"),
+        tmp_path / "a.png",
+        {"bytes": data, "path": None},
+        Image.open(io.BytesIO(data)),
+    ]
     first = np.asarray(open_image(sources[0]))
     for source in sources[1:]:
         assert np.array_equal(np.asarray(open_image(source)), first)

@@ -177,7 +177,10 @@ def test_heads_that_contradict_each_other_are_refused():
         (circle, "circle: a → b → a"),
         ([HeadConfig("a", ["x", "y"]), HeadConfig("a", ["x", "y"])], "two heads are called 'a'"),
         ([HeadConfig("a", ["x", "y"], parent="b", parent_of=[0, 1])], "parent 'b' is not a head"),
-        ([HeadConfig("a", ["x", "y"]), HeadConfig("b", ["x", "y"], parent="a", parent_of=[0, 2])], "index 2 is outside"),
+        (
+            [HeadConfig("a", ["x", "y"]), HeadConfig("b", ["x", "y"], parent="a", parent_of=[0, 2])],
+            "index 2 is outside",
+        ),
         ([HeadConfig("a", ["x"], "multi_label"), HeadConfig("b", ["x", "y"], parent="a", parent_of=[0, 0])], "must be"),
     ]
     for heads, message in cases:

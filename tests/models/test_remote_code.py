@@ -51,7 +51,9 @@ def test_loads_in_a_process_without_hfk(checkpoint, tmp_path):
     assert remote["answer"]["cat1"][0]["label"] == answer["cat1"][0]["label"]
     assert [row["cat2"] for row in remote["batch"]] == [remote["batch"][0]["cat2"]] * 3
     # What that process saved is a whole checkpoint again.
-    again = AutoModel.from_pretrained(tmp_path / "again")(**AutoProcessor.from_pretrained(tmp_path / "again")(text=[TEXT]))
+    again = AutoModel.from_pretrained(tmp_path / "again")(
+        **AutoProcessor.from_pretrained(tmp_path / "again")(text=[TEXT])
+    )
     torch.testing.assert_close(again.logits["cat2"], expected, rtol=1e-5, atol=1e-6)
 
 

