@@ -1,7 +1,7 @@
 """From dataset rows to a training batch: inputs through the processor, label columns to one dict of tensors.
 
-Text is tokenized here, batch by batch: fast tokenizers do tens of thousands of titles a second, so nothing is cached and
-a batch is only as long as its longest row.
+Text is tokenized here, batch by batch: fast tokenizers do tens of thousands of titles a second, so nothing is cached
+and a batch is only as long as its longest row.
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ def _find_columns(
     if not found and not has_image:
         wanted = " or ".join(repr(name) for name in [*text, *([image] if image else [])])
         raise ValueError(
-            f"{file} has no column {wanted} to classify; it has: {', '.join(columns)}. Say which with --text or --image."
+            f"{file} has no column {wanted} to classify; it has: {', '.join(columns)}. Use --text or --image."
         )
     return found, image if has_image else None
 

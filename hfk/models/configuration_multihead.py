@@ -169,7 +169,8 @@ class MultiHeadConfig(PreTrainedConfig):
         fusion_layers: TransformerEncoder layers of `tokens`.
         fusion_heads: attention heads of `tokens`; must divide `fusion_size`.
         fusion_dropout: dropout probability inside the fusion.
-        text_pooling: `cls`, `mean`, `max` or `attention` over the text encoder's tokens. `tokens` fusion reads all tokens.
+        text_pooling: `cls`, `mean`, `max` or `attention` over the text encoder's tokens; `tokens` fusion
+            reads all of them.
         image_pooling: `mean`, `cls` or `max` over the vision encoder's positions.
         modality_dropout: in training, the probability that a row which has both text and image loses one of them.
         initializer_range: standard deviation of the normal initialisation of new weights.

@@ -121,7 +121,7 @@ class TokensFusion(nn.Module):
 class VectorFusion(nn.Module):
     """Fusion of two pooled vectors: concatenated (`pooled`) or as a gated sum (`gated`).
 
-    `gated` is the gated multimodal unit of Arevalo et al. 2017 (arXiv:1702.01992): z = g·tanh(Wt t) + (1 - g)·tanh(Wi i)
+    `gated` is the gated multimodal unit of Arevalo et al. 2017 (arXiv:1702.01992): z = g·tanh(U t) + (1 - g)·tanh(V i)
     with g = sigmoid(W [t; i]).
 
     Args:

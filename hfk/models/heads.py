@@ -67,9 +67,9 @@ def head_loss(logits: Tensor, labels: Tensor, config: HeadConfig) -> Tensor:
 
     Args:
         logits: `(batch, outputs)`.
-        labels: for `single_label` int64 `(batch,)` with -100 where unknown, or a distribution `(batch, labels)` with NaN
-            rows where unknown; for `multi_label` `(batch, labels)` of 0 to 1 with NaN rows where unknown; for `regression`
-            `(batch,)` in the target's unit, NaN where unknown.
+        labels: for `single_label` int64 `(batch,)` with -100 where unknown, or a distribution `(batch, labels)` with
+            NaN rows where unknown; for `multi_label` `(batch, labels)` of 0 to 1 with NaN rows where unknown; for
+            `regression` `(batch,)` in the target's unit, NaN where unknown.
         config: the head's configuration.
 
     Returns:

@@ -1,8 +1,8 @@
 """Opening pictures from anywhere, safely: size is checked before a single pixel is decoded.
 
-Whatever a table or a user hands over (path, URL, bytes, the dict of a `datasets` image column, a PIL image) comes out as
-an upright RGB picture, or as one `ImageError` that says what is wrong. Resizing and normalising are left to the vision
-encoder's own transformers image processor.
+Whatever a table or a user hands over (path, URL, bytes, the dict of a `datasets` image column, a PIL image) comes out
+as an upright RGB picture, or as one `ImageError` that says what is wrong. Resizing and normalising are left to the
+vision encoder's own transformers image processor.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ def open_image(source: Any) -> Image.Image:
     """Open a picture as upright RGB.
 
     Args:
-        source: path, `http(s)://` URL, bytes, `{"bytes": …, "path": …}` as in a `datasets` image column, or a PIL image.
-            Of an animation, the first frame is taken; transparency is laid over white; 16-bit grey is scaled to 8 bits;
-            the EXIF orientation is applied.
+        source: path, `http(s)://` URL, bytes, `{"bytes": …, "path": …}` as in a `datasets` image column, or a PIL
+            image. Of an animation, the first frame is taken; transparency is laid over white; 16-bit grey is scaled to
+            8 bits; the EXIF orientation is applied.
 
     Returns:
         an RGB `PIL.Image.Image`, fully decoded.

@@ -22,8 +22,8 @@ POSTPROCESS = ("top_k", "threshold", "heads")
 class MultiHeadClassificationPipeline(Pipeline):
     """Classify text, pictures, or both, with every head of the model.
 
-    Call it with a str, a dict `{"text": …, "image": path | URL | bytes | PIL image}` with either or both, a picture, or a
-    list, Dataset or generator of these.
+    Call it with a str, a dict `{"text": …, "image": path | URL | bytes | PIL image}` with either or both, a picture, or
+    a list, Dataset or generator of these.
 
     Args:
         top_k: how many labels to list a head; by default the one chosen label, and of a multi-label head every label
@@ -33,8 +33,8 @@ class MultiHeadClassificationPipeline(Pipeline):
         batch_size: rows a forward pass; 1 by default.
 
     Returns:
-        one dict a row: head name → list of `{"label": str, "score": float}`, the chosen label first; for a regression head,
-        the number. A list for a list, an iterator for a Dataset or generator.
+        one dict a row: head name → list of `{"label": str, "score": float}`, the chosen label first; for a regression
+        head, the number. A list for a list, an iterator for a Dataset or generator.
 
     Raises:
         ValueError: for a row with neither text nor picture, a picture that can't be used, or an unknown head.

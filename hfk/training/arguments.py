@@ -74,7 +74,8 @@ class MultiHeadTrainingArguments(TrainingArguments):
     """`transformers.TrainingArguments` with hfk's defaults and a few options of its own.
 
     Args:
-        head_learning_rate: learning rate of fusion and heads, which start from nothing; 10 × `learning_rate` by default.
+        head_learning_rate: learning rate of fusion and heads, which start from nothing; by default ten times
+            `learning_rate`.
         layer_decay: learning rate of each encoder layer relative to the layer above it, in (0, 1]; 1 gives all layers
             the same (Howard & Ruder 2018, arXiv:1801.06146, call it discriminative fine-tuning).
         sampling: how training rows are drawn: `natural`; `sqrt` or `balanced` draw rows of rare classes more often, by
@@ -106,7 +107,7 @@ class MultiHeadTrainingArguments(TrainingArguments):
     train_sampling_strategy: str = "group_by_length"
     remove_unused_columns: bool = False
     label_names: list[str] | None = field(default_factory=lambda: ["labels"])
-    report_to: None | str | list[str] = "none"
+    report_to: str | list[str] | None = "none"
     dataloader_pin_memory: bool = False
     head_learning_rate: float | None = None
     layer_decay: float = 1.0

@@ -1,7 +1,7 @@
 """Which weights learn how fast: parameter groups for the optimizer, and low-rank adapters.
 
-Fusion and heads start from nothing and learn fast; encoders are pretrained and learn slowly, lower layers the slower the
-deeper they lie (`layer_decay`).
+Fusion and heads start from nothing and learn fast; encoders are pretrained and learn slowly, lower layers the slower
+the deeper they lie (`layer_decay`).
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from PIL import Image
 
 matplotlib = pytest.importorskip("matplotlib")
 
-from hfk.evaluation import plots  # noqa: E402
+from hfk.evaluation import plots
 
 KOREAN = "야영장,오토캠핑장 농.산.어촌 체험 헹글라이딩 이색찜질방 바/까페 웹툰 뷁 漢字"
 
