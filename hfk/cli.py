@@ -65,7 +65,7 @@ def backbones_prepare(
 
 @app.command("init")
 def init_command(
-    table: Annotated[Path, typer.Argument(help="CSV, TSV, JSONL or Parquet file.")],
+    table: Annotated[Path, typer.Argument(help="CSV, TSV, JSONL or Parquet file, or a folder of pictures by class.")],
     output: Annotated[Path | None, typer.Option(help="YAML to write; beside the table by default.")] = None,
     force: Annotated[bool, typer.Option(help="Replace the YAML if it exists.")] = False,
 ) -> None:
@@ -75,7 +75,7 @@ def init_command(
     target = output or table.with_suffix(".yaml")
     if target.exists() and not force:
         raise ValueError(f"{target} exists already; choose another --output, or replace it with --force.")
-    target.write_text(inspect_table(table), encoding="utf-8")
+    target.write_text(inspect_table(table, target.parent), encoding="utf-8")
     typer.echo(f"wrote {target}: read it, correct it, then: hfk train {target} --output-dir runs/{target.stem}")
 
 

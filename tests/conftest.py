@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 
 # Before torch is imported: two processes that fight over the cores become many times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -10,6 +13,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+# Arrow files, dynamic modules and trackers' databases of the tests go with the tests; prepared backbones stay.
+os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="hfk-tests-")
+atexit.register(shutil.rmtree, os.environ["HF_HOME"], ignore_errors=True)
 
 from pathlib import Path
 
@@ -50,4 +56,27 @@ def checkpoint(tmp_path_factory) -> Path:
     model = tiny.model("bert", "resnet")
     model.save_pretrained(folder)
     tiny.processor("bert", "resnet").save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def encoders(tmp_path_factory) -> dict[str, str]:
+    """Recipe options that name a tiny text and a tiny vision encoder, as folders."""
+    torch.manual_seed(0)
+    return tiny.save_encoders(tmp_path_factory.mktemp("encoders"))
+
+
+@pytest.fixture(scope="session")
+def places(tmp_path_factory) -> Path:
+    """The YAML of a small table task with pictures and every kind of head."""
+    return tiny.write_task(tmp_path_factory.mktemp("places"))
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory, encoders, places) -> Path:
+    """Folder of a finished run on `places`; read it, change nothing."""
+    from hfk import train
+
+    folder = tmp_path_factory.mktemp("run") / "run"
+    train(str(places), folder, tiny.RECIPE | encoders)
     return folder

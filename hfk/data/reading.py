@@ -362,7 +362,7 @@ class TableWriter:
         arrays = []
         for field, values in zip(self._schema, data, strict=True):
             if pa.types.is_string(field.type):
-                values = [value if value is None or isinstance(value, str) else _cell(value) for value in values]
+                values = [value if value is None else str(_cell(value)) for value in values]
             try:
                 arrays.append(pa.array(values, type=field.type))
             except (pa.ArrowInvalid, pa.ArrowTypeError) as error:

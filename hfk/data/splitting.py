@@ -37,6 +37,7 @@ TEXT_SIMILARITY = 0.6
 IMAGE_RMS = 0.04  # largest root mean square difference of thumbnails, values in [0, 1]: brightness included
 IMAGE_DIFFERENCE = 0.12  # the same with each channel's mean taken out, as a share of the thumbnails' deviation
 MAX_DECODED_PIXELS = 50_000_000
+IMAGE_FLAT = 0.004  # thumbnails of less deviation show nothing; only equal files are the same picture then
 _SIDE = 16
 _IDENTICAL = 2.0  # strength of a link that is never cut
 _SAME_TEXT = 1.5  # same letters and digits, other spaces, case or punctuation
@@ -98,12 +99,16 @@ def split_indices(
     for name in sorted(strata):
         dealt = sorted(strata[name], key=lambda item: item[0])
         size = sum(len(group) for _, group in dealt)
-        # Cumulative rounding: shares are right over all labels even where each label has few rows.
-        need = {part: _quota(seen + size, share) - _quota(seen, share) for part, share in fractions.items()}
+        # Cumulative rounding: shares are right over all labels even where each label has few rows. What a label can't
+        # give, because its groups are large or its last is train's, the next ones do, up to their rounded-up share.
         seen += size
+        need = {
+            part: min(math.floor(seen * share + 0.5) - len(parts[part]), math.ceil(size * share))
+            for part, share in fractions.items()
+        }
         for position, (_, group) in enumerate(dealt):
             room = [part for part in need if need[part] >= len(group)]
-            part = room[0] if room and position < len(dealt) - 1 else "train"
+            part = max(room, key=need.__getitem__) if room and position < len(dealt) - 1 else "train"
             parts[part].extend(group)
             if part != "train":
                 need[part] -= len(group)
@@ -115,10 +120,6 @@ def split_indices(
             stacklevel=2,
         )
     return {part: sorted(indices) for part, indices in parts.items()}
-
-
-def _quota(rows: int, share: float) -> int:
-    return math.floor(rows * share + 0.5)
 
 
 def content_digests(
@@ -427,7 +428,7 @@ def _near_vectors(rows: np.ndarray, vectors: np.ndarray) -> list[tuple[float, fl
     square = (coarse**2).sum(axis=1)
     centred = vectors.reshape(len(vectors), -1, 3)
     centred = (centred - centred.mean(axis=1, keepdims=True)).reshape(len(vectors), -1)
-    contrast = np.sqrt((centred**2).mean(axis=1)) + 1e-6
+    contrast = np.sqrt((centred**2).mean(axis=1)) + 1e-9
     limit = IMAGE_RMS**2 * coarse.shape[1]
     links = []
     for start in range(0, len(vectors), 512):
@@ -440,7 +441,7 @@ def _near_vectors(rows: np.ndarray, vectors: np.ndarray) -> list[tuple[float, fl
             a, b = one[ahead][first : first + 8192], two[ahead][first : first + 8192]
             rms = np.sqrt(((vectors[a] - vectors[b]) ** 2).mean(axis=1))
             relative = np.sqrt(((centred[a] - centred[b]) ** 2).mean(axis=1)) / np.minimum(contrast[a], contrast[b])
-            near = (rms <= IMAGE_RMS) & (relative <= IMAGE_DIFFERENCE)
+            near = (rms <= IMAGE_RMS) & (relative <= IMAGE_DIFFERENCE) & (contrast[b] > IMAGE_FLAT)
             strength = 1 - 0.3 * relative[near] / IMAGE_DIFFERENCE
             links.extend(zip(rows[a[near]], rows[b[near]], strength, strict=True))
     return links

@@ -107,7 +107,7 @@ class MultiHeadTrainingArguments(TrainingArguments):
     train_sampling_strategy: str = "group_by_length"
     remove_unused_columns: bool = False
     label_names: list[str] | None = field(default_factory=lambda: ["labels"])
-    report_to: str | list[str] | None = "none"
+    report_to: None | str | list[str] = "none"  # noqa: RUF036  (HfArgumentParser reads None in the first place only)
     dataloader_pin_memory: bool = False
     head_learning_rate: float | None = None
     layer_decay: float = 1.0

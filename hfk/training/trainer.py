@@ -130,6 +130,23 @@ class MultiHeadTrainer(Trainer):
             raise ValueError(f"sampling {self.args.sampling!r} needs a single_label head; set sampling_head.")
         return max(single, key=lambda head: len(head.labels))
 
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        if not self._load_weights(resume_from_checkpoint):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_best_model(self) -> None:
+        if not self._load_weights(self.state.best_model_checkpoint):
+            super()._load_best_model()
+
+    def _load_weights(self, folder: str) -> bool:
+        """Load a whole model's weights; False where upstream must do it (adapters, FSDP, DeepSpeed)."""
+        if not isinstance(self.model, MultiHeadForClassification) or self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            return False
+        # Upstream loads a checkpoint under the names it was saved with, which are not those of the modules in ViT and
+        # others, warns, and goes on with the weights at hand (transformers #48805); from_pretrained converts the names.
+        self.model.load_state_dict(MultiHeadForClassification.from_pretrained(folder).state_dict())
+        return True
+
     def _save(self, output_dir: str | None = None, state_dict: Mapping | None = None) -> None:
         super()._save(output_dir, state_dict)
         folder = Path(output_dir if output_dir is not None else self.args.output_dir)

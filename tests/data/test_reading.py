@@ -56,10 +56,11 @@ def test_a_failed_write_keeps_the_old_file(tmp_path):
 
 def test_parquet_takes_text_after_a_chunk_of_nones(tmp_path):
     with TableWriter(tmp_path / "a.parquet") as writer:
-        writer.write(pd.DataFrame({"error": [None, None], "score": [0.5, 0.25]}))
-        writer.write(pd.DataFrame({"error": ["no text"], "score": [None]}, dtype=object))
+        writer.write(pd.DataFrame({"error": [None, None], "note": [None, None], "score": [0.5, 0.25]}))
+        writer.write(pd.DataFrame({"error": ["no text"], "note": [1], "score": [None]}, dtype=object))
     assert read_table(tmp_path / "a.parquet").to_dict("list") == {
         "error": [None, None, "no text"],
+        "note": [None, None, "1"],
         "score": [0.5, 0.25, None],
     }
 

@@ -15,7 +15,7 @@ def rows(count=60):
         tags = ["조용한", "넓은", "맛있는", "깨끗한"]
         lines.append(
             f"K-{n:03},{n}.png,{n * 7919}번째 제목은 이렇게 조금 길다,{kind},{['해변', '산', '한식', '일식'][kind]},"
-            f"{['자연', '음식'][kind // 2]},{tags[n % 4]};{tags[(n + 1) % 4]},{n * 1.37:.2f},{n * 31 % 59}x,y,"
+            f"{['자연', '음식'][kind // 2]},{tags[n % 4]};{tags[(n // 4) % 4]},{n * 1.37:.2f},{n * 31 % 59}x,y,"
         )
     return "\n".join(lines) + "\n"
 
@@ -71,7 +71,7 @@ def test_text_that_spells_out_the_labels_is_left_out(write):
     tags = ["조용한", "넓은", "맛있는", "깨끗한"]
     lines = ["body,all,tags"]
     for n in range(60):
-        pair = [tags[n % 4], tags[(n + 1) % 4]]
+        pair = [tags[n % 4], tags[(n // 4) % 4]]
         lines.append(f"{n * 7919}번째 글은 이렇게 조금 길다,{n * 7919}번째 글에는 {pair[0]} {pair[1]},{'|'.join(pair)}")
     text = inspect_table(write("data.csv", "\n".join(lines)))
     assert yaml.safe_load(text)["text"] == "body"

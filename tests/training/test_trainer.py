@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from PIL import Image
 
 from hfk import MultiHeadForClassification, MultiHeadTrainer, MultiHeadTrainingArguments
 from hfk.data.collation import MultiHeadCollator, label_tensor
@@ -38,6 +42,12 @@ def arguments(folder, **options) -> MultiHeadTrainingArguments:
     return MultiHeadTrainingArguments(output_dir=str(folder), **(defaults | options))
 
 
+def picture(pixels: np.ndarray) -> dict:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return {"bytes": buffer.getvalue(), "path": None}
+
+
 def without_dropout(model):
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
@@ -53,7 +63,7 @@ def test_eight_batches_of_one_equal_one_batch_of_eight(tmp_path, lora):
         model = without_dropout(tiny.model("bert", heads=tiny.heads(class_weights=None, label_smoothing=0.1)))
         args = arguments(
             tmp_path, per_device_train_batch_size=size, gradient_accumulation_steps=steps, num_train_epochs=2,
-            train_sampling_strategy="sequential", learning_rate=1e-2, optim="sgd", max_grad_norm=0.0, logging_steps=1,
+            train_sampling_strategy="sequential", learning_rate=1e-3, optim="sgd", max_grad_norm=0.0, logging_steps=1,
         )  # fmt: skip
         wrapped = without_dropout(add_adapters(model, args)) if lora else model
         trainer = MultiHeadTrainer(wrapped, args, tiny.processor(), rows(24))
@@ -187,10 +197,42 @@ def test_collation_of_every_label_kind():
 
 
 @pytest.mark.parametrize("tracker", ["tensorboard", "trackio"])
-def test_logs_to_trackers(tmp_path, tracker, monkeypatch):
+def test_logs_to_trackers(tmp_path, tracker):
     pytest.importorskip(tracker)
-    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
-    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "tensorboard"))
-    args = arguments(tmp_path / "run", report_to=tracker, num_train_epochs=1, logging_steps=1, project="hfk-test")
+    args = arguments(tmp_path, report_to=tracker, num_train_epochs=1, logging_steps=1, project="hfk-test")
     MultiHeadTrainer(tiny.model("bert"), args, tiny.processor(), rows(8)).train()
-    assert any(path.is_file() and path.stat().st_size for path in tmp_path.rglob("*"))
+    written = {
+        "tensorboard": list(tmp_path.rglob("events.out.tfevents.*")),
+        "trackio": list(Path(os.environ["HF_HOME"]).rglob("hfk-test.db")),
+    }
+    assert any(b"loss_cat1" in path.read_bytes() for path in written[tracker])
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_the_best_weights_come_back_whatever_they_are_called_on_disk(tmp_path, lora):
+    """ViT's modules and its saved weights have different names in transformers 5."""
+    args = arguments(
+        tmp_path, num_train_epochs=2, eval_strategy="epoch", save_strategy="epoch", load_best_model_at_end=True,
+        metric_for_best_model="loss", learning_rate=1e-2, save_total_limit=None, weight_decay=0.5,
+    )  # fmt: skip
+    model = tiny.model("bert", "vit")
+    model = add_adapters(model, args) if lora else model
+    data = rows()
+    pixels = np.random.default_rng(0).integers(0, 255, (len(data), 32, 32, 3), dtype=np.uint8)
+    data = data.add_column("image", [picture(one) for one in pixels])
+
+    class FirstIsBest(MultiHeadTrainer):
+        def compute_head_metrics(self, prediction):
+            weights.append({name: weight.detach().clone() for name, weight in self.model.named_parameters()})
+            return {}
+
+        def _determine_best_metric(self, metrics, trial):
+            return super()._determine_best_metric({"eval_loss": len(weights)}, trial)
+
+    weights: list[dict] = []
+    trainer = FirstIsBest(model, args, tiny.processor("bert", "vit"), data, data)
+    trainer.train()
+    name = next(name for name in weights[0] if "vision" in name and ("lora_B" in name if lora else "q_proj.w" in name))
+    assert not torch.equal(weights[0][name], weights[1][name])
+    for name, weight in trainer.model.named_parameters():
+        assert torch.equal(weight, weights[0][name]), name
