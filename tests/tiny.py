@@ -135,10 +135,11 @@ PLACES = [("자연", "산", 2), ("자연", "바다", 0), ("음식", "한식", 1)
 COLOURS = {"일출": (250, 120, 40), "가족": (60, 200, 90), "야경": (20, 20, 90)}
 
 
-def write_task(folder: Path, rows: int = 48, **keys) -> Path:
+def write_task(folder: Path, rows: int = 72, **keys) -> Path:
     """Write places.csv with drawn pictures and task.yaml: the text tells cat1 and cat2, the picture tells the tags.
 
-    Every third row from the last is for validation, or of these every second for test; `keys` go into the YAML.
+    Of every 18 rows, 12 are for training and 3 each for validation and test; `keys` replace those of the YAML, None
+    takes one out.
     """
     folder.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(0)

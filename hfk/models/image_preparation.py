@@ -7,8 +7,10 @@ vision encoder's own transformers image processor.
 
 from __future__ import annotations
 
+import http.client
 import io
 import os
+import urllib.request
 import warnings
 from pathlib import Path
 from typing import Any
@@ -103,16 +105,12 @@ def _read(path: Path) -> bytes:
 
 
 def _download(url: str) -> bytes:
-    import httpx
-
+    request = urllib.request.Request(url, headers={"User-Agent": "hfk"})
     try:
-        with httpx.stream("GET", url, timeout=URL_TIMEOUT_SECONDS, follow_redirects=True) as response:
-            response.raise_for_status()
-            data = bytearray()
-            for chunk in response.iter_bytes():
-                data += chunk
-                if len(data) > MAX_BYTES:
-                    raise ImageError(f"{url} has more than {MAX_BYTES:,} bytes.")
-            return bytes(data)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        with urllib.request.urlopen(request, timeout=URL_TIMEOUT_SECONDS) as response:
+            data = response.read(MAX_BYTES + 1)
+    except (OSError, ValueError, http.client.HTTPException) as error:
         raise ImageError(f"{url} can't be fetched: {error}.") from None
+    if len(data) > MAX_BYTES:
+        raise ImageError(f"{url} has more than {MAX_BYTES:,} bytes.")
+    return data

@@ -70,7 +70,12 @@ class MultiHeadProcessor(ProcessorMixin):
 
     @classmethod
     def from_encoders(
-        cls, text: str | None = None, vision: str | None = None, max_length: int = 128, text_prefix: str = ""
+        cls,
+        text: str | None = None,
+        vision: str | None = None,
+        max_length: int = 128,
+        text_prefix: str = "",
+        image_size: int | None = None,
     ) -> MultiHeadProcessor:
         """Build the processor that fits `MultiHeadForClassification.from_encoders(text, vision)`.
 
@@ -79,11 +84,18 @@ class MultiHeadProcessor(ProcessorMixin):
             vision: Hub id or folder of the vision encoder, or None.
             max_length: tokens a text is cut to; lowered to what the tokenizer allows.
             text_prefix: put before every text.
+            image_size: pixels a side that pictures are resized to, for encoders that read any size; the encoder's own
+                by default. A smaller one is faster by its square.
         """
+        image_processor = AutoImageProcessor.from_pretrained(vision) if vision else None
+        if image_processor is not None and image_size is not None:
+            image_processor.size = {"height": image_size, "width": image_size}
+            if getattr(image_processor, "crop_size", None):
+                image_processor.crop_size = {"height": image_size, "width": image_size}
         tokenizer = AutoTokenizer.from_pretrained(text) if text else None
         if tokenizer is not None:
             max_length = min(max_length, tokenizer.model_max_length)
-        return cls(AutoImageProcessor.from_pretrained(vision) if vision else None, tokenizer, max_length, text_prefix)
+        return cls(image_processor, tokenizer, max_length, text_prefix)
 
     @property
     def model_input_names(self) -> list[str]:

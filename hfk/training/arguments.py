@@ -1,21 +1,24 @@
 """What a recipe may say: `RecipeArguments` (task, encoders, model, input) and `MultiHeadTrainingArguments`.
 
-A recipe is one flat YAML of these fields, read by transformers' own `HfArgumentParser`, so that every option of
-`transformers.TrainingArguments` may stand in it. hfk/recipes holds the built-in ones.
+A recipe is one flat YAML of these fields, so that every option of `transformers.TrainingArguments` may stand in it.
+hfk/recipes holds the built-in ones. Values are checked against the fields' types here: transformers' own
+`HfArgumentParser` lets wrong ones through from YAML, and rewrites the types of the dataclasses that it reads.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
+import types
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import torch
 import yaml
-from transformers import HfArgumentParser, TrainingArguments
+from transformers import TrainingArguments
 
 SAMPLING = ("natural", "sqrt", "balanced")
 CLASS_WEIGHTS = ("none", "balanced", "sqrt")
@@ -38,6 +41,7 @@ class RecipeArguments:
         modality_dropout: probability, in training, that a row with text and image loses one of them.
         max_length: tokens a text is cut to.
         text_prefix: put before every text, such as "query: " for E5 encoders.
+        image_size: pixels a side that pictures are resized to; the vision encoder's own by default.
         head_kind: `linear`, `mlp` or `residual`, for heads whose task does not say.
         head_dropout: dropout probability before the heads, for heads whose task does not say.
         label_smoothing: for classification heads whose task does not say.
@@ -58,6 +62,7 @@ class RecipeArguments:
     modality_dropout: float = 0.0
     max_length: int = 128
     text_prefix: str = ""
+    image_size: int | None = None
     head_kind: str = "linear"
     head_dropout: float = 0.1
     label_smoothing: float = 0.0
@@ -107,7 +112,7 @@ class MultiHeadTrainingArguments(TrainingArguments):
     train_sampling_strategy: str = "group_by_length"
     remove_unused_columns: bool = False
     label_names: list[str] | None = field(default_factory=lambda: ["labels"])
-    report_to: None | str | list[str] = "none"  # noqa: RUF036  (HfArgumentParser reads None in the first place only)
+    report_to: None | str | list[str] = "none"  # noqa: RUF036  (HfArgumentParser takes no other order)
     dataloader_pin_memory: bool = False
     head_learning_rate: float | None = None
     layer_decay: float = 1.0
@@ -159,7 +164,10 @@ def load_recipe(recipe: str | Path) -> dict[str, Any]:
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
             raise ValueError(f"recipe {recipe} does not exist.")
-        text = path.read_text(encoding="utf-8")
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError:
+            raise ValueError(f"{path.name} is not UTF-8; save it as UTF-8.") from None
     elif str(recipe) in list_recipes():
         text = resources.files("hfk.recipes").joinpath(f"{recipe}.yaml").read_text(encoding="utf-8")
     else:
@@ -174,7 +182,10 @@ def load_recipe(recipe: str | Path) -> dict[str, Any]:
         raise ValueError(f"{path.name} must be a mapping of options, such as `learning_rate: 1e-4`.")
     if "task" not in options:  # a task YAML
         own = options.get("recipe") or {}
-        own = {"base": own} if isinstance(own, str) else dict(own)
+        own = {"base": own} if isinstance(own, str) else own
+        if not isinstance(own, dict):
+            raise ValueError(f"{path.name}: `recipe:` is a recipe's name or a mapping of options, not {own!r}.")
+        own = dict(own)
         options = load_recipe(own.pop("base", "table")) | own | {"task": str(path)}
     check_options(options)
     return options
@@ -223,17 +234,49 @@ def parse_recipe(options: dict[str, Any]) -> tuple[RecipeArguments, MultiHeadTra
     check_options(options)
     if not options.get("task"):
         raise ValueError("the recipe names no task: add `task:`, a built-in task's name or the path of a task YAML.")
-    kinds = {
-        f.name: str(f.type) for kind in (RecipeArguments, MultiHeadTrainingArguments) for f in dataclasses.fields(kind)
-    }
-    clean = {}
-    for name, value in options.items():
-        if isinstance(value, str) and value.lower() in ("none", "null") and name != "report_to":
-            value = None if "None" in kinds[name] else value
-        if isinstance(value, str) and "str" not in kinds[name]:
-            try:
-                value = float(value) if "float" in kinds[name] else int(value)
-            except ValueError:
-                raise ValueError(f"option {name!r} needs a number, not {value!r}.") from None
-        clean[name] = value
-    return HfArgumentParser((RecipeArguments, MultiHeadTrainingArguments)).parse_dict(clean)
+    kinds = get_type_hints(RecipeArguments) | get_type_hints(MultiHeadTrainingArguments)
+    clean = {name: _convert(name, value, kinds[name]) for name, value in options.items()}
+    return tuple(
+        kind(**{f.name: clean[f.name] for f in dataclasses.fields(kind) if f.name in clean})
+        for kind in (RecipeArguments, MultiHeadTrainingArguments)
+    )
+
+
+def _convert(name: str, value: Any, hint: Any) -> Any:
+    """Fit a value from YAML or the command line to an option's type; ValueError if it can't be."""
+    kinds = get_args(hint) if get_origin(hint) in (types.UnionType, Union) else (hint,)
+    kinds = [get_origin(kind) or kind for kind in kinds]  # list for list[str]
+    if isinstance(value, str) and value.lower() in ("none", "null") and type(None) in kinds and name != "report_to":
+        value = None
+    if value is None:
+        if type(None) in kinds:
+            return None
+        if kinds == [str]:
+            return ""
+    elif isinstance(value, bool):
+        if bool in kinds:
+            return value
+    elif isinstance(value, str) and str not in kinds:
+        try:  # YAML reads 2e-4 as text
+            number = float(value)
+        except ValueError:
+            number = None
+        if number is not None:
+            return _convert(name, number, hint)
+    elif isinstance(value, int | float) and math.isfinite(value):
+        if float in kinds or (int in kinds and isinstance(value, int)):
+            return value
+        if int in kinds and value.is_integer():
+            return int(value)
+        if str in kinds:
+            return str(value)
+    elif not isinstance(value, float) and isinstance(value, tuple(kind for kind in kinds if isinstance(kind, type))):
+        return value
+    needs = [words for kind, words in _WORDS.items() if kind in kinds]
+    raise ValueError(f"option {name!r} needs {' or '.join(needs) or 'another kind of value'}, not {value!r}.")
+
+
+_WORDS = {
+    bool: "true or false", int: "a whole number", float: "a number", str: "a word", list: "a list", dict: "a mapping",
+    type(None): "null",
+}  # fmt: skip

@@ -86,7 +86,7 @@ def train(
     parameters = sum(weight.numel() for weight in model.parameters())
     validation = data.get("validation")
     if validation is None:
-        args.eval_strategy, args.load_best_model_at_end = "no", False
+        args.eval_strategy, args.load_best_model_at_end, args.early_stopping_patience = "no", False, None
     if not any(head.problem != "regression" for head in heads) and args.metric_for_best_model == "mean_macro_f1":
         args.metric_for_best_model, args.greater_is_better = "loss", False
     if args.greater_is_better is None:
@@ -162,7 +162,8 @@ def build(
         image_pooling=recipe.image_pooling,
         modality_dropout=recipe.modality_dropout,
     )
-    return model, MultiHeadProcessor.from_encoders(text, vision, recipe.max_length, recipe.text_prefix)
+    processor = MultiHeadProcessor.from_encoders(text, vision, recipe.max_length, recipe.text_prefix, recipe.image_size)
+    return model, processor
 
 
 def label_arrays(rows: Any, heads: list[HeadConfig]) -> dict[str, np.ndarray]:

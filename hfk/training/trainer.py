@@ -61,7 +61,7 @@ class MultiHeadTrainer(Trainer):
         kwargs.setdefault("data_collator", MultiHeadCollator(processor, self.heads, soft))
         kwargs.setdefault("compute_metrics", self.compute_head_metrics)
         if args.ddp_find_unused_parameters is None:  # a batch without any picture leaves the vision encoder unused
-            args.ddp_find_unused_parameters = True
+            args.ddp_find_unused_parameters = None not in (model.config.text_config, model.config.vision_config)
         super().__init__(
             model,
             args,
@@ -104,7 +104,8 @@ class MultiHeadTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log, with the mean training loss of every head since the last time."""
         if "loss" in logs and self._head_loss_steps:
-            for name, total in self._head_losses.items():
+            totals = self.accelerator.gather(torch.stack(list(self._head_losses.values()))[None]).mean(0)
+            for name, total in zip(self._head_losses, totals, strict=True):
                 logs[f"loss_{name}"] = round((total / self._head_loss_steps).item(), 4)
             self._head_losses, self._head_loss_steps = {}, 0
         super().log(logs, start_time)

@@ -1,0 +1,102 @@
+"""Text only, image only, both: one task, one split, several seeds, one table of test scores.
+
+A user's usual way without hfk stands beside: TF-IDF of character 1- to 4-grams and a linear SVM a head, on the same text
+and split.
+
+    python benchmarks/modalities.py benchmarks/fashion_items.yaml --seeds 1 2 3 --output-dir runs/fashion_items
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from pathlib import Path
+
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.metrics import accuracy_score, f1_score
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.svm import LinearSVC
+from transformers.utils import logging
+
+from hfk import load_task, train
+from hfk.training.arguments import parse_overrides
+from hfk.training.run import label_arrays
+
+VARIANTS = {"text": {"vision_encoder": None}, "image": {"text_encoder": None}, "both": {}}
+SCORES = ("accuracy", "macro_f1", "micro_f1", "map")
+
+
+def tfidf(task_file: str) -> dict[str, float]:
+    """Score TF-IDF + LinearSVC on the task's text, a model a head."""
+    task = load_task(task_file)
+    data = task.load()
+    scores = {}
+    for head in task.heads:
+        labels = {split: label_arrays(data[split], [head])[head.name] for split in ("train", "test")}
+        known = {split: values >= 0 if values.ndim == 1 else values[:, 0] >= 0 for split, values in labels.items()}
+        texts = {
+            split: [text for text, keep in zip(data[split]["text"], known[split], strict=True) if keep] for split in labels
+        }
+        model = LinearSVC() if head.problem == "single_label" else OneVsRestClassifier(LinearSVC())
+        vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 4), sublinear_tf=True)
+        target = {split: values[known[split]].astype(int) for split, values in labels.items()}
+        chosen = make_pipeline(vectorizer, model).fit(texts["train"], target["train"]).predict(texts["test"])
+        scores[f"{head.name}_macro_f1"] = f1_score(target["test"], chosen, average="macro", zero_division=0)
+        if head.problem == "single_label":
+            scores[f"{head.name}_accuracy"] = accuracy_score(target["test"], chosen)
+        else:
+            scores[f"{head.name}_micro_f1"] = f1_score(target["test"], chosen, average="micro")
+    return scores
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("task", help="a task YAML")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--output-dir", type=Path, required=True)
+    parser.add_argument("options", nargs="*", help="key=value for every run")
+    arguments = parser.parse_args()
+    logging.disable_progress_bar()
+    overrides = {"disable_tqdm": True} | parse_overrides(arguments.options)
+    found: dict[str, list[dict[str, float]]] = {}
+    heads: list[dict] = []
+    for variant in arguments.variants:
+        for seed in arguments.seeds:
+            folder = arguments.output_dir / f"{variant}-{seed}"
+            report = folder / "report" / "metrics.json"
+            if not report.is_file():  # a finished run is not done again
+                train(arguments.task, folder, overrides | VARIANTS[variant] | {"seed": seed})
+            results = json.loads(report.read_text(encoding="utf-8"))
+            heads = results["heads"]
+            found.setdefault(variant, []).append(results["scores"] | {"train_seconds": results["extra"]["train_seconds"]})
+    if "text" in arguments.variants:
+        found["tfidf+svm"] = [tfidf(arguments.task)]
+    lines = [f"| head | score | {' | '.join(found)} |", "|---|---|" + "---|" * len(found)]
+    for head in heads:
+        for score in SCORES:
+            key = f"{head['name']}_{score}"
+            if key in found[arguments.variants[0]][0]:
+                lines.append(f"| {head['name']} | {score} | {' | '.join(spread(runs, key) for runs in found.values())} |")
+    for key in ("exact_match", "train_seconds"):
+        lines.append(f"| all | {key} | {' | '.join(spread(runs, key) for runs in found.values())} |")
+    table = "\n".join(lines)
+    (arguments.output_dir / "table.md").write_text(table + "\n", encoding="utf-8")
+    (arguments.output_dir / "scores.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
+    print(table)
+
+
+def spread(runs: list[dict[str, float]], key: str) -> str:
+    """Mean ± standard deviation over the seeds, as text."""
+    values = [run[key] for run in runs if key in run]
+    if not values:
+        return "–"
+    form = ".0f" if key == "train_seconds" else ".3f"
+    return f"{statistics.mean(values):{form}}" + (f" ± {statistics.stdev(values):{form}}" if len(values) > 1 else "")
+
+
+if __name__ == "__main__":
+    main()

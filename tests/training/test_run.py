@@ -1,0 +1,295 @@
+"""What must hold of a whole run: from a recipe to a folder that another run, or a user, can go on from."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from peft import PeftModel
+
+from hfk import MultiHeadForClassification, MultiHeadProcessor, train
+from hfk.training.arguments import load_recipe, parse_overrides, parse_recipe
+from hfk.training.run import build
+from tests import tiny
+
+ROOT = Path(__file__).resolve().parents[2]
+ONE_EPOCH = {"num_train_epochs": 1}
+
+
+def scores(folder: Path) -> dict[str, float]:
+    return json.loads((folder / "report" / "metrics.json").read_text())["scores"]
+
+
+def last_step(folder: Path) -> int:
+    return max(entry["step"] for entry in json.loads((folder / "training_log.json").read_text()))
+
+
+def text_only(folder: Path, heads: list[dict], header: list[str], rows: list[list], **keys) -> str:
+    """Write a task of texts without pictures."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "table.csv", "w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+    task = {"data": "table.csv", "text": "text", "heads": heads, "split": {"column": "part"}} | keys
+    (folder / "task.yaml").write_text(yaml.safe_dump(task, allow_unicode=True), encoding="utf-8")
+    return str(folder / "task.yaml")
+
+
+def test_a_finished_run_holds_what_a_user_needs_and_no_pickles(finished_run):
+    names = {path.relative_to(finished_run).as_posix() for path in finished_run.rglob("*")}
+    wanted = {
+        "config.json", "model.safetensors", "modeling_multihead.py", "processing_multihead.py", "pipeline_multihead.py",
+        "processor_config.json", "tokenizer.json", "recipe.yaml", "task.json", "training_log.json",
+        "report/metrics.json", "report/report.html", "report/per_class.csv", "report/predictions.csv",
+    }  # fmt: skip
+    assert wanted <= names
+    assert not [name for name in names if name.startswith("checkpoint-") or name.endswith((".bin", ".pt", ".pth"))]
+    extra = json.loads((finished_run / "report" / "metrics.json").read_text())["extra"]
+    assert extra["rows"] == {"train": 48, "validation": 12, "test": 12}
+    assert extra["split"] == "test" and extra["environment"]["world_size"] == 1
+    columns = json.loads((finished_run / "task.json").read_text())
+    assert (columns["text"], columns["image"], columns["id"]) == (["overview"], "photo", "no")
+    model = MultiHeadForClassification.from_pretrained(finished_run)
+    assert [head.name for head in model.config.heads] == ["cat1", "cat2", "tags", "price"]
+    assert model.config.heads[3].std > 0
+    assert MultiHeadProcessor.from_pretrained(finished_run).max_length == 32
+
+
+def test_the_recipe_that_is_left_trains_again_to_the_same_scores(finished_run, tmp_path):
+    again = train(finished_run / "recipe.yaml", tmp_path / "again")
+    assert again["scores"] == pytest.approx(scores(finished_run), abs=1e-6)
+    left, right = (
+        yaml.safe_load((folder / "recipe.yaml").read_text()) for folder in (finished_run, tmp_path / "again")
+    )
+    assert left | {"output_dir": None} == right | {"output_dir": None}
+
+
+def test_a_killed_run_goes_on_to_where_an_uninterrupted_one_ends(finished_run, encoders, places, tmp_path):
+    folder = tmp_path / "run"
+    options = [f"{key}={json.dumps(value)}" for key, value in (tiny.RECIPE | encoders).items()]
+    # Slowed down, so that the kill falls between the first checkpoint and the end.
+    slow = "import time, hfk.training.trainer as t\n"
+    slow += "step = t.MultiHeadTrainer.training_step\n"
+    slow += "t.MultiHeadTrainer.training_step = lambda *a, **k: (time.sleep(0.1), step(*a, **k))[1]\n"
+    slow += "from hfk.cli import main\nmain()"
+    command = [sys.executable, "-c", slow, "train", str(places), "--output-dir", str(folder), *options]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    try:
+        while not (folder / "checkpoint-6" / "trainer_state.json").exists():
+            assert process.poll() is None, process.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+    assert not (folder / "report").exists()
+    result = train(str(places), folder, tiny.RECIPE | encoders)
+    log = json.loads((folder / "training_log.json").read_text())
+    assert log[-1]["train_runtime"] >= 0 and last_step(folder) == last_step(finished_run) == 18
+    assert result["scores"] == pytest.approx(scores(finished_run), abs=1e-4)
+    assert not list(folder.glob("checkpoint-*"))
+
+
+def test_resume_false_starts_anew(finished_run, encoders, places, tmp_path):
+    (tmp_path / "checkpoint-99").mkdir()
+    (tmp_path / "checkpoint-99" / "trainer_state.json").write_text("not read")
+    result = train(str(places), tmp_path, tiny.RECIPE | encoders, resume=False)
+    assert result["scores"] == pytest.approx(scores(finished_run), abs=1e-6)
+
+
+def test_adapters_stay_beside_a_merged_checkpoint_of_the_same_logits(encoders, places, tmp_path):
+    train(str(places), tmp_path, tiny.RECIPE | encoders | ONE_EPOCH | {"lora": True, "lora_rank": 4})
+    assert not [path for path in tmp_path.rglob("*") if path.suffix in (".bin", ".pt", ".pth")]
+    merged = MultiHeadForClassification.from_pretrained(tmp_path).eval()
+    recipe, _ = parse_recipe(load_recipe(tmp_path / "recipe.yaml"))
+    base, processor = build(recipe, merged.config.heads, *encoders.values())
+    wrapped = PeftModel.from_pretrained(base, tmp_path / "adapter").eval()
+    batch = processor(text=tiny.SENTENCES[:2], images=[None, str(places.parent / "000.png")])
+    with torch.no_grad():
+        left, right = merged(**batch).logits, wrapped(**batch).logits
+    for name in left:
+        torch.testing.assert_close(left[name], right[name], rtol=1e-4, atol=1e-5)
+
+
+def test_class_weights_follow_the_training_rows(encoders, places, tmp_path):
+    train(str(places), tmp_path, tiny.RECIPE | encoders | ONE_EPOCH | {"class_weights": "balanced"})
+    cat1, cat2, tags, _ = MultiHeadForClassification.from_pretrained(tmp_path).config.heads
+    weight = dict(zip(cat1.labels, cat1.class_weights, strict=True))
+    assert weight["음식"] == pytest.approx(2 * weight["자연"], rel=1e-4)  # 16 rows and 32
+    assert cat2.class_weights == pytest.approx([1.0] * 3) and tags.class_weights is None
+
+
+def test_a_task_of_numbers_alone(encoders, tmp_path):
+    rows = [[f"{sentence} {row}", row % 6, "test" if row > 20 else "validation" if row > 15 else "train"]
+            for row, sentence in enumerate(tiny.SENTENCES * 4)]  # fmt: skip
+    task = text_only(tmp_path / "task", [{"name": "stars", "problem": "regression"}], ["text", "stars", "part"], rows)
+    result = train(task, tmp_path / "run", tiny.RECIPE | encoders | {"num_train_epochs": 30})
+    assert result["scores"]["stars_mae"] < result["baseline"]["stars_mae"]
+    log = json.loads((tmp_path / "run" / "training_log.json").read_text())
+    losses = [entry["eval_loss"] for entry in log if "eval_loss" in entry]
+    assert len(losses) == 30 and losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("option", [{}, {"early_stopping_patience": 2}])
+def test_a_task_without_validation_trains_to_the_end(encoders, places, tmp_path, option):
+    heads = [{"name": "cat1"}]
+    task = tiny.write_task(tmp_path / "task", rows=24, split="none", heads=heads)
+    result = train(str(task), tmp_path / "run", tiny.RECIPE | encoders | ONE_EPOCH | option)
+    assert result["extra"]["split"] == "train" and result["extra"]["rows"] == {"train": 24}
+    assert last_step(tmp_path / "run") == 3
+
+
+def test_soft_labels_train_and_are_scored(encoders, tmp_path):
+    soft = ["[0.8, 0.2]", "[0.1, 0.9]", "", "음식"]
+    rows = [[f"{sentence} {row}", soft[row % 4], "test" if row > 19 else "validation" if row > 15 else "train"]
+            for row, sentence in enumerate(tiny.SENTENCES * 4)]  # fmt: skip
+    task = text_only(tmp_path / "task", [{"name": "cat1", "labels": ["자연", "음식"]}], ["text", "cat1", "part"], rows)
+    result = train(task, tmp_path / "run", tiny.RECIPE | encoders | ONE_EPOCH | {"class_weights": "balanced"})
+    assert result["counts"]["labelled"]["cat1"] == 3
+    assert np.isfinite(result["scores"]["cat1_accuracy"])
+
+
+def test_options_fall_to_the_heads_that_leave_them_open(encoders, places, tmp_path):
+    task = tiny.write_task(tmp_path / "task", rows=24, heads=[{"name": "cat1", "kind": "mlp"}, {"name": "cat2"}])
+    options = {"head_kind": "residual", "label_smoothing": 0.1, "max_train_rows": 8}
+    result = train(str(task), tmp_path / "run", tiny.RECIPE | encoders | ONE_EPOCH | options)
+    cat1, cat2 = MultiHeadForClassification.from_pretrained(tmp_path / "run").config.heads
+    assert (cat1.kind, cat2.kind, cat1.label_smoothing) == ("mlp", "residual", 0.1)
+    assert result["extra"]["rows"]["train"] == 8
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"learing_rate": 1}, "no option 'learing_rate'. Did you mean 'learning_rate'?"),
+        ({"task": None}, "names no task"),
+        ({"learning_rate": "fast"}, "'learning_rate' needs a number, not 'fast'"),
+        ({"max_length": 12.5}, "'max_length' needs a whole number, not 12.5"),
+        ({"max_length": [1]}, "'max_length' needs a whole number"),
+        ({"lora": "maybe"}, "'lora' needs true or false"),
+        ({"learning_rate": None}, "'learning_rate' needs a number, not None"),
+        ({"num_train_epochs": float("inf")}, "needs a number"),
+        ({"class_weights": "heavy"}, "not one of none, balanced, sqrt"),
+        ({"sampling": "some"}, "not one of natural, sqrt, balanced"),
+        ({"layer_decay": 0}, r"layer_decay must be in \(0, 1\]"),
+        ({"fusion": "mix"}, "not one of tokens, pooled, gated"),
+        ({"label_smoothing_factor": 0.1}, "use label_smoothing instead"),
+        ({"eval_strategy": "sometimes"}, "not a valid IntervalStrategy"),
+        ({"task": "tuor"}, "did you mean 'tour'"),
+        ({"text_encoder": None, "vision_encoder": None}, "names no encoder"),
+        ({"text_encoder": "no-such-encoder"}, "packaged backbones"),
+        ({"sampling": "balanced", "sampling_head": "tags"}, "needs a single_label head"),
+    ],
+)
+def test_wrong_options_are_one_sentence(encoders, places, tmp_path, options, message):
+    recipe = {"task": str(places)} | tiny.RECIPE | encoders | options
+    with pytest.raises(ValueError, match=message) as caught:
+        train(recipe, tmp_path / "run")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"task: [a", "not valid YAML"),
+        (b"- task", "must be a mapping"),
+        (b"", "must be a mapping"),
+        ("task: 여행".encode("cp949"), "not UTF-8"),
+        (b"data: a.csv\nrecipe: 3", "a recipe's name or a mapping"),
+        (b"data: a.csv\nrecipe: tabel", "no recipe 'tabel'"),
+        (b"data: a.csv\nrecipe: {base: table, epochs: 3}", "no option 'epochs'"),
+    ],
+)
+def test_wrong_recipe_files_are_one_sentence(tmp_path, content, message):
+    (tmp_path / "recipe.yaml").write_bytes(content)
+    with pytest.raises(ValueError, match=message) as caught:
+        load_recipe(tmp_path / "recipe.yaml")
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_recipes_list_what_there_is(tmp_path):
+    with pytest.raises(ValueError, match=r"no recipe 'tuor'; built in: .*tour"):
+        load_recipe("tuor")
+    with pytest.raises(ValueError, match="does not exist"):
+        load_recipe(tmp_path / "missing.yaml")
+    with pytest.raises(ValueError, match="write key=value"):
+        parse_overrides(["learning_rate"])
+    with pytest.raises(ValueError, match="not valid YAML"):
+        parse_overrides(["text_encoder=[a"])
+
+
+def test_options_are_read_alike_every_time():
+    """A second run in one process must not see other types than the first."""
+    words = ["learning_rate=2e-4", "max_length=1e2", "vision_encoder=none", "text_prefix=", "lora=yes", "task=ynat"]
+    for _ in range(2):
+        recipe, args = parse_recipe(parse_overrides(words))
+        assert (args.learning_rate, recipe.max_length, recipe.vision_encoder) == (2e-4, 100, None)
+        assert (recipe.text_prefix, args.lora) == ("", True)
+
+
+def test_a_task_yaml_may_change_its_recipe(tmp_path):
+    task = tmp_path / "task.yaml"
+    task.write_text("data: a.csv\nrecipe: {base: ynat, learning_rate: 1e-5}\n")
+    options = load_recipe(task)
+    assert options["task"] == str(task) and options["max_length"] == 48
+    assert parse_recipe(options)[1].learning_rate == 1e-5
+
+
+def launch(folder: Path, places: Path, options: dict, *words: str) -> subprocess.Popen:
+    """Start scripts/train.py under accelerate."""
+    overrides = [f"{key}={json.dumps(value)}" for key, value in options.items()]
+    accelerate = [sys.executable, "-m", "accelerate.commands.launch", *words]
+    return subprocess.Popen(
+        [*accelerate, "scripts/train.py", str(places), "--output-dir", str(folder), *overrides],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_two_processes_give_what_one_gives(encoders, places, tmp_path):
+    """The rows fill whole batches: accelerate completes the last one with rows from the beginning."""
+    options = tiny.RECIPE | encoders | {"train_sampling_strategy": "random", "use_cpu": True}
+    sizes = {size: {f"per_device_{part}_batch_size": rows // size for part, rows in (("train", 8), ("eval", 12))}
+             for size in (1, 2)}  # fmt: skip
+    runs = {
+        1: launch(
+            tmp_path / "1", places, options | sizes[1], "--cpu", "--num_processes", "1", "--num_machines", "1",
+            "--mixed_precision", "no", "--dynamo_backend", "no",
+        ),
+        2: launch(
+            tmp_path / "2", places, options | sizes[2], "--config_file", "scripts/accelerate/cpu-2.yaml",
+        ),
+    }  # fmt: skip
+    reports, losses = {}, {}
+    for size, process in runs.items():
+        output, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+        assert output.count("checkpoint: ") == output.count("mean macro-F1") == 1
+        assert output.count("'train_runtime'") == 1
+        reports[size] = json.loads((tmp_path / str(size) / "report" / "metrics.json").read_text())
+        assert reports[size]["extra"]["environment"]["world_size"] == size
+        log = json.loads((tmp_path / str(size) / "training_log.json").read_text())
+        losses[size] = [entry[key] for entry in log for key in ("loss", "loss_cat1", "eval_loss") if key in entry]
+    assert losses[2] == pytest.approx(losses[1], rel=1e-3, abs=1e-3)
+    assert reports[2]["scores"] == pytest.approx(reports[1]["scores"], abs=1e-3)
+    rows = [(tmp_path / size / "report" / "predictions.csv").read_text().splitlines() for size in ("1", "2")]
+    assert [row.split(",")[0] for row in rows[0]] == [row.split(",")[0] for row in rows[1]]
+
+
+def test_every_accelerate_file_is_one_that_accelerate_reads():
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    files = sorted((ROOT / "scripts" / "accelerate").glob("*.yaml"))
+    assert {file.name for file in files} >= {"cpu-2.yaml", "gpu-1-bf16.yaml", "gpu-multi-fp16.yaml"}
+    for file in files:
+        assert load_config_from_file(str(file)).num_processes >= 1
