@@ -1,7 +1,7 @@
 """Text only, image only, both: one task, one split, several seeds, one table of test scores.
 
-A user's usual way without hfk stands beside: TF-IDF of character 1- to 4-grams and a linear SVM a head, on the same text
-and split.
+A user's usual way without hfk stands beside: TF-IDF of character 1- to 4-grams and a linear SVM a head, on the same
+text and split.
 
     python benchmarks/modalities.py benchmarks/fashion_items.yaml --seeds 1 2 3 --output-dir runs/fashion_items
 """
@@ -37,7 +37,8 @@ def tfidf(task_file: str) -> dict[str, float]:
         labels = {split: label_arrays(data[split], [head])[head.name] for split in ("train", "test")}
         known = {split: values >= 0 if values.ndim == 1 else values[:, 0] >= 0 for split, values in labels.items()}
         texts = {
-            split: [text for text, keep in zip(data[split]["text"], known[split], strict=True) if keep] for split in labels
+            split: [text for text, keep in zip(data[split]["text"], kept, strict=True) if keep]
+            for split, kept in known.items()
         }
         model = LinearSVC() if head.problem == "single_label" else OneVsRestClassifier(LinearSVC())
         vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 4), sublinear_tf=True)
@@ -71,8 +72,8 @@ def main() -> None:
             if not report.is_file():  # a finished run is not done again
                 train(arguments.task, folder, overrides | VARIANTS[variant] | {"seed": seed})
             results = json.loads(report.read_text(encoding="utf-8"))
-            heads = results["heads"]
-            found.setdefault(variant, []).append(results["scores"] | {"train_seconds": results["extra"]["train_seconds"]})
+            heads, seconds = results["heads"], results["extra"]["train_seconds"]
+            found.setdefault(variant, []).append(results["scores"] | {"train_seconds": seconds})
     if "text" in arguments.variants:
         found["tfidf+svm"] = [tfidf(arguments.task)]
     lines = [f"| head | score | {' | '.join(found)} |", "|---|---|" + "---|" * len(found)]
@@ -80,13 +81,17 @@ def main() -> None:
         for score in SCORES:
             key = f"{head['name']}_{score}"
             if key in found[arguments.variants[0]][0]:
-                lines.append(f"| {head['name']} | {score} | {' | '.join(spread(runs, key) for runs in found.values())} |")
-    for key in ("exact_match", "train_seconds"):
-        lines.append(f"| all | {key} | {' | '.join(spread(runs, key) for runs in found.values())} |")
+                lines.append(row(head["name"], score, key, found))
+    lines += [row("all", key, key, found) for key in ("exact_match", "train_seconds")]
     table = "\n".join(lines)
     (arguments.output_dir / "table.md").write_text(table + "\n", encoding="utf-8")
     (arguments.output_dir / "scores.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
     print(table)
+
+
+def row(name: str, score: str, key: str, found: dict[str, list[dict[str, float]]]) -> str:
+    """One line of the table."""
+    return f"| {name} | {score} | {' | '.join(spread(runs, key) for runs in found.values())} |"
 
 
 def spread(runs: list[dict[str, float]], key: str) -> str:

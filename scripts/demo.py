@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import sys
 import time
 import unicodedata
 from pathlib import Path
 
+import datasets
 from transformers import pipeline
 from transformers.utils import logging
 
@@ -32,11 +34,14 @@ def main() -> None:
     parser.add_argument("--output-dir", type=Path, default=Path("runs/tour-mini"))
     options = parser.parse_args()
     logging.disable_progress_bar()
+    datasets.disable_progress_bars()
     shutil.rmtree(options.output_dir, ignore_errors=True)
 
     print("1. Training: overview + photo → cat1 > cat2 > cat3, embedded sample, e5-small-ko + efficientnet-lite0")
     started = time.perf_counter()
-    results = train("tour-mini", options.output_dir, {"disable_tqdm": True, "logging_strategy": "no"})
+    results = train(
+        "tour-mini", options.output_dir, {"disable_tqdm": not sys.stderr.isatty(), "logging_strategy": "no"}
+    )
     extra = results["extra"]
     print(f"\n   {extra['rows']['train']} rows to train on, {extra['rows']['test']} to test on,", end=" ")
     print(f"{extra['parameters'] / 1e6:.1f} M weights, {time.perf_counter() - started:.0f} s in all.")

@@ -6,6 +6,7 @@ and a batch is only as long as its longest row.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -73,7 +74,7 @@ def label_tensor(values: Sequence[Any], head: HeadConfig, soft: bool = False) ->
 
     Args:
         values: `single_label`: an index, or with `soft` a distribution over the labels; `multi_label`: a list of
-            indices; `regression`: a number. None (or -1) where unknown.
+            indices; `regression`: a number. None, NaN or -1 where unknown.
         head: the head's configuration.
         soft: whether a `single_label` column holds distributions.
 
@@ -81,6 +82,7 @@ def label_tensor(values: Sequence[Any], head: HeadConfig, soft: bool = False) ->
         int64 `(rows,)` with -100 where unknown; float32 `(rows, labels)` with NaN rows where unknown, for `multi_label`
         and for distributions; float32 `(rows,)` with NaN where unknown, for `regression`.
     """
+    values = [None if isinstance(value, float) and math.isnan(value) else value for value in values]
     if head.problem == "regression":
         return torch.tensor([float("nan") if value is None else float(value) for value in values])
     if head.problem == "single_label" and not soft:

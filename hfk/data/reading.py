@@ -17,7 +17,7 @@ import json
 import os
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -279,6 +279,7 @@ class TableWriter:
 
     Args:
         path: the file to write, format by suffix: .csv, .tsv, .jsonl (each also .gz) or .parquet.
+        numbers: columns that hold floats, whatever the first chunk looks like; Parquet needs to know.
 
     Raises:
         ValueError: for another suffix, a missing folder, or a chunk whose columns or types differ from the first's.
@@ -289,8 +290,9 @@ class TableWriter:
         ...         writer.write(chunk)
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, numbers: Collection[str] = ()) -> None:
         self.path = Path(path)
+        self.numbers = frozenset(numbers)
         self.kind = table_format(self.path)
         if self.kind == ".json":
             raise ValueError(f"{self.path.name}: write a .jsonl file instead; a .json list can't be written in chunks.")
@@ -357,6 +359,7 @@ class TableWriter:
             types = [pa.infer_type(values) for values in data]
             # A first chunk of Nones says nothing of the type; text can hold whatever comes later.
             types = [pa.string() if pa.types.is_null(kind) else kind for kind in types]
+            types = [pa.float64() if n in self.numbers else kind for n, kind in zip(columns, types, strict=True)]
             self._schema = pa.schema(list(zip(columns, types, strict=True)))
             self._parquet = pq.ParquetWriter(self._part, self._schema)
         arrays = []

@@ -7,20 +7,24 @@ import tempfile
 from pathlib import Path
 
 from datasets import concatenate_datasets
-from transformers import AutoModel, AutoProcessor
 
 from ..evaluation.metrics import count_labelled
 from ..evaluation.report import format_table, write_report
-from ..models.modeling_multihead import MultiHeadForClassification
 from ..tasks import load_task
 from ..training.arguments import MultiHeadTrainingArguments
-from ..training.run import environment
+from ..training.run import environment, soft_columns
 from ..training.trainer import MultiHeadTrainer
+from .predictor import load_checkpoint
 from .table import read_task_file
 
 
 def evaluate(
-    checkpoint: str | Path, data: str | Path, output_dir: str | Path, batch_size: int = 64, revision: str | None = None
+    checkpoint: str | Path,
+    data: str | Path,
+    output_dir: str | Path,
+    image_dir: str | Path | None = None,
+    batch_size: int = 64,
+    revision: str | None = None,
 ) -> str:
     """Score a checkpoint on a labelled table and write a report folder.
 
@@ -28,20 +32,18 @@ def evaluate(
         checkpoint: folder or Hub id.
         data: table with the columns of the training table.
         output_dir: folder of the report; see `hfk.evaluation.report.write_report`.
+        image_dir: what picture paths are relative to; the table's folder by default.
         batch_size: rows a forward pass.
         revision: commit, tag or branch of a Hub checkpoint.
 
     Returns:
-        the per-head table of scores, as text.
+        the per-head table of scores, as text; empty on processes other than the main one.
 
     Raises:
         FileNotFoundError: if the table is missing.
         ValueError: if a column is missing, or a label is none of the checkpoint's; the sentence names the row.
     """
-    model = AutoModel.from_pretrained(checkpoint, revision=revision or "main")
-    if not isinstance(model, MultiHeadForClassification):
-        raise ValueError(f"{checkpoint} is a {type(model).__name__}, not a multi-head checkpoint.")
-    processor = AutoProcessor.from_pretrained(checkpoint, revision=revision or "main")
+    model, processor = load_checkpoint(checkpoint, revision=revision)
     columns = read_task_file(checkpoint, revision)
     heads = model.config.heads
     fallback = {
@@ -50,13 +52,22 @@ def evaluate(
         "heads": [{"name": head.name, "problem": head.problem} for head in heads],
     }
     task = columns.pop("task", None) or fallback | columns
-    loaded = load_task(task, data=str(data), split=None, heads=heads).load()
-    rows = concatenate_datasets(list(loaded.values()))
+    folder = {} if image_dir is None else {"image_dir": image_dir}
     with tempfile.TemporaryDirectory() as scratch:
         args = MultiHeadTrainingArguments(
-            output_dir=scratch, per_device_eval_batch_size=batch_size, disable_tqdm=not sys.stderr.isatty()
+            output_dir=scratch,
+            per_device_eval_batch_size=batch_size,
+            eval_strategy="no",
+            save_strategy="no",
+            load_best_model_at_end=False,
+            disable_tqdm=not sys.stderr.isatty(),
         )
-        output = MultiHeadTrainer(model, args, processor).predict(rows)
+        with args.main_process_first(desc="preparing data"):
+            loaded = load_task(task, data=str(data), split=None, heads=heads, **folder).load()
+        rows = concatenate_datasets(list(loaded.values()))
+        output = MultiHeadTrainer(model, args, processor, soft=soft_columns(rows)).predict(rows)
+    if not args.should_save:
+        return ""
     results = write_report(
         output_dir,
         logits=output.predictions,

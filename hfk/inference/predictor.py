@@ -10,16 +10,89 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModel, AutoProcessor
+from huggingface_hub.errors import HFValidationError
+from safetensors import SafetensorError
+from transformers import AutoConfig
 
+from ..models.configuration_multihead import MultiHeadConfig
 from ..models.decoding import readable
 from ..models.modeling_multihead import MultiHeadForClassification
 from ..models.processing_multihead import MultiHeadProcessor
 
 DECODING_THREADS = 4
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+def load_checkpoint(
+    checkpoint: str | Path,
+    dtype: str | torch.dtype = "auto",
+    revision: str | None = None,
+    token: str | bool | None = None,
+) -> tuple[MultiHeadForClassification, MultiHeadProcessor]:
+    """Load a whole multi-head checkpoint, or say in one sentence why that can't be done.
+
+    Args:
+        checkpoint: folder or Hub id. hfk's own code is used; none is taken from the Hub.
+        dtype: of the weights, or its name; "auto" takes the checkpoint's.
+        revision: commit, tag or branch of a Hub checkpoint.
+        token: for private checkpoints.
+
+    Returns:
+        the model and its processor.
+
+    Raises:
+        ValueError: if there is no such checkpoint, it is of another kind, or files or weights of it are missing.
+    """
+    name = str(checkpoint)
+    if isinstance(dtype, str) and dtype not in DTYPES:
+        raise ValueError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}.")
+    origin = {"revision": revision or "main", "token": token}
+    if Path(name).is_dir() and not Path(name, "config.json").is_file():
+        raise ValueError(f"the folder {name} has no config.json, so it is not a checkpoint.")
+    try:
+        config = AutoConfig.from_pretrained(name, **origin)
+    except (OSError, HFValidationError) as error:
+        if Path(name).is_dir():
+            raise
+        raise ValueError(
+            f"{name!r} is neither a checkpoint's folder nor a Hub checkpoint that can be read from here."
+        ) from error
+    if not isinstance(config, MultiHeadConfig):
+        raise ValueError(f"{name} is a checkpoint of type {config.model_type!r}, not a multi-head one.")
+    try:
+        model, found = MultiHeadForClassification.from_pretrained(
+            name, config=config, dtype=dtype, output_loading_info=True, **origin
+        )
+        processor = MultiHeadProcessor.from_pretrained(name, **origin)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ValueError(f"the checkpoint {name} is not whole: {_first_line(error)}; copy it again.") from error
+    if found["missing_keys"]:  # transformers would only warn, and answer with weights drawn by chance
+        missing = sorted(found["missing_keys"])
+        raise ValueError(
+            f"the checkpoint {name} is not whole: {len(missing)} weights are missing, such as {missing[0]}."
+        )
+    return model, processor
+
+
+def find_device(device: str | torch.device | None = None) -> torch.device:
+    """Say where to run: on the named device, else on an accelerator if there is one, else on the CPU.
+
+    Args:
+        device: such as "cpu" or "cuda:0".
+
+    Raises:
+        ValueError: if there is no such device here.
+    """
+    if device is None:
+        return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(f"device {str(device)!r} can't be used here: {_first_line(error)}.") from error
 
 
 class Predictor:
@@ -70,19 +143,18 @@ class Predictor:
         Args:
             checkpoint: folder or Hub id. hfk's own code is used; none is taken from the Hub.
             device: where to run; an accelerator if there is one, else the CPU.
-            dtype: "auto" takes the checkpoint's; `torch.bfloat16` is faster on recent CPUs and GPUs.
+            dtype: "auto" takes the checkpoint's; "bfloat16" is faster on recent CPUs and GPUs.
             batch_size: rows a forward pass.
             window: see the class.
             revision: commit, tag or branch of a Hub checkpoint.
             token: for private checkpoints.
+
+        Raises:
+            ValueError: as `load_checkpoint` and `find_device`.
         """
-        origin = {"revision": revision or "main", "token": token}
-        model = AutoModel.from_pretrained(checkpoint, dtype=dtype, **origin)
-        if not isinstance(model, MultiHeadForClassification):
-            raise ValueError(f"{checkpoint} is a {type(model).__name__}, not a multi-head checkpoint.")
-        if device is None and torch.accelerator.is_available():
-            device = torch.accelerator.current_accelerator()
-        return cls(model.to(device or "cpu"), AutoProcessor.from_pretrained(checkpoint, **origin), batch_size, window)
+        where = find_device(device)
+        model, processor = load_checkpoint(checkpoint, dtype, revision, token)
+        return cls(model.to(where), processor, batch_size, window)
 
     def __call__(
         self,
@@ -143,3 +215,7 @@ class Predictor:
 def _length(row: Any) -> int:
     text = row.get("text") if isinstance(row, dict) else row
     return len(text) if isinstance(text, str) else 0
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0].rstrip(".: ")

@@ -49,6 +49,7 @@ def predict_table(
     image_dir: str | Path | None = None,
     heads: list[str] | None = None,
     threshold: float | None = None,
+    columns: dict[str, Any] | None = None,
     on_rows: Callable[[int], None] | None = None,
 ) -> dict[str, int]:
     """Classify every row of a table.
@@ -57,11 +58,12 @@ def predict_table(
         predictor: the loaded checkpoint.
         source: CSV, TSV, JSONL or Parquet file, read in chunks.
         target: file to write, format by suffix; it appears when all rows are done.
-        text: text columns, joined by a space; the column `text` by default, if the table has it.
-        image: picture column; the column `image` by default, if the table has it.
+        text: text columns, joined by a space; by default those of `columns` or else `text`, if the table has them.
+        image: picture column; by default that of `columns` or else `image`, if the table has it.
         image_dir: what picture paths are relative to; the source's folder by default.
         heads: names of the heads to write; all by default.
         threshold: as for the pipeline; a `single_label` answer below it is left empty.
+        columns: what the training data's columns were called, from `read_task_file`.
         on_rows: called with the number of rows after every chunk.
 
     Returns:
@@ -69,20 +71,27 @@ def predict_table(
 
     Raises:
         FileNotFoundError: if the source is missing.
-        ValueError: if a column is missing, or an output column's name is taken; the sentence names it.
+        ValueError: if a column is missing, or an output column's name is taken; the sentence names it. Also if source
+            and target are one file.
     """
     config = predictor.model.config
     for name in heads or []:
         if name not in [head.name for head in config.heads]:
             raise ValueError(f"no head is called {name!r}; heads: {', '.join(head.name for head in config.heads)}.")
+    if Path(target).exists() and Path(target).resolve() == Path(source).resolve():
+        raise ValueError(f"{target} is the input itself; write to another file.")
     chosen = [head for head in config.heads if heads is None or head.name in heads]
     added = [f"{head.name}_{part}" for head in chosen for part in ("pred", "score")] + ["error"]
     folder = Path(image_dir) if image_dir is not None else Path(source).parent
     counts = {"rows": 0, "errors": 0}
-    with TableWriter(target) as writer:
+    numbers = [f"{head.name}_score" for head in chosen if head.problem != "multi_label"]
+    numbers += [f"{head.name}_pred" for head in chosen if head.problem == "regression"]
+    with TableWriter(target, numbers) as writer:
         for chunk in iter_table(source, chunk_rows=predictor.window):
             if not counts["rows"]:
-                text, image = _find_columns(list(chunk.columns), predictor, text, image, Path(source).name)
+                text, image = _find_columns(
+                    list(chunk.columns), predictor, text, image, columns or {}, Path(source).name
+                )
                 taken = [name for name in added if name in chunk.columns]
                 if taken:
                     raise ValueError(f"{Path(source).name} already has a column {taken[0]!r}; rename it first.")
@@ -101,21 +110,31 @@ def predict_table(
 
 
 def _find_columns(
-    columns: list[str], predictor: Predictor, text: list[str] | None, image: str | None, file: str
+    table: list[str],
+    predictor: Predictor,
+    text: list[str] | None,
+    image: str | None,
+    known: dict[str, Any],
+    file: str,
 ) -> tuple[list[str], str | None]:
     reads_text, reads_image = predictor.processor.tokenizer is not None, predictor.processor.image_processor is not None
-    text = (text or ["text"]) if reads_text else []
-    image = (image or "image") if reads_image else None
-    found, has_image = [name for name in text if name in columns], image in columns
-    if found and len(found) < len(text):
-        missing = next(name for name in text if name not in columns)
-        raise ValueError(f"column {missing!r} is missing from {file}; it has: {', '.join(columns)}.")
-    if not found and not has_image:
-        wanted = " or ".join(repr(name) for name in [*text, *([image] if image else [])])
+    for asked, reads, kind in ((text, reads_text, "text"), ([image] if image else None, reads_image, "images")):
+        if asked and not reads:
+            raise ValueError(f"column {asked[0]!r} was named, but this checkpoint reads no {kind}.")
+    texts = (text or known.get("text") or ["text"]) if reads_text else []
+    picture = (image or known.get("image") or "image") if reads_image else None
+    found = [name for name in texts if name in table]
+    # A table may have texts alone, or pictures alone; not half of the text columns, nor less than was asked for.
+    must = [*(texts if text or found else []), *([image] if image else [])]
+    missing = [name for name in must if name not in table]
+    if missing:
+        raise ValueError(f"column {missing[0]!r} is missing from {file}; it has: {', '.join(table)}.")
+    if not found and picture not in table:
+        wanted = " or ".join(repr(name) for name in [*texts, *([picture] if picture else [])])
         raise ValueError(
-            f"{file} has no column {wanted} to classify; it has: {', '.join(columns)}. Use --text or --image."
+            f"{file} has no column {wanted} to classify; it has: {', '.join(table)}. Use --text or --image."
         )
-    return found, image if has_image else None
+    return found, picture if picture in table else None
 
 
 def _join(row: dict[str, Any], columns: list[str]) -> str | None:

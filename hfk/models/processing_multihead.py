@@ -247,11 +247,13 @@ class MultiHeadProcessor(ProcessorMixin):
         cls, pretrained_model_name_or_path: str, processor_dict: dict | None = None, **kwargs: Any
     ) -> list:
         processor_dict = processor_dict or {}
+        if "has_tokenizer" not in processor_dict:  # else prefix, length and image preparation would silently differ
+            raise OSError(f"{pretrained_model_name_or_path} has no processor_config.json of a multi-head checkpoint.")
         kwargs.pop("trust_remote_code", None)  # both parts are stock transformers classes
         image_processor = tokenizer = None
         if "image_processor" in processor_dict:
             image_processor = AutoImageProcessor.from_pretrained(pretrained_model_name_or_path, **kwargs)
-        if processor_dict.pop("has_tokenizer", True):
+        if processor_dict.pop("has_tokenizer"):
             tokenizer = AutoTokenizer.from_pretrained(pretrained_model_name_or_path, **kwargs)
         return [image_processor, tokenizer]
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from datasets import DatasetDict, List, Value
+from datasets import Dataset, DatasetDict, List, Value
 from transformers import set_seed
 
 from ..data.collation import label_tensor
@@ -91,9 +91,13 @@ def train(
         args.metric_for_best_model, args.greater_is_better = "loss", False
     if args.greater_is_better is None:
         args.greater_is_better = not args.metric_for_best_model.endswith(("loss", "_mae", "_rmse"))
-    soft = tuple(name for name, feature in data["train"].features.items() if _is_soft(feature))
     trainer = MultiHeadTrainer(
-        add_adapters(model, args) if args.lora else model, args, processor, data["train"], validation, soft
+        add_adapters(model, args) if args.lora else model,
+        args,
+        processor,
+        data["train"],
+        validation,
+        soft_columns(data["train"]),
     )
     started = time.perf_counter()
     trainer.train(resume_from_checkpoint=checkpoint)
@@ -166,10 +170,20 @@ def build(
     return model, processor
 
 
-def label_arrays(rows: Any, heads: list[HeadConfig]) -> dict[str, np.ndarray]:
+def soft_columns(rows: Dataset) -> tuple[str, ...]:
+    """Return the names of a dataset's columns that hold distributions over labels, not labels."""
+    return tuple(
+        name
+        for name, feature in rows.features.items()
+        if isinstance(feature, List) and isinstance(feature.feature, Value) and "float" in feature.feature.dtype
+    )
+
+
+def label_arrays(rows: Dataset, heads: list[HeadConfig]) -> dict[str, np.ndarray]:
     """Return the label columns of a dataset as `hfk.evaluation` takes them: head name → array."""
+    soft = soft_columns(rows)
     return {
-        head.name: label_tensor(rows[head.name], head, _is_soft(rows.features[head.name])).numpy()
+        head.name: label_tensor(rows[head.name], head, head.name in soft).numpy()
         for head in heads
         if head.name in rows.column_names
     }
@@ -213,7 +227,7 @@ def _finish_heads(heads: list[HeadConfig], recipe: RecipeArguments, data: Datase
         if head.problem != "regression" and not head.label_smoothing:
             options["label_smoothing"] = recipe.label_smoothing
         if recipe.class_weights != "none" and head.problem == "single_label" and head.class_weights is None:
-            labels = label_tensor(data["train"][head.name], head, _is_soft(data["train"].features[head.name]))
+            labels = label_tensor(data["train"][head.name], head, head.name in soft_columns(data["train"]))
             if labels.dim() == 1:
                 options["class_weights"] = balanced_weights(labels.numpy(), len(head.labels), recipe.class_weights)
         finished.append(replace(head, **options))
@@ -237,10 +251,6 @@ def balanced_weights(labels: np.ndarray, classes: int, kind: str) -> list[float]
     weights[seen] = counts[seen] ** (-0.5 if kind == "sqrt" else -1.0)
     weights[seen] *= counts.sum() / (weights[seen] * counts[seen]).sum()
     return [round(float(weight), 6) for weight in weights]
-
-
-def _is_soft(feature: Any) -> bool:
-    return isinstance(feature, List) and isinstance(feature.feature, Value) and "float" in feature.feature.dtype
 
 
 def _write_task_file(folder: Path, recipe: RecipeArguments, task: Task) -> None:

@@ -16,7 +16,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor, nn
 from torch.utils.data import Sampler, SequentialSampler, WeightedRandomSampler
-from transformers import EarlyStoppingCallback, EvalPrediction, Trainer
+from transformers import EarlyStoppingCallback, EvalPrediction, PrinterCallback, Trainer, TrainerCallback
 from transformers.trainer import TRAINING_ARGS_NAME
 
 from ..data.collation import MultiHeadCollator, label_tensor
@@ -70,6 +70,9 @@ class MultiHeadTrainer(Trainer):
             processing_class=processor,
             **kwargs,
         )
+        if args.disable_tqdm:
+            self.remove_callback(PrinterCallback)
+            self.add_callback(LogLine())
         if args.early_stopping_patience is not None:
             self.add_callback(EarlyStoppingCallback(args.early_stopping_patience))
 
@@ -155,6 +158,21 @@ class MultiHeadTrainer(Trainer):
             # Upstream pickles the arguments; JSON (with tokens masked) says the same and runs nothing when read.
             (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
             (folder / "training_arguments.json").write_text(self.args.to_json_string(), encoding="utf-8")
+
+
+class LogLine(TrainerCallback):
+    """Print one short line a log entry, in place of the Trainer's dict of everything; for logs that people read."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+        """Print losses, macro F1 and the main score."""
+        shown = {
+            name: value
+            for name, value in (logs or {}).items()
+            if name.startswith(("loss", "eval_")) and name.endswith(("loss", "macro_f1", "_mae", "exact_match"))
+        }
+        if shown and state.is_world_process_zero:
+            values = "  ".join(f"{name} {float(value):.4f}" for name, value in shown.items())
+            print(f"epoch {state.epoch or 0:5.2f}/{args.num_train_epochs:g}  {values}", flush=True)
 
 
 def sampling_weights(labels: np.ndarray, sampling: str) -> np.ndarray:

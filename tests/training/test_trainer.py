@@ -188,7 +188,10 @@ def test_collation_of_every_label_kind():
     assert torch.equal(
         label_tensor([[0, 2], [], None], tags).nan_to_num(-1), torch.tensor([[1.0, 0, 1], [0, 0, 0], [-1, -1, -1]])
     )
-    assert label_tensor([0, None, -1, 1], topic).tolist() == [0, -100, -100, 1]
+    nan = float("nan")
+    assert label_tensor([0, None, -1, nan, 1], topic).tolist() == [0, -100, -100, -100, 1]
+    assert label_tensor([nan, [1]], tags).nan_to_num(-1).tolist() == [[-1, -1, -1], [0, 1, 0]]
+    assert label_tensor([nan, None, 2], tiny.heads()[3]).nan_to_num(-1).tolist() == [-1, -1, 2]
     assert torch.equal(
         label_tensor([None, [0.25, 0.75]], topic, soft=True).nan_to_num(-1), torch.tensor([[-1.0, -1], [0.25, 0.75]])
     )

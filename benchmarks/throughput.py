@@ -1,0 +1,67 @@
+"""Rows a second of `Predictor` next to the pipeline that a user would otherwise call, on the same rows in one process.
+
+The ways take turns, several rounds, and each row reports its median round and the ratio to the first way.
+
+    python benchmarks/throughput.py runs/ynat ../shared/data/ynat/unlabelled.csv --text title --rows 1000
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+
+import torch
+from transformers import pipeline
+from transformers.utils import logging
+
+from hfk import Predictor
+from hfk.data.reading import read_table
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint")
+    parser.add_argument("table")
+    parser.add_argument("--text", default="text", help="the text column")
+    parser.add_argument("--rows", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--output", type=Path, help="JSON to write")
+    arguments = parser.parse_args()
+    logging.disable_progress_bar()
+    rows = [str(text) for text in read_table(arguments.table)[arguments.text][: arguments.rows]]
+    classify = pipeline("multi-head-classification", model=arguments.checkpoint)
+    predictor = Predictor.from_pretrained(arguments.checkpoint)
+    half = Predictor.from_pretrained(arguments.checkpoint, dtype=torch.bfloat16)
+    ways = {
+        "pipeline, batch_size=1": lambda: classify(rows),
+        "pipeline, batch_size=32": lambda: classify(rows, batch_size=32),
+        "Predictor, float32": lambda: list(predictor(rows)),
+        "Predictor, bfloat16": lambda: list(half(rows)),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    answers = {}
+    for _ in range(arguments.rounds):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            answers[name] = way()
+            seconds[name].append(time.perf_counter() - start)
+    base = statistics.median(seconds["pipeline, batch_size=1"])
+    head = next(iter(answers["pipeline, batch_size=1"][0]))
+    results = {}
+    print(f"| way | rows/s | ratio | same `{head}` as the first |\n|---|---|---|---|")
+    for name, times in seconds.items():
+        pairs = zip(answers[name], answers["pipeline, batch_size=1"], strict=True)
+        same = statistics.mean(one[head][0]["label"] == other[head][0]["label"] for one, other in pairs)
+        median = statistics.median(times)
+        results[name] = {"rows_per_second": len(rows) / median, "ratio": base / median, "same": same}
+        print(f"| {name} | {len(rows) / median:.0f} | {base / median:.2f} | {same:.1%} |")
+    if arguments.output:
+        arguments.output.write_text(json.dumps(results, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
