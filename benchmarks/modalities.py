@@ -1,7 +1,6 @@
 """Text only, image only, both: one task, one split, several seeds, one table of test scores.
 
-A user's usual way without hfk stands beside: TF-IDF of character 1- to 4-grams and a linear SVM a head, on the same
-text and split.
+A user's usual way without hfk stands beside: TF-IDF and a linear SVM a head, on the same text and split (tfidf.py).
 
     python benchmarks/modalities.py benchmarks/fashion_items.yaml --seeds 1 2 3 --output-dir runs/fashion_items
 """
@@ -13,43 +12,14 @@ import json
 import statistics
 from pathlib import Path
 
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.metrics import accuracy_score, f1_score
-from sklearn.multiclass import OneVsRestClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.svm import LinearSVC
+from tfidf import tfidf_scores
 from transformers.utils import logging
 
-from hfk import load_task, train
+from hfk import train
 from hfk.training.arguments import parse_overrides
-from hfk.training.run import label_arrays
 
 VARIANTS = {"text": {"vision_encoder": None}, "image": {"text_encoder": None}, "both": {}}
 SCORES = ("accuracy", "macro_f1", "micro_f1", "map")
-
-
-def tfidf(task_file: str) -> dict[str, float]:
-    """Score TF-IDF + LinearSVC on the task's text, a model a head."""
-    task = load_task(task_file)
-    data = task.load()
-    scores = {}
-    for head in task.heads:
-        labels = {split: label_arrays(data[split], [head])[head.name] for split in ("train", "test")}
-        known = {split: values >= 0 if values.ndim == 1 else values[:, 0] >= 0 for split, values in labels.items()}
-        texts = {
-            split: [text for text, keep in zip(data[split]["text"], kept, strict=True) if keep]
-            for split, kept in known.items()
-        }
-        model = LinearSVC() if head.problem == "single_label" else OneVsRestClassifier(LinearSVC())
-        vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 4), sublinear_tf=True)
-        target = {split: values[known[split]].astype(int) for split, values in labels.items()}
-        chosen = make_pipeline(vectorizer, model).fit(texts["train"], target["train"]).predict(texts["test"])
-        scores[f"{head.name}_macro_f1"] = f1_score(target["test"], chosen, average="macro", zero_division=0)
-        if head.problem == "single_label":
-            scores[f"{head.name}_accuracy"] = accuracy_score(target["test"], chosen)
-        else:
-            scores[f"{head.name}_micro_f1"] = f1_score(target["test"], chosen, average="micro")
-    return scores
 
 
 def main() -> None:
@@ -75,7 +45,7 @@ def main() -> None:
             heads, seconds = results["heads"], results["extra"]["train_seconds"]
             found.setdefault(variant, []).append(results["scores"] | {"train_seconds": seconds})
     if "text" in arguments.variants:
-        found["tfidf+svm"] = [tfidf(arguments.task)]
+        found["tfidf+svm"] = [tfidf_scores(arguments.task)]
     lines = [f"| head | score | {' | '.join(found)} |", "|---|---|" + "---|" * len(found)]
     for head in heads:
         for score in SCORES:
