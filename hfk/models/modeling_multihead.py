@@ -56,6 +56,7 @@ class MultiHeadForClassification(PreTrainedModel):
     base_model_prefix = "multi_head"
     main_input_name = "input_ids"
     supports_gradient_checkpointing = True
+    _no_split_modules = ["TransformerEncoderLayer"]  # noqa: RUF012
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_attention_backend = True

@@ -127,11 +127,12 @@ class MultiHeadTrainer(Trainer):
         return SequentialSampler(eval_dataset) if self.args.world_size <= 1 else None
 
     def _sampling_head(self) -> HeadConfig:
-        single = [head for head in self.heads if head.problem == "single_label"]
+        soft = getattr(self.data_collator, "soft", ())
+        single = [head for head in self.heads if head.problem == "single_label" and head.name not in soft]
         if self.args.sampling_head is not None:
             single = [head for head in single if head.name == self.args.sampling_head]
         if not single:
-            raise ValueError(f"sampling {self.args.sampling!r} needs a single_label head; set sampling_head.")
+            raise ValueError(f"sampling {self.args.sampling!r} needs a single_label head with hard labels.")
         return max(single, key=lambda head: len(head.labels))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:

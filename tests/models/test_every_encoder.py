@@ -65,14 +65,16 @@ class TestEveryEncoder:
         for name, logits in before.items():  # memory alignment alone moves the last bit
             torch.testing.assert_close(after[name], logits, rtol=1e-5, atol=1e-7)
 
-    def test_bfloat16(self, text, vision, fusion, tmp_path):
+    def test_half_precision(self, text, vision, fusion, tmp_path):
         model = tiny.model(text, vision, fusion=fusion or "tokens")
         model.save_pretrained(tmp_path)
-        half = MultiHeadForClassification.from_pretrained(tmp_path, dtype=torch.bfloat16)
         batch = inputs(text, vision)
-        logits, expected = half(**batch).logits, model(**batch).logits
-        assert logits["cat1"].dtype == torch.bfloat16
-        torch.testing.assert_close(logits["cat1"].float(), expected["cat1"], rtol=0.1, atol=0.1)
+        expected = model(**batch).logits["cat1"]
+        for dtype in (torch.bfloat16, torch.float16):
+            half = MultiHeadForClassification.from_pretrained(tmp_path, dtype=dtype)
+            logits = half(**batch).logits["cat1"]
+            assert logits.dtype == dtype
+            torch.testing.assert_close(logits.float(), expected, rtol=0.1, atol=0.1)
 
     def test_gradient_checkpointing_gives_the_same_gradients(self, text, vision, fusion):
         options = {"fusion": fusion or "tokens", "fusion_dropout": 0.0, "heads": tiny.heads(dropout=0.0)[:3]}
@@ -200,6 +202,16 @@ def test_export_with_a_dynamic_batch(fusion):
     torch.testing.assert_close(
         program.module()(**other).logits["cat2"], model(**other).logits["cat2"], rtol=1e-4, atol=1e-5
     )
+
+
+def test_device_map_places_the_whole_model(tmp_path):
+    model = tiny.model("bert", "resnet")
+    model.save_pretrained(tmp_path)
+    batch = inputs("bert", "resnet")
+    for device_map in ("cpu", "auto"):
+        placed = MultiHeadForClassification.from_pretrained(tmp_path, device_map=device_map)
+        assert {str(weight.device) for weight in placed.parameters()} == {"cpu"}
+        torch.testing.assert_close(placed(**batch).logits["cat2"], model(**batch).logits["cat2"], rtol=1e-4, atol=1e-5)
 
 
 def test_from_encoders_takes_the_vision_tower_of_clip(tmp_path):
