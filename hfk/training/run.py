@@ -166,6 +166,10 @@ def build(
         image_pooling=recipe.image_pooling,
         modality_dropout=recipe.modality_dropout,
     )
+    if recipe.freeze_batch_norm and model.vision_encoder is not None:
+        for module in model.vision_encoder.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.requires_grad_(False)  # the model's `train` then leaves its statistics alone too
     processor = MultiHeadProcessor.from_encoders(text, vision, recipe.max_length, recipe.text_prefix, recipe.image_size)
     return model, processor
 

@@ -15,8 +15,9 @@ from PIL import Image
 
 from hfk import MultiHeadForClassification, MultiHeadTrainer, MultiHeadTrainingArguments
 from hfk.data.collation import MultiHeadCollator, label_tensor
+from hfk.training.arguments import RecipeArguments
 from hfk.training.optimization import add_adapters, parameter_groups
-from hfk.training.run import balanced_weights
+from hfk.training.run import balanced_weights, build
 from hfk.training.trainer import last_checkpoint, sampling_weights, unwrap
 from tests import tiny
 
@@ -239,3 +240,14 @@ def test_the_best_weights_come_back_whatever_they_are_called_on_disk(tmp_path, l
     assert not torch.equal(weights[0][name], weights[1][name])
     for name, weight in trainer.model.named_parameters():
         assert torch.equal(weight, weights[0][name]), name
+
+
+def test_frozen_batch_norms_are_left_alone_by_a_recipe_that_says_so(tmp_path):
+    tiny.model(None, "resnet").vision_encoder.save_pretrained(tmp_path)
+    tiny.processor(None, "resnet").image_processor.save_pretrained(tmp_path)
+    recipe = RecipeArguments(task="tour-mini", freeze_batch_norm=True)
+    model, _ = build(recipe, tiny.heads(), None, str(tmp_path))
+    norms = [module for module in model.train().modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    assert norms
+    assert not any(norm.training for norm in norms)
+    assert all(weight.requires_grad for name, weight in model.named_parameters() if name.startswith("heads"))
