@@ -43,7 +43,7 @@ class RecipeArguments:
         text_prefix: put before every text, such as "query: " for E5 encoders.
         image_size: pixels a side that pictures are resized to; the vision encoder's own by default.
         freeze_batch_norm: keep the vision encoder's batch norms as they were pretrained. The statistics of small
-            batches are noisy, and those that service uses follow them slowly; see benchmarks/README.md.
+            batches are noisy, and those that service uses follow them slowly.
         head_kind: `linear`, `mlp` or `residual`, for heads whose task does not say.
         head_dropout: dropout probability before the heads, for heads whose task does not say.
         label_smoothing: for classification heads whose task does not say.

@@ -67,9 +67,11 @@ class MultiHeadTrainer(Trainer):
             args,
             train_dataset=_with_length(train_dataset, args),
             eval_dataset=eval_dataset,
-            processing_class=processor,
+            # The Trainer aligns special tokens with any processor's tokenizer, and fails where there is none.
+            processing_class=processor if processor.tokenizer is not None else None,
             **kwargs,
         )
+        self.processor = processor
         if args.disable_tqdm:
             self.remove_callback(PrinterCallback)
             self.add_callback(LogLine())
@@ -156,6 +158,7 @@ class MultiHeadTrainer(Trainer):
         super()._save(output_dir, state_dict)
         folder = Path(output_dir if output_dir is not None else self.args.output_dir)
         if self.args.should_save:
+            self.processor.save_pretrained(folder)
             # Upstream pickles the arguments; JSON (with tokens masked) says the same and runs nothing when read.
             (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
             (folder / "training_arguments.json").write_text(self.args.to_json_string(), encoding="utf-8")

@@ -13,7 +13,7 @@ import torch
 from datasets import Dataset
 from PIL import Image
 
-from hfk import MultiHeadForClassification, MultiHeadTrainer, MultiHeadTrainingArguments
+from hfk import MultiHeadForClassification, MultiHeadProcessor, MultiHeadTrainer, MultiHeadTrainingArguments
 from hfk.data.collation import MultiHeadCollator, label_tensor
 from hfk.training.arguments import RecipeArguments
 from hfk.training.optimization import add_adapters, parameter_groups
@@ -251,3 +251,25 @@ def test_frozen_batch_norms_are_left_alone_by_a_recipe_that_says_so(tmp_path):
     assert norms
     assert not any(norm.training for norm in norms)
     assert all(weight.requires_grad for name, weight in model.named_parameters() if name.startswith("heads"))
+
+
+def test_images_alone_train_and_are_saved_with_their_processor(tmp_path):
+    import io
+
+    from PIL import Image
+
+    def picture(colour: str) -> dict:
+        buffer = io.BytesIO()
+        Image.new("RGB", (32, 32), colour).save(buffer, "PNG")
+        return {"bytes": buffer.getvalue(), "path": None}
+
+    colours = ["navy", "darkgreen", "firebrick"]
+    data = [
+        {"id": str(n), "image": picture(colours[n % 3]), "cat1": [0, 0, 1][n % 3], "cat2": n % 3} for n in range(24)
+    ]
+    args = arguments(tmp_path, num_train_epochs=1, save_strategy="epoch", train_sampling_strategy="random")
+    model = tiny.model(None, "vit")
+    MultiHeadTrainer(model, args, tiny.processor(None, "vit"), Dataset.from_list(data)).train()
+    again = MultiHeadProcessor.from_pretrained(last_checkpoint(tmp_path))
+    assert again.tokenizer is None
+    assert again(images=[data[0]["image"]])["pixel_values"].shape == (1, 3, 32, 32)
