@@ -259,6 +259,8 @@ def _convert(name: str, value: Any, hint: Any) -> Any:
     elif isinstance(value, bool):
         if bool in kinds:
             return value
+        if str in kinds and value is False:  # YAML reads `eval_strategy: no` so
+            return "no"
     elif isinstance(value, str) and str not in kinds:
         try:  # YAML reads 2e-4 as text
             number = float(value)

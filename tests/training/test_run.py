@@ -298,3 +298,8 @@ def test_every_accelerate_file_is_one_that_accelerate_reads():
     assert {file.name for file in files} >= {"cpu-2.yaml", "gpu-1-bf16.yaml", "gpu-multi-fp16.yaml"}
     for file in files:
         assert load_config_from_file(str(file)).num_processes >= 1
+
+
+def test_no_is_a_word_where_an_option_takes_words():
+    _, args = parse_recipe({"task": "ynat-mini"} | parse_overrides(["eval_strategy=no", "save_strategy=no", "bf16=no"]))
+    assert (args.eval_strategy, args.save_strategy, args.bf16) == ("no", "no", False)
