@@ -22,9 +22,9 @@ from sklearn import metrics as sk
 
 from ..models.configuration_multihead import HeadConfig
 from ..models.decoding import as_tensors, decide, head_parents, probabilities
+from ..models.heads import MISSING
 from ..models.hierarchy import consistent
 
-MISSING = -100
 ECE_BINS = 15
 
 Arrays = dict[str, np.ndarray]
