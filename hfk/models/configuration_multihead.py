@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -129,29 +130,45 @@ def validate_heads(heads: list[HeadConfig]) -> None:
     """
     if not heads:
         raise ValueError("the model has no heads: give at least one HeadConfig.")
+    validate_parents(heads)
     by_name = {head.name: head for head in heads}
-    if len(by_name) != len(heads):
-        names = [head.name for head in heads]
-        raise ValueError(f"two heads are called {next(n for n in names if names.count(n) > 1)!r}: names must differ.")
     for head in heads:
         if head.parent is None:
             continue
-        if head.parent not in by_name:
-            raise ValueError(f"head {head.name!r}: its parent {head.parent!r} is not a head; heads: {list(by_name)}.")
         parent = by_name[head.parent]
-        if parent.problem != "single_label":
-            raise ValueError(f"head {head.name!r}: its parent {parent.name!r} must be single_label.")
-        seen, above = [head.name], parent
-        while above is not None:
-            if above.name in seen:
-                raise ValueError(f"the heads' parents run in a circle: {' → '.join([*seen, above.name])}.")
-            seen.append(above.name)
-            above = by_name.get(above.parent) if above.parent else None
         for label, index in zip(head.labels, head.parent_of, strict=True):
             if not 0 <= index < len(parent.labels):
                 raise ValueError(
                     f"head {head.name!r}, label {label!r}: parent index {index} is outside 0–{len(parent.labels) - 1}."
                 )
+
+
+def validate_parents(heads: Sequence[Any]) -> None:
+    """Check heads by their names, problems and parents alone, before or after their labels are known.
+
+    Args:
+        heads: anything with `name`, `problem` and `parent`: heads, or columns that are to become heads.
+
+    Raises:
+        ValueError: one sentence naming the head, if names repeat, a parent is unknown or not single_label, or parents
+            run in a circle.
+    """
+    by_name = {head.name: head for head in heads}
+    if len(by_name) != len(heads):
+        names = [head.name for head in heads]
+        raise ValueError(f"two heads are called {next(n for n in names if names.count(n) > 1)!r}: names must differ.")
+    for head in heads:
+        seen, above = [head.name], head.parent
+        while above is not None:
+            if above not in by_name:
+                raise ValueError(f"head {seen[-1]!r}: its parent {above!r} is not a head; heads: {', '.join(by_name)}.")
+            for name in (seen[-1], above):
+                if by_name[name].problem != "single_label":
+                    raise ValueError(f"head {name!r}: only single_label heads can be parent or child.")
+            if above in seen:
+                raise ValueError(f"the heads' parents run in a circle: {' → '.join([*seen, above])}.")
+            seen.append(above)
+            above = by_name[above].parent
 
 
 class MultiHeadConfig(PreTrainedConfig):

@@ -8,6 +8,7 @@ purpose: the Trainer would take them as a sign that the model normalises its los
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ from transformers.utils import ModelOutput
 
 from .configuration_multihead import HeadConfig, MultiHeadConfig, encoder_hidden_size, validate_heads
 from .decoding import decide, probabilities
-from .fusion import Pooling, TokensFusion, VectorFusion, drop_modalities
+from .fusion import Pooling, Standardization, TokensFusion, VectorFusion, drop_modalities
 from .heads import Heads, total_loss
 from .pipeline_multihead import MultiHeadClassificationPipeline  # noqa: F401  (travels with every checkpoint)
 
@@ -96,6 +97,9 @@ class MultiHeadForClassification(PreTrainedModel):
         elif isinstance(module, nn.LayerNorm):
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
+        elif isinstance(module, Standardization):
+            nn.init.zeros_(module.mean)
+            nn.init.ones_(module.scale)
 
     @classmethod
     def from_encoders(
@@ -193,20 +197,9 @@ class MultiHeadForClassification(PreTrainedModel):
         if not (torch.compiler.is_compiling() or torch.jit.is_tracing()):
             self._check_rows(text_present, image_present)
 
-        text_tokens = image_tokens = None
-        if input_ids is not None:
-            if attention_mask is None:
-                attention_mask = torch.ones_like(input_ids)
-            extra = {"token_type_ids": token_type_ids} if token_type_ids is not None else {}
-            text_tokens = self.text_encoder(
-                input_ids=input_ids, attention_mask=attention_mask, **extra
-            ).last_hidden_state
-        if pixel_values is not None:
-            dtype = next(self.vision_encoder.parameters()).dtype
-            image_tokens = self.vision_encoder(pixel_values=pixel_values.to(dtype)).last_hidden_state
-            if image_tokens.dim() == 4:  # convolutional encoders: (batch, channels, height, width)
-                image_tokens = image_tokens.flatten(2).transpose(1, 2)
-
+        if input_ids is not None and attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        text_tokens, image_tokens = self._encode(input_ids, attention_mask, pixel_values, token_type_ids)
         if self.vision_encoder is None:
             embedding = self.fusion(text_tokens, attention_mask)
         elif self.text_encoder is None:
@@ -219,6 +212,59 @@ class MultiHeadForClassification(PreTrainedModel):
         loss, losses = total_loss(logits, labels, self.config.heads) if labels is not None else (None, None)
         output = MultiHeadOutput(loss=loss, losses=losses, logits=logits, embedding=embedding)
         return output if return_dict is not False else output.to_tuple()
+
+    def _encode(
+        self,
+        input_ids: Tensor | None,
+        attention_mask: Tensor | None,
+        pixel_values: Tensor | None,
+        token_type_ids: Tensor | None,
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Return both sides' tokens, `(batch, tokens, size)`; None for a side that is not given."""
+        text_tokens = image_tokens = None
+        if input_ids is not None:
+            extra = {"token_type_ids": token_type_ids} if token_type_ids is not None else {}
+            text_tokens = self.text_encoder(
+                input_ids=input_ids, attention_mask=attention_mask, **extra
+            ).last_hidden_state
+        if pixel_values is not None:
+            dtype = next(self.vision_encoder.parameters()).dtype
+            image_tokens = self.vision_encoder(pixel_values=pixel_values.to(dtype)).last_hidden_state
+            if image_tokens.dim() == 4:  # convolutional encoders: (batch, channels, height, width)
+                image_tokens = image_tokens.flatten(2).transpose(1, 2)
+        return text_tokens, image_tokens
+
+    @torch.no_grad()
+    def standardize(self, batches: Iterable[dict[str, Tensor]]) -> None:
+        """Measure the encoders' features on training rows, so that fusion and heads start from standardised ones.
+
+        To be called once, before training; see `fusion.Standardization`.
+
+        Args:
+            batches: inputs as for `forward`, from the processor; a few hundred rows in all are enough.
+        """
+        sides = {
+            "text": self.fusion if self.vision_encoder is None else getattr(self.fusion, "text", None),
+            "image": self.fusion if self.text_encoder is None else getattr(self.fusion, "image", None),
+        }
+        sums: dict[str, list] = {}
+        training = self.training
+        self.eval()
+        for batch in batches:
+            batch = {name: values.to(self.device) for name, values in batch.items() if name != "labels"}
+            mask = batch.get("attention_mask")
+            encoded = self._encode(batch.get("input_ids"), mask, batch.get("pixel_values"), batch.get("token_type_ids"))
+            for side, tokens, token_mask in zip(sides, encoded, (mask, None), strict=True):
+                if tokens is None:
+                    continue
+                present = batch.get(f"{side}_present", torch.ones(len(tokens), device=self.device)).bool()
+                token_mask = token_mask[present] if token_mask is not None else None
+                vectors = sides[side].features(tokens[present], token_mask).double()
+                new = (len(vectors), vectors.sum(0), vectors.square().sum(0))
+                sums[side] = [old + more for old, more in zip(sums.get(side, (0, 0.0, 0.0)), new, strict=True)]
+        for side, (count, total, squares) in sums.items():
+            sides[side].standardization.fit(count, total, squares)
+        self.train(training)
 
     @torch.no_grad()
     def predict(self, threshold: float = 0.5, **inputs: Tensor) -> dict[str, Tensor]:

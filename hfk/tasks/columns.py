@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ..models.configuration_multihead import HEAD_KINDS, PROBLEMS, HeadConfig, validate_heads
+from ..models.configuration_multihead import HEAD_KINDS, PROBLEMS, HeadConfig, validate_heads, validate_parents
 
 RESERVED = ("id", "text", "image")
 MISSING_WORDS = frozenset({"", "nan", "NaN", "<NA>", "NaT"})
@@ -235,7 +235,9 @@ def resolve_heads(
     Raises:
         ValueError: for a column that can't be a label, an unknown label, or a label with two parents; naming rows.
     """
-    check_parents(columns)
+    if not columns:
+        raise ValueError("there are no heads: name at least one label column under heads:.")
+    validate_parents(columns)
     for column in columns:
         if column.parent is not None and column.conflicts == "ignore":
             _ignore_conflicts(column, values, where)
@@ -251,35 +253,6 @@ def resolve_heads(
         heads.append(HeadConfig(name=column.name, labels=labels[column.name], problem=column.problem, **options))
     validate_heads(heads)
     return heads
-
-
-def check_parents(columns: Sequence[HeadColumn]) -> None:
-    """Check what needs no rows: unique head names, parents that exist and are single_label, no circle of parents.
-
-    Args:
-        columns: the heads as asked for.
-
-    Raises:
-        ValueError: one sentence naming the head.
-    """
-    if not columns:
-        raise ValueError("there are no heads: name at least one label column under heads:.")
-    by_name = {column.name: column for column in columns}
-    if len(by_name) != len(columns):
-        names = [column.name for column in columns]
-        raise ValueError(f"two heads are called {next(n for n in names if names.count(n) > 1)!r}: names must differ.")
-    for column in columns:
-        seen, above = [column.name], column.parent
-        while above is not None:
-            if above not in by_name:
-                raise ValueError(f"head {seen[-1]!r}: its parent {above!r} is not a head; heads: {', '.join(by_name)}.")
-            for name in (seen[-1], above):
-                if by_name[name].problem != "single_label":
-                    raise ValueError(f"head {name!r}: only single_label heads can be parent or child.")
-            if above in seen:
-                raise ValueError(f"the heads' parents run in a circle: {' → '.join([*seen, above])}.")
-            seen.append(above)
-            above = by_name[above].parent
 
 
 def _labels(

@@ -30,8 +30,9 @@ import pandas as pd
 import yaml
 
 from ..data.reading import read_table
+from ..models.configuration_multihead import validate_parents
 from .base import DEFAULT_SPLIT, Task
-from .columns import OPTIONS, HeadColumn, check_parents
+from .columns import OPTIONS, HeadColumn
 from .source import MISSING_IMAGES, WHOLE, RawTable, TableSource, as_files, file_stamps, read_files, split_name
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
@@ -105,7 +106,7 @@ def table_task(spec: Mapping[str, Any], folder: str | Path | None = None, settin
         raise ValueError(f"{at}`heads:` must be a list with an entry for each label column.")
     columns = [_head_column(head, at) for head in heads]
     try:
-        check_parents(columns)
+        validate_parents(columns)
     except ValueError as error:
         raise ValueError(f"{at}{error}") from error
     for column in columns:

@@ -253,3 +253,56 @@ def test_modality_dropout_only_in_training_and_never_both():
     batch = inputs("bert", "resnet")
     torch.testing.assert_close(model(**batch).embedding, model(**batch).embedding)
     assert MultiHeadConfig.from_dict(model.config.to_dict()).modality_dropout == 0.9
+
+
+def ragged_batches() -> list[dict[str, torch.Tensor]]:
+    """Two batches with padding, of rows with text only, image only and both."""
+    batches = []
+    for _ in range(2):
+        batch = inputs("bert", "resnet")
+        batch["attention_mask"][1, 4:] = 0
+        present = {
+            "text_present": torch.tensor([True, True, False]),
+            "image_present": torch.tensor([True, False, True]),
+        }
+        batches.append(dict(batch) | present)
+    return batches
+
+
+@pytest.mark.parametrize("fusion", ["tokens", "pooled", "gated"])
+def test_standardised_features_have_mean_0_and_deviation_1_over_what_counts(fusion):
+    model = tiny.model("bert", "resnet", fusion=fusion)
+    batches = ragged_batches()
+    model.standardize(batches)
+    seen = {"text": [], "image": []}
+    for batch in batches:
+        text = model.text_encoder(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+        image = model.vision_encoder(pixel_values=batch["pixel_values"])
+        for side, tokens, mask in (
+            ("text", text.last_hidden_state, batch["attention_mask"]),
+            ("image", image.last_hidden_state.flatten(2).transpose(1, 2), None),
+        ):
+            rows = batch[f"{side}_present"]
+            part = getattr(model.fusion, side)
+            vectors = part.features(tokens[rows], None if mask is None else mask[rows])
+            seen[side].append(part.standardization(vectors).detach())
+    for vectors in seen.values():
+        vectors = torch.cat(vectors)
+        # A feature that hardly varies is scaled by less than its deviation asks for.
+        deviation = vectors.std(0, correction=0)
+        torch.testing.assert_close(vectors.mean(0), torch.zeros_like(deviation), atol=1e-4, rtol=0)
+        assert deviation.max() < 1.001 and deviation.median() > 0.999
+
+
+def test_standardisation_travels_with_the_checkpoint_and_older_ones_load_without_it(tmp_path):
+    model, batch = tiny.model("bert"), inputs("bert", None)
+    model.standardize([batch])
+    expected = model(**batch).logits["cat1"]
+    assert model.fusion.standardization.mean.abs().sum() > 0
+    model.save_pretrained(tmp_path / "new")
+    loaded = type(model).from_pretrained(tmp_path / "new")
+    torch.testing.assert_close(loaded(**batch).logits["cat1"], expected)
+    weights = {name: value for name, value in model.state_dict().items() if "standardization" not in name}
+    model.save_pretrained(tmp_path / "old", state_dict=weights)
+    older = type(model).from_pretrained(tmp_path / "old").fusion.standardization
+    assert older.mean.abs().sum() == 0 and (older.scale == 1).all()
