@@ -181,7 +181,10 @@ def test_heads_that_contradict_each_other_are_refused():
             [HeadConfig("a", ["x", "y"]), HeadConfig("b", ["x", "y"], parent="a", parent_of=[0, 2])],
             "index 2 is outside",
         ),
-        ([HeadConfig("a", ["x"], "multi_label"), HeadConfig("b", ["x", "y"], parent="a", parent_of=[0, 0])], "only single_label"),
+        (
+            [HeadConfig("a", ["x"], "multi_label"), HeadConfig("b", ["x", "y"], parent="a", parent_of=[0, 0])],
+            "only single_label",
+        ),
     ]
     for heads, message in cases:
         with pytest.raises(ValueError, match=message):
