@@ -49,6 +49,8 @@ class RecipeArguments:
         label_smoothing: for classification heads whose task does not say.
         class_weights: `none`; `balanced` (inverse frequency) or `sqrt` (its square root), scaled so that the mean over
             the training rows is 1.
+        standardize_rows: training rows on which the encoders' features are measured before training, so that fusion and
+            heads start from standardised ones; 0 leaves the features as they are.
         max_train_rows: train on this many rows only, drawn by the seed; for trying things out.
     """
 
@@ -70,6 +72,7 @@ class RecipeArguments:
     head_dropout: float = 0.1
     label_smoothing: float = 0.0
     class_weights: str = "none"
+    standardize_rows: int = 512
     max_train_rows: int | None = None
 
     def __post_init__(self) -> None:

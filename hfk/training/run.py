@@ -10,7 +10,9 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shutil
+import sys
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,12 +22,13 @@ import numpy as np
 import torch
 import yaml
 from datasets import Dataset, DatasetDict, List, Value
+from torch.utils.data import DataLoader
 from transformers import set_seed
 
-from ..data.collation import label_tensor
-from ..evaluation.metrics import count_labelled, majority_baseline
+from ..data.collation import MultiHeadCollator, label_tensor
+from ..evaluation.metrics import count_labelled, majority_baseline, read_labels
 from ..evaluation.report import format_table, write_report
-from ..hub import backbones
+from ..hub import backbones, cards
 from ..models.configuration_multihead import HeadConfig
 from ..models.modeling_multihead import MultiHeadForClassification
 from ..models.processing_multihead import MultiHeadProcessor
@@ -91,6 +94,8 @@ def train(
         args.metric_for_best_model, args.greater_is_better = "loss", False
     if args.greater_is_better is None:
         args.greater_is_better = not args.metric_for_best_model.endswith(("loss", "_mae", "_rmse"))
+    if checkpoint is None and recipe_args.standardize_rows:
+        standardize(model.to(args.device), processor, data["train"], recipe_args.standardize_rows, args)
     trainer = MultiHeadTrainer(
         add_adapters(model, args) if args.lora else model,
         args,
@@ -114,9 +119,11 @@ def train(
     _write_task_file(folder, recipe_args, task)
     log = trainer.state.log_history
     (folder / "training_log.json").write_text(json.dumps(log, indent=1), encoding="utf-8")
-    used = asdict(recipe_args) | {name: getattr(args, name) for name in options if hasattr(args, name)}
+    chosen = {name: getattr(args, name) for name in options if hasattr(args, name) and not name.endswith("_token")}
+    used = asdict(recipe_args) | chosen
     (folder / "recipe.yaml").write_text(yaml.safe_dump(_plain(used), allow_unicode=True), encoding="utf-8")
-    baseline = majority_baseline(label_arrays(data["train"], heads), output.label_ids, heads)
+    train_labels = label_arrays(data["train"], heads)
+    baseline = majority_baseline(train_labels, output.label_ids, heads)
     results = write_report(
         folder / "report",
         logits=output.predictions,
@@ -135,9 +142,16 @@ def train(
             "parameters": parameters,
             "train_seconds": round(seconds, 1),
             "train_rows_per_second": round(trainer.state.global_step * _rows_a_step(args) / max(seconds, 1e-9), 1),
+            "resumed": checkpoint is not None,
+            "peak_memory_mib": peak_memory(),
             "environment": environment(),
+            "encoders": {
+                kind: cards.public_name(getattr(recipe_args, f"{kind}_encoder")) for kind in ("text", "vision")
+            },
+            **_data_facts(task, data, heads, train_labels),
         },
     )
+    cards.write_card(folder, trainer.hub_model_id if args.push_to_hub else None)
     if not args.keep_checkpoints:
         _remove_checkpoints(folder)
     print(format_table(results["scores"], baseline, heads, count_labelled(output.label_ids, heads)))
@@ -174,6 +188,27 @@ def build(
     return model, processor
 
 
+def standardize(
+    model: MultiHeadForClassification,
+    processor: MultiHeadProcessor,
+    rows: Dataset,
+    count: int,
+    args: MultiHeadTrainingArguments,
+) -> None:
+    """Measure the encoders' features on some training rows; see `MultiHeadForClassification.standardize`.
+
+    Args:
+        model: the model, changed in place.
+        processor: prepares the rows.
+        rows: the training rows.
+        count: how many of them are measured, drawn by the seed.
+        args: gives seed and batch size.
+    """
+    chosen = rows.shuffle(args.seed).select(range(min(count, len(rows))))
+    loader = DataLoader(chosen, args.per_device_eval_batch_size, collate_fn=MultiHeadCollator(processor, []))
+    model.standardize(loader)
+
+
 def soft_columns(rows: Dataset) -> tuple[str, ...]:
     """Return the names of a dataset's columns that hold distributions over labels, not labels."""
     return tuple(
@@ -195,19 +230,77 @@ def label_arrays(rows: Dataset, heads: list[HeadConfig]) -> dict[str, np.ndarray
 
 def environment() -> dict[str, Any]:
     """Describe the machine and the versions that a figure depends on."""
+    import accelerate
     import datasets
     import transformers
 
+    from .. import __version__
+
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return {
+        "hfk": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "datasets": datasets.__version__,
+        "accelerate": accelerate.__version__,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else str(device or "cpu"),
+        "cpu": _cpu_name(),
         "cpu_cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
         "world_size": int(os.environ.get("WORLD_SIZE", 1)),
     }
+
+
+def peak_memory() -> dict[str, int]:
+    """Return the most memory this process has held, in MiB: `cpu`, and `gpu` where CUDA was used; {} on Windows."""
+    try:
+        import resource
+    except ImportError:
+        return {}
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    peak = {"cpu": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit >> 20}
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        peak["gpu"] = torch.cuda.max_memory_allocated() >> 20
+    return peak
+
+
+def _cpu_name() -> str | None:
+    try:
+        found = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.M)
+    except OSError:
+        found = None
+    return found[1].strip() if found else platform.processor() or None
+
+
+def _data_facts(
+    task: Task, data: DatasetDict, heads: list[HeadConfig], train_labels: dict[str, np.ndarray]
+) -> dict[str, Any]:
+    """Say about the rows what the model card tells, and what can't be known again without them."""
+    # A split that hfk took out of other rows still carries their split's name.
+    own = [name for name in ("validation", "test") if name in data and str(data[name].split) != name]
+    division = {"shares": {name: task.split[name] for name in own}, "seed": task.split.get("seed", 42)} if own else {}
+    facts: dict[str, Any] = {"division": division, "train_labelled": count_labelled(train_labels, heads)}
+    few = {}
+    for head in heads:
+        present, target = read_labels(train_labels.get(head.name), head)
+        if head.problem == "regression" or not present.any():
+            continue
+        target = target[present]
+        many = head.problem == "multi_label"
+        counts = target.sum(axis=0) if many else np.bincount(target, minlength=len(head.labels))
+        rare = {label: int(n) for label, n in zip(head.labels, counts, strict=True) if n < cards.FEW_ROWS}
+        if rare:
+            few[head.name] = rare
+    if few:
+        facts["few_training_rows"] = few
+    if "text" in data["train"].column_names:
+        texts = [text for text in data["train"]["text"] if text]
+        korean = sum(any("가" <= letter <= "힣" for letter in text) for text in texts)
+        facts["korean_share"] = round(korean / max(len(texts), 1), 3)
+    if task.description and task.name not in list_tasks():
+        facts["description"] = task.description
+    return facts
 
 
 def _encoder_names(recipe: RecipeArguments, task: Task) -> tuple[str | None, str | None]:
