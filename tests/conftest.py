@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import secrets
 import shutil
 import tempfile
 
@@ -11,6 +12,7 @@ import tempfile
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["HF_HUB_DISABLE_XET"] = "1"  # the stand-in for the Hub takes LFS
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 # Arrow files, dynamic modules and trackers' databases of the tests go with the tests; prepared backbones stay.
@@ -80,3 +82,24 @@ def finished_run(tmp_path_factory, encoders, places) -> Path:
     folder = tmp_path_factory.mktemp("run") / "run"
     train(str(places), folder, tiny.RECIPE | encoders)
     return folder
+
+
+@pytest.fixture(scope="session")
+def hub_server(tmp_path_factory):
+    """The stand-in for the Hub, one for all tests."""
+    from tests.hub_server import HubServer
+
+    server = HubServer(tmp_path_factory.mktemp("hub-server")).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def hub(hub_server, tmp_path_factory):
+    """A user of their own on the stand-in for the Hub; see `tests.hub_server.Hub`."""
+    from tests.hub_server import Hub
+
+    folder = tmp_path_factory.mktemp("hub")
+    hub = Hub(hub_server, f"user-{secrets.token_hex(4)}", folder)
+    yield hub
+    hub.close()

@@ -166,7 +166,7 @@ def keep_card(run: str | Path, target: str | Path) -> Path:
         for name in EVIDENCE:
             if (run / name).is_file() and name != "recipe.yaml":
                 shutil.copyfile(run / name, target / name)
-        (target / "recipe.yaml").write_text(_recipe_yaml(read.recipe), encoding="utf-8")
+        (target / "recipe.yaml").write_text(recipe_yaml(read.recipe), encoding="utf-8")
         for picture in [picture for head in _pictures(read) for _, picture in head[1]] + _curves(read):
             with Image.open(run / picture) as image:
                 few = image.convert("RGB").quantize(128, dither=Image.Dither.NONE)
@@ -324,7 +324,7 @@ def _body(run: _Run, name: str, repo_id: str | None) -> dict[str, Any]:
         "heads": run.heads,
         "md": md,
         "plain": _plain,
-        "tree": _tree(run.heads),
+        "tree": label_tree(run.heads),
         "folded": sum(len(head.labels) for head in run.heads) > SPELLED_OUT,
         "task": md(str(extra["task"])) if extra.get("task") else None,
         "description": md(str(extra["description"])) if extra.get("description") else None,
@@ -332,8 +332,8 @@ def _body(run: _Run, name: str, repo_id: str | None) -> dict[str, Any]:
         if isinstance(rows, dict)
         else [],
         "division": _division(run),
-        "recipe": _recipe_yaml(run.recipe) if run.recipe else None,
-        "fence": "`" * max(3, 1 + max(map(len, re.findall("`+", _recipe_yaml(run.recipe))), default=0)),
+        "recipe": recipe_yaml(run.recipe) if run.recipe else None,
+        "fence": "`" * max(3, 1 + max(map(len, re.findall("`+", recipe_yaml(run.recipe))), default=0)),
         "curves": curves[0] if curves else None,
         "facts": _environment(run),
         "pictures": _pictures(run),
@@ -429,7 +429,7 @@ def _score_tables(run: _Run) -> list[tuple[list[str], list[list[str]]]]:
     return tables
 
 
-def _tree(heads: list[HeadConfig]) -> list[str]:
+def label_tree(heads: list[HeadConfig]) -> list[str]:
     """Write every head's labels as a nested list: a hierarchy as a tree, another head as one line."""
     children = {head.name: [child for child in heads if child.parent == head.name] for head in heads}
 
@@ -492,7 +492,7 @@ def _division(run: _Run) -> str | None:
     )
 
 
-def _recipe_yaml(recipe: dict[str, Any]) -> str:
+def recipe_yaml(recipe: dict[str, Any]) -> str:
     """Write the recipe down as one that can be used again: without secrets, local paths, and what changes nothing."""
     kept = {}
     for key, value in recipe.items():

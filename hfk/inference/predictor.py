@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
-from transformers import AutoConfig
+from transformers import AutoConfig, PreTrainedConfig
 
+from ..hub.remote_code import check_remote_code
 from ..models.configuration_multihead import MultiHeadConfig
 from ..models.decoding import readable
 from ..models.modeling_multihead import MultiHeadForClassification
@@ -45,7 +46,8 @@ def load_checkpoint(
         the model and its processor.
 
     Raises:
-        ValueError: if there is no such checkpoint, it is of another kind, or files or weights of it are missing.
+        ValueError: if there is no such checkpoint, it is of another kind, files or weights of it are missing, or its
+            configuration would run code from elsewhere (see `hub.remote_code`).
     """
     name = str(checkpoint)
     if isinstance(dtype, str) and dtype not in DTYPES:
@@ -54,6 +56,7 @@ def load_checkpoint(
     if Path(name).is_dir() and not Path(name, "config.json").is_file():
         raise ValueError(f"the folder {name} has no config.json, so it is not a checkpoint.")
     try:
+        check_remote_code(PreTrainedConfig.get_config_dict(name, **origin)[0], name)
         config = AutoConfig.from_pretrained(name, **origin)
     except (OSError, HFValidationError) as error:
         if Path(name).is_dir():

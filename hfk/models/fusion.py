@@ -209,8 +209,13 @@ class VectorFusion(nn.Module):
         if self.gated:
             self.text_projection, self.image_projection = nn.Linear(text_size, size), nn.Linear(image_size, size)
             self.gate = nn.Linear(text_size + image_size, size)
+            projections = (self.text_projection, self.image_projection)
         else:
             self.projection = nn.Linear(text_size + image_size, size)
+            projections = (self.projection,)
+        for layer in projections:
+            # From standardised features to outputs of deviation 1: smaller ones make the heads start slowly.
+            layer.initializer_std = layer.in_features**-0.5
 
     def forward(
         self,

@@ -22,13 +22,15 @@ import numpy as np
 import torch
 import yaml
 from datasets import Dataset, DatasetDict, List, Value
+from huggingface_hub import HfApi
 from torch.utils.data import DataLoader
 from transformers import set_seed
 
 from ..data.collation import MultiHeadCollator, label_tensor
 from ..evaluation.metrics import count_labelled, majority_baseline, read_labels
 from ..evaluation.report import format_table, write_report
-from ..hub import backbones, cards
+from ..hub import backbones, cards, publishing
+from ..hub.commits import Target
 from ..models.configuration_multihead import HeadConfig
 from ..models.modeling_multihead import MultiHeadForClassification
 from ..models.processing_multihead import MultiHeadProcessor
@@ -155,6 +157,9 @@ def train(
     if not args.keep_checkpoints:
         _remove_checkpoints(folder)
     print(format_table(results["scores"], baseline, heads, count_labelled(output.label_ids, heads)))
+    if args.push_to_hub:
+        target = Target(trainer.hub_model_id, args.hub_private_repo, args.hub_revision, message="Finish training")
+        print(f"pushed: {publishing.push(folder, target, HfApi(token=args.hub_token)).url}")
     return results
 
 

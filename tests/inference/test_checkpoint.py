@@ -91,3 +91,12 @@ def test_numbers_of_half_the_bytes_on_request(checkpoint):
         predictor = Predictor.from_pretrained(checkpoint, device="cpu", dtype=dtype)
         assert {weight.dtype for weight in predictor.model.parameters()} == {torch.bfloat16}
         assert next(predictor([tiny.SENTENCES[0]]))["cat1"][0]["label"] in ("자연", "음식")
+
+
+def test_a_config_that_would_run_code_from_elsewhere_is_refused(checkpoint, tmp_path):
+    folder = shutil.copytree(checkpoint, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["text_config"]["_attn_implementation_internal"] = "someone/kernel"
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(ValueError, match="someone/kernel"):
+        Predictor.from_pretrained(folder)

@@ -1,0 +1,124 @@
+"""Spaces go to the Hub with what their front matter promises; a metric loads from its Space without hfk."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from hfk.evaluation import modules
+from hfk.hub.commits import Target
+from hfk.hub.spaces import METRICS, plan_space, push_metric, push_space, write_metric
+from hfk.models.configuration_multihead import HeadConfig
+
+FRONT = '---\ntitle: 여행\nsdk: gradio\nsdk_version: "6.31.0"\napp_file: app.py\n---\n# 여행\n'
+
+
+@pytest.fixture
+def space(tmp_path):
+    folder = tmp_path / "space"
+    (folder / "__pycache__").mkdir(parents=True)
+    (folder / ".gradio").mkdir()
+    (folder / "pages").mkdir()
+    for name in ("app.py", "requirements.txt", "pages/one.py", "__pycache__/app.pyc", ".gradio/x", ".env", "old.pkl"):
+        (folder / name).write_text("x = 1\n", encoding="utf-8")
+    (folder / "README.md").write_text(FRONT, encoding="utf-8")
+    return folder
+
+
+def test_a_space_is_made_with_its_sdk_and_pushed_in_one_commit(hub, space):
+    repo_id = f"{hub.user}/travel"
+    pushed = push_space(space, Target(repo_id, private=True), hub.api())
+    info = hub.api().space_info(repo_id)
+    assert info.sdk == "gradio" and info.private and info.sha == pushed.sha
+    files = {sibling.rfilename for sibling in info.siblings} - {".gitattributes"}
+    assert files == {"README.md", "app.py", "requirements.txt", "pages/one.py"}
+    assert len(hub.api().list_repo_commits(repo_id, repo_type="space")) == 2  # the Hub's own first one, and ours
+
+
+def test_what_stays_is_said(space):
+    _, left_out = plan_space(space)
+    assert set(left_out) == {"__pycache__/app.pyc", ".gradio/x", ".env", "old.pkl"}
+
+
+@pytest.mark.parametrize(
+    ("front", "sentence"),
+    [
+        ("# no front matter\n", "sdk is None in the front matter"),
+        (FRONT.replace("gradio", "flask"), "sdk is 'flask'"),
+        (FRONT.replace('sdk_version: "6.31.0"\n', ""), "write sdk_version"),
+        (FRONT.replace("app.py", "main.py"), r"has no main\.py"),
+        ("---\nsdk: [\n---\n", "is no YAML"),
+        (None, r"has no README\.md"),
+    ],
+)
+def test_a_folder_that_is_no_space_is_named(space, front, sentence):
+    if front is None:
+        (space / "README.md").unlink()
+    else:
+        (space / "README.md").write_text(front, encoding="utf-8")
+    with pytest.raises(ValueError, match=sentence):
+        plan_space(space)
+
+
+def test_every_metric_computes_alike_where_hfk_is_not_installed(tmp_path):
+    """All in one process: the very files that are sent, by `evaluate.load`, and the page's own function."""
+    for name in METRICS:
+        write_metric(name, tmp_path / name)
+    code = f"""
+import json, os, sys, importlib
+sys.modules["hfk"] = None
+import evaluate
+for name in {list(METRICS)!r}:
+    os.chdir({str(tmp_path)!r})
+    metric = evaluate.load("./" + name)
+    os.chdir(name)
+    sys.path.insert(0, os.getcwd())
+    sys.modules.pop("app", None)
+    import app
+    sys.path.pop(0)
+    try:
+        app.compute("not JSON")
+    except app.gr.Error as error:
+        assert "can't be computed" in str(error)
+    print(json.dumps([name, type(metric).__name__, app.compute(app.EXAMPLE)]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    results = {
+        name: (kind, scores) for name, kind, scores in map(json.loads, done.stdout.splitlines()[-len(METRICS) :])
+    }
+    for name, (class_name, example) in METRICS.items():
+        arguments = dict(example)
+        if "heads" in arguments:
+            arguments["heads"] = [HeadConfig(**head) for head in arguments["heads"]]
+        kind, scores = results[name]
+        assert kind == class_name
+        assert scores == pytest.approx(getattr(modules, class_name)().compute(**arguments))
+    assert results["hierarchy_consistency"][1] == {"hierarchy_consistency": 0.5}
+
+
+def test_a_metric_loads_from_the_hub(hub):
+    repo_id = f"{hub.user}/multi_head_accuracy"
+    pushed = push_metric("multi_head_accuracy", Target(repo_id), hub.api())
+    out = hub.run(
+        f"""
+        import os, sys
+        os.environ["HF_UPDATE_DOWNLOAD_COUNTS"] = "0"
+        sys.modules["hfk"] = None
+        import evaluate
+        metric = evaluate.load({repo_id!r}, revision={pushed.sha!r})
+        print(metric.compute(predictions=[[0, 1], [1, 1]], references=[[0, 1], [1, 0]])["exact_match"])
+        """,
+        token=None,
+    )
+    assert out.split()[-1] == "0.5"
+
+
+def test_a_metric_needs_a_name_that_python_can_import(tmp_path):
+    with pytest.raises(ValueError, match="can't name a metric"):
+        write_metric("multi_head_accuracy", tmp_path / "multi-head")
+    with pytest.raises(ValueError, match="there is no metric 'accuracy'; metrics: single_label_scores"):
+        write_metric("accuracy", tmp_path / "accuracy")
