@@ -1,4 +1,4 @@
-"""What the README shows runs as it stands."""
+"""What the README and the guide show runs as it stands."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+README, GUIDE = ROOT / "README.md", ROOT / "docs" / "guide.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.S)
 
 
@@ -44,11 +45,52 @@ def test_the_yaml_is_a_task(tmp_path):
     assert yaml.safe_load(text)["recipe"] == task.recipe
 
 
-def test_every_recipe_and_option_named_exists():
+def test_the_guides_task_and_recipe_hold(tmp_path):
+    import yaml
+
+    from hfk import load_task
+    from hfk.training.arguments import parse_recipe
+
+    task, recipe = re.findall(r"```yaml\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.S)
+    for name in ("places.csv", "held_out.csv"):
+        (tmp_path / name).write_text("place_id,title,overview,photo,cat1,cat2,mood,rating\n", encoding="utf-8")
+    (tmp_path / "places.yaml").write_text(task, encoding="utf-8")
+    assert [column.name for column in load_task(tmp_path / "places.yaml").source.heads] == [
+        "cat1", "cat2", "mood", "rating",
+    ]  # fmt: skip
+    parse_recipe(yaml.safe_load(recipe) | {"fp16": False})  # no accelerator here
+
+
+@pytest.mark.parametrize("page", [README, GUIDE], ids=lambda page: page.stem)
+def test_every_recipe_and_option_named_exists(page):
     from hfk.training.arguments import list_recipes, parse_overrides
 
-    text = README.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
     for line in re.findall(r"^(?:hfk train|accelerate launch .*?train\.py) (.*)$", text, re.M):
         words = line.split("#")[0].split()
         assert words[0].endswith(".yaml") or words[0] in list_recipes(), line
         parse_overrides([word for word in words[1:] if "=" in word and not word.startswith("--")])
+
+
+@pytest.mark.parametrize("page", [README, GUIDE], ids=lambda page: page.stem)
+def test_every_command_and_option_of_hfk_exists(page):
+    import typer
+
+    from hfk.cli import app
+
+    root = typer.main.get_command(app)
+    lines = re.findall(r"^hfk (.*)$", page.read_text(encoding="utf-8"), re.M)
+    assert lines
+    for line in lines:
+        command, words = root, line.split("#")[0].split()
+        while hasattr(command, "commands"):
+            assert words[0] in command.commands, line
+            command = command.commands[words.pop(0)]
+        known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+        assert {word for word in words if word.startswith("--")} <= known, line
+
+
+@pytest.mark.parametrize("page", [README, GUIDE], ids=lambda page: page.stem)
+def test_every_link_leads_somewhere(page):
+    for link in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text(encoding="utf-8")):
+        assert (page.parent / link).exists(), link
