@@ -69,6 +69,8 @@ def push_space(folder: str | Path, target: Target, api: HfApi | None = None) -> 
 def plan_space(folder: str | Path) -> tuple[list[PlannedFile], dict[str, str]]:
     """Check a Space's folder and list what of it would be sent; nothing is.
 
+    hfk's source goes along as the folder `hfk/` if the app imports it and requirements.txt does not name it.
+
     Args:
         folder: as for `push_space`.
 
@@ -100,7 +102,24 @@ def plan_space(folder: str | Path) -> tuple[list[PlannedFile], dict[str, str]]:
             left_out[name] = reason
         else:
             files.append(PlannedFile(name, path))
-    return files, left_out
+    return files + _hfk_for(folder, files), left_out
+
+
+def _hfk_for(folder: Path, files: list[PlannedFile]) -> list[PlannedFile]:
+    """hfk's own source, for an app that imports it and neither brings nor installs it.
+
+    The Space then runs the very code that its author tried, whether or not that is released.
+    """
+    sources = [file.source for file in files if file.path.endswith(".py")]
+    uses = any(re.search(r"^\s*(?:from|import) hfk\b", path.read_text(encoding="utf-8"), re.M) for path in sources)
+    requirements = folder / "requirements.txt"
+    installs = requirements.is_file() and re.search(r"^hfk\b", requirements.read_text(encoding="utf-8"), re.M)
+    if not uses or installs or any(file.path.startswith("hfk/") for file in files):
+        return []
+    package = Path(__file__).resolve().parents[1]
+    found = (path for path in sorted(package.rglob("*")) if path.is_file())
+    named = ((path, path.relative_to(package)) for path in found)
+    return [PlannedFile(f"hfk/{name.as_posix()}", path) for path, name in named if not _stays(name.parts)]
 
 
 def push_metric(name: str, target: Target, api: HfApi | None = None) -> Pushed:

@@ -182,7 +182,8 @@ class MultiHeadConfig(PreTrainedConfig):
         fusion: how two encoders become one embedding: `tokens` (both token sequences through a small
             TransformerEncoder), `pooled` (concatenated pooled vectors) or `gated` (their gated sum). None with one
             encoder.
-        fusion_size: width of the fused embedding; the text encoder's hidden size by default.
+        fusion_size: width of the fused embedding of `tokens` and `gated`; the text encoder's hidden size by default.
+            That of `pooled` is the sum of both encoders' hidden sizes.
         fusion_layers: TransformerEncoder layers of `tokens`.
         fusion_heads: attention heads of `tokens`; must divide `fusion_size`.
         fusion_dropout: dropout probability inside the fusion.
@@ -240,6 +241,11 @@ class MultiHeadConfig(PreTrainedConfig):
             if not 0 <= value < 1:
                 raise ValueError(f"{name} must be in [0, 1), not {value}.")
         self.fusion = fusion if both else None
+        if both and fusion == "pooled":
+            width = encoder_hidden_size(self.text_config) + encoder_hidden_size(self.vision_config)
+            if fusion_size not in (None, width):
+                raise ValueError(f"fusion_size {fusion_size} can't be had with pooled fusion, which is {width} wide.")
+            fusion_size = width
         if both and fusion_size is None:
             # Not the wider of the two: convolutional encoders end in thousands of channels that carry no more than
             # a transformer's hundreds, and the fusion would outweigh both encoders.

@@ -189,8 +189,9 @@ class TokensFusion(nn.Module):
 class VectorFusion(nn.Module):
     """Fusion of two pooled vectors: concatenated (`pooled`) or as a gated sum (`gated`).
 
-    `gated` is the gated multimodal unit of Arevalo et al. 2017 (arXiv:1702.01992): z = g·tanh(U t) + (1 - g)·tanh(V i)
-    with g = sigmoid(W [t; i]).
+    `pooled` leaves the vectors as they are, so that linear heads start as a linear probe on both encoders; it learns
+    fastest from few rows. `gated` is the gated multimodal unit of Arevalo et al. 2017 (arXiv:1702.01992):
+    z = g·tanh(U t) + (1 - g)·tanh(V i) with g = sigmoid(W [t; i]).
 
     Args:
         config: the model's configuration.
@@ -209,13 +210,9 @@ class VectorFusion(nn.Module):
         if self.gated:
             self.text_projection, self.image_projection = nn.Linear(text_size, size), nn.Linear(image_size, size)
             self.gate = nn.Linear(text_size + image_size, size)
-            projections = (self.text_projection, self.image_projection)
-        else:
-            self.projection = nn.Linear(text_size + image_size, size)
-            projections = (self.projection,)
-        for layer in projections:
-            # From standardised features to outputs of deviation 1: smaller ones make the heads start slowly.
-            layer.initializer_std = layer.in_features**-0.5
+            for layer in (self.text_projection, self.image_projection):
+                # From standardised features to outputs of deviation 1: smaller ones make the heads start slowly.
+                layer.initializer_std = layer.in_features**-0.5
 
     def forward(
         self,
@@ -235,7 +232,7 @@ class VectorFusion(nn.Module):
         text, image = self.dropout(text), self.dropout(image)
         joined = torch.cat([text, image], -1)
         if not self.gated:
-            return torch.tanh(self.projection(joined))
+            return joined
         gate = torch.sigmoid(self.gate(joined))
         return gate * torch.tanh(self.text_projection(text)) + (1 - gate) * torch.tanh(self.image_projection(image))
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +16,7 @@ from hfk.hub.commits import Target
 from hfk.hub.spaces import METRICS, plan_space, push_metric, push_space, write_metric
 from hfk.models.configuration_multihead import HeadConfig
 
+STUDIO = Path(__file__).parents[2] / "spaces" / "studio"
 FRONT = '---\ntitle: 여행\nsdk: gradio\nsdk_version: "6.31.0"\napp_file: app.py\n---\n# 여행\n'
 
 
@@ -122,3 +126,38 @@ def test_a_metric_needs_a_name_that_python_can_import(tmp_path):
         write_metric("multi_head_accuracy", tmp_path / "multi-head")
     with pytest.raises(ValueError, match="there is no metric 'accuracy'; metrics: single_label_scores"):
         write_metric("accuracy", tmp_path / "accuracy")
+
+
+def test_the_studio_runs_from_what_is_sent_where_hfk_is_not_installed(tmp_path):
+    files, _ = plan_space(STUDIO)
+    for file in files:
+        path = tmp_path / "space" / file.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(file.read())
+    assert (tmp_path / "space" / "hfk" / "tasks" / "samples").is_dir() and not list(tmp_path.rglob("*.pyc"))
+    code = """
+        import sys
+        sys.path[:0] = ["space"]
+        import loading, hfk
+        from hfk.tasks import load_task
+        assert hfk.__file__.startswith(sys.argv[1]), hfk.__file__
+        checkpoints = loading.load_checkpoints()
+        assert len(checkpoints) >= 3 and not any(checkpoint.error for checkpoint in checkpoints.values())
+        assert len(load_task("ynat-mini").load()["train"]) > 100
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), str(tmp_path)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={name: value for name, value in os.environ.items() if name != "HFK_CHECKPOINTS"},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_hfk_is_sent_only_where_an_app_needs_it(space):
+    assert not [file.path for file in plan_space(space)[0] if file.path.startswith("hfk/")]
+    (space / "app.py").write_text("import hfk\n", encoding="utf-8")
+    assert "hfk/models/modeling_multihead.py" in {file.path for file in plan_space(space)[0]}
+    (space / "requirements.txt").write_text("hfk[space]==0.1.0\n", encoding="utf-8")
+    assert not [file.path for file in plan_space(space)[0] if file.path.startswith("hfk/")]

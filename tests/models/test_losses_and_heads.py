@@ -199,6 +199,7 @@ def test_heads_that_contradict_each_other_are_refused():
         ({"image_pooling": "attention"}, "image_pooling"),
         ({"modality_dropout": 1.5}, "modality_dropout"),
         ({"fusion_size": 30}, "not a multiple of fusion_heads 8"),
+        ({"fusion_size": 30, "fusion": "pooled"}, "can't be had with pooled fusion"),
     ],
 )
 def test_wrong_model_options_are_refused(options, message):
