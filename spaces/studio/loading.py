@@ -1,0 +1,142 @@
+"""Which checkpoints the page offers, and loading them: each is ready and warm, or says in one sentence why it is not.
+
+Two predictors share one model: a batch job has its own, so that it holds neither the lock nor the tokenizer that
+single questions wait for (a fast tokenizer can't be used by two threads at once).
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from hfk import HeadConfig, Predictor
+from hfk.inference.table import read_task_file
+
+HERE = Path(__file__).resolve().parent
+BATCH_ROWS = 16
+"""Rows a forward pass of a batch job: small, so that a single question never waits long for a core."""
+BATCH_WINDOW = 64
+"""Rows between two steps of the progress bar."""
+
+
+@dataclass
+class Checkpoint:
+    """A checkpoint as the page knows it.
+
+    Args:
+        name: what it is called on the page, and by the API.
+        source: folder or Hub id.
+        revision: commit of a Hub checkpoint.
+        error: why it can't be used; empty when it can.
+    """
+
+    name: str
+    source: str
+    revision: str | None = None
+    error: str = ""
+    predictor: Predictor | None = None
+    batch_predictor: Predictor | None = None
+    columns: dict[str, Any] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    batch_lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def folder(self) -> Path | None:
+        """Its folder; None for a Hub checkpoint."""
+        return Path(self.source) if Path(self.source).is_dir() else None
+
+    @property
+    def heads(self) -> list[HeadConfig]:
+        """Its heads, coarse to fine."""
+        return self.predictor.model.config.heads
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether it reads text."""
+        return self.predictor.processor.tokenizer is not None
+
+    @property
+    def reads_image(self) -> bool:
+        """Whether it looks at pictures."""
+        return self.predictor.processor.image_processor is not None
+
+    @property
+    def task(self) -> str | None:
+        """Name of the built-in task that it learned, if it is one."""
+        return self.columns.get("task")
+
+    def load(self) -> None:
+        """Load, and answer one question for practice; whatever goes wrong becomes `error`."""
+        try:
+            self.predictor = Predictor.from_pretrained(self.source, revision=self.revision)
+            self.columns = read_task_file(self.source, self.revision)
+            model, processor = self.predictor.model, copy.deepcopy(self.predictor.processor)
+            self.batch_predictor = Predictor(model, processor, BATCH_ROWS, BATCH_WINDOW)
+            practice = {"text": "가", "image": Image.new("RGB", (64, 64), "gray")}
+            for _ in range(2):
+                answer, _ = self.answer(practice["text"], practice["image"])
+            if "error" in answer and isinstance(answer["error"], str):
+                raise ValueError(answer["error"])
+        except Exception as error:  # the page must come up whatever one checkpoint is like
+            self.predictor = self.batch_predictor = None
+            sentence = " ".join(str(error).split()) or type(error).__name__
+            if self.folder is not None:  # a visitor need not know where the folder lies
+                sentence = sentence.replace(str(self.folder), self.name)
+            self.error = sentence
+
+    def answer(self, text: str | None, image: Image.Image | None) -> tuple[dict[str, Any], float]:
+        """Classify one row.
+
+        Args:
+            text: the text, or None.
+            image: a decoded picture, or None.
+
+        Returns:
+            what `Predictor` yields, with every label of every head, and the seconds that it took, waiting included.
+        """
+        started = time.perf_counter()
+        with self.lock:
+            (result,) = self.predictor([{"text": text, "image": image}], top_k=max(h.num_outputs for h in self.heads))
+        return result, time.perf_counter() - started
+
+
+def find_checkpoints() -> list[Checkpoint]:
+    """List what to offer: `HFK_CHECKPOINTS` (folders or Hub ids, `@revision` after an id, separated by commas), else
+    the finished runs in `runs/`; behind them the small ones that come with the page.
+
+    Returns:
+        checkpoints, not loaded, of different names.
+    """
+    named = os.environ.get("HFK_CHECKPOINTS", "").replace("\n", ",")
+    sources = [word.strip() for word in named.split(",") if word.strip()]
+    if not sources:
+        sources = [str(path.parent) for path in sorted(Path("runs").glob("*/config.json"))]
+    sources += [str(path.parent) for path in sorted((HERE / "checkpoints").glob("*/config.json"))]
+    found: dict[str, Checkpoint] = {}
+    for source in sources:
+        name, revision = source, None
+        if not Path(source).is_dir():
+            name, _, revision = source.partition("@")
+            source = name
+        else:
+            name = Path(source).resolve().name
+        while name in found:
+            name += "'"
+        found[name] = Checkpoint(name, source, revision or None)
+    return list(found.values())
+
+
+def load_checkpoints() -> dict[str, Checkpoint]:
+    """Find and load all checkpoints; name → checkpoint, those that can't be used included."""
+    checkpoints = find_checkpoints()
+    for checkpoint in checkpoints:
+        checkpoint.load()
+        print(f"  {checkpoint.name}: {checkpoint.error or 'ready'}", flush=True)
+    return {checkpoint.name: checkpoint for checkpoint in checkpoints}

@@ -1,0 +1,269 @@
+"""Every tab used as a person would, in a real Chromium: both languages, wide and 390 pixels narrow, light and dark.
+
+Screenshots go to `HFK_SCREENSHOTS` (default runs/screenshots). The browser is the system's; without it, or without
+playwright, the tests are skipped.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.spaces.conftest import HOSTILE, ROOT, Served
+from tests.spaces.test_uploads import make_zip, png
+
+sync_api = pytest.importorskip("playwright.sync_api", reason='browser tests need playwright: pip install "hfk[dev]"')
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason='they need axe: pip install "hfk[dev]"')
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="browser tests need a browser: apt-get install chromium fonts-nanum"),
+]
+SCREENSHOTS = Path(os.environ.get("HFK_SCREENSHOTS") or ROOT / "runs" / "screenshots")
+TABS = {
+    "ko": ("분류", "비교", "여러 건", "데이터와 성적", "의견"),
+    "en": ("Classify", "Compare", "Batch", "Data & report", "Feedback"),
+}
+LOOKS = [("ko", 1280, "light"), ("en", 1280, "dark"), ("ko", 390, "dark"), ("en", 390, "light")]
+SEA = "동해의 해 뜨는 모습이 아름다운 바닷가다."
+
+
+class Visitor:
+    """A person with a browser, who notices what a page should not do."""
+
+    def __init__(self, page, url: str, language: str, width: int, name: str) -> None:
+        self.page, self.url, self.language, self.width, self.name = page, url, language, width, name
+        self.complaints: list[str] = []
+        page.set_default_timeout(30_000)
+        page.on("console", lambda message: self.complaints.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("request", self.watch)
+        page.goto(url)
+        page.wait_for_selector("#classify")
+        page.wait_for_function("document.documentElement.lang === " + repr(language))
+
+    def watch(self, request) -> None:
+        if not request.url.startswith((self.url, "data:", "blob:")):
+            self.complaints.append(f"asked {request.url}")
+
+    def open(self, place: int) -> None:
+        name = TABS[self.language][place]
+        tab = self.page.get_by_role("tab", name=name, exact=True)
+        if not (tab.count() and tab.first.is_visible()):  # behind the three dots on a narrow screen
+            self.page.locator(".overflow-menu > button").first.click()
+            tab = self.page.locator(".overflow-dropdown button", has_text=name)
+        tab.first.click()
+
+    def look(self, what: str) -> None:
+        """Take a picture; the page must be no wider than the screen and have no serious accessibility fault."""
+        self.page.wait_for_timeout(400)
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        self.page.screenshot(path=SCREENSHOTS / f"{self.name}-{what}.png", full_page=True)
+        assert self.page.evaluate("document.documentElement.scrollWidth") <= self.width, f"{what} is too wide"
+        found = axe.Axe().run(self.page).response["violations"]
+        serious = [(f["id"], f["nodes"][0]["target"]) for f in found if f["impact"] in ("serious", "critical")]
+        assert not serious, f"{what}: {serious}"
+        assert not self.complaints, self.complaints
+
+    def text_of(self, selector: str) -> str:
+        return self.page.locator(selector).inner_text()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    with sync_api.sync_playwright() as play:
+        options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        yield play.chromium.launch(executable_path=CHROMIUM, args=options)
+
+
+@pytest.fixture
+def visit(browser):
+    contexts = []
+
+    def make(served: Served, language: str = "ko", width: int = 1280, scheme: str = "light", name: str = "") -> Visitor:
+        locale = {"ko": "ko-KR", "en": "en-US"}[language]
+        size = {"width": width, "height": 900}
+        context = browser.new_context(locale=locale, viewport=size, color_scheme=scheme, accept_downloads=True)
+        contexts.append(context)
+        return Visitor(context.new_page(), served.url, language, width, name or f"{language}-{width}-{scheme}")
+
+    yield make
+    for context in contexts:
+        context.close()
+
+
+@pytest.mark.parametrize(("language", "width", "scheme"), LOOKS, ids=lambda value: str(value))
+def test_every_tab(visit, studio, tmp_path, language, width, scheme):
+    visitor = visit(studio, language, width, scheme)
+    page, korean = visitor.page, language == "ko"
+    visitor.look("0-start")
+
+    page.locator(".examples button:visible").first.click()  # classify an example
+    page.wait_for_selector("#answer .panel")
+    assert page.locator("#answer .panel").count() == 3
+    assert "해수욕장" in visitor.text_of("#answer .crumbs >> nth=2")
+    assert ("걸린 시간" if korean else "Took") in visitor.text_of("#answer .facts")
+    visitor.look("1-classify")
+
+    page.click("#wrong")  # say that it is wrong
+    page.wait_for_selector("#which input")
+    page.click("#right input")
+    page.get_by_role("option", name="음식 › 음식점 › 한식").click()
+    visitor.look("5-feedback")
+    page.click("#send")
+    page.wait_for_selector("#outcome .note.good")
+    assert page.locator("#outcome li").count() == 3
+    visitor.look("6-feedback-sent")
+
+    visitor.open(1)  # compare
+    page.locator("textarea:visible").first.fill("직접 담근 장으로 끓인 된장찌개가 이름난 한식당이다.")
+    page.click("#compare")
+    page.wait_for_selector("#compared .panel")
+    assert page.locator("#compared .column").count() == 2
+    visitor.look("2-compare")
+
+    visitor.open(2)  # a table
+    table = tmp_path / "places.csv"
+    table.write_text(f"id,설명,메모\n1,{SEA},=1+1\n2,,빈 글\n3,<script>alert(1)</script> 한식당,-5\n", encoding="utf-8")
+    page.locator("#upload input[type=file]").set_input_files(table)
+    page.wait_for_timeout(800)
+    page.click("#start")
+    page.wait_for_selector("#progress .note")  # which column is the text in?
+    page.get_by_label("글이 있는 열" if korean else "Text columns").click()
+    page.get_by_role("option", name="설명").click()
+    page.keyboard.press("Escape")
+    page.click("#start")
+    page.wait_for_selector("#progress table")
+    assert page.locator("#progress tbody tr").count() == 3 and page.locator("#progress tr.bad").count() == 1
+    with page.expect_download() as download:
+        page.locator("#download").click()
+    assert download.value.suggested_filename == "places_tour-tiny.csv"
+    assert Path(download.value.path()).read_text(encoding="utf-8-sig").count("'=1+1") == 1
+    visitor.look("3-batch")
+
+    visitor.open(3)  # scores and data
+    page.wait_for_selector("#report figure img")
+    assert page.locator("#report figure").count() == 7
+    assert page.locator("#report img:not([alt]), #report img[alt='']").count() == 0
+    visitor.look("4-report")
+
+
+def test_the_language_can_be_changed_and_is_remembered(visit, studio):
+    visitor = visit(studio, "ko", name="language")
+    page = visitor.page
+    assert page.locator("#classify").inner_text() == "분류하기"
+    page.locator("[data-language=en]").click()
+    page.wait_for_function("document.querySelector('#classify').innerText === 'Classify'")
+    assert "Classifies Korean text" in visitor.text_of(".masthead") and "분류합니다" not in visitor.text_of(".masthead")
+    page.reload()
+    page.wait_for_function("document.querySelector('#classify')?.innerText === 'Classify'")
+    visitor.language = "en"
+    visitor.look("remembered")
+
+
+def test_the_keyboard_is_enough(visit, studio):
+    page = visit(studio, "ko", name="keyboard").page
+    page.locator("#classify").wait_for()
+    page.keyboard.press("Tab")
+    for _ in range(30):
+        if page.evaluate("document.activeElement.tagName") == "TEXTAREA":
+            break
+        page.keyboard.press("Tab")
+    page.keyboard.type(SEA)
+    for _ in range(30):
+        if page.evaluate("document.activeElement.id") == "classify":
+            break
+        page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#answer .panel")
+    for _ in range(40):
+        if page.evaluate("document.activeElement.innerText") == "비교":
+            break
+        page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#compare:visible")
+
+
+def test_wrong_input_is_a_sentence_on_the_page(visit, studio, tmp_path):
+    visitor = visit(studio, "ko", name="wrong-input")
+    page = visitor.page
+    page.click("#classify")
+    page.wait_for_selector("#answer .note")
+    assert "글이나 사진을 넣어 주세요" in visitor.text_of("#answer")
+    (tmp_path / "page.png").write_bytes(b"<html><script>alert(1)</script></html>")
+    page.locator("input[type=file]").first.set_input_files(tmp_path / "page.png")
+    page.wait_for_timeout(1000)
+    page.click("#classify")
+    page.wait_for_function("document.querySelector('#answer').innerText.includes('사진을 쓸 수 없습니다')")
+    visitor.look("page-as-picture")
+    visitor.open(2)
+    page.click("#start")
+    page.wait_for_selector("#progress .note")
+    assert "파일을 먼저 올려" in visitor.text_of("#progress")
+
+
+def test_a_batch_can_be_stopped(visit, studio, tmp_path):
+    visitor = visit(studio, "ko", name="stop")
+    page = visitor.page
+    visitor.open(2)
+    table = tmp_path / "long.csv"
+    table.write_text("overview\n" + f"{SEA * 40}\n" * 4000, encoding="utf-8")
+    page.locator("#upload input[type=file]").set_input_files(table)
+    page.wait_for_timeout(1500)
+    page.click("#start")
+    page.wait_for_selector("#progress [role=progressbar]")
+    visitor.look("running")
+    page.get_by_role("button", name="그만두기").click()
+    page.wait_for_function("document.querySelector('#progress').innerText.includes('그만두었습니다')")
+    for _ in range(100):
+        if not list(studio.scratch.glob("hfk-batch-*")):
+            break
+        page.wait_for_timeout(100)
+    assert not list(studio.scratch.glob("hfk-batch-*"))
+
+
+def test_a_zip_of_photos(visit, studio, tmp_path):
+    visitor = visit(studio, "ko", name="zip")
+    page = visitor.page
+    visitor.open(2)
+    entries = {f"바다 {number}.png": png("navy") for number in range(3)} | {"<img src=x onerror=alert(1)>.png": b"no"}
+    page.locator("#upload input[type=file]").set_input_files(make_zip(tmp_path / "photos.zip", entries))
+    page.wait_for_timeout(800)
+    page.click("#start")
+    page.wait_for_selector("#progress table")
+    assert page.locator("#progress tbody tr").count() == 4 and page.locator("#progress tr.bad").count() == 1
+    assert page.locator("#progress img").count() == 0
+    visitor.look("done")
+
+
+def test_script_in_text_and_labels_is_shown_and_never_run(visit, odd_studio, tmp_path):
+    visitor = visit(odd_studio, "ko", name="hostile")
+    page = visitor.page
+    dialogs = []
+    page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+    assert "damaged" in visitor.text_of("#broken") and "쓸 수 없습니다" in visitor.text_of("#broken")
+    Image.new("RGB", (64, 48), "teal").save(tmp_path / "p.png")
+    page.locator("textarea:visible").first.fill("<img src=x onerror=alert(1)> </textarea><script>alert(2)</script>")
+    page.locator("input[type=file]").first.set_input_files(tmp_path / "p.png")
+    page.wait_for_timeout(1000)
+    page.click("#classify")
+    page.wait_for_selector("#answer .panel")
+    assert page.locator("#answer .panel").count() == 4
+    assert HOSTILE in visitor.text_of("#answer") and "<b>tags</b>" in visitor.text_of("#answer")
+    visitor.look("answer")
+    page.click("#wrong")
+    page.wait_for_selector("#which input")
+    for head in ("cat1", "<b>tags</b>", "price"):
+        page.get_by_role("radio", name=head).check()
+        page.wait_for_timeout(500)
+    visitor.look("feedback")
+    visitor.open(3)
+    page.wait_for_selector("#report .empty")
+    visitor.look("report")
+    assert not dialogs and page.evaluate("window.hit") is None

@@ -1,0 +1,108 @@
+"""Which checkpoints the page offers, and what becomes of those that can't be used."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests import tiny
+from tests.spaces.conftest import STUDIO
+
+loading = pytest.importorskip("loading")
+from answers import ask, find, panels
+from text import Trouble
+
+OWN = ["tour-tiny", "tour-tiny-text", "ynat-tiny"]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_around(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HFK_CHECKPOINTS", raising=False)
+
+
+def test_what_comes_along_is_always_offered():
+    assert [checkpoint.name for checkpoint in loading.find_checkpoints()] == OWN
+
+
+def test_finished_runs_come_first(tmp_path):
+    for name in ("tour-mini", "half"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+    (tmp_path / "runs" / "tour-mini" / "config.json").write_text("{}")
+    assert [checkpoint.name for checkpoint in loading.find_checkpoints()] == ["tour-mini", *OWN]
+
+
+def test_named_ones_with_their_revisions(tmp_path, monkeypatch):
+    (tmp_path / "ynat-tiny").mkdir()
+    named = f"owner/model@0a1b2c, owner/other\n{tmp_path / 'ynat-tiny'},"
+    monkeypatch.setenv("HFK_CHECKPOINTS", named)
+    found = loading.find_checkpoints()
+    assert [(c.name, c.revision) for c in found[:3]] == [
+        ("owner/model", "0a1b2c"),
+        ("owner/other", None),
+        ("ynat-tiny", None),
+    ]
+    assert [c.name for c in found[3:]] == ["tour-tiny", "tour-tiny-text", "ynat-tiny'"]
+
+
+def without_heads(folder):
+    config = json.loads((folder / "config.json").read_text())
+    config["heads"] = [{"surprise": 1}]
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda folder: (folder / "model.safetensors").write_bytes(b"no weights"),
+        lambda folder: (folder / "model.safetensors").unlink(),
+        lambda folder: (folder / "config.json").write_text("{"),
+        lambda folder: (folder / "config.json").unlink(),
+        lambda folder: (folder / "tokenizer.json").write_text("[]"),
+        without_heads,
+        shutil.rmtree,
+    ],
+    ids=["weights", "no weights", "config", "no config", "tokenizer", "heads", "nothing"],
+)
+def test_a_damaged_one_says_why_in_one_line(tmp_path, harm):
+    folder = tmp_path / "place" / "harmed"
+    shutil.copytree(STUDIO / "checkpoints" / "ynat-tiny", folder)
+    harm(folder)
+    checkpoint = loading.Checkpoint("harmed", str(folder))
+    checkpoint.load()
+    assert checkpoint.error and "\n" not in checkpoint.error and checkpoint.predictor is None
+    assert str(folder.parent) not in checkpoint.error or harm is shutil.rmtree
+    with pytest.raises(Trouble, match="can't be used"):
+        find({"harmed": checkpoint}, "harmed")
+    with pytest.raises(Trouble, match="no model"):
+        find({"harmed": checkpoint}, None)
+
+
+def test_many_threads_and_a_batch_share_one_checkpoint(checkpoint):
+    loaded = loading.Checkpoint("tiny", str(checkpoint))
+    loaded.load()
+    assert not loaded.error
+    alone = [ask(loaded, text, None)["heads"] for text in tiny.SENTENCES]
+
+    def batch() -> list:
+        return list(loaded.batch_predictor({"text": text} for text in tiny.SENTENCES * 40))
+
+    with ThreadPoolExecutor(9) as pool:
+        busy = pool.submit(batch)
+        answers = list(pool.map(lambda text: ask(loaded, text, None)["heads"], tiny.SENTENCES * 8))
+        rows = busy.result()
+    assert answers == alone * 8
+    assert [row["cat1"][0]["label"] for row in rows[:6]] == [heads["cat1"]["label"] for heads in alone]
+
+
+def test_panels_escape_what_they_show():
+    head = {"problem": "single_label", "label": "<i>", "score": 0.4, "path": ["<b>", "<i>"], "uncertain": True}
+    head["top"] = [{"label": "<i>", "score": 0.4}, {"label": "&", "score": 0.5}]
+    several = {"problem": "multi_label", "labels": ["<i>"], "top": [{"label": "<i>", "score": 0.9}]}
+    result = {"milliseconds": 1.0, "read": ["text"], "notes": [], "heads": {'"<h>': head, "t": several}}
+    made = panels(result)
+    assert not [tag for tag in ("<i>", "<b>", "<h>") if tag in made]
+    assert "&lt;b&gt;" in made and 'aria-label="&quot;&lt;h&gt;"' in made and "불확실" in made and "uncertain" in made

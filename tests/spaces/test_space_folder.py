@@ -1,0 +1,75 @@
+"""The Space's folder: what the Hub reads of it, what it installs, and the checkpoints that come along."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+
+import pytest
+import yaml
+from datasets import concatenate_datasets
+
+from hfk import Predictor
+from hfk.tasks import load_task
+from tests.spaces.conftest import ROOT, STUDIO
+
+CHECKPOINTS = sorted((STUDIO / "checkpoints").iterdir())
+COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
+
+
+def test_front_matter_is_what_the_hub_takes():
+    import gradio
+
+    text = (STUDIO / "README.md").read_text(encoding="utf-8")
+    front = yaml.safe_load(re.match(r"---\n(.*?)\n---\n", text, re.S).group(1))
+    assert front["sdk"] == "gradio" and front["sdk_version"] == gradio.__version__
+    assert (STUDIO / front["app_file"]).is_file()
+    assert {front["colorFrom"], front["colorTo"]} <= COLOURS
+    assert len(front["short_description"]) <= 60 and front["python_version"] == "3.11"
+    assert isinstance(front["models"], list) and front["pinned"] is False
+
+
+def test_requirements_are_those_of_the_package():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extra = [word for word in project["optional-dependencies"]["space"] if not word.startswith("gradio")]
+    lines = (STUDIO / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    assert sorted(line for line in lines if line and line[0] not in "#-") == sorted(project["dependencies"] + extra)
+
+
+def test_the_checkpoints_are_small_and_hold_nothing_else():
+    assert [path.name for path in CHECKPOINTS] == ["tour-tiny", "tour-tiny-text", "ynat-tiny"]
+    files = [path for folder in CHECKPOINTS for path in folder.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= 10_000_000
+    assert {path.suffix for path in files} <= {".safetensors", ".json", ".csv", ".png"}
+    for folder in CHECKPOINTS:
+        assert sum(path.stat().st_size for path in (folder / "report").iterdir()) <= 500_000
+    for path in files:
+        if path.suffix == ".json" and path.name != "tokenizer.json":
+            assert not re.search(r'"/|"auto_map"|tmp', path.read_text(encoding="utf-8")), path
+
+
+@pytest.mark.parametrize("folder", CHECKPOINTS, ids=lambda folder: folder.name)
+def test_the_scores_on_the_page_are_those_of_the_checkpoint(folder):
+    metrics = json.loads((folder / "report" / "metrics.json").read_text(encoding="utf-8"))
+    task = load_task(metrics["extra"]["task"])
+    rows = concatenate_datasets([task.load()["test"]])
+    columns = [name for name in ("text", "image") if name in rows.column_names]
+    answers = list(Predictor.from_pretrained(folder)({name: row[name] for name in columns} for row in rows))
+    for head in task.heads:
+        right = [
+            answer[head.name][0]["label"] == head.labels[index]
+            for answer, index in zip(answers, rows[head.name], strict=True)
+        ]
+        assert sum(right) / len(right) == pytest.approx(metrics["scores"][f"{head.name}_accuracy"], abs=0.02)
+
+
+@pytest.mark.parametrize("path", sorted(STUDIO.glob("*.*")), ids=lambda path: path.name)
+def test_the_page_names_no_other_host(path):
+    hosts = set(re.findall(r"https?://([\w.-]+)", path.read_text(encoding="utf-8")))
+    assert hosts <= {"127.0.0.1"}
+
+
+@pytest.mark.parametrize("path", sorted(STUDIO.glob("*.py")), ids=lambda path: path.name)
+def test_modules_stay_short(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 280
