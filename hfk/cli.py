@@ -311,6 +311,10 @@ def space_push_command(
     create_pr: CreatePr = False,
     message: Message = None,
     dry_run: DryRun = False,
+    checkpoint: Annotated[
+        list[str] | None,
+        typer.Option(help="owner/name@revision of a checkpoint that the Space preloads and offers; may be repeated."),
+    ] = None,
 ) -> None:
     """Send a folder as a Space, in one commit."""
     from .hub.commits import Target, list_plan
@@ -320,7 +324,7 @@ def space_push_command(
     if dry_run:
         typer.echo(list_plan(*plan_space(folder)))
         return
-    typer.echo(push_space(folder, target).url)
+    typer.echo(push_space(folder, target, checkpoints=checkpoint or ()).url)
 
 
 def main(arguments: list[str] | None = None) -> None:

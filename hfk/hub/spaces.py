@@ -12,17 +12,20 @@ import importlib.util
 import json
 import re
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from huggingface_hub import HfApi, RepoCard
+from huggingface_hub.utils import filter_repo_objects
 
-from .commits import PlannedFile, Pushed, Target, commit
+from .commits import PlannedFile, Pushed, Target, check_repo_id, clear_errors, commit
 
 SDKS = ("gradio", "docker", "static")
 HIDDEN_KEPT = (".gitattributes", ".gitignore", ".dockerignore", ".streamlit")
 LEFT_BEHIND = ("__pycache__", "node_modules", "flagged", "gradio_cached_examples")
+PRELOADED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.py"]
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
 
 _HEADS = [
@@ -50,19 +53,25 @@ PACKAGES = {"sklearn": "scikit-learn>=1.6", "numpy": "numpy>=2.0", "torch": "tor
 GRADIO = "6.31.0"
 
 
-def push_space(folder: str | Path, target: Target, api: HfApi | None = None) -> Pushed:
+def push_space(folder: str | Path, target: Target, api: HfApi | None = None, checkpoints: Sequence[str] = ()) -> Pushed:
     """Send a folder as a Space, in one commit.
 
     Args:
         folder: with a README.md whose front matter has `sdk`, and what it names.
         target: where to.
         api: the client; one with the saved token by default.
+        checkpoints: `owner/name@revision` of checkpoints on the Hub; the front matter that is sent names them as
+            `models` and, pinned to their commits, as `preload_from_hub`: the Hub then fetches them when it builds the
+            Space, and the studio offers them.
 
     Raises:
-        ValueError: if the folder is no Space, or for what `commit` refuses.
+        ValueError: if the folder is no Space, a checkpoint is not there, or for what `commit` refuses.
         ConnectionError: if the Hub can't be reached, or fails.
     """
     files, _ = plan_space(folder)
+    if checkpoints:
+        readme = _with_checkpoints(Path(folder) / "README.md", checkpoints, api or HfApi())
+        files = [PlannedFile(file.path, readme) if file.path == "README.md" else file for file in files]
     return commit(target, files, repo_type="space", space_sdk=_front_matter(Path(folder))["sdk"], api=api)
 
 
@@ -103,6 +112,22 @@ def plan_space(folder: str | Path) -> tuple[list[PlannedFile], dict[str, str]]:
         else:
             files.append(PlannedFile(name, path))
     return files + _hfk_for(folder, files), left_out
+
+
+def _with_checkpoints(readme: Path, checkpoints: Sequence[str], api: HfApi) -> bytes:
+    """The README with these checkpoints in its front matter, each by the commit that its revision is now."""
+    card = RepoCard(readme.read_text(encoding="utf-8"))
+    models, preload = [], []
+    for checkpoint in checkpoints:
+        repo_id, _, revision = checkpoint.partition("@")
+        check_repo_id(repo_id)
+        with clear_errors(api, repo_id):
+            info = api.model_info(repo_id, revision=revision or None)
+        names = filter_repo_objects([sibling.rfilename for sibling in info.siblings or []], allow_patterns=PRELOADED)
+        models.append(repo_id)
+        preload.append(f"{repo_id} {','.join(sorted(names))} {info.sha}")
+    card.data.models, card.data.preload_from_hub = models, preload
+    return str(card).encode()
 
 
 def _hfk_for(folder: Path, files: list[PlannedFile]) -> list[PlannedFile]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import RepoCard
 from PIL import Image
 
 from hfk import HeadConfig, Predictor
@@ -107,15 +108,31 @@ class Checkpoint:
         return result, time.perf_counter() - started
 
 
+def preloaded(readme: str) -> list[str]:
+    """The checkpoints that a Space's front matter has the Hub fetch, which `hfk space push --checkpoint` writes.
+
+    Args:
+        readme: the README's text.
+
+    Returns:
+        `owner/name@commit` of each line of `preload_from_hub`, which is `owner/name files commit`.
+    """
+    lines = getattr(RepoCard(readme).data, "preload_from_hub", None) or []
+    words = [line.split() for line in lines]
+    return [f"{line[0]}@{line[2]}" if len(line) > 2 else line[0] for line in words if line]
+
+
 def find_checkpoints() -> list[Checkpoint]:
     """List what to offer: `HFK_CHECKPOINTS` (folders or Hub ids, `@revision` after an id, separated by commas), else
-    the finished runs in `runs/`; behind them the small ones that come with the page.
+    what the front matter preloads, else the finished runs in `runs/`; behind them the small ones that come along.
 
     Returns:
         checkpoints, not loaded, of different names.
     """
     named = os.environ.get("HFK_CHECKPOINTS", "").replace("\n", ",")
     sources = [word.strip() for word in named.split(",") if word.strip()]
+    if not sources:
+        sources = preloaded((HERE / "README.md").read_text(encoding="utf-8"))
     if not sources:
         sources = [str(path.parent) for path in sorted(Path("runs").glob("*/config.json"))]
     sources += [str(path.parent) for path in sorted((HERE / "checkpoints").glob("*/config.json"))]

@@ -10,6 +10,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from huggingface_hub import RepoCard
 
 from hfk.evaluation import modules
 from hfk.hub.commits import Target
@@ -40,6 +41,22 @@ def test_a_space_is_made_with_its_sdk_and_pushed_in_one_commit(hub, space):
     files = {sibling.rfilename for sibling in info.siblings} - {".gitattributes"}
     assert files == {"README.md", "app.py", "requirements.txt", "pages/one.py"}
     assert len(hub.api().list_repo_commits(repo_id, repo_type="space")) == 2  # the Hub's own first one, and ours
+
+
+def test_checkpoints_are_preloaded_at_their_commits(hub, space):
+    api, model = hub.api(), f"{hub.user}/places"
+    api.create_repo(model, exist_ok=True)
+    for name in ("config.json", "model.safetensors", "picture.png"):
+        api.upload_file(path_or_fileobj=b"{}", path_in_repo=name, repo_id=model)
+    sha = api.model_info(model).sha
+    push_space(space, Target(f"{hub.user}/with-places"), api, checkpoints=[f"{model}@main"])
+    readme = Path(api.hf_hub_download(f"{hub.user}/with-places", "README.md", repo_type="space"))
+    front = RepoCard.load(readme).data
+    assert front.models == [model] and front.sdk == "gradio"
+    assert front.preload_from_hub == [f"{model} config.json,model.safetensors {sha}"]
+    assert "preload" not in (space / "README.md").read_text(encoding="utf-8")
+    with pytest.raises(ValueError, match="there is no"):
+        push_space(space, Target(f"{hub.user}/with-places"), api, checkpoints=[f"{hub.user}/nothing"])
 
 
 def test_what_stays_is_said(space):

@@ -48,6 +48,14 @@ def test_named_ones_with_their_revisions(tmp_path, monkeypatch):
     assert [c.name for c in found[3:]] == ["tour-tiny", "tour-tiny-text", "ynat-tiny'"]
 
 
+def test_what_the_hub_preloads_is_offered_at_its_commit():
+    lines = ["owner/places config.json,model.safetensors 0a1b2c", "owner/other"]
+    front = "\n".join(f"- {line}" for line in lines)
+    readme = f"---\ntitle: hfk\npreload_from_hub:\n{front}\n---\n# hfk\n"
+    assert loading.preloaded(readme) == ["owner/places@0a1b2c", "owner/other"]
+    assert loading.preloaded((STUDIO / "README.md").read_text(encoding="utf-8")) == []
+
+
 def without_heads(folder):
     config = json.loads((folder / "config.json").read_text())
     config["heads"] = [{"surprise": 1}]
