@@ -529,10 +529,10 @@ def _environment(run: _Run) -> list[tuple[str, str]]:
         facts.append(("peak memory", ", ".join(f"{memory[k]:,} MiB of {v}" for k, v in named if memory.get(k))))
     seconds = extra.get("train_seconds")
     if seconds:
-        resumed = extra.get("resumed")
         speed = extra.get("train_rows_per_second")
         words = f"{seconds:,.0f} s" + (f" ({seconds / 60:,.0f} min)" if seconds >= 120 else "")
-        words += ", counted from the last resuming" if resumed else f", {speed} rows/s" if speed else ""
+        words += f", {speed} rows/s" if speed else ""
+        words += ", in several parts" if extra.get("resumed") else ""
         facts.append(("time", words))
         watts, sum_ = (processes * GPU_WATTS, f"{processes} × {GPU_WATTS} W a GPU") if gpu else (0, "")
         if not gpu and busy:
