@@ -13,19 +13,24 @@ from typing import Any
 from transformers import AutoModel
 from transformers.pipelines import PIPELINE_REGISTRY
 
+from .models.configuration_ensemble import MultiHeadEnsembleConfig
 from .models.configuration_multihead import HeadConfig, MultiHeadConfig
+from .models.modeling_ensemble import MultiHeadEnsemble
 from .models.modeling_multihead import MultiHeadForClassification, MultiHeadOutput
 from .models.pipeline_multihead import MultiHeadClassificationPipeline
+from .models.processing_ensemble import MultiHeadEnsembleProcessor
 from .models.processing_multihead import MultiHeadProcessor
 
 __version__ = "0.1.0"
 
 _LAZY = {
+    "Hashtagger": "hfk.inference.hashtags:Hashtagger",
     "MultiHeadCollator": "hfk.data.collation:MultiHeadCollator",
     "MultiHeadTrainer": "hfk.training.trainer:MultiHeadTrainer",
     "MultiHeadTrainingArguments": "hfk.training.arguments:MultiHeadTrainingArguments",
     "Predictor": "hfk.inference.predictor:Predictor",
     "Task": "hfk.tasks:Task",
+    "explain": "hfk.inference.attribution:explain",
     "load_task": "hfk.tasks:load_task",
     "resolve_backbone": "hfk.hub.backbones:resolve",
     "train": "hfk.training.run:train",
@@ -35,6 +40,9 @@ __all__ = [
     "HeadConfig",
     "MultiHeadClassificationPipeline",
     "MultiHeadConfig",
+    "MultiHeadEnsemble",
+    "MultiHeadEnsembleConfig",
+    "MultiHeadEnsembleProcessor",
     "MultiHeadForClassification",
     "MultiHeadOutput",
     "MultiHeadProcessor",

@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = [
     [], ["tasks"], ["recipes"], ["backbones"], ["backbones", "list"], ["backbones", "prepare"], ["init"], ["train"],
     ["evaluate"], ["predict"], ["push"], ["pull"], ["export"], ["data"], ["data", "push"], ["metrics"],
-    ["metrics", "list"], ["metrics", "push"], ["space"], ["space", "push"],
+    ["metrics", "list"], ["metrics", "push"], ["space"], ["space", "push"], ["ensemble"], ["distill"],
 ]  # fmt: skip
 ANSWERS = [f"{head}_{part}" for head in ("cat1", "cat2", "tags", "price") for part in ("pred", "score")] + ["error"]
 

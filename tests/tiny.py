@@ -14,6 +14,9 @@ from transformers import PreTrainedTokenizerFast
 
 from hfk import HeadConfig, MultiHeadConfig, MultiHeadForClassification, MultiHeadProcessor
 from hfk.models.modeling_efficientnet_lite import EfficientNetLiteConfig
+from hfk.models.modeling_ngram import NGramConfig
+from hfk.models.modeling_recurrent import RecurrentConfig
+from hfk.models.modeling_textcnn import TextCNNConfig
 
 SENTENCES = [
     "해 뜨는 모습이 아름다운 동해의 바닷가",
@@ -39,6 +42,21 @@ TEXT = {
         **_bert, cls_token_id=2, sep_token_id=3, bos_token_id=2, eos_token_id=3, reference_compile=False
     ),
     "clip-text": lambda: hf.CLIPTextConfig(**_bert, bos_token_id=2, eos_token_id=3),
+    "ngram": lambda: NGramConfig(
+        vocab_size=VOCABULARY_SIZE,
+        num_buckets=512,
+        word_ngrams=2,
+        embedding_size=8,
+        hidden_size=16,
+        num_hidden_layers=1,
+        hidden_dropout=0.0,
+    ),
+    "recurrent": lambda: RecurrentConfig(
+        vocab_size=VOCABULARY_SIZE, embedding_size=8, hidden_size=16, num_hidden_layers=2, dropout=0.0
+    ),
+    "textcnn": lambda: TextCNNConfig(
+        vocab_size=VOCABULARY_SIZE, embedding_size=8, windows=[3, 4], num_filters=8, dropout=0.0
+    ),
 }
 VISION = {
     "vit": lambda: hf.ViTConfig(

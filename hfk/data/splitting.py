@@ -2,7 +2,8 @@
 
 Rows whose texts or pictures are the same or nearly so are grouped first (`duplicate_groups`); then whole groups are
 dealt to train, validation and test, label by label (`split_indices`). What decides is a hash of the seed and the rows'
-content, never their position, so shuffling a table's rows moves none of them to another split.
+content, never their position, so shuffling a table's rows moves none of them to another split. `fold_numbers` deals
+the same groups to folds.
 
 Near-duplicate texts: Jaccard similarity of character 3-gram sets, of letters and digits only, at least
 `TEXT_SIMILARITY`. The join is exact (prefix filtering over rarest-first grams, after Chaudhuri et al. 2006 and Bayardo
@@ -75,25 +76,11 @@ def split_indices(
         >>> len(parts["train"]), len(parts["test"])
         (2, 2)
     """
-    columns = [column for column in (texts, images, labels) if column is not None]
-    if not columns or len({len(column) for column in columns}) != 1:
-        raise ValueError("texts, images and labels must be given for the same rows, and at least one of them.")
     if "train" in fractions or any(not 0 <= share < 1 for share in fractions.values()) or sum(fractions.values()) >= 1:
         raise ValueError(
             f"split fractions {dict(fractions)} must each be in [0, 1) and sum to less than 1; train takes the rest."
         )
-    rows = len(columns[0])
-    images = None if images is None else describe_images(images, near_duplicates)
-    digests = content_digests(texts, images, rows, seed)
-    groups = duplicate_groups(texts, images, rows, near_duplicates=near_duplicates)
-    members: dict[int, list[int]] = defaultdict(list)
-    for row, group in enumerate(groups):
-        members[int(group)].append(row)
-    strata: dict[str, list[tuple[bytes, list[int]]]] = defaultdict(list)
-    for group in members.values():
-        names = Counter("" if labels is None or labels[row] is None else str(labels[row]) for row in group)
-        name = min(names, key=lambda label: (-names[label], label))
-        strata[name].append((min(digests[row] for row in group), group))
+    strata, rows = _strata(texts, images, labels, seed, near_duplicates)
     parts: dict[str, list[int]] = {"train": [], **{name: [] for name in fractions}}
     seen = 0
     for name in sorted(strata):
@@ -112,7 +99,7 @@ def split_indices(
             parts[part].extend(group)
             if part != "train":
                 need[part] -= len(group)
-    largest = max((len(group) for group in members.values()), default=0)
+    largest = max((len(group) for dealt in strata.values() for _, group in dealt), default=0)
     if rows >= 50 and largest > 0.1 * rows:
         warnings.warn(
             f"{largest} of {rows} rows are one group of the same or nearly the same text or picture, kept in one "
@@ -120,6 +107,78 @@ def split_indices(
             stacklevel=2,
         )
     return {part: sorted(indices) for part, indices in parts.items()}
+
+
+def fold_numbers(
+    texts: Sequence[str | None] | None,
+    images: Sequence[Any] | None,
+    labels: Sequence[Any] | None,
+    folds: int,
+    seed: int = 42,
+    near_duplicates: bool = True,
+) -> np.ndarray:
+    """Deal rows to folds of like size: stratified, seeded, blind to row order, look-alikes together.
+
+    Args:
+        texts: as in `split_indices`.
+        images: as in `split_indices`.
+        labels: as in `split_indices`.
+        folds: how many folds, 2 or more.
+        seed: another seed gives another division.
+        near_duplicates: as in `split_indices`.
+
+    Returns:
+        int array `(rows,)`: the fold of each row, from 0.
+
+    Raises:
+        ValueError: if there are fewer rows, or groups of look-alikes, than folds, or the sequences differ in length.
+
+    Example:
+        >>> sorted(fold_numbers(["가", "나", "다", "라"], None, ["x", "x", "y", "y"], 2).tolist())
+        [0, 0, 1, 1]
+    """
+    if folds < 2:
+        raise ValueError(f"folds must be 2 or more, not {folds}.")
+    strata, rows = _strata(texts, images, labels, seed, near_duplicates)
+    groups = sum(len(dealt) for dealt in strata.values())
+    if groups < folds:
+        raise ValueError(f"{folds} folds can't be made of {groups} different rows; look-alikes count as one.")
+    numbers, sizes = np.zeros(rows, dtype=int), [0] * folds
+    for name in sorted(strata):
+        own = [0] * folds
+        # Large groups first, or the last one could unbalance what was even.
+        for _, group in sorted(strata[name], key=lambda item: (-len(item[1]), item[0])):
+            fold = min(range(folds), key=lambda number: (own[number], sizes[number], number))
+            numbers[group] = fold
+            own[fold] += len(group)
+            sizes[fold] += len(group)
+    return numbers
+
+
+def _strata(
+    texts: Sequence[str | None] | None,
+    images: Sequence[Any] | None,
+    labels: Sequence[Any] | None,
+    seed: int,
+    near_duplicates: bool,
+) -> tuple[dict[str, list[tuple[bytes, list[int]]]], int]:
+    """Group look-alikes, and the groups by label: label → (digest, row numbers) of each group; and the row count."""
+    columns = [column for column in (texts, images, labels) if column is not None]
+    if not columns or len({len(column) for column in columns}) != 1:
+        raise ValueError("texts, images and labels must be given for the same rows, and at least one of them.")
+    rows = len(columns[0])
+    images = None if images is None else describe_images(images, near_duplicates)
+    digests = content_digests(texts, images, rows, seed)
+    groups = duplicate_groups(texts, images, rows, near_duplicates=near_duplicates)
+    members: dict[int, list[int]] = defaultdict(list)
+    for row, group in enumerate(groups):
+        members[int(group)].append(row)
+    strata: dict[str, list[tuple[bytes, list[int]]]] = defaultdict(list)
+    for group in members.values():
+        names = Counter("" if labels is None or labels[row] is None else str(labels[row]) for row in group)
+        name = min(names, key=lambda label: (-names[label], label))
+        strata[name].append((min(digests[row] for row in group), group))
+    return strata, rows
 
 
 def content_digests(

@@ -50,8 +50,9 @@ def score_heads(
         than k labels), `_ece`. `multi_label`: `{head}_micro_f1`, `_macro_f1`, `_samples_f1`, `_map`. `regression`:
         `{head}_mae`, `_rmse`, `_r2`. Over all heads: `exact_match`, the share of rows, among those with every
         classification head labelled, in which all of these heads are right; `mean_macro_f1`, the mean of the heads'
-        macro F1; and with a hierarchy `hierarchy_consistency` of the answers and `hierarchy_consistency_independent`,
-        what choosing each head alone would give.
+        macro F1; and with a hierarchy `hierarchy_consistency` of the answers, and what choosing each head alone would
+        give: `hierarchy_consistency_independent` and, for its heads, `{head}_macro_f1_independent` and
+        `{head}_weighted_f1_independent`.
 
     Raises:
         ValueError: if logits are missing, of the wrong shape or not finite, or a label is out of range; the sentence
@@ -68,6 +69,12 @@ def score_heads(
     if "hierarchy_consistency" in scores:
         alone = decide(as_tensors(probs), heads, threshold, consistent_paths=False)
         scores["hierarchy_consistency_independent"] = consistent(alone, head_parents(heads)).double().mean().item()
+        family = {name for head in heads if head.parent is not None for name in (head.name, head.parent)}
+        for head in heads:
+            present, target = read_labels(labels.get(head.name), head, len(alone[head.name]))
+            if head.name in family and present.any():
+                found = single_label_scores(target[present], alone[head.name].numpy()[present])
+                scores |= {f"{head.name}_{name}_independent": found[name] for name in ("macro_f1", "weighted_f1")}
     return scores
 
 
@@ -292,6 +299,57 @@ def reliability_bins(
     return count, mean_confidence, accuracy
 
 
+def rejection_curve(confidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Follow accuracy while the least confident rows are left to a person.
+
+    Args:
+        confidence: `(rows,)`, the probability of the chosen label.
+        right: bool `(rows,)`, whether it was right.
+
+    Returns:
+        Thresholds, from the highest; the share of rows that reach each (coverage); and the accuracy of those rows. Rows
+        of equal confidence come together.
+    """
+    confidence = np.asarray(confidence, dtype=np.float64)
+    order = np.argsort(-confidence, kind="stable")
+    last = np.flatnonzero(np.diff(confidence[order], append=-np.inf) < 0)  # of each run of equal confidence
+    hits = np.cumsum(np.asarray(right, dtype=np.float64)[order])[last]
+    return confidence[order][last], (last + 1) / len(order), hits / (last + 1)
+
+
+def rejection_scores(confidence: np.ndarray, right: np.ndarray, wanted: float = 0.95) -> dict[str, float | None]:
+    """Sum up the rejection curve.
+
+    Args:
+        confidence: `(rows,)`, at least one.
+        right: bool `(rows,)`.
+        wanted: an accuracy.
+
+    Returns:
+        `aurc`, the area under the risk-coverage curve: the mean error rate over all coverages, 0 at best; `accuracy`,
+        the wanted one; `threshold`, the lowest confidence from which answers reach it, and `coverage`, the share of
+        rows that do; None for both where no threshold is enough.
+
+    Source:
+        Geifman, El-Yaniv: Selective Classification for Deep Neural Networks, NeurIPS 2017.
+
+    Example:
+        >>> scores = rejection_scores(np.array([0.9, 0.8, 0.7, 0.6]), np.array([True, True, True, False]))
+        >>> scores["aurc"], scores["threshold"], scores["coverage"]
+        (0.0625, 0.7, 0.75)
+    """
+    thresholds, coverage, accuracy = rejection_curve(confidence, right)
+    # Inside a run of equal confidence any order is as good: its mistakes are spread evenly.
+    counts = np.arange(1, len(right) + 1)
+    steps = np.concatenate([[0], coverage * len(right)])
+    mistakes = np.interp(counts, steps, np.concatenate([[0], (1 - accuracy) * steps[1:]]))
+    scores = {"aurc": float((mistakes / counts).mean()), "accuracy": wanted, "threshold": None, "coverage": None}
+    enough = np.flatnonzero(accuracy >= wanted)
+    if enough.size:
+        scores |= {"threshold": float(thresholds[enough[-1]]), "coverage": float(coverage[enough[-1]])}
+    return scores
+
+
 def macro_f1(target: np.ndarray, chosen: np.ndarray) -> float:
     """Compute macro F1 over the labels that occur; equal to scikit-learn's and fast enough for a bootstrap.
 
@@ -420,6 +478,22 @@ def count_labelled(labels: Arrays, heads: list[HeadConfig]) -> dict[str, int]:
         heads: the heads' configurations.
     """
     return {head.name: int(read_labels(labels.get(head.name), head)[0].sum()) for head in heads}
+
+
+def tree_roots(heads: list[HeadConfig]) -> dict[str, str]:
+    """Name the coarsest head above each head: itself where it has no parent among them.
+
+    Args:
+        heads: the heads' configurations.
+    """
+    parents = {head.name: head.parent for head in heads}
+    roots = {}
+    for name in parents:
+        root = name
+        while parents.get(root) in parents:
+            root = parents[root]
+        roots[name] = root
+    return roots
 
 
 def _score(probs: Arrays, chosen: Arrays, labels: Arrays, heads: list[HeadConfig], top_k: int) -> dict[str, float]:

@@ -1,4 +1,5 @@
-"""Pictures of an evaluation, each returned as the bytes of a PNG: confusion, reliability, training curves, lengths.
+"""Pictures, each returned as the bytes of a PNG: confusion, reliability, rejection, training curves, lengths, and those
+that compare runs.
 
 Figures are made with matplotlib's object-oriented API, never pyplot, so a user's backend, style and open figures stay
 as they are. Korean comes from a packaged font (`pip install "hfk[plots]"`), or from one that the system has; characters
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import math
 import warnings
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .metrics import expected_calibration_error, most_confused, reliability_bins
+from .metrics import expected_calibration_error, most_confused, rejection_curve, rejection_scores, reliability_bins
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,6 +34,10 @@ LINES = (BLUE, VERMILLION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F"
 DASHES = ("-", "--", ":", "-.")
 # Steep at the low end: a mistake that takes 5% of a line must not look white.
 RAMP = ((0, "#ffffff"), (0.04, "#e3eef6"), (0.2, "#aecfe5"), (0.55, "#4a90c2"), (1, "#0b4f82"))
+_TIMES = {
+    1: "1 s", 3: "3 s", 10: "10 s", 30: "30 s", 60: "1 min", 180: "3 min", 600: "10 min", 1800: "30 min", 3600: "1 h",
+    10_800: "3 h", 36_000: "10 h", 86_400: "1 day",
+}  # fmt: skip
 
 # Packages are looked up without being imported: koreanize_matplotlib changes the user's settings on import.
 _PACKAGED_FONTS = (
@@ -228,9 +234,10 @@ def lengths_png(
     # A few very long texts would squeeze all others into one bar: the last bar gathers what is beyond.
     end = max(float(np.quantile(lengths, 0.995)), (limit or 0) * 1.1, 1.0)
     figure, axes = _figure(6.2, 2.6)
-    axes.hist(
-        np.minimum(lengths, end), bins=min(50, max(5, int(end))), range=(0, end), color=BLUE, alpha=0.85, zorder=2
-    )
+    # Bars of whole numbers: others would hold two lengths here and three there, and show peaks that are none.
+    width = max(1, math.ceil(end / 50))
+    edges = np.arange(0, math.ceil(end / width) * width + width, width) - 0.5
+    axes.hist(np.minimum(lengths, end), bins=edges, color=BLUE, alpha=0.85, zorder=2)
     _plain(axes, x=(0, end * 1.01), grid="y")
     axes.set_xlabel(unit, fontsize=9, color=MUTED)
     axes.set_ylabel("texts", fontsize=9, color=MUTED)
@@ -243,6 +250,178 @@ def lengths_png(
             (limit, 0.97), xycoords=("data", "axes fraction"), xytext=(-5, 0), textcoords="offset points",
             ha="right", va="top", fontsize=9, color=VERMILLION,
         )  # fmt: skip
+    _titles(axes, title, note)
+    return _png(figure)
+
+
+def calibration_png(
+    before: np.ndarray, after: np.ndarray, right: np.ndarray, title: str = "Calibration", note: str = ""
+) -> bytes:
+    """Draw accuracy against confidence before and after calibration, with the histograms of the confidence.
+
+    Args:
+        before: `(rows,)`, the confidence before.
+        after: `(rows,)`, the confidence after.
+        right: bool `(rows,)`, whether the answer was right.
+        title: what stands above.
+        note: what else the line under the title says.
+
+    Returns:
+        a PNG.
+    """
+    figure, axes = _figure(4.6, 3.5)
+    below = figure.add_axes((0, -0.36, 1, 0.28))
+    axes.plot([0, 1], [0, 1], color=INK, linewidth=1.1, linestyle="--", zorder=2, label="as right as confident")
+    errors = []
+    for name, confidence, colour, dash in (("before", before, VERMILLION, ":"), ("after", after, BLUE, "-")):
+        count, mean_confidence, accuracy = reliability_bins(confidence, right)
+        filled = count > 0
+        axes.plot(mean_confidence[filled], accuracy[filled], dash, color=colour, linewidth=1.4, zorder=3)
+        # A bin of three rows says little: what it holds is the size of its dot.
+        sizes = 8 + 110 * count[filled] / count.max()
+        axes.scatter(mean_confidence[filled], accuracy[filled], s=sizes, color=colour, alpha=0.75, zorder=4, label=name)
+        edges = np.linspace(0, 1, len(count) + 1)
+        below.stairs(count, edges, color=colour, linewidth=1.5, linestyle=dash, fill=False)
+        errors.append(f"{name} {expected_calibration_error(confidence, right):.3f}")
+    axes.set_ylabel("share that is right", fontsize=9, color=MUTED)
+    _plain(axes, x=(0, 1), y=(0, 1.02), grid="y")
+    axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25%", "50%", "75%", "100%"])
+    axes.tick_params(labelbottom=False)
+    legend = axes.legend(
+        loc="upper left", bbox_to_anchor=(-0.02, -0.52), ncols=3, fontsize=8, frameon=False, labelcolor=INK,
+        columnspacing=1.2, handlelength=1.4,
+    )  # fmt: skip
+    for handle in legend.legend_handles[1:]:
+        handle.set_sizes([24])
+    below.set_ylabel("rows", fontsize=9, color=MUTED)
+    below.set_xlabel("confidence in the chosen label", fontsize=9, color=MUTED)
+    _plain(below, x=(0, 1), grid="y")
+    below.set_ylim(bottom=0)
+    below.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25%", "50%", "75%", "100%"])
+    below.locator_params(axis="y", nbins=3, integer=True)
+    _titles(axes, title, f"ECE {', '.join(errors)}{f'; {note}' if note else ''}")
+    return _png(figure)
+
+
+def rejection_png(
+    confidence: np.ndarray, right: np.ndarray, title: str = "Answered and left open", wanted: float = 0.95
+) -> bytes:
+    """Draw how right the answers are when only those of a certain confidence are given.
+
+    Args:
+        confidence: `(rows,)`, the probability of the chosen label.
+        right: bool `(rows,)`, whether it was right.
+        title: what stands above.
+        wanted: an accuracy, whose threshold is marked.
+
+    Returns:
+        a PNG.
+    """
+    _, coverage, accuracy = rejection_curve(confidence, right)
+    scores = rejection_scores(confidence, right, wanted)
+    # The first few rows make the curve jump, and say nothing about the model.
+    shown = coverage * len(right) >= min(20, len(right))
+    figure, axes = _figure(4.6, 3.5)
+    axes.plot(coverage[shown], accuracy[shown], color=BLUE, linewidth=1.8, zorder=3)
+    low = min(float(accuracy[shown].min()), wanted)
+    _plain(axes, x=(0, 1.01), y=(max(0.0, low - 0.15 * (1 - low) - 0.01), 1.005), grid="y")
+    axes.axhline(wanted, color=INK, linewidth=1, linestyle="--", zorder=2)
+    if scores["coverage"] is not None:
+        axes.axvline(scores["coverage"], color=VERMILLION, linewidth=1, linestyle=":", zorder=2)
+        height = accuracy[np.isclose(coverage, scores["coverage"])][0]
+        axes.scatter([scores["coverage"]], [height], s=34, color=VERMILLION, zorder=4, clip_on=False)
+        reach = f"{wanted:.0%} right on the {scores['coverage']:.1%} of confidence ≥ {scores['threshold']:.3f}"
+    else:
+        reach = f"no threshold makes {wanted:.0%} of the answers right"
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25%", "50%", "75%", "100%"])
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}" if low < 0.97 else f"{value:.1%}")
+    axes.set_xlabel("rows that are answered, the most confident first", fontsize=9, color=MUTED)
+    axes.set_ylabel("share that is right", fontsize=9, color=MUTED)
+    _titles(axes, title, f"AURC {scores['aurc']:.4f}; {reach}")
+    return _png(figure)
+
+
+def trials_png(
+    values: np.ndarray, parameters: dict[str, list[Any]], pruned: np.ndarray, log: set[str], goal: str, title: str
+) -> bytes:
+    """Draw what each parameter of a search did: a panel a parameter, a dot a trial.
+
+    Args:
+        values: `(trials,)`, what each trial reached.
+        parameters: name → one value a trial; words are put side by side.
+        pruned: bool `(trials,)`, those that were stopped early.
+        log: the parameters whose axis is logarithmic.
+        goal: what `values` are called.
+        title: what stands above.
+
+    Returns:
+        a PNG.
+    """
+    width, height, gap, columns = 2.5, 2.1, 0.35, 3
+    figure, first = _figure(width, height)
+    for place, (name, given) in enumerate(parameters.items()):
+        left, down = (place % columns) * (1 + gap / width), -(place // columns) * (1 + 0.75 / height)
+        axes = figure.add_axes((left, down, 1, 1)) if place else first
+        words = any(not isinstance(value, int | float) or isinstance(value, bool) for value in given)
+        names = list(dict.fromkeys(map(str, given)))
+        points = np.array([names.index(str(value)) for value in given] if words else given, dtype=float)
+        _plain(axes, grid="y")
+        if words:
+            axes.set_xticks(range(len(names)), [_shorten(value, 12) for value in names])
+            axes.set_xlim(-0.5, len(names) - 0.5)
+        elif name in log:
+            axes.set_xscale("log")
+            axes.minorticks_off()
+            axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        else:
+            axes.locator_params(axis="x", nbins=4)
+        axes.scatter(points[~pruned], values[~pruned], s=22, color=BLUE, alpha=0.8, zorder=3)
+        axes.scatter(points[pruned], values[pruned], s=22, facecolors="none", edgecolors=MUTED, zorder=2)
+        axes.set_xlabel(name, fontsize=9, color=MUTED)
+        if place % columns == 0:
+            axes.set_ylabel(goal, fontsize=9, color=MUTED)
+        else:
+            axes.tick_params(labelleft=False)
+        axes.set_ylim(*_spread(values[~pruned] if (~pruned).any() else values))
+    hollow = f", {int(pruned.sum())} of them stopped early (hollow; not all fit)" if pruned.any() else ""
+    _titles(first, title, f"{len(values)} trials{hollow}")
+    return _png(figure)
+
+
+def ladder_png(
+    rungs: list[tuple[str, float, float, float, float]], title: str, score: str = "accuracy", note: str = ""
+) -> bytes:
+    """Draw what a score costs: each model's score against its training time.
+
+    Args:
+        rungs: (name, seconds of training, score, low, high) of each model; low and high end its interval.
+        title: what stands above.
+        score: what the score is called.
+        note: the line under the title.
+
+    Returns:
+        a PNG.
+    """
+    figure, axes = _figure(6.2, 3.9)
+    seconds = np.array([max(rung[1], 0.1) for rung in rungs])
+    middle, low, high = (np.array([rung[place] for rung in rungs]) for place in (2, 3, 4))
+    axes.errorbar(
+        seconds, middle, yerr=[np.maximum(middle - low, 0), np.maximum(high - middle, 0)], fmt="o", color=BLUE,
+        ecolor="#9fb3c4", elinewidth=1.3, markersize=6, zorder=3,
+    )  # fmt: skip
+    axes.set_xscale("log")
+    wide = np.log10(seconds.max() / seconds.min())
+    axes.set_xlim(seconds.min() / 10 ** (0.12 * wide + 0.1), seconds.max() * 10 ** (0.12 * wide + 0.1))
+    axes.set_ylim(*_spread(np.concatenate([low, high])))
+    _plain(axes, grid="y")
+    low_tick, high_tick = axes.get_xlim()
+    ticks = [step for step in _TIMES if low_tick <= step <= high_tick]
+    if len(ticks) > 1:
+        axes.set_xticks(ticks, [_TIMES[step] for step in ticks])
+        axes.minorticks_off()
+    axes.set_xlabel("time to train", fontsize=9, color=MUTED)
+    axes.set_ylabel(score, fontsize=9, color=MUTED)
+    _place_labels(axes, [rung[0] for rung in rungs], seconds, middle, low, high)
     _titles(axes, title, note)
     return _png(figure)
 
@@ -295,6 +474,59 @@ def _confused_pairs_png(target: np.ndarray, chosen: np.ndarray, labels: list[str
     note = f"right → chosen, rows; these {len(pairs)} pairs are {shown:,} of {wrong:,} mistakes in {len(target):,} rows"
     _titles(axes, title, note if wrong else f"no mistakes in {len(target):,} rows")
     return _png(figure)
+
+
+def _spread(values: np.ndarray) -> tuple[float, float]:
+    """Limits of an axis that leave some room around the values."""
+    low, high = float(values.min()), float(values.max())
+    room = 0.08 * (high - low) or 0.05 * abs(high) or 1.0
+    return low - room, high + room
+
+
+def _place_labels(
+    axes: Axes, names: list[str], x: np.ndarray, y: np.ndarray, low: np.ndarray, high: np.ndarray
+) -> None:
+    """Write a name beside each point, where it covers no point, no interval from `low` to `high` and no other name.
+
+    Near places are tried before far ones; from a far one a thin line leads to the point.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.text import Text
+    from matplotlib.transforms import Bbox
+
+    renderer = FigureCanvasAgg(axes.figure).get_renderer()
+    unit = axes.figure.dpi / 72
+    to_pixels = axes.transData.transform
+    places = to_pixels(np.column_stack([x, y]))
+    ends = [to_pixels(np.column_stack([x, values]))[:, 1] for values in (low, high)]
+    taken = [Bbox.from_extents(*(place - 5 * unit), *(place + 5 * unit)) for place in places]
+    taken += [Bbox.from_extents(p[0] - unit, b, p[0] + unit, t) for p, b, t in zip(places, *ends, strict=True)]
+    inside = axes.get_window_extent(renderer)
+    for index in np.argsort(places[:, 0]):
+        best: tuple[int, Any, Any] | None = None
+        for away in (8, 18, 30, 45, 62, 80):
+            for dx, dy in ((1, 0), (-1, 0), (1, 0.6), (-1, 0.6), (1, -0.6), (-1, -0.6), (0, 1), (0, -1)):
+                near = away == 8 and dy == 0
+                text = axes.annotate(
+                    names[index], (x[index], y[index]), xytext=(dx * away, dy * away), textcoords="offset points",
+                    fontsize=9, color=INK, fontfamily=font_families(), parse_math=False,
+                    ha=("center", "left", "right")[dx], va="center" if dx else ("bottom" if dy > 0 else "top"),
+                    arrowprops=None if near else {"arrowstyle": "-", "color": "#9fb3c4", "lw": 0.8, "shrinkB": 4},
+                )  # fmt: skip
+                text.update_positions(renderer)
+                box = Text.get_window_extent(text, renderer)  # an annotation's own extent includes its line
+                cost = sum(box.overlaps(other) for other in taken) + (box.x0 < inside.x0 or box.x1 > inside.x1)
+                if best is not None and cost >= best[0]:
+                    text.remove()
+                    continue
+                if best is not None:
+                    best[1].remove()
+                best = cost, text, box
+                if cost == 0:
+                    break
+            if best[0] == 0:
+                break
+        taken.append(best[2])
 
 
 def _series(log_history: list[dict[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:

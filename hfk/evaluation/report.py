@@ -25,7 +25,17 @@ import numpy as np
 from sklearn.metrics import precision_recall_fscore_support
 
 from ..models.configuration_multihead import HeadConfig
-from .metrics import Arrays, count_labelled, most_confused, predict_arrays, read_labels, score_heads, score_intervals
+from .calibration import Calibration
+from .metrics import (
+    Arrays,
+    count_labelled,
+    most_confused,
+    predict_arrays,
+    read_labels,
+    rejection_scores,
+    score_heads,
+    score_intervals,
+)
 from .report_page import render_page
 
 # One table a problem: (column title, metric suffix, taken from the baseline).
@@ -70,6 +80,7 @@ def write_report(
     baseline: dict[str, float] | None = None,
     extra: dict[str, Any] | None = None,
     threshold: float = 0.5,
+    calibration: Calibration | None = None,
 ) -> dict[str, Any]:
     """Score a model's logits and write the report folder.
 
@@ -84,9 +95,11 @@ def write_report(
         baseline: what `majority_baseline` returned.
         extra: anything JSON can hold that a reader should know: `title`, dataset, split, seed, environment, command.
         threshold: of `multi_label` heads.
+        calibration: what `calibrate` found, if it was asked; the temperatures in `heads` are those that count.
 
     Returns:
-        What `metrics.json` holds: `scores`, `intervals` (95 % bootstrap), `baseline`, `counts`, `heads`, `extra`.
+        What `metrics.json` holds: `scores`, `intervals` (95 % bootstrap), `baseline`, `counts`, `heads`, `rejection`
+        (head name → `rejection_scores`), `extra`, and `calibration` where there is one.
 
     Raises:
         ValueError: as in `score_heads`, or if `ids` or `texts` have another length than the logits.
@@ -103,8 +116,13 @@ def write_report(
         "baseline": baseline or {},
         "counts": {"rows": rows, "labelled": count_labelled(labels, heads)},
         "heads": [{"name": h.name, "problem": h.problem, "labels": len(h.labels), "parent": h.parent} for h in heads],
+        "rejection": {
+            name: rejection_scores(*pair) for name, pair in _confidences(probs, chosen, labels, heads).items()
+        },
         "extra": extra or {},
     }
+    if calibration is not None:
+        results["calibration"] = calibration.summary()
     results = _jsonable(results)
 
     run_dir = Path(run_dir)
@@ -114,10 +132,12 @@ def write_report(
     classes = per_class(chosen, labels, heads)
     _write(run_dir / "per_class.csv", _csv(["head", "label", "precision", "recall", "f1", "support"], classes))
     _write(run_dir / "predictions.csv", _predictions_csv(probs, chosen, labels, heads, ids))
-    pictures = _draw(probs, chosen, labels, heads, log_history or [])
+    pictures = _draw(probs, chosen, labels, heads, log_history or [], calibration)
     for name, content in pictures.items():
         _write(run_dir / name, content)
     sections = [_section(head, probs, chosen, labels, ids, texts, classes, file_stems(heads)) for head in heads]
+    for section in sections:
+        section["calibration"] = _calibration_sentence(results.get("calibration"), section["name"])
     page = render_page(results, _tables(results, heads), _overall(results["scores"]), sections, pictures)
     _write(run_dir / "report.html", page)
     return results
@@ -208,25 +228,50 @@ def file_stems(heads: Iterable[HeadConfig]) -> dict[str, str]:
     return stems
 
 
+def _confidences(
+    probs: Arrays, chosen: Arrays, labels: Arrays, heads: list[HeadConfig]
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Of each `single_label` head with labelled rows: the confidence in the answers, and whether they are right."""
+    found = {}
+    for head in heads:
+        present, target = read_labels(labels.get(head.name), head)
+        if head.problem == "single_label" and present.any():
+            right, taken = target[present], chosen[head.name][present]
+            confidence = np.take_along_axis(probs[head.name][present], taken[:, None], axis=1)[:, 0]
+            found[head.name] = confidence, right == taken
+    return found
+
+
 def _draw(
-    probs: Arrays, chosen: Arrays, labels: Arrays, heads: list[HeadConfig], log_history: list[dict[str, Any]]
+    probs: Arrays,
+    chosen: Arrays,
+    labels: Arrays,
+    heads: list[HeadConfig],
+    log_history: list[dict[str, Any]],
+    calibration: Calibration | None,
 ) -> dict[str, bytes]:
     """Draw all pictures: file name → PNG. Without matplotlib there are none, and one warning."""
     from . import plots
 
     pictures = {}
     stems = file_stems(heads)
+    confidences = _confidences(probs, chosen, labels, heads)
     try:
         for head in heads:
-            present, target = read_labels(labels.get(head.name), head)
-            if head.problem != "single_label" or not present.any():
-                continue
-            right, taken = target[present], chosen[head.name][present]
-            confidence = np.take_along_axis(probs[head.name][present], taken[:, None], axis=1)[:, 0]
-            title = f"{head.name}: right and chosen labels"
-            pictures[f"confusion_{stems[head.name]}.png"] = plots.confusion_png(right, taken, head.labels, title)
-            title = f"{head.name}: is its confidence deserved?"
-            pictures[f"reliability_{stems[head.name]}.png"] = plots.reliability_png(confidence, right == taken, title)
+            name, stem = head.name, stems[head.name]
+            if name in confidences:
+                present, target = read_labels(labels[name], head)
+                title = f"{name}: right and chosen labels"
+                pictures[f"confusion_{stem}.png"] = plots.confusion_png(
+                    target[present], chosen[name][present], head.labels, title
+                )
+                title = f"{name}: is its confidence deserved?"
+                pictures[f"reliability_{stem}.png"] = plots.reliability_png(*confidences[name], title)
+                title = f"{name}: how many rows can it answer?"
+                pictures[f"rejection_{stem}.png"] = plots.rejection_png(*confidences[name], title)
+            if calibration is not None and name in calibration.reliability:
+                title = f"{name}: before and after temperature {calibration.temperatures[name]:.2f}"
+                pictures[f"calibration_{stem}.png"] = plots.calibration_png(*calibration.reliability[name], title)
         curves = plots.training_curves_png(log_history)
         if curves:
             pictures["training_curves.png"] = curves
@@ -270,6 +315,21 @@ def _section(
             for row in worst
         ]
     return section
+
+
+def _calibration_sentence(calibration: dict[str, Any] | None, head: str) -> str:
+    """Say what calibration did to a head; empty where it did nothing."""
+    found = (calibration or {}).get("heads", {}).get(head)
+    if found is None:
+        return ""
+    fitted = f"Temperature {found['temperature']:.2f}, fitted on {calibration['fitted_rows']:,} validation rows."
+    if "ece_after" not in found:
+        return fitted
+    return (
+        f"{fitted} ECE {found['ece_before']:.3f} before, {found['ece_after']:.3f} after; log-loss "
+        f"{found['nll_before']:.3f} before, {found['nll_after']:.3f} after; measured on {found['rows']:,} labelled "
+        f"rows: {calibration['measured_on']}."
+    )
 
 
 def _predictions_csv(probs: Arrays, chosen: Arrays, labels: Arrays, heads: list[HeadConfig], ids: list[Any]) -> str:

@@ -89,7 +89,7 @@ def render_page(
         tables: (header, lines) for each problem, the head's name first in a line.
         overall: (name, value) of the scores over all heads.
         sections: what to say about each head: `name`, `stem`, `problem`, `labelled`, `wide` (its confusion needs the
-            page's width) and where known `confused`, `weakest` and `worst`.
+            page's width) and where known `confused`, `weakest`, `worst` and `calibration` (a sentence).
         pictures: file name → PNG.
 
     Returns:
@@ -150,9 +150,11 @@ def _head_section(section: dict[str, Any], scores: dict[str, float], pictures: d
     parts.append(f'<p class="note">{" · ".join(figures)}</p>')
     drawn = [
         _picture(f"{kind}_{stem}.png", f"{kind} of {name}", pictures, wide=kind == "confusion" and section["wide"])
-        for kind in ("confusion", "reliability")
+        for kind in ("confusion", "reliability", "rejection", "calibration")
         if f"{kind}_{stem}.png" in pictures
     ]
+    if section.get("calibration"):
+        parts.append(f'<p class="note">{_text(section["calibration"])}</p>')
     if drawn:
         parts.append(f'<div class="pictures">{"".join(drawn)}</div>')
     if section.get("confused"):

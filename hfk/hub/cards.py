@@ -25,8 +25,9 @@ from huggingface_hub.utils import validate_repo_id
 from PIL import Image
 
 from ..evaluation.report import COLUMNS, OVERALL, file_stems
+from ..models.configuration_ensemble import MultiHeadEnsembleConfig
 from ..models.configuration_multihead import HeadConfig, MultiHeadConfig
-from .backbones import PACKAGED
+from .backbones import FROM_SCRATCH, PACKAGED
 from .card_facts import DATA, HUB_IDS, METRICS, OTHER, PAPERS, DataFacts
 
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
@@ -47,7 +48,7 @@ class _Run:
     """A run folder's files, read."""
 
     folder: Path
-    config: MultiHeadConfig
+    config: MultiHeadConfig | MultiHeadEnsembleConfig
     results: dict[str, Any] = field(default_factory=dict)  # metrics.json
     recipe: dict[str, Any] = field(default_factory=dict)
     columns: dict[str, Any] = field(default_factory=dict)  # task.json
@@ -79,16 +80,20 @@ class _Run:
         return self.data is not OTHER or share >= 0.5 or bool(_HANGUL.search(labels))
 
     @property
-    def encoders(self) -> list[str]:
-        """Packaged names and Hub ids of the encoders; a local folder's is not given away."""
+    def _named(self) -> list[str]:
         named = self.extra.get("encoders")
         if named is None:
             named = {kind: public_name(self.recipe.get(f"{kind}_encoder")) for kind in ("text", "vision")}
         return [named[k] for k, read in zip(("text", "vision"), self.inputs, strict=True) if read and named.get(k)]
 
     @property
+    def encoders(self) -> list[str]:
+        """Packaged names and Hub ids of the pretrained encoders; a local folder's is not given away."""
+        return [name for name in self._named if name not in FROM_SCRATCH]
+
+    @property
     def encoders_known(self) -> bool:
-        return len(self.encoders) == sum(self.inputs)
+        return len(self._named) == sum(self.inputs)
 
     @property
     def licence(self) -> str | None:
@@ -197,9 +202,10 @@ def _read_run(folder: Path) -> _Run:
     config = _read_json(folder / "config.json")
     if config is None:
         raise ValueError(f"the folder {folder} has no config.json, so it is not a checkpoint.")
-    if config.get("model_type") != MultiHeadConfig.model_type or not config.get("heads"):
+    kinds = {kind.model_type: kind for kind in (MultiHeadConfig, MultiHeadEnsembleConfig)}
+    if config.get("model_type") not in kinds or not config.get("heads"):
         raise ValueError(f"{folder} is not a multi-head checkpoint: its config.json has no heads of hfk.")
-    run = _Run(folder, MultiHeadConfig.from_pretrained(folder))
+    run = _Run(folder, kinds[config["model_type"]].from_pretrained(folder))
     run.results = _read_json(folder / "report" / "metrics.json") or {}
     run.columns = _read_json(folder / "task.json") or {}
     run.processor = _read_json(folder / "processor_config.json") or {}
@@ -507,8 +513,15 @@ def recipe_yaml(recipe: dict[str, Any]) -> str:
 
 
 def _environment(run: _Run) -> list[tuple[str, str]]:
-    """List hardware, time, energy and versions, as far as the run recorded them."""
+    """List what it was made of, hardware, time, energy and versions, as far as the run recorded them."""
     extra, facts = run.extra, []
+    made, lesson = extra.get("ensemble") or {}, extra.get("distillation") or {}
+    if made:
+        facts.append(("made of", md(f"{made['kind']} of {len(made['runs'])} runs")))
+    if lesson:
+        note = f"; {lesson['note']}" if lesson.get("note") else ""
+        words = f"{lesson['teacher']}, temperature {lesson['temperature']:g}, weight {lesson['alpha']:g}{note}"
+        facts.append(("learned from a teacher", md(words)))
     around = extra.get("environment") or {}
     processes, cores = around.get("world_size", 1), around.get("cpu_cores")
     gpu = around["device"] if around.get("device") not in (None, "cpu") else None

@@ -260,6 +260,10 @@ def _fill(layer: nn.Linear, weight: torch.Tensor, bias: torch.Tensor) -> None:
 def _tokenizer(processor: MultiHeadProcessor) -> PreTrainedTokenizerFast:
     """The processor's tokenizer, with its text preparation inside."""
     tokenizer = processor.tokenizer
+    if processor.text_cleaning:
+        raise ValueError(
+            "this checkpoint cleans its texts (text_cleaning), which no stock tokenizer does; train without it."
+        )
     if not tokenizer.is_fast:
         raise ValueError("this tokenizer has no tokenizer.json, which stock servers need; it can't be exported.")
     backend = type(tokenizer.backend_tokenizer).from_str(tokenizer.backend_tokenizer.to_str())

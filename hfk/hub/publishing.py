@@ -21,6 +21,7 @@ from huggingface_hub import HfApi, ModelCard
 from huggingface_hub.utils import filter_repo_objects
 from safetensors import SafetensorError, safe_open
 
+from ..models.configuration_ensemble import MultiHeadEnsembleConfig
 from ..models.configuration_multihead import MultiHeadConfig
 from . import endpoint_handler
 from .cards import build_card, recipe_yaml, write_card
@@ -39,7 +40,7 @@ PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".msgpa
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".svg")
 PULLED = (
     *CONFIGS, WHOLE, INDEX, "model-*-of-*.safetensors", *TOKENIZER, *RECORDS, "*.py", "README.md",
-    *(f"report/*{suffix}" for suffix in PICTURES),
+    *(f"processor_[0-9]*/{name}" for name in (*CONFIGS, *TOKENIZER)), *(f"report/*{suffix}" for suffix in PICTURES),
 )  # fmt: skip
 _LINK = re.compile(r"!\[[^\]]*\]\(\s*<?([^)\s>]+)|<img[^>]+src=[\"']([^\"']+)")
 
@@ -125,12 +126,16 @@ def check_checkpoint(folder: Path, source: str, allow_foreign_code: bool = False
     if not folder.is_dir():
         raise ValueError(f"there is no folder {folder}: give that of a checkpoint, such as runs/ynat.")
     config = _read_json(folder / "config.json", "so it is not a checkpoint")
-    if config.get("model_type") != MultiHeadConfig.model_type:
+    if config.get("model_type") not in (MultiHeadConfig.model_type, MultiHeadEnsembleConfig.model_type):
         raise ValueError(f"{folder} is a checkpoint of type {config.get('model_type')!r}, not a multi-head one.")
     processor = _read_json(folder / "processor_config.json", "so nobody could prepare input for it; save the processor")
     if config.get("text_config") and not (folder / "tokenizer_config.json").is_file():
         raise ValueError(f"{folder} has no tokenizer_config.json, but reads text: save the processor into it again.")
-    configs = {name: _read_json(folder / name) for name in CONFIGS if (folder / name).is_file()}
+    # An ensemble's further processors, each in a folder of its own.
+    own = [path for path in folder.glob("processor_[0-9]*/*") if path.name in (*CONFIGS, *TOKENIZER)]
+    further = {path.relative_to(folder).as_posix() for path in own}
+    names = [*CONFIGS, *(name for name in further if name.endswith(CONFIGS))]
+    configs = {name: _read_json(folder / name) for name in names if (folder / name).is_file()}
     for found in configs.values():
         check_remote_code(found, source, allow_foreign_code)
     if not config.get("auto_map") or not config.get("custom_pipelines") or not processor.get("auto_map"):
@@ -140,7 +145,7 @@ def check_checkpoint(folder: Path, source: str, allow_foreign_code: bool = False
         )
     code = set() if allow_foreign_code else code_files(folder, *configs.values())
     tokenizer = {name for name in TOKENIZER if (folder / name).is_file()}
-    return {*configs, *code, *tokenizer, *_weight_files(folder)}
+    return {*configs, *code, *tokenizer, *further, *_weight_files(folder)}
 
 
 def pull(
@@ -178,8 +183,8 @@ def pull(
         info = api.repo_info(repo_id, revision=revision)
         names = [sibling.rfilename for sibling in info.siblings or []]
         _check_listing(repo_id, names)
-        for name in CONFIGS:
-            if name in names:
+        for name in names:
+            if name in CONFIGS or (name.startswith("processor_") and name.endswith(CONFIGS)):
                 path = Path(api.hf_hub_download(repo_id, name, revision=info.sha))
                 check_remote_code(_read_json(path), repo_id, allow_foreign_code)
         wanted = list(filter_repo_objects(names, allow_patterns=list(PULLED)))

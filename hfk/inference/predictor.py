@@ -10,75 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import HFValidationError
-from safetensors import SafetensorError
-from transformers import AutoConfig, PreTrainedConfig
 
-from ..hub.remote_code import check_remote_code
-from ..models.configuration_multihead import MultiHeadConfig
+from ..hub.loading import load_checkpoint
 from ..models.decoding import readable
+from ..models.modeling_ensemble import MultiHeadEnsemble
 from ..models.modeling_multihead import MultiHeadForClassification
+from ..models.processing_ensemble import MultiHeadEnsembleProcessor
 from ..models.processing_multihead import MultiHeadProcessor
 
 DECODING_THREADS = 4
-DTYPES = ("auto", "float32", "bfloat16", "float16")
-
-
-def load_checkpoint(
-    checkpoint: str | Path,
-    dtype: str | torch.dtype = "auto",
-    revision: str | None = None,
-    token: str | bool | None = None,
-) -> tuple[MultiHeadForClassification, MultiHeadProcessor]:
-    """Load a whole multi-head checkpoint, or say in one sentence why that can't be done.
-
-    Args:
-        checkpoint: folder or Hub id. hfk's own code is used; none is taken from the Hub.
-        dtype: of the weights, or its name; "auto" takes the checkpoint's.
-        revision: commit, tag or branch of a Hub checkpoint.
-        token: for private checkpoints.
-
-    Returns:
-        the model and its processor.
-
-    Raises:
-        ValueError: if there is no such checkpoint, it is of another kind, files or weights of it are missing, or its
-            configuration would run code from elsewhere (see `hub.remote_code`).
-    """
-    name = str(checkpoint)
-    if isinstance(dtype, str) and dtype not in DTYPES:
-        raise ValueError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}.")
-    origin = {"revision": revision or "main", "token": token}
-    if Path(name).is_dir() and not Path(name, "config.json").is_file():
-        raise ValueError(f"the folder {name} has no config.json, so it is not a checkpoint.")
-    try:
-        check_remote_code(PreTrainedConfig.get_config_dict(name, **origin)[0], name)
-        config = AutoConfig.from_pretrained(name, **origin)
-    except (OSError, HFValidationError) as error:
-        if Path(name).is_dir():
-            raise
-        raise ValueError(
-            f"{name!r} is neither a checkpoint's folder nor a Hub checkpoint that can be read from here."
-        ) from error
-    if not isinstance(config, MultiHeadConfig):
-        raise ValueError(f"{name} is a checkpoint of type {config.model_type!r}, not a multi-head one.")
-    try:
-        model, found = MultiHeadForClassification.from_pretrained(
-            name, config=config, dtype=dtype, output_loading_info=True, **origin
-        )
-        processor = MultiHeadProcessor.from_pretrained(name, **origin)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise ValueError(f"the checkpoint {name} is not whole: {_first_line(error)}; copy it again.") from error
-    if found["missing_keys"]:  # transformers would only warn, and answer with weights drawn by chance
-        missing = sorted(found["missing_keys"])
-        raise ValueError(
-            f"the checkpoint {name} is not whole: {len(missing)} weights are missing, such as {missing[0]}."
-        )
-    return model, processor
 
 
 def find_device(device: str | torch.device | None = None) -> torch.device:
@@ -118,8 +61,8 @@ class Predictor:
 
     def __init__(
         self,
-        model: MultiHeadForClassification,
-        processor: MultiHeadProcessor,
+        model: MultiHeadForClassification | MultiHeadEnsemble,
+        processor: MultiHeadProcessor | MultiHeadEnsembleProcessor,
         batch_size: int = 32,
         window: int = 2048,
     ) -> None:
@@ -165,6 +108,8 @@ class Predictor:
         top_k: int | None = None,
         threshold: float | None = None,
         heads: list[str] | None = None,
+        min_score: float | None = None,
+        paths: int | None = None,
     ) -> Iterator[dict[str, Any]]:
         """Classify rows.
 
@@ -173,13 +118,16 @@ class Predictor:
             top_k: as for the pipeline.
             threshold: as for the pipeline.
             heads: as for the pipeline.
+            min_score: as for the pipeline.
+            paths: as for the pipeline.
 
         Yields:
             for each row, in order, what the pipeline returns; `{"error": sentence}` for a row that can't be used.
 
         Raises:
-            ValueError: for an unknown head or a wrong `top_k`, at the first row.
+            ValueError: for an unknown head or a wrong `top_k` or `paths`, at the first row.
         """
+        options = {"top_k": top_k, "threshold": threshold, "only": heads, "min_score": min_score, "paths": paths}
         source = iter([rows] if isinstance(rows, str | dict) else rows)
         with ThreadPoolExecutor(DECODING_THREADS) as pool:
             while window := list(islice(source, self.window)):
@@ -188,14 +136,16 @@ class Predictor:
                 for start in range(0, len(order), self.batch_size):
                     indices = order[start : start + self.batch_size]
                     prepared, kept = [], []
-                    for index, row in zip(indices, pool.map(self._prepare, [window[i] for i in indices]), strict=True):
+                    # Pictures are worth a thread each, texts are not.
+                    each = map if getattr(self.processor, "image_processor", pool) is None else pool.map
+                    for index, row in zip(indices, each(self._prepare, [window[i] for i in indices]), strict=True):
                         if isinstance(row, str):
                             results[index] = {"error": row}
                         else:
                             prepared.append(row)
                             kept.append(index)
                     if kept:
-                        answers = readable(self.logits(prepared), self.model.config.heads, top_k, threshold, heads)
+                        answers = readable(self.logits(prepared), self.model.config.heads, **options)
                         for index, answer in zip(kept, answers, strict=True):
                             results[index] = answer
                 yield from results

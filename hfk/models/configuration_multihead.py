@@ -20,12 +20,16 @@ from transformers.pipelines import PIPELINE_REGISTRY
 # Registers its model type before sub-configs are rebuilt. Not `from . import …`: transformers copies along with a
 # checkpoint only what is imported as `from .module import name`.
 from .modeling_efficientnet_lite import EfficientNetLiteConfig  # noqa: F401
+from .modeling_ngram import NGramConfig  # noqa: F401
+from .modeling_recurrent import RecurrentConfig  # noqa: F401
+from .modeling_textcnn import TextCNNConfig  # noqa: F401
 
 PROBLEMS = ("single_label", "multi_label", "regression")
 HEAD_KINDS = ("linear", "mlp", "residual")
 FUSIONS = ("tokens", "pooled", "gated")
 TEXT_POOLINGS = ("cls", "mean", "max", "attention")
 IMAGE_POOLINGS = ("cls", "mean", "max")
+HIERARCHY_LOSSES = ("none", "marginal")
 PIPELINES = {
     "multi-head-classification": {"impl": "pipeline_multihead.MultiHeadClassificationPipeline", "pt": ["AutoModel"]}
 }
@@ -46,6 +50,12 @@ class HeadConfig:
         class_weights: one factor a label: multiplies the cross-entropy of rows of that label (`single_label`) or the
             positive term (`multi_label`). None weighs all alike.
         label_smoothing: share of the target spread evenly over the labels, in [0, 1).
+        focal_gamma: classification only: each term of the cross-entropy is multiplied by (1 - p) ** focal_gamma, so
+            that what is right already counts less (focal loss: Lin et al. 2017, arXiv:1708.02002); 0 changes nothing.
+        logit_adjustment: `single_label` only: this many times ln(prior) is added to the logits in the loss and not in
+            answers, so that rare labels are answered as readily as common ones (the τ of Menon et al. 2021,
+            arXiv:2007.07314, where 1 minimises the error averaged over labels); 0 changes nothing.
+        prior: each label's share of the training rows, above 0; what `logit_adjustment` needs. Training fills it in.
         dropout: dropout probability before the head's first layer.
         temperature: logits are divided by it before softmax or sigmoid; set by calibration, 1.0 changes nothing.
         mean: `regression` only: the target's mean; the head predicts (target - mean) / std.
@@ -68,6 +78,9 @@ class HeadConfig:
     weight: float = 1.0
     class_weights: list[float] | None = None
     label_smoothing: float = 0.0
+    focal_gamma: float = 0.0
+    logit_adjustment: float = 0.0
+    prior: list[float] | None = None
     dropout: float = 0.1
     temperature: float = 1.0
     mean: float = 0.0
@@ -98,9 +111,20 @@ class HeadConfig:
             len(self.class_weights) != len(self.labels) or any(not 0 <= w < math.inf for w in self.class_weights)
         ):
             raise ValueError(f"{where}: class_weights needs {len(self.labels)} numbers of 0 or more, one a label.")
-        for name, low, high in (("label_smoothing", 0, 1), ("dropout", 0, 1), ("weight", 0, math.inf)):
+        for name, low, high in (
+            ("label_smoothing", 0, 1), ("dropout", 0, 1), ("weight", 0, math.inf), ("focal_gamma", 0, math.inf),
+            ("logit_adjustment", 0, math.inf),
+        ):  # fmt: skip
             if not low <= getattr(self, name) < high:
                 raise ValueError(f"{where}: {name} must be in [{low}, {high}), not {getattr(self, name)}.")
+        if self.focal_gamma and self.problem == "regression":
+            raise ValueError(f"{where}: focal_gamma is for labels; a regression head predicts a number.")
+        if self.logit_adjustment and self.problem != "single_label":
+            raise ValueError(f"{where}: logit_adjustment needs labels that exclude each other: problem single_label.")
+        if self.prior is not None and (
+            len(self.prior) != len(self.labels) or any(not 0 < share < math.inf for share in self.prior)
+        ):
+            raise ValueError(f"{where}: prior needs {len(self.labels)} numbers above 0, one a label.")
         for name in ("temperature", "std"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{where}: {name} must be above 0, not {getattr(self, name)}.")
@@ -191,6 +215,10 @@ class MultiHeadConfig(PreTrainedConfig):
             reads all of them.
         image_pooling: `mean`, `cls` or `max` over the vision encoder's positions.
         modality_dropout: in training, the probability that a row which has both text and image loses one of them.
+        hierarchy_loss: `marginal` adds to the loss of every head that has finer ones below it the cross-entropy of the
+            finest one's probabilities, summed over the labels under each of its own: rows whose finest label is not
+            known then train the finest head too, and its mistakes inside the right branch cost less than others.
+            `none` trains every head by its own logits alone. Answers are decoded alike.
         initializer_range: standard deviation of the normal initialisation of new weights.
         **kwargs: passed to `PreTrainedConfig`.
 
@@ -221,6 +249,7 @@ class MultiHeadConfig(PreTrainedConfig):
         text_pooling: str = "mean",
         image_pooling: str = "mean",
         modality_dropout: float = 0.0,
+        hierarchy_loss: str = "none",
         initializer_range: float = 0.02,
         **kwargs: Any,
     ) -> None:
@@ -231,6 +260,10 @@ class MultiHeadConfig(PreTrainedConfig):
         # transformers builds a bare config to find defaults; an empty one is checked only when a model is made of it.
         if self.heads:
             validate_heads(self.heads)
+        if hierarchy_loss not in HIERARCHY_LOSSES:
+            raise ValueError(f"hierarchy_loss {hierarchy_loss!r} is not one of {', '.join(HIERARCHY_LOSSES)}.")
+        if hierarchy_loss == "marginal" and self.heads and not any(head.parent for head in self.heads):
+            raise ValueError("hierarchy_loss marginal needs a hierarchy, and no head has a `parent`.")
         if both and fusion not in FUSIONS:
             raise ValueError(f"fusion {fusion!r} is not one of {', '.join(FUSIONS)}.")
         if text_pooling not in TEXT_POOLINGS:
@@ -261,6 +294,7 @@ class MultiHeadConfig(PreTrainedConfig):
         self.text_pooling = text_pooling
         self.image_pooling = image_pooling
         self.modality_dropout = modality_dropout
+        self.hierarchy_loss = hierarchy_loss
         self.initializer_range = initializer_range
         custom_pipelines = kwargs.pop("custom_pipelines", None)
         # The base class resets the encoders' attention to its own, None here: keep what they were built with.

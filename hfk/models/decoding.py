@@ -6,11 +6,13 @@ can not depend on the way that it was asked for.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from .configuration_multihead import HeadConfig
-from .hierarchy import best_path
+from .hierarchy import best_path, coarse_to_fine, top_paths
 
 
 def head_parents(heads: list[HeadConfig]) -> dict[str, tuple[str, list[int]]]:
@@ -76,7 +78,9 @@ def readable(
     top_k: int | None = None,
     threshold: float | None = None,
     only: list[str] | None = None,
-) -> list[dict[str, list[dict] | float]]:
+    min_score: float | None = None,
+    paths: int | None = None,
+) -> list[dict[str, Any]]:
     """Turn a batch of logits into one JSON-serialisable dict a row.
 
     Args:
@@ -87,13 +91,18 @@ def readable(
         threshold: labels below this probability are left out; a `single_label` head may then list nothing: uncertain.
             None means 0.5 for choosing among a `multi_label` head's labels and no limit otherwise.
         only: names of the heads to return; all by default. Hierarchies are decided with all heads all the same.
+        min_score: a `single_label` answer of a lower score is "other": the head's list is then one entry with the label
+            None and that score. What lies under an unknown parent is unknown too. None accepts every answer.
+        paths: how many whole paths to list for each hierarchy, under the key `paths`; None lists none.
 
     Returns:
         one dict a row: head name → list of `{"label", "score"}`, the chosen label first, the others by score; for a
-        regression head, the number. `score` is the head's own probability.
+        regression head, the number. `score` is the head's own probability. With `paths`, also `paths`: name of each
+        finest head → list of `{"labels": {head name: label}, "score"}`, most probable first, see `top_paths`.
 
     Raises:
-        ValueError: if `only` names a head that is not there, or `top_k` is below 1.
+        ValueError: if `only` names a head that is not there, `top_k` or `paths` is below 1, or `paths` is asked for
+            where no head has a parent or one is called `paths`.
     """
     known = [head.name for head in heads]
     for name in only or []:
@@ -101,6 +110,11 @@ def readable(
             raise ValueError(f"no head is called {name!r}; heads: {', '.join(known)}.")
     if top_k is not None and top_k < 1:
         raise ValueError(f"top_k must be 1 or more, not {top_k}.")
+    parents = head_parents(heads)
+    if paths is not None and paths < 1:
+        raise ValueError(f"paths must be 1 or more, not {paths}.")
+    if paths is not None and (not parents or "paths" in known):
+        raise ValueError("paths need heads with parents, and none that is called 'paths'; use top_k instead.")
     probs = {name: values.cpu() for name, values in probabilities(logits, heads).items()}
     chosen = decide(probs, heads)
     rows: list[dict] = [{} for _ in range(next(iter(probs.values())).shape[0])]
@@ -125,7 +139,50 @@ def readable(
                 for index, score in zip(indices, row_scores, strict=True)
                 if score >= floor
             ]
+    if min_score is not None:
+        _hide_uncertain(rows, probs, chosen, heads, parents, min_score)
+    if paths is not None:
+        _add_paths(rows, probs, heads, only or known, paths)
     return rows
+
+
+def _hide_uncertain(
+    rows: list[dict],
+    probs: dict[str, Tensor],
+    chosen: dict[str, Tensor],
+    heads: list[HeadConfig],
+    parents: dict[str, tuple[str, list[int]]],
+    min_score: float,
+) -> None:
+    """Put the label None in place of answers below `min_score`, and of those under them."""
+    unknown: dict[str, Tensor] = {}
+    for name in coarse_to_fine([head.name for head in heads if head.problem == "single_label"], parents):
+        scores = probs[name].gather(1, chosen[name][:, None])[:, 0]
+        unknown[name] = scores < min_score
+        if name in parents:
+            unknown[name] = unknown[name] | unknown[parents[name][0]]
+        for row in unknown[name].nonzero()[:, 0].tolist():
+            if name in rows[row]:
+                rows[row][name] = [{"label": None, "score": scores[row].item()}]
+
+
+def _add_paths(
+    rows: list[dict], probs: dict[str, Tensor], heads: list[HeadConfig], only: list[str], count: int
+) -> None:
+    """List the best paths to each finest head, under `paths`."""
+    labels = {head.name: head.labels for head in heads}
+    logs = {head.name: probs[head.name].clamp_min(1e-12).log() for head in heads if head.problem == "single_label"}
+    for row in rows:
+        row["paths"] = {}
+    for leaf, (scores, ways) in top_paths(logs, head_parents(heads), count).items():
+        if leaf not in only:
+            continue
+        for number, row in enumerate(rows):
+            row["paths"][leaf] = [
+                {"labels": {name: labels[name][way[number, rank]] for name, way in ways.items()}, "score": score}
+                for rank, score in enumerate(scores[number].tolist())
+                if score > 0
+            ]
 
 
 def as_tensors(arrays: dict) -> dict[str, Tensor]:

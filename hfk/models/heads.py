@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .configuration_multihead import HeadConfig, MultiHeadConfig
+from .decoding import head_parents
+from .hierarchy import leaves, marginals
 
 MISSING = -100  # label of a single_label cell that is not known; unknown cells elsewhere are NaN
 
@@ -76,49 +78,27 @@ def head_loss(logits: Tensor, labels: Tensor, config: HeadConfig) -> Tensor:
         scalar: the sum over labelled rows divided by the number of rows; 0 if no row is labelled.
 
     Raises:
-        ValueError: if the labels' shape fits none of these.
+        ValueError: if the labels' shape fits none of these, or `logit_adjustment` lacks its `prior`.
     """
     logits = logits.float()  # log-softmax of half precision logits loses the tail
-    rows = logits.shape[0]
-    class_weights = None
-    if config.class_weights is not None:
-        class_weights = torch.tensor(config.class_weights, device=logits.device)
-    if config.problem == "single_label" and labels.dim() == 1:
-        return (
-            F.cross_entropy(
-                logits,
-                labels.long(),
-                weight=class_weights,
-                ignore_index=MISSING,
-                label_smoothing=config.label_smoothing,
-                reduction="sum",
-            )
-            / rows
-        )
-    expected = (rows,) if config.problem == "regression" else tuple(logits.shape)
-    if tuple(labels.shape) != expected:
-        raise ValueError(f"head {config.name!r}: labels have shape {tuple(labels.shape)}, expected {expected}.")
-    labels = labels.float()
-    known = ~labels.isnan() if config.problem == "regression" else ~labels.isnan().any(-1)
-    labels = labels.nan_to_num(0.0)
+    if config.problem == "single_label":
+        return _cross_entropy(_adjusted(logits, config), labels, config)
+    known, labels = _known(labels, tuple(logits.shape) if config.problem == "multi_label" else logits.shape[:1], config)
     if config.problem == "regression":
         losses = (logits.squeeze(-1) - (labels - config.mean) / config.std).square()
-    elif config.problem == "multi_label":
-        if config.label_smoothing:
-            labels = labels * (1 - config.label_smoothing) + config.label_smoothing / 2
-        losses = F.binary_cross_entropy_with_logits(logits, labels, pos_weight=class_weights, reduction="none").mean(-1)
     else:
         if config.label_smoothing:
-            labels = labels * (1 - config.label_smoothing) + config.label_smoothing / labels.shape[-1]
-        log_probabilities = logits.log_softmax(-1)
-        if class_weights is not None:
-            log_probabilities = log_probabilities * class_weights
-        losses = -(labels * log_probabilities).sum(-1)
-    return torch.where(known, losses, 0.0).sum() / rows
+            labels = labels * (1 - config.label_smoothing) + config.label_smoothing / 2
+        yes, no = F.logsigmoid(logits), F.logsigmoid(-logits)
+        losses = labels * _focused(yes, config)
+        if config.class_weights is not None:
+            losses = losses * torch.tensor(config.class_weights, device=logits.device)
+        losses = (losses + (1 - labels) * _focused(no, config)).mean(-1)
+    return torch.where(known, losses, 0.0).sum() / logits.shape[0]
 
 
 def total_loss(
-    logits: dict[str, Tensor], labels: dict[str, Tensor], heads: list[HeadConfig]
+    logits: dict[str, Tensor], labels: dict[str, Tensor], heads: list[HeadConfig], hierarchy_loss: str = "none"
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Weighted sum of the heads' losses, and each of them.
 
@@ -126,6 +106,8 @@ def total_loss(
         logits: head name → logits.
         labels: head name → labels as in `head_loss`; heads may be left out.
         heads: the heads' configurations.
+        hierarchy_loss: as in `MultiHeadConfig`; `marginal` adds to a parent head's loss that of the finest heads'
+            summed probabilities.
 
     Returns:
         the total, a scalar, and head name → unweighted loss of that head.
@@ -139,5 +121,55 @@ def total_loss(
     if not labels:
         raise ValueError(f"labels are empty: give a tensor for at least one head of {', '.join(logits)}.")
     losses = {head.name: head_loss(logits[head.name], labels[head.name], head) for head in heads if head.name in labels}
+    if hierarchy_loss == "marginal":
+        by_name, parents = {head.name: head for head in heads}, head_parents(heads)
+        sizes = {head.name: head.num_outputs for head in heads}
+        for name in leaves(parents):
+            finest = _adjusted(logits[name].float(), by_name[name])
+            for above, values in marginals(name, finest, parents, sizes).items():
+                if above in labels:
+                    losses[above] = losses[above] + _cross_entropy(values, labels[above], by_name[above])
     weights = {head.name: head.weight for head in heads}
     return sum(weights[name] * loss for name, loss in losses.items()), losses
+
+
+def _cross_entropy(log_probabilities: Tensor, labels: Tensor, config: HeadConfig) -> Tensor:
+    """The loss of a `single_label` head from log-probabilities; hard labels are distributions with one 1."""
+    if labels.dim() == 1:
+        known = labels != MISSING
+        labels = F.one_hot(torch.where(known, labels, 0).long(), log_probabilities.shape[-1]).float()
+    else:
+        known, labels = _known(labels, tuple(log_probabilities.shape), config)
+    if config.label_smoothing:
+        labels = labels * (1 - config.label_smoothing) + config.label_smoothing / labels.shape[-1]
+    losses = labels * _focused(log_probabilities, config)
+    if config.class_weights is not None:
+        losses = losses * torch.tensor(config.class_weights, device=losses.device)
+    return torch.where(known, losses.sum(-1), 0.0).sum() / losses.shape[0]
+
+
+def _adjusted(logits: Tensor, config: HeadConfig) -> Tensor:
+    """Log-probabilities as the loss sees them: of logits + τ ln(prior)."""
+    if config.logit_adjustment:
+        if config.prior is None:
+            raise ValueError(f"head {config.name!r}: logit_adjustment needs `prior`, the labels' shares in training.")
+        logits = logits + config.logit_adjustment * torch.tensor(config.prior, device=logits.device).log()
+    return logits.log_softmax(-1)
+
+
+def _focused(log_probabilities: Tensor, config: HeadConfig) -> Tensor:
+    """-ln p, by the focal loss's factor (1 - p) ** gamma."""
+    if not config.focal_gamma:
+        return -log_probabilities
+    # For a gamma below 1 the power's slope at p = 1 is infinite.
+    rest = -torch.expm1(log_probabilities)
+    return -log_probabilities * rest.clamp_min(torch.finfo(rest.dtype).eps) ** config.focal_gamma
+
+
+def _known(labels: Tensor, expected: tuple[int, ...], config: HeadConfig) -> tuple[Tensor, Tensor]:
+    """Which rows are labelled, and the labels as float32 with 0 for NaN."""
+    if tuple(labels.shape) != tuple(expected):
+        raise ValueError(f"head {config.name!r}: labels have shape {tuple(labels.shape)}, expected {tuple(expected)}.")
+    labels = labels.float()
+    known = ~labels.isnan() if labels.dim() == 1 else ~labels.isnan().any(-1)
+    return known, labels.nan_to_num(0.0)

@@ -1,8 +1,9 @@
-"""Label hierarchies: the best consistent choice through several heads.
+"""Label hierarchies: the best consistent choices through several heads, and probabilities summed up the tree.
 
 A head may name a parent head; its `parent_of[i]` is the index of its label i's parent. Heads then form a forest, and
 decoding is max-product on it (Viterbi on a tree): scores flow from the finest heads to the roots, choices flow back.
-Each level costs one scatter and one gather over the batch, so the whole is O(labels).
+Each level costs one scatter and one gather over the batch, so the whole is O(labels). The product is of all heads'
+probabilities, not of the finest's alone: a coarse head has more rows a label to learn from, and is right more often.
 """
 
 from __future__ import annotations
@@ -29,31 +30,97 @@ def best_path(log_probabilities: dict[str, Tensor], parents: dict[str, tuple[str
         >>> best_path({"a": torch.tensor([[-0.1, -3.0]]), "b": torch.tensor([[-2.0, -0.2]])}, {"b": ("a", [0, 1])})
         {'a': tensor([0]), 'b': tensor([0])}
     """
-    order = _coarse_to_fine(list(log_probabilities), parents)
-    scores = {name: values.float() for name, values in log_probabilities.items()}
-    indices = {}
-    for name in reversed(order):
-        if name not in parents:
-            continue
-        parent, parent_of = parents[name]
-        if len(parent_of) != scores[name].shape[-1]:
-            raise ValueError(
-                f"head {name!r} has {scores[name].shape[-1]} labels but parent_of has {len(parent_of)} entries."
-            )
-        index = torch.tensor(parent_of, device=scores[name].device)
-        indices[name] = index
-        # A parent label without any child label keeps -inf: it lies on no complete path.
-        best_below = torch.full_like(scores[parent], -torch.inf)
-        best_below = best_below.scatter_reduce(1, index.expand_as(scores[name]), scores[name], "amax")
-        scores[parent] = scores[parent] + best_below
+    order = coarse_to_fine(list(log_probabilities), parents)
+    scores, _ = _best_below(log_probabilities, parents, order)
     chosen: dict[str, Tensor] = {}
     for name in order:
         values = scores[name]
         if name in parents:
-            allowed = indices[name][None, :] == chosen[parents[name][0]][:, None]
+            parent, parent_of = parents[name]
+            allowed = torch.tensor(parent_of, device=values.device)[None, :] == chosen[parent][:, None]
             values = values.masked_fill(~allowed, -torch.inf)
         chosen[name] = values.argmax(-1)
     return {name: chosen[name] for name in log_probabilities}
+
+
+def top_paths(
+    log_probabilities: dict[str, Tensor], parents: dict[str, tuple[str, list[int]]], k: int
+) -> dict[str, tuple[Tensor, dict[str, Tensor]]]:
+    """Rank the paths from the roots to the labels of each finest head; the first one is what `best_path` chooses.
+
+    A path's score is the product of its heads' probabilities, as a share of the sum over all paths to that head. Where
+    heads branch, each path is scored with the best choice in the other branches.
+
+    Args:
+        log_probabilities: as for `best_path`.
+        parents: as for `best_path`.
+        k: how many paths; all, where there are fewer.
+
+    Returns:
+        for each head that has a parent and no child: the scores, float32 `(batch, k)`, highest first, and head name →
+        int64 `(batch, k)`, the labels on the way, from the root on.
+
+    Example:
+        >>> logs = {"a": torch.tensor([[0.9, 0.1]]).log(), "b": torch.tensor([[0.2, 0.5, 0.3]]).log()}
+        >>> scores, labels = top_paths(logs, {"b": ("a", [0, 0, 1])}, 2)["b"]
+        >>> labels["a"].tolist(), labels["b"].tolist(), round(scores[0, 0].item(), 3)
+        ([[0, 0]], [[1, 0]], 0.682)
+    """
+    scores, messages = _best_below(log_probabilities, parents, coarse_to_fine(list(log_probabilities), parents))
+    ranked = {}
+    for leaf in leaves(parents):
+        total, way = scores[leaf], {leaf: torch.arange(scores[leaf].shape[-1], device=scores[leaf].device)}
+        name = leaf
+        while name in parents:
+            above, parent_of = parents[name]
+            way[above] = torch.tensor(parent_of, device=total.device)[way[name]]
+            values = log_probabilities[above].float()
+            for other, (parent, _) in parents.items():
+                if parent == above and other != name:
+                    values = values + messages[other]
+            total = total + values[:, way[above]]
+            name = above
+        best = total.softmax(-1).topk(min(k, total.shape[-1]))
+        ranked[leaf] = best.values, {name: way[name][best.indices] for name in reversed(way)}
+    return ranked
+
+
+def marginals(
+    head: str, log_probabilities: Tensor, parents: dict[str, tuple[str, list[int]]], sizes: dict[str, int]
+) -> dict[str, Tensor]:
+    """Sum one head's probabilities over the labels under each label of the heads above it.
+
+    Args:
+        head: the head's name.
+        log_probabilities: `(batch, labels)`, natural logarithm.
+        parents: as for `best_path`.
+        sizes: head name → number of labels, for the heads above.
+
+    Returns:
+        name of each head above → `(batch, its labels)`, natural logarithms. A label without any label of `head` under
+        it has the constant 0, which costs nothing in a loss.
+
+    Example:
+        >>> below = torch.tensor([[0.5, 0.2, 0.3]]).log()
+        >>> marginals("b", below, {"b": ("a", [0, 0, 1])}, {"a": 2})["a"].exp()
+        tensor([[0.7000, 0.3000]])
+    """
+    result, name = {}, head
+    index = torch.arange(log_probabilities.shape[-1], device=log_probabilities.device)
+    while name in parents:
+        name, parent_of = parents[name]
+        index = torch.tensor(parent_of, device=index.device)[index]
+        under = index[None, :] == torch.arange(sizes[name], device=index.device)[:, None]
+        hidden = torch.finfo(log_probabilities.dtype).min  # not -inf: where all is hidden, its slope would be NaN
+        summed = log_probabilities[:, None, :].masked_fill(~under, hidden).logsumexp(-1)
+        result[name] = torch.where(under.any(-1), summed, 0.0)
+    return result
+
+
+def leaves(parents: dict[str, tuple[str, list[int]]]) -> list[str]:
+    """Names of the heads that have a parent and are nobody's parent."""
+    above = {parent for parent, _ in parents.values()}
+    return [name for name in parents if name not in above]
 
 
 def consistent(predictions: dict[str, Tensor], parents: dict[str, tuple[str, list[int]]]) -> Tensor:
@@ -74,7 +141,31 @@ def consistent(predictions: dict[str, Tensor], parents: dict[str, tuple[str, lis
     return agrees
 
 
-def _coarse_to_fine(names: list[str], parents: dict[str, tuple[str, list[int]]]) -> list[str]:
+def _best_below(
+    log_probabilities: dict[str, Tensor], parents: dict[str, tuple[str, list[int]]], order: list[str]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The upward pass: each label's score with the best choice below it, and what each head sent to its parent."""
+    scores = {name: values.float() for name, values in log_probabilities.items()}
+    messages = {}
+    for name in reversed(order):
+        if name not in parents:
+            continue
+        parent, parent_of = parents[name]
+        if len(parent_of) != scores[name].shape[-1]:
+            raise ValueError(
+                f"head {name!r} has {scores[name].shape[-1]} labels but parent_of has {len(parent_of)} entries."
+            )
+        index = torch.tensor(parent_of, device=scores[name].device)
+        # A parent label without any child label keeps -inf: it lies on no complete path.
+        below = torch.full_like(scores[parent], -torch.inf)
+        messages[name] = below.scatter_reduce(1, index.expand_as(scores[name]), scores[name], "amax")
+        scores[parent] = scores[parent] + messages[name]
+    return scores, messages
+
+
+def coarse_to_fine(names: list[str], parents: dict[str, tuple[str, list[int]]]) -> list[str]:
+    """Sort heads so that every head comes after its parent."""
+
     def depth(name: str) -> int:
         return 0 if name not in parents else 1 + depth(parents[name][0])
 

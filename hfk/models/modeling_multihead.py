@@ -209,7 +209,9 @@ class MultiHeadForClassification(PreTrainedModel):
                 text_present, image_present = drop_modalities(text_present, image_present, self.config.modality_dropout)
             embedding = self.fusion(text_tokens, attention_mask, text_present, image_tokens, image_present)
         logits = self.heads(embedding)
-        loss, losses = total_loss(logits, labels, self.config.heads) if labels is not None else (None, None)
+        loss = losses = None
+        if labels is not None:
+            loss, losses = total_loss(logits, labels, self.config.heads, self.config.hierarchy_loss)
         output = MultiHeadOutput(loss=loss, losses=losses, logits=logits, embedding=embedding)
         return output if return_dict is not False else output.to_tuple()
 

@@ -16,7 +16,7 @@ from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
 
 from .decoding import readable
 
-POSTPROCESS = ("top_k", "threshold", "heads")
+POSTPROCESS = ("top_k", "threshold", "heads", "min_score", "paths")
 
 
 class MultiHeadClassificationPipeline(Pipeline):
@@ -30,6 +30,10 @@ class MultiHeadClassificationPipeline(Pipeline):
             that reaches the threshold.
         threshold: labels with a lower probability are left out (default 0.5 for multi-label heads, none for others).
         heads: names of the heads to return; all by default.
+        min_score: a single-label answer of a lower score is given as `{"label": None, "score": …}`: "other", as is all
+            that lies under it in a hierarchy.
+        paths: how many whole paths through the hierarchy to list, under the key `paths`: finest head → list of
+            `{"labels": {head: label}, "score": float}`, most probable first.
         batch_size: rows a forward pass; 1 by default.
 
     Returns:

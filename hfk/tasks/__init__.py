@@ -74,7 +74,7 @@ def load_task(task: str | Path | Mapping[str, Any], **overrides: Any) -> Task:
         **overrides: replaces what the task says: `data` (a file, or a mapping such as `{"test": "new.csv"}`), `split`,
             `recipe`, and the YAML's other keys. `heads` may be a list of head names to keep only those, or of finished
             `HeadConfig`s, such as a checkpoint's: then their labels, order and options hold, and a row with another
-            label is an error.
+            label is an error. `corrections` is a file of corrected labels (see `corrections.apply_corrections`).
 
     Returns:
         The task.
@@ -87,8 +87,10 @@ def load_task(task: str | Path | Mapping[str, Any], **overrides: Any) -> Task:
         >>> load_task("tour-mini").image
         True
     """
-    heads = overrides.pop("heads", None)
+    heads, corrections = overrides.pop("heads", None), overrides.pop("corrections", None)
     made = _make(task, overrides)
+    if corrections is not None:
+        made.corrections = Path(corrections)
     if heads is not None:
         made.source.heads = _override_heads(made.source.heads, list(heads))
     return made

@@ -29,6 +29,7 @@ from ..data.splitting import split_indices
 from ..models.configuration_multihead import HeadConfig
 from .builder import TaskBuilder
 from .columns import resolve_heads
+from .corrections import apply_corrections, describe
 from .source import SPLITS, WHOLE, CleanRows, TableSource
 
 DEFAULT_SPLIT = {"validation": 0.1, "test": 0.1, "seed": 42}
@@ -46,6 +47,8 @@ class Task:
         recipe: the name of the default training recipe, a mapping of overrides to it, or None.
         description: one line for `hfk tasks`.
         heads: the heads, coarse to fine; final after `load` (labels inferred, parents filled in, regression scaled).
+        corrections: a file of corrected labels, applied by `load`; see `corrections.apply_corrections`.
+        corrected: what `load` says about it, for people; empty without corrections.
 
     Example:
         >>> task = load_task("tour-mini")  # doctest: +SKIP
@@ -58,6 +61,8 @@ class Task:
     recipe: str | dict[str, Any] | None = None
     description: str = ""
     heads: list[HeadConfig] = field(default_factory=list)
+    corrections: Path | None = None
+    corrected: str = ""
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.split or {}) - {"validation", "test", "seed"})
@@ -100,9 +105,21 @@ class Task:
             ValueError: for whatever is wrong with the rows, naming file, row and column.
         """
         cleaned = self.source.clean()
-        frames = {split: part.frame for split, part in cleaned.items()}
+        frames = divided = {split: part.frame for split, part in cleaned.items()}
+        applied = None
+        if self.corrections is not None:
+            # Corrected rows are divided as the uncorrected ones are, or no two scores could be compared.
+            divided = {split: frame.copy() for split, frame in frames.items()}
+            applied = apply_corrections(self.corrections, cleaned, self.source.heads)
         heads = self._resolve(cleaned)
-        state = json.dumps([self.source.digest(cleaned), [asdict(head) for head in heads]], ensure_ascii=False)
+        state = json.dumps(
+            [
+                self.source.digest(cleaned),
+                [asdict(head) for head in heads],
+                *([] if applied is None else [hashlib.blake2b(self.corrections.read_bytes()).hexdigest()]),
+            ],
+            ensure_ascii=False,
+        )
         digest = hashlib.blake2b(state.encode(), digest_size=12).hexdigest()
         with _quiet_progress():
             builder = TaskBuilder(
@@ -112,13 +129,14 @@ class Task:
                 frames=frames,
                 heads=heads,
             )
-            indices = self._indices(frames, heads, Path(builder.cache_dir).parent)
+            indices = self._indices(divided, heads, Path(builder.cache_dir).parent)
             if streaming:
                 loaded = builder.as_streaming_dataset()
             else:
                 builder.download_and_prepare()
                 loaded = builder.as_dataset()
         self.heads = self._scale(heads, frames, indices)
+        self.corrected = "" if applied is None else describe(applied.by_split(indices), applied)
         if streaming:
             parts = {
                 name: loaded[split]

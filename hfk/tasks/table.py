@@ -14,6 +14,7 @@ that run in a circle. Paths in it are relative to the file's own folder. `hfk in
       - {name: mood, problem: multi_label, separator: ","}
       - {name: rating, column: stars, problem: regression, weight: 0.5}
     split: {validation: 0.1, test: 0.1, seed: 42}     # or {column: split}
+    corrections: corrections.csv    # columns id, head, from, to, reason; see `corrections.py`
     recipe: table
 """
 
@@ -38,6 +39,7 @@ from .source import MISSING_IMAGES, WHOLE, RawTable, TableSource, as_files, file
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 KEYS = (
     "name", "description", "data", "text", "image", "image_dir", "id", "heads", "split", "recipe", "missing_images",
+    "corrections",
 )  # fmt: skip
 HEAD_KEYS = ("name", "column", "problem", "separator", "parent", "labels", "empty", "conflicts", "min_rows", *OPTIONS)
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
@@ -137,6 +139,7 @@ def table_task(spec: Mapping[str, Any], folder: str | Path | None = None, settin
         split=split,
         recipe=spec.get("recipe", "table"),
         description=str(spec.get("description") or ""),
+        corrections=folder / spec["corrections"] if spec.get("corrections") else None,
     )
 
 

@@ -20,8 +20,12 @@ import torch
 import yaml
 from transformers import TrainingArguments
 
+from ..data.augmentation import EasyDataAugmentation
+from ..hub.backbones import FROM_SCRATCH
+
+EMBEDDINGS = ("random", "fasttext")
 SAMPLING = ("natural", "sqrt", "balanced")
-CLASS_WEIGHTS = ("none", "balanced", "sqrt")
+CLASS_WEIGHTS = ("none", "balanced", "sqrt", "effective")
 
 
 @dataclass
@@ -31,7 +35,18 @@ class RecipeArguments:
     Args:
         task: name of a built-in task, or path of a task YAML.
         data: data file for a built-in task that needs one (`tour`, `ynat`); None for what the task itself names.
-        text_encoder: packaged backbone, Hub id or folder; None leaves text out. Ignored if the task has no text.
+        corrections: file of corrected labels, columns id, head, from, to, reason; applied to the task's rows when they
+            are loaded (see `hfk.tasks.corrections`). None for what the task itself names.
+        text_encoder: packaged backbone, Hub id or folder; or `ngram`, `recurrent` or `textcnn`, which start from
+            nothing on the training texts (see `hfk.training.scratch`). None leaves text out. Ignored if the task has no
+            text.
+        text_config: options of an encoder that starts from nothing, such as `{cell: gru}`: those of `NGramConfig`,
+            `RecurrentConfig` or `TextCNNConfig`.
+        tokenizer: of an encoder that starts from nothing: what to train on the training texts, such as
+            `{kind: bpe, vocab_size: 8000}` (see `hfk.training.tokenizer_training`), or a folder that `hfk tokenizer`
+            made.
+        embeddings: what an encoder that starts from nothing begins with: `random`, or `fasttext` for vectors trained
+            on the training texts (needs the extra `fasttext`; nothing of it is needed later).
         vision_encoder: likewise for images.
         fusion: `tokens`, `pooled` or `gated`; see `MultiHeadConfig`.
         fusion_layers: TransformerEncoder layers of `tokens` fusion.
@@ -41,22 +56,49 @@ class RecipeArguments:
         modality_dropout: probability, in training, that a row with text and image loses one of them.
         max_length: tokens a text is cut to.
         text_prefix: put before every text, such as "query: " for E5 encoders.
+        text_cleaning: `simple`, `elaborate` (needs the extra `korean`), or a list of steps, run on every text before
+            the prefix, in training and in service; see `hfk.models.text_cleaning`. None leaves texts as they are.
         image_size: pixels a side that pictures are resized to; the vision encoder's own by default.
         freeze_batch_norm: keep the vision encoder's batch norms as they were pretrained. The statistics of small
             batches are noisy, and those that service uses follow them slowly.
         head_kind: `linear`, `mlp` or `residual`, for heads whose task does not say.
         head_dropout: dropout probability before the heads, for heads whose task does not say.
         label_smoothing: for classification heads whose task does not say.
-        class_weights: `none`; `balanced` (inverse frequency) or `sqrt` (its square root), scaled so that the mean over
-            the training rows is 1.
+        class_weights: `none`; `balanced` (inverse frequency), `sqrt` (its square root) or `effective` (inverse of the
+            effective number of rows, (1 - β^n) / (1 - β): Cui et al. 2019, arXiv:1901.05555), scaled so that the mean
+            over the training rows is 1.
+        class_weights_beta: the β of `effective`, in [0, 1): how soon more rows of a class stop to count as new.
+        focal_gamma: of the classification heads whose task does not say; see `HeadConfig`.
+        logit_adjustment: of the single-label heads whose task does not say; see `HeadConfig`. Their `prior` is taken
+            from the training rows, so choose this, or `sampling`, or `class_weights`.
+        hierarchy_loss: `none` or `marginal`; see `MultiHeadConfig`.
         standardize_rows: training rows on which the encoders' features are measured before training, so that fusion and
             heads start from standardised ones; 0 leaves the features as they are.
         max_train_rows: train on this many rows only, drawn by the seed; for trying things out.
+        calibrate: fit every head's temperature on the validation rows when training has ended, so that its
+            probabilities mean what they say; answers stay as they are. See `hfk.evaluation.calibration`.
+        folds: train on all but one of this many parts of the train and validation rows, and validate on that one; see
+            `hfk.training.folds`. `hfk train --folds` trains them all.
+        fold: which part is left out, from 0.
+        teacher: checkpoint or ensemble whose answers the model learns beside the labels; see
+            `hfk.training.distillation`.
+        distill_temperature: softens the teacher's and the student's probabilities, above 0.
+        distill_alpha: weight of the teacher's answer, from 0 to 1, where a row has a label; the label has the rest.
+            Where it has none, the teacher alone counts.
+        distill_hidden: weight of the cosine distance between the student's and the teacher's embedding.
+        student_layers: make the text encoder (the vision encoder, without one) of the teacher's own embeddings and
+            these of its layers, counted from 0, in place of `text_encoder`.
+        unlabelled: table of texts without labels that the teacher answers and the student learns too.
+        unlabelled_text: its text column; the task's own by default.
     """
 
     task: str
     data: str | None = None
+    corrections: str | None = None
     text_encoder: str | None = None
+    text_config: dict | None = None
+    tokenizer: str | dict | None = None
+    embeddings: str = "random"
     vision_encoder: str | None = None
     fusion: str = "tokens"
     fusion_layers: int = 2
@@ -66,18 +108,52 @@ class RecipeArguments:
     modality_dropout: float = 0.0
     max_length: int = 128
     text_prefix: str = ""
+    text_cleaning: str | list | None = None
     image_size: int | None = None
     freeze_batch_norm: bool = False
     head_kind: str = "linear"
     head_dropout: float = 0.1
     label_smoothing: float = 0.0
     class_weights: str = "none"
+    class_weights_beta: float = 0.999
+    focal_gamma: float = 0.0
+    logit_adjustment: float = 0.0
+    hierarchy_loss: str = "none"
     standardize_rows: int = 512
     max_train_rows: int | None = None
+    calibrate: bool = False
+    folds: int | None = None
+    fold: int | None = None
+    teacher: str | None = None
+    distill_temperature: float = 2.0
+    distill_alpha: float = 0.5
+    distill_hidden: float = 0.0
+    student_layers: list[int] | None = None
+    unlabelled: str | None = None
+    unlabelled_text: str | None = None
 
     def __post_init__(self) -> None:
+        if self.embeddings not in EMBEDDINGS:
+            raise ValueError(f"embeddings {self.embeddings!r} is not one of {', '.join(EMBEDDINGS)}.")
+        if self.text_encoder not in FROM_SCRATCH:
+            for name in ("text_config", "tokenizer"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name} is for an encoder that starts from nothing: {', '.join(FROM_SCRATCH)}.")
+            if self.embeddings != "random":
+                raise ValueError(f"embeddings: {self.embeddings} is for an encoder that starts from nothing.")
         if self.class_weights not in CLASS_WEIGHTS:
             raise ValueError(f"class_weights {self.class_weights!r} is not one of {', '.join(CLASS_WEIGHTS)}.")
+        if not 0 <= self.class_weights_beta < 1:
+            raise ValueError(f"class_weights_beta must be in [0, 1), not {self.class_weights_beta}.")
+        if self.fold is not None and self.folds is None:
+            raise ValueError(f"fold {self.fold} of how many? Say folds too, such as folds=5.")
+        if not 0 < self.distill_temperature < math.inf or not 0 <= self.distill_alpha <= 1 or self.distill_hidden < 0:
+            raise ValueError(
+                "distill_temperature must be above 0, distill_alpha from 0 to 1, and distill_hidden 0 or more; not "
+                f"{self.distill_temperature}, {self.distill_alpha} and {self.distill_hidden}."
+            )
+        if self.teacher is None and (self.student_layers or self.unlabelled):
+            raise ValueError("student_layers and unlabelled need a teacher: name a checkpoint, teacher=runs/large.")
 
 
 @dataclass
@@ -92,6 +168,8 @@ class MultiHeadTrainingArguments(TrainingArguments):
         sampling: how training rows are drawn: `natural`; `sqrt` or `balanced` draw rows of rare classes more often, by
             the square root of the inverse class frequency or by the inverse itself.
         sampling_head: the head whose classes count for `sampling`; the finest single-label head by default.
+        augmentation: `eda` adds changed copies of training rows, more of them the rarer their class; a mapping says
+            how, such as `{swap: 0.2, delete: 0.1, head: cat3}`. See `hfk.data.augmentation.EasyDataAugmentation`.
         lora: train low-rank adapters on the encoders' linear layers instead of all weights; fusion and heads are
             trained whole (Hu et al. 2021, arXiv:2106.09685).
         lora_rank: rank of the adapters.
@@ -124,6 +202,7 @@ class MultiHeadTrainingArguments(TrainingArguments):
     layer_decay: float = 1.0
     sampling: str = "natural"
     sampling_head: str | None = None
+    augmentation: str | dict | None = None
     lora: bool = False
     lora_rank: int = 16
     lora_alpha: int = 32
@@ -137,6 +216,8 @@ class MultiHeadTrainingArguments(TrainingArguments):
         super().__post_init__()
         if self.sampling not in SAMPLING:
             raise ValueError(f"sampling {self.sampling!r} is not one of {', '.join(SAMPLING)}.")
+        if EasyDataAugmentation.from_option(self.augmentation) and self.sampling != "natural":
+            raise ValueError(f"augmentation adds rows of rare classes already: leave out sampling {self.sampling!r}.")
         if not 0 < self.layer_decay <= 1:
             raise ValueError(f"layer_decay must be in (0, 1], not {self.layer_decay}.")
         if self.label_smoothing_factor:
@@ -186,6 +267,13 @@ def load_recipe(recipe: str | Path) -> dict[str, Any]:
         raise ValueError(f"{path.name} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(options, dict):
         raise ValueError(f"{path.name} must be a mapping of options, such as `learning_rate: 1e-4`.")
+    if "base" in options and "data" not in options:  # a recipe that changes another
+        base = options.pop("base")
+        if base not in list_recipes():
+            raise ValueError(
+                f"{path.name}: base {base!r} is no built-in recipe; there are: {', '.join(list_recipes())}."
+            )
+        options = load_recipe(base) | options
     if "task" not in options:  # a task YAML
         own = options.get("recipe") or {}
         own = {"base": own} if isinstance(own, str) else own

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -27,6 +28,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, SaveS
 from transformers.utils import logging
 from transformers.utils.hub import PushInProgress, hf_api
 
+from ..data.augmentation import AugmentedRows, EasyDataAugmentation, EpochSampler
 from ..data.collation import MultiHeadCollator, label_tensor
 from ..evaluation.metrics import score_heads
 from ..hub.cards import write_card
@@ -95,6 +97,9 @@ class MultiHeadTrainer(Trainer):
             **kwargs,
         )
         self.processor = processor
+        self.add_callback(Clock())
+        if args.augmentation and isinstance(train_dataset, Dataset):
+            self.train_dataset = self._augment(train_dataset, EasyDataAugmentation.from_option(args.augmentation))
         if args.disable_tqdm:
             self.remove_callback(PrinterCallback)
             self.add_callback(LogLine())
@@ -140,9 +145,13 @@ class MultiHeadTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
         rows = train_dataset if train_dataset is not None else self.train_dataset
+        if isinstance(rows, AugmentedRows):
+            grouped = self.args.train_sampling_strategy == "group_by_length"
+            group = self.args.train_batch_size * self.args.gradient_accumulation_steps if grouped else None
+            return EpochSampler(rows, group, self.args.data_seed or self.args.seed)
         if self.args.sampling == "natural" or rows is None:
             return super()._get_train_sampler(train_dataset)
-        head = self._sampling_head()
+        head = self._class_head(f"sampling {self.args.sampling!r}", self.args.sampling_head)
         weights = sampling_weights(np.asarray(label_tensor(rows[head.name], head)), self.args.sampling)
         generator = torch.Generator().manual_seed(self.args.data_seed or self.args.seed)
         return WeightedRandomSampler(weights.tolist(), len(rows), generator=generator)
@@ -151,13 +160,24 @@ class MultiHeadTrainer(Trainer):
         # Upstream groups evaluation rows by length too, in an order of its own; ids and texts must stay beside answers.
         return SequentialSampler(eval_dataset) if self.args.world_size <= 1 else None
 
-    def _sampling_head(self) -> HeadConfig:
+    def _augment(self, rows: Dataset, augmentation: EasyDataAugmentation) -> AugmentedRows:
+        head = self._class_head("augmentation", augmentation.head)
+        labels = label_tensor(rows[head.name], head).numpy()
+        seed = self.args.data_seed or self.args.seed
+        augmented = AugmentedRows(rows, labels, augmentation, self.processor.clean, seed)
+        if self.args.should_log:
+            copies = len(augmented.copies)
+            print(f"augmentation: {copies:,} changed copies an epoch beside {len(rows):,} rows", flush=True)
+        return augmented
+
+    def _class_head(self, asks: str, name: str | None) -> HeadConfig:
+        """The head whose classes count: the named one, or the single-label one of most labels."""
         soft = getattr(self.data_collator, "soft", ())
         single = [head for head in self.heads if head.problem == "single_label" and head.name not in soft]
-        if self.args.sampling_head is not None:
-            single = [head for head in single if head.name == self.args.sampling_head]
+        if name is not None:
+            single = [head for head in single if head.name == name]
         if not single:
-            raise ValueError(f"sampling {self.args.sampling!r} needs a single_label head with hard labels.")
+            raise ValueError(f"{asks} needs a single_label head with hard labels.")
         return max(single, key=lambda head: len(head.labels))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
@@ -240,6 +260,20 @@ class MultiHeadTrainer(Trainer):
                 stage.parent.rmdir()
 
 
+class Clock(TrainerCallback):
+    """Write into every log entry how many seconds training has taken; a resumed run goes on counting from its log."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Start from what the log of the resumed checkpoint says, if there is one."""
+        before = [entry["train_seconds"] for entry in state.log_history if "train_seconds" in entry]
+        self.started = time.perf_counter() - max(before, default=0.0)
+
+    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Add the time to the entry that was just written; evaluation without training has none."""
+        if hasattr(self, "started") and state.log_history:
+            state.log_history[-1]["train_seconds"] = round(time.perf_counter() - self.started, 1)
+
+
 class LogLine(TrainerCallback):
     """Print one short line a log entry, in place of the Trainer's dict of everything; for logs that people read."""
 
@@ -280,7 +314,7 @@ def unwrap(model: nn.Module) -> MultiHeadForClassification:
 
 def _with_length(rows: Dataset | None, args: MultiHeadTrainingArguments) -> Dataset | None:
     """Add the length that the Trainer groups by; characters stand in for tokens, which no one has counted yet."""
-    grouped = args.train_sampling_strategy == "group_by_length" and args.sampling == "natural"
+    grouped = args.train_sampling_strategy == "group_by_length" and args.sampling == "natural" and not args.augmentation
     if not isinstance(rows, Dataset) or not grouped or args.length_column_name in rows.column_names:
         return rows
     lengths = [len(text or "") for text in rows["text"]] if "text" in rows.column_names else [0] * len(rows)

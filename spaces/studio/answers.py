@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from loading import Checkpoint
+from PIL.Image import Image
 from text import Trouble, both
 
 from hfk import HeadConfig
@@ -39,6 +40,38 @@ def find(checkpoints: dict[str, Checkpoint], name: str | None) -> Checkpoint:
     return checkpoints[name]
 
 
+def read(checkpoint: Checkpoint, text: str | None, photo: str | None) -> tuple[str | None, Image | None, list[str]]:
+    """Make of what a visitor sent what a checkpoint can read.
+
+    Args:
+        checkpoint: who is to read it.
+        text: the text; None or blank for none.
+        photo: file of an uploaded picture, or None.
+
+    Returns:
+        the text and the decoded picture, None for what is not there or not read, and `notes`, keys of sentences.
+
+    Raises:
+        Trouble: if nothing is left, or the picture can't be used.
+    """
+    text = (text or "").strip()
+    notes = []
+    if len(text) > MAX_CHARACTERS:
+        text = text[:MAX_CHARACTERS]
+        notes.append("cut")
+    if text and not checkpoint.reads_text:
+        notes.append("ignored_text")
+    if photo and not checkpoint.reads_image:
+        notes.append("ignored_image")
+    text, photo = text if checkpoint.reads_text else "", photo if checkpoint.reads_image else None
+    if not text and not photo:
+        raise Trouble("no_input" if not notes else "no_image" if checkpoint.reads_image else "no_text")
+    try:
+        return text or None, open_image(Path(photo).read_bytes()) if photo else None, notes
+    except ImageError as error:
+        raise Trouble("bad_picture", str(error)) from None
+
+
 def ask(
     checkpoint: Checkpoint, text: str | None, photo: str | None, top_k: int = 3, threshold: float = 0.5
 ) -> dict[str, Any]:
@@ -60,23 +93,8 @@ def ask(
     Raises:
         Trouble: if there is nothing to classify, or the picture can't be used.
     """
-    text = (text or "").strip()
-    notes = []
-    if len(text) > MAX_CHARACTERS:
-        text = text[:MAX_CHARACTERS]
-        notes.append("cut")
-    if text and not checkpoint.reads_text:
-        notes.append("ignored_text")
-    if photo and not checkpoint.reads_image:
-        notes.append("ignored_image")
-    text, photo = text if checkpoint.reads_text else "", photo if checkpoint.reads_image else None
-    if not text and not photo:
-        raise Trouble("no_input" if not notes else "no_image" if checkpoint.reads_image else "no_text")
-    try:
-        picture = open_image(Path(photo).read_bytes()) if photo else None
-    except ImageError as error:
-        raise Trouble("bad_picture", str(error)) from None
-    answer, seconds = checkpoint.answer(text or None, picture)
+    text, picture, notes = read(checkpoint, text, photo)
+    answer, seconds = checkpoint.answer(text, picture)
     if isinstance(answer.get("error"), str):  # such as a text of nothing but control characters
         raise Trouble("no_input", answer["error"])
     return {
@@ -133,7 +151,7 @@ def panels(result: dict[str, Any]) -> str:
 
 
 def below_the_panels(result: dict[str, Any]) -> str:
-    """What stands under the heads: time, and what was read. Hashtags and highlighted words join here."""
+    """What stands under the heads: time, and what was read."""
     parts = [f'<span class="time">{both("took")} <strong>{result["milliseconds"]:.0f} ms</strong></span>']
     parts += [f"<span>{both(f'read_{kind}')}</span>" for kind in result["read"]]
     parts += [f'<span class="aside">{both(key)}</span>' for key in result["notes"]]

@@ -1,4 +1,4 @@
-"""The tab Classify: a text, a photo, or both, to one panel a head. Also the API's `/classify`."""
+"""The tab Classify: a text, a photo, or both, to one panel a head; then hashtags, and why. Also in the API."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from answers import ask, find, panels, usable
 from loading import Checkpoint
 from parts import photo_box
 from text import Trouble, both, i18n
+from why import chips, find_hashtags, find_why, why_answer, why_panel
 
 from hfk.tasks import unseen_places
 
@@ -67,15 +68,34 @@ def build(checkpoints: dict[str, Checkpoint]) -> dict[str, Any]:
                 go = gr.Button(i18n("classify"), variant="primary", min_width=160, elem_id="classify")
         with gr.Column(scale=7, min_width=300):
             answer = gr.HTML(_empty(), elem_id="answer", elem_classes="answer")
-            wrong = gr.Button(i18n("wrong"), variant="secondary", visible=False, elem_id="wrong", min_width=120)
-    question, shown = [name, text, photo, top_k, threshold], [answer, last, wrong]
+            tags = gr.HTML("", elem_id="tags")
+            with gr.Row(visible=False, elem_id="asides") as asides:
+                head = gr.Dropdown([], label=i18n("why_head"), elem_id="why-head", min_width=160, scale=3)
+                because = gr.Button(i18n("why"), variant="secondary", elem_id="why", min_width=90, scale=1)
+                wrong = gr.Button(i18n("wrong"), variant="secondary", elem_id="wrong", min_width=120, scale=1)
+            reasons = gr.HTML("", elem_id="reasons", elem_classes="answer")
+    question, shown = [name, text, photo, top_k, threshold], [answer, last, asides, head, tags, reasons]
 
-    def show(name: str, text: str, photo: str | None, top_k: int, threshold: float) -> tuple[str, Any, Any]:
+    def show(name: str, text: str, photo: str | None, top_k: int, threshold: float) -> tuple[Any, ...]:
         try:
             result = ask(find(checkpoints, name), text, photo, top_k, threshold)
         except Trouble as trouble:
-            return trouble.html(), None, gr.Button(visible=False)
-        return _titled(panels(result)), {"text": text, "photo": photo, "result": result}, gr.Button(visible=True)
+            return trouble.html(), None, gr.Row(visible=False), gr.skip(), "", ""
+        kept = {"text": text, "photo": photo, "result": result}
+        heads = list(result["heads"])
+        return _titled(panels(result)), kept, gr.Row(visible=True), gr.Dropdown(heads, value=heads[-1]), "", ""
+
+    def tag(last: dict[str, Any] | None, threshold: float) -> str:
+        try:
+            return chips(find_hashtags(*_asked(checkpoints, last), min_score=threshold)) if last else ""
+        except Trouble as trouble:
+            return trouble.html()
+
+    def reason(last: dict[str, Any] | None, head: str | None) -> str:
+        try:
+            return why_panel(find_why(*_asked(checkpoints, last), head)) if last else ""
+        except Trouble as trouble:
+            return trouble.html()
 
     def classify(
         text: str, image: str | None, checkpoint: str | None, top_k: int = 3, threshold: float = 0.5
@@ -97,12 +117,55 @@ def build(checkpoints: dict[str, Checkpoint]) -> dict[str, Any]:
         except Trouble as trouble:
             raise gr.Error(str(trouble), print_exception=False) from None
 
+    def hashtags(text: str, image: str | None, checkpoint: str | None, keywords: int = 5) -> dict[str, Any]:
+        """Make hashtags: the categories that a checkpoint is sure of, and keywords of the text.
+
+        Args:
+            text: the text; may be empty when there is a picture.
+            image: the picture; may be left out when there is a text.
+            checkpoint: name of the checkpoint; the first one when empty.
+            keywords: keywords of the text, at most.
+
+        Returns:
+            text (the hashtags in a line), hashtags, categories and keywords with their scores.
+        """
+        try:
+            return find_hashtags(find(checkpoints, checkpoint), text, image, keywords)
+        except Trouble as trouble:
+            raise gr.Error(str(trouble), print_exception=False) from None
+
+    def explain(text: str, image: str | None, checkpoint: str | None, head: str | None = None) -> dict[str, Any]:
+        """Say why: how much each word and each patch of the picture moved one head's answer.
+
+        Args:
+            text: the text; may be empty when there is a picture.
+            image: the picture; may be left out when there is a text.
+            checkpoint: name of the checkpoint; the first one when empty.
+            head: name of the head; the last one when empty.
+
+        Returns:
+            label, value and baseline (logits), words and patches with what each adds, heat_map as a data URL.
+        """
+        try:
+            return why_answer(find_why(find(checkpoints, checkpoint), text, image, head))
+        except Trouble as trouble:
+            raise gr.Error(str(trouble), print_exception=False) from None
+
     events = {"api_visibility": "private", "concurrency_id": "ask", "concurrency_limit": 2, "show_progress": "minimal"}
-    gr.on([go.click, text.submit], show, question, shown, **events)
+    # After the answer, on a worker of their own: what they cost, no answer waits for.
+    later = events | {"concurrency_id": "aside", "concurrency_limit": 1}
+
+    def answer_to(event: Any) -> None:
+        event(show, question, shown, **events).then(
+            tag, [last, threshold], tags, **(later | {"show_progress": "hidden"})
+        )
+
+    answer_to(lambda *arguments, **options: gr.on([go.click, text.submit], *arguments, **options))
+    because.click(reason, [last, head], reasons, **later)
     clear.click(
-        lambda: ("", None, _empty(), None, gr.Button(visible=False)),
+        lambda: ("", None, _empty(), None, gr.Row(visible=False), "", ""),
         None,
-        [text, photo, answer, last, wrong],
+        [text, photo, answer, last, asides, tags, reasons],
         api_visibility="private",
         queue=False,
     )
@@ -115,7 +178,14 @@ def build(checkpoints: dict[str, Checkpoint]) -> dict[str, Any]:
         concurrency_id="ask",
         concurrency_limit=2,
     )
-    _examples(checkpoints, name, text, photo, lambda event: event.then(show, question, shown, **events))
+    aside = {"concurrency_id": "aside", "concurrency_limit": 1}
+    for function, more in (
+        (hashtags, gr.Number(5, visible=False, precision=0, label="keywords")),
+        (explain, gr.Textbox(visible=False, label="head")),
+    ):
+        api = {"api_name": function.__name__, **aside}
+        gr.on([], function, [text, photo, name, more], gr.JSON(visible=False), **api)
+    _examples(checkpoints, name, text, photo, lambda event: answer_to(event.then))
     return {"wrong": wrong, "last": last}
 
 
@@ -153,6 +223,10 @@ def _examples(checkpoints: dict[str, Checkpoint], name: Any, text: Any, photo: A
             queue=False,
             show_progress="hidden",
         )
+
+
+def _asked(checkpoints: dict[str, Checkpoint], last: dict[str, Any]) -> tuple[Checkpoint, str, str | None]:
+    return find(checkpoints, last["result"]["checkpoint"]), last["text"], last["photo"]
 
 
 def _kind(checkpoint: Checkpoint) -> str | None:

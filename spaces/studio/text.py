@@ -75,6 +75,25 @@ WORDS: dict[str, tuple[str, str]] = {
     "ignored_image": ("이 모델은 사진을 보지 않습니다", "this model looks at no photos"),
     "cut": ("글이 길어 앞부분만 읽었습니다", "only the beginning of the long text was read"),
     "wrong": ("틀렸어요", "This is wrong"),
+    # hashtags and why
+    "hashtags": ("해시태그", "Hashtags"),
+    "why": ("왜?", "Why?"),
+    "why_head": ("어느 답이 궁금한가요?", "Which answer?"),
+    "why_title": ("{head}: ‘{answer}’, 왜?", "{head}: why “{answer}”?"),
+    "why_text": ("글이 더한 값", "from the words"),
+    "why_image": ("사진이 더한 값", "from the photo"),
+    "why_strongest": ("가장 크게 움직인 낱말", "The words that weighed most"),
+    "why_figure": (
+        "사진의 어느 곳이 답을 움직였는지: + 는 답 쪽, − 는 반대쪽",
+        "Which parts of the photo moved the answer: + for it, − against it",
+    ),
+    "why_legend": (
+        "파랑·실선·+ 는 이 답을 밀어 준 것, 주황·점선·− 는 반대로 당긴 것입니다. 숫자는 로짓에 더한 값이고, 다 더하면 "
+        "빈 글과 단색 사진일 때와의 차이가 됩니다. 줄 그은 낱말은 너무 뒤에 있어 읽지 않았습니다.",
+        "Blue, solid and + spoke for this answer; orange, dashed and − against it. Numbers are what was added to the "
+        "logit; together they make the difference from a blank text and a photo of one colour. Words struck out came "
+        "too late to be read.",
+    ),
     # what can go wrong
     "no_input": (
         "분류할 것이 없습니다. 글이나 사진을 넣어 주세요.",

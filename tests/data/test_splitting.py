@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 from hfk.data.splitting import (
     TEXT_SIMILARITY,
     duplicate_groups,
+    fold_numbers,
     image_links,
     normalise,
     split_indices,
@@ -198,3 +199,32 @@ def test_pictures_cross_no_split_even_if_texts_differ():
 def test_bad_fractions_are_refused(fractions):
     with pytest.raises(ValueError, match="train takes the rest"):
         split_indices(["가"], None, None, fractions)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(sentences, st.sampled_from("가나다")), min_size=12, max_size=60), st.integers(2, 5))
+def test_folds_keep_look_alikes_together_and_every_row_has_one(rows, folds):
+    texts, labels = [text for text, _ in rows], [label for _, label in rows]
+    groups = duplicate_groups(texts, None, len(rows))
+    if len(set(groups)) < folds:
+        with pytest.raises(ValueError, match=f"{folds} folds can't be made of"):
+            fold_numbers(texts, None, labels, folds)
+        return
+    numbers = fold_numbers(texts, None, labels, folds)
+    assert set(numbers) == set(range(folds))
+    assert all(len(set(numbers[groups == group])) == 1 for group in set(groups))
+    # Another order of the rows changes nothing, but for rows that are the same to the eye of the hash.
+    order = np.random.default_rng(0).permutation(len(rows))
+    if len({normalise(text) for text in texts}) == len(texts):
+        again = fold_numbers([texts[i] for i in order], None, [labels[i] for i in order], folds)
+        assert again.tolist() == numbers[order].tolist()
+
+
+def test_folds_hold_every_label_in_equal_shares():
+    """Groups of one row: no fold has two more rows of a label, or in all, than another."""
+    texts, labels = [f"{'가나다라마바사아자차'[n % 10] * 4}{n * 7919}" for n in range(103)], [n % 4 for n in range(103)]
+    numbers = fold_numbers(texts, None, labels, 5, near_duplicates=False)
+    for rows in (np.ones(103, bool), *(np.array(labels) == label for label in range(4))):
+        counts = np.bincount(numbers[rows], minlength=5)
+        assert counts.max() - counts.min() <= 1
+    assert fold_numbers(texts, None, labels, 5, seed=7, near_duplicates=False).tolist() != numbers.tolist()

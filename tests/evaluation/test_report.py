@@ -77,9 +77,9 @@ def test_every_picture_is_a_png_with_a_safe_name(written):
     pytest.importorskip("matplotlib")
     folder, _ = written
     pictures = sorted(folder.glob("*.png"))
-    assert len(pictures) == 5  # two heads with two each, and the training curves
+    assert len(pictures) == 7  # two heads with three each, and the training curves
     for path in pictures:
-        assert re.fullmatch(r"(confusion|reliability)_[A-Za-z0-9_-]+\.png|training_curves\.png", path.name)
+        assert re.fullmatch(r"(confusion|reliability|rejection)_[A-Za-z0-9_-]+\.png|training_curves\.png", path.name)
         with Image.open(path) as image:
             image.verify()
             assert image.format == "PNG"

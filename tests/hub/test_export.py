@@ -183,6 +183,13 @@ def test_what_an_export_loses_is_said(tmp_path):
     assert "in float32" in said and "head 'cat2' is one of a hierarchy" in said
 
 
+def test_cleaning_that_no_stock_tokenizer_does_is_refused(tmp_path):
+    save(tmp_path / "run", text="bert", text_pooling="cls")
+    tiny.processor("bert", None, text_cleaning="simple").save_pretrained(tmp_path / "run")
+    with pytest.raises(ValueError, match="cleans its texts"):
+        export(tmp_path / "run", tmp_path / "stock", "cat1", TEXT_TASK)
+
+
 def test_two_inputs_and_a_folder_in_use_are_refused(checkpoint, tmp_path):
     with pytest.raises(ValueError, match="reads text and images: a stock"):
         export(checkpoint, tmp_path / "stock", "cat1", TEXT_TASK)

@@ -58,7 +58,8 @@ def test_the_checkpoints_that_come_along_are_all_ready(studio):
 
 def test_endpoints_have_names_and_types(client):
     api = client.view_api(return_format="dict", print_info=False)
-    assert set(api["named_endpoints"]) == {"/classify", "/compare", "/batch", "/report", "/feedback"}
+    names = {"/classify", "/hashtags", "/explain", "/compare", "/batch", "/report", "/feedback"}
+    assert set(api["named_endpoints"]) == names
     assert not api["unnamed_endpoints"]
     for endpoint in api["named_endpoints"].values():
         assert endpoint["description"]
@@ -75,6 +76,7 @@ def test_what_the_readme_shows_runs(studio, tmp_path, monkeypatch, photo):
     exec(code.replace("http://127.0.0.1:7860/", studio.url), names)
     assert len(names["answers"]) == 2 and names["counts"] == {"rows": 1, "done": 1, "errors": 0}
     assert names["noted"]["changes"] and names["report"]["metrics"]
+    assert "#남해바다" in names["tags"]["hashtags"] and names["why"]["head"] == "cat3"
 
 
 def test_text_picture_and_both(client, photo):
@@ -105,6 +107,46 @@ def test_every_kind_of_head(odd_client, photo):
 def test_compare_gives_each_checkpoint_its_answer_or_error(client, photo):
     answers = client.predict("", handle_file(photo), ["tour-tiny", "ynat-tiny"], api_name="/compare")
     assert answers[0]["heads"]["cat1"] and "text only" in answers[1]["error"]
+
+
+def test_hashtags(client, photo):
+    made = client.predict(SEA, None, "tour-tiny", 3, api_name="/hashtags")
+    assert made["text"].split() == made["hashtags"] and len(made["keywords"]) == 3
+    assert all(tag.startswith("#") for tag in made["hashtags"])
+    by_photo = client.predict("", handle_file(photo), "tour-tiny", api_name="/hashtags")
+    assert by_photo["keywords"] == []
+    with pytest.raises(AppError, match="nothing to classify"):
+        client.predict("", None, "tour-tiny", api_name="/hashtags")
+
+
+def test_why(client, odd_client, photo):
+    answer = client.predict(SEA, handle_file(photo), "tour-tiny", api_name="/classify")["heads"]
+    for head in answer:
+        why = client.predict(SEA, handle_file(photo), "tour-tiny", head, api_name="/explain")
+        assert why["head"] == head and why["label"] == answer[head]["label"]
+        assert [word["word"] for word in why["words"]] == SEA.split()
+        parts = why["by_text"] + why["by_image"] + why["error"]
+        assert why["baseline"] + parts == pytest.approx(why["value"], abs=1e-3)
+        assert why["heat_map"].startswith("data:image/png;base64,")
+    number = odd_client.predict(SEA, None, "odd", "price", api_name="/explain")
+    assert number["label"] is None and number["heat_map"] is None
+    with pytest.raises(AppError, match="no such head"):
+        client.predict(SEA, None, "tour-tiny", "cat9", api_name="/explain")
+    with pytest.raises(AppError, match="nothing to classify"):
+        client.predict("\x00", None, "tour-tiny", "cat1", api_name="/explain")
+
+
+def test_answers_do_not_wait_for_reasons(client, studio):
+    """While reasons are asked for, one after the other, and hashtags of a long text, answers stay right and come."""
+    expected = client.predict(SEA, None, "tour-tiny", api_name="/classify")["heads"]
+    other = Client(studio.url, verbose=False)
+    jobs = [other.submit(SEA, None, "tour-tiny", "cat3", api_name="/explain") for _ in range(6)]
+    jobs += [other.submit(SEA * 60, None, "tour-tiny", api_name="/hashtags") for _ in range(2)]
+    answers = [client.predict(SEA, None, "tour-tiny", api_name="/classify")["heads"] for _ in range(6)]
+    assert all(answer == expected for answer in answers)
+    assert any(not job.done() for job in jobs), "the answers came after all reasons"
+    scores = {tuple(word["score"] for word in job.result(timeout=120)["words"]) for job in jobs[:6]}
+    assert len(scores) == 1
 
 
 def test_report(client, studio):

@@ -109,7 +109,18 @@ def test_every_tab(visit, studio, tmp_path, language, width, scheme):
     assert page.locator("#answer .panel").count() == 3
     assert "해수욕장" in visitor.text_of("#answer .crumbs >> nth=2")
     assert ("걸린 시간" if korean else "Took") in visitor.text_of("#answer .facts")
+    page.wait_for_selector("#tags .tag")
+    assert all(tag.startswith("#") for tag in page.locator("#tags .tag").all_inner_texts())
     visitor.look("1-classify")
+
+    page.click("#why")  # and why
+    page.wait_for_selector("#reasons .why .w")
+    words, text = visitor.text_of("#reasons .why"), page.locator("textarea:visible").first.input_value()
+    assert all(word in words for word in text.split())
+    assert page.locator("#reasons .why .notable sub").count() == page.locator("#reasons .why .notable").count() > 0
+    assert page.locator("#reasons figure img[alt]").count() == 1
+    assert ("왜?" if korean else "why") in visitor.text_of("#reasons h3")
+    visitor.look("7-why")
 
     page.click("#wrong")  # say that it is wrong
     page.wait_for_selector("#which input")
@@ -152,6 +163,25 @@ def test_every_tab(visit, studio, tmp_path, language, width, scheme):
     assert page.locator("#report figure").count() == 7
     assert page.locator("#report img:not([alt]), #report img[alt='']").count() == 0
     visitor.look("4-report")
+
+
+def test_hashtags_and_reasons_go_with_their_answer(visit, studio):
+    visitor = visit(studio, "ko", name="asides")
+    page = visitor.page
+    assert not page.locator("#why").is_visible()
+    page.locator("textarea:visible").first.fill(f"{SEA} 남해 바다의 일출 명소다.")
+    page.click("#classify")
+    page.wait_for_selector("#tags .tag")
+    assert "#남해바다" in visitor.text_of("#tags")
+    page.click("#why-head input")
+    page.get_by_role("option", name="cat1").click()
+    page.click("#why")
+    page.wait_for_selector("#reasons .why")
+    assert "cat1" in visitor.text_of("#reasons h3") and page.locator("#reasons figure").count() == 0
+    page.locator("textarea:visible").first.fill("")
+    page.click("#classify")  # the next question, which can't be answered
+    page.wait_for_selector("#answer .note")
+    assert page.locator("#tags .tag, #reasons .why").count() == 0 and not page.locator("#why").is_visible()
 
 
 def test_the_language_can_be_changed_and_is_remembered(visit, studio):
@@ -257,6 +287,13 @@ def test_script_in_text_and_labels_is_shown_and_never_run(visit, odd_studio, tmp
     assert page.locator("#answer .panel").count() == 4
     assert HOSTILE in visitor.text_of("#answer") and "<b>tags</b>" in visitor.text_of("#answer")
     visitor.look("answer")
+    for head in ("cat1", "<b>tags</b>", "price"):
+        page.click("#why-head input")
+        page.get_by_role("option", name=head).click()
+        page.click("#why")
+        page.wait_for_function(f"document.querySelector('#reasons h3')?.innerText.includes({head!r})")
+    assert "onerror=alert(1)>" in visitor.text_of("#reasons .why") and page.locator("#reasons img").count() == 1
+    visitor.look("why")
     page.click("#wrong")
     page.wait_for_selector("#which input")
     for head in ("cat1", "<b>tags</b>", "price"):

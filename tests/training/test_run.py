@@ -96,6 +96,8 @@ def test_a_killed_run_goes_on_to_where_an_uninterrupted_one_ends(finished_run, e
     assert not (folder / "report").exists()
     result = train(str(places), folder, tiny.RECIPE | encoders)
     log = json.loads((folder / "training_log.json").read_text())
+    seconds = [entry["train_seconds"] for entry in log]
+    assert seconds == sorted(seconds) and result["extra"]["train_seconds"] == seconds[-1] > 0.6  # the killed part too
     assert log[-1]["train_runtime"] >= 0 and last_step(folder) == last_step(finished_run) == 18
     assert result["scores"] == pytest.approx(scores(finished_run), abs=1e-4)
     assert not list(folder.glob("checkpoint-*"))

@@ -1,0 +1,110 @@
+"""Keywords of hfk's hashtags against TF-IDF, on 46 overviews of places with hashtags, all written for this benchmark.
+
+The set is small and ours: it tells one way from another only where they differ by much (standard error about 0.03),
+and says nothing of what others would tag. Half of it, the even rows, was looked at when the weights of `statistics`
+were chosen. A keyword is right if it is one of the row's hashtags, letter for letter. TF-IDF's document frequencies are
+those of the set itself, or of the texts of a table that `--corpus` names.
+
+    python benchmarks/hashtags.py runs/tour-mini --backbone e5-small-ko --corpus ../shared/data/tour/places.csv.gz
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from transformers.utils import logging
+
+from hfk import HeadConfig, MultiHeadForClassification, MultiHeadProcessor, Predictor, resolve_backbone
+from hfk.data.reading import read_table
+from hfk.inference.hashtags import Hashtagger
+from hfk.inference.noun_phrases import ANALYZERS, choose_analyzer, find_phrases
+
+SET = Path(__file__).with_name("hashtags.jsonl")
+COUNT = 5
+
+
+def tfidf(texts: list[str], corpus: list[str], analyzer: str) -> list[list[str]]:
+    """Rank the same phrases by how often they stand in a text, and how rarely in others."""
+    seen = Counter(tag for text in corpus for tag in {phrase.tag for phrase in find_phrases(text, analyzer)})
+    result = []
+    for text in texts:
+        counts = Counter(phrase.tag for phrase in find_phrases(text, analyzer))
+        scores = {tag: count * math.log((1 + len(corpus)) / (1 + seen[tag])) for tag, count in counts.items()}
+        chosen: list[str] = []
+        for tag in sorted(scores, key=lambda tag: -scores[tag]):
+            if len(chosen) < COUNT and not any(tag in other or other in tag for other in chosen):
+                chosen.append(tag)
+        result.append(chosen)
+    return result
+
+
+def untrained(backbone: str) -> Predictor:
+    """A backbone as it was pretrained; its head is never asked."""
+    folder = resolve_backbone(backbone)
+    model = MultiHeadForClassification.from_encoders(folder, heads=[HeadConfig("none", ["0", "1"])])
+    return Predictor(model, MultiHeadProcessor.from_encoders(folder, max_length=128, text_prefix="query: "))
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint")
+    parser.add_argument("--backbone", help="also rank by this backbone as it was before training")
+    parser.add_argument("--analyzers", nargs="+", default=list(ANALYZERS[1:]), choices=ANALYZERS[1:])
+    parser.add_argument("--corpus", type=Path, help="table of texts for TF-IDF")
+    parser.add_argument("--column", default="overview", help="its text column")
+    parser.add_argument("--corpus-rows", type=int, default=1500)
+    parser.add_argument("--rows", type=int, help="use the first rows alone")
+    parser.add_argument("--output", type=Path, help="JSON to write")
+    arguments = parser.parse_args()
+    logging.disable_progress_bar()
+    rows = [json.loads(line) for line in SET.read_text(encoding="utf-8").splitlines()][: arguments.rows]
+    texts = [row["overview"] for row in rows]
+    corpus = texts
+    if arguments.corpus:
+        column = read_table(arguments.corpus)[arguments.column].dropna()
+        corpus = [str(text)[:600] for text in column.iloc[:: max(1, len(column) // arguments.corpus_rows)]]
+    models = {"model": Predictor.from_pretrained(arguments.checkpoint)}
+    if arguments.backbone:
+        models["backbone"] = untrained(arguments.backbone)
+    results: dict[str, dict[str, dict[str, float]]] = {}
+    print("| phrases | ranking | precision@5 | standard error | rows/s |\n|---|---|---|---|---|")
+    for analyzer in arguments.analyzers:
+        choose_analyzer(analyzer)
+        find_phrases("가", analyzer)  # loads it
+
+        def extracted(tagger: Hashtagger) -> Callable[[], list[list[str]]]:
+            return lambda: [[tag for tag, _ in found] for found in tagger.extract(texts)]
+
+        options: dict[str, Any] = {"keywords": COUNT, "analyzer": analyzer}
+        ways = {
+            "tfidf": lambda analyzer=analyzer: tfidf(texts, corpus, analyzer),
+            "statistics": extracted(Hashtagger(models["model"], ranking="statistics", **options)),
+            **{name: extracted(Hashtagger(predictor, **options)) for name, predictor in models.items()},
+        }
+        results[analyzer] = {}
+        for name, way in ways.items():
+            start = time.perf_counter()
+            found = way()
+            seconds = time.perf_counter() - start
+            hits = [len(set(tags) & set(row["hashtags"])) / COUNT for tags, row in zip(found, rows, strict=True)]
+            mean = sum(hits) / len(hits)
+            error = (sum((hit - mean) ** 2 for hit in hits) / max(1, len(hits) - 1) / len(hits)) ** 0.5
+            results[analyzer][name] = {"precision_at_5": mean, "standard_error": error}
+            if name != "tfidf":  # whose time goes into counting the corpus
+                results[analyzer][name]["rows_per_second"] = len(rows) / seconds
+            speed = f"{len(rows) / seconds:.0f}" if name != "tfidf" else ""
+            print(f"| {analyzer} | {name} | {mean:.3f} | {error:.3f} | {speed} |", flush=True)
+    if arguments.output:
+        arguments.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""The configuration of an ensemble: its members' configurations, who reads which input, and how votes are weighed.
+
+What the members must have in common, their heads, is checked here; what they may differ in is everything else:
+architecture, tokenizer, temperature, the scale of a regression head. The weights are plain numbers in config.json, not
+tensors: a reader of the file sees who counts for what.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.pipelines import PIPELINE_REGISTRY
+
+from .configuration_multihead import PIPELINES, HeadConfig, MultiHeadConfig, validate_heads
+
+
+class MultiHeadEnsembleConfig(PreTrainedConfig):
+    """Configuration of `MultiHeadEnsemble`.
+
+    Args:
+        members: the members' configurations, each a `MultiHeadConfig` or its dict; all with the same heads.
+        readers: for each member, the number of the processor that prepares its input (see
+            `MultiHeadEnsembleProcessor`); all read what processor 0 prepares by default.
+        weights: head name → one number of 0 or more a member, not all 0; heads left out weigh all members alike.
+        heads: the ensemble's heads; made from the members' by default (`common_heads`). Their temperatures apply to
+            the ensemble's answer, after those of the members.
+        **kwargs: passed to `PreTrainedConfig`.
+
+    Raises:
+        ValueError: if the members' heads differ, or `readers` or `weights` do not fit; one sentence.
+
+    Example:
+        >>> from transformers import BertConfig
+        >>> member = MultiHeadConfig(text_config=BertConfig(), heads=[HeadConfig("topic", ["정치", "경제"])])
+        >>> MultiHeadEnsembleConfig([member, member], weights={"topic": [1, 3]}).member_weights("topic")
+        [0.25, 0.75]
+    """
+
+    model_type = "multi-head-ensemble"
+    keys_to_ignore_at_inference = ["losses", "embedding"]  # noqa: RUF012
+
+    def __init__(
+        self,
+        members: list[MultiHeadConfig | dict] | None = None,
+        readers: list[int] | None = None,
+        weights: dict[str, list[float]] | None = None,
+        heads: list[HeadConfig | dict] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.members = [m if isinstance(m, MultiHeadConfig) else MultiHeadConfig.from_dict(m) for m in members or []]
+        self.readers = [0] * len(self.members) if readers is None else list(readers)
+        self.weights = {name: [float(weight) for weight in row] for name, row in (weights or {}).items()}
+        if heads is None:  # transformers builds a bare config to find defaults
+            self.heads = common_heads(self.members) if self.members else []
+        else:
+            self.heads = [head if isinstance(head, HeadConfig) else HeadConfig(**head) for head in heads]
+        if self.members:
+            self._validate()
+        custom_pipelines = kwargs.pop("custom_pipelines", None)
+        super().__init__(**kwargs)
+        # As in MultiHeadConfig: out of sight where the task is registered, as `pipeline()` would ask for remote code.
+        if custom_pipelines and "multi-head-classification" not in PIPELINE_REGISTRY.supported_tasks:
+            self.custom_pipelines = custom_pipelines
+
+    def _validate(self) -> None:
+        count, names = len(self.members), [head.name for head in self.heads]
+        validate_heads(self.heads)
+        common_heads([*self.members, MultiHeadConfig(heads=self.heads)])
+        if len(self.readers) != count or sorted(set(self.readers)) != list(range(max(self.readers) + 1)):
+            raise ValueError(f"readers must number the processor of each of the {count} members, from 0, without gaps.")
+        for name, row in self.weights.items():
+            if name not in names:
+                raise ValueError(f"weights name {name!r}, which is no head; heads: {', '.join(names)}.")
+            if len(row) != count or not all(0 <= w < math.inf for w in row) or sum(row) <= 0:
+                raise ValueError(f"head {name!r} needs {count} weights of 0 or more, one a member, and not all 0.")
+
+    def member_weights(self, head: str) -> list[float]:
+        """Return the members' weights for a head, summing to 1."""
+        row = self.weights.get(head, [1.0] * len(self.members))
+        return [weight / sum(row) for weight in row]
+
+    head = MultiHeadConfig.head
+
+    @property
+    def text_config(self) -> PreTrainedConfig | None:
+        """The first text encoder's configuration; None if no member reads text."""
+        return next((member.text_config for member in self.members if member.text_config is not None), None)
+
+    @property
+    def vision_config(self) -> PreTrainedConfig | None:
+        """The first vision encoder's configuration; None if no member reads images."""
+        return next((member.vision_config for member in self.members if member.vision_config is not None), None)
+
+    @property
+    def embedding_size(self) -> int:
+        """Width of the members' embeddings, side by side."""
+        return sum(member.embedding_size for member in self.members)
+
+    @property
+    def modality_dropout(self) -> float:
+        """The least that any member was trained with."""
+        return min((member.modality_dropout for member in self.members), default=0.0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Serialise, members and heads included."""
+        held = self.members, self.heads
+        members = [member.to_dict() for member in self.members]
+        for member in members:  # the ensemble's own entries say where its code is
+            for name in ("auto_map", "custom_pipelines", "_name_or_path", "transformers_version"):
+                member.pop(name, None)
+        # PreTrainedConfig deep-copies __dict__ and knows neither lists of configs nor dataclasses: hand it plain dicts.
+        self.__dict__["members"], self.__dict__["heads"] = members, [dict(vars(head)) for head in self.heads]
+        try:
+            return {**super().to_dict(), "custom_pipelines": copy.deepcopy(PIPELINES)}
+        finally:
+            self.__dict__["members"], self.__dict__["heads"] = held
+
+
+def common_heads(members: Sequence[MultiHeadConfig], names: Sequence[str] | None = None) -> list[HeadConfig]:
+    """Make the heads of an ensemble from those of its members.
+
+    Args:
+        members: the members' configurations.
+        names: what errors call the members; "member 0", "member 1", … by default.
+
+    Returns:
+        heads without dropout and temperature, which each member applies itself; a regression head's mean and
+        deviation are the means of the members'.
+
+    Raises:
+        ValueError: if the members' heads differ in name, order, problem, labels or parents; the sentence names both.
+    """
+    names = names or [f"member {number}" for number in range(len(members))]
+    first = members[0].heads
+    for name, member in zip(names[1:], members[1:], strict=True):
+        mine, theirs = [head.name for head in first], [head.name for head in member.heads]
+        if mine != theirs:
+            raise ValueError(
+                f"the heads differ: {names[0]} has {', '.join(mine)}; {name} has {', '.join(theirs)}. Only models of "
+                "the same heads can vote together."
+            )
+        for one, two in zip(first, member.heads, strict=True):
+            for option in ("problem", "labels", "parent", "parent_of"):
+                if getattr(one, option) != getattr(two, option):
+                    raise ValueError(
+                        f"head {one.name!r} has another `{option}` in {name} than in {names[0]}"
+                        f"{_difference(one, two) if option == 'labels' else ''}; only models of the same heads can "
+                        "vote together."
+                    )
+    return [
+        HeadConfig(
+            head.name,
+            list(head.labels),
+            head.problem,
+            head.parent,
+            head.parent_of,
+            weight=head.weight,
+            dropout=0.0,
+            mean=sum(member.heads[place].mean for member in members) / len(members),
+            std=sum(member.heads[place].std for member in members) / len(members),
+        )
+        for place, head in enumerate(first)
+    ]
+
+
+def _difference(one: HeadConfig, two: HeadConfig) -> str:
+    only = sorted(set(one.labels) ^ set(two.labels))
+    return f" ({only[0]!r} is in one of them only)" if only else " (the same ones, in another order)"
+
+
+AutoConfig.register(MultiHeadEnsembleConfig.model_type, MultiHeadEnsembleConfig, exist_ok=True)
+MultiHeadEnsembleConfig.register_for_auto_class()

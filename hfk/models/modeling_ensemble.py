@@ -1,0 +1,212 @@
+"""`MultiHeadEnsemble`: several multi-head models that vote, as one model in one checkpoint.
+
+Soft voting: each head's probabilities are averaged over the members, and the average is handed on as logits, so that
+everything behind a model (decoding along the hierarchy, pipeline, `Predictor`, metrics, calibration) takes an ensemble
+for one. The averaging is done in logarithms: no probability underflows to an infinite logit.
+
+Members may read different things. One that can't read a row, for it reads images only or its cleaning leaves nothing
+of the text, abstains, and the others share its weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AutoModel, PreTrainedModel
+
+from .configuration_ensemble import MultiHeadEnsembleConfig
+from .configuration_multihead import HeadConfig
+from .heads import total_loss
+from .modeling_multihead import MultiHeadForClassification, MultiHeadOutput
+from .processing_ensemble import READS, input_prefix
+
+
+class MultiHeadEnsemble(PreTrainedModel):
+    """Several `MultiHeadForClassification` that vote.
+
+    Args:
+        config: the configuration, with at least one member.
+        members: the members, if they are at hand already; built from the configuration by default.
+
+    Raises:
+        ValueError: if the configuration has no member.
+
+    Example:
+        >>> ensemble = MultiHeadEnsemble.from_members([one, two])  # doctest: +SKIP
+        >>> ensemble.predict(**processor(text=["코스피 사상 최고"]))  # doctest: +SKIP
+    """
+
+    config_class = MultiHeadEnsembleConfig
+    base_model_prefix = "ensemble"
+    main_input_name = "input_ids"
+    accepts_loss_kwargs = False  # else the Trainer would read so out of `forward`'s **inputs
+    _no_split_modules = ["MultiHeadForClassification"]  # noqa: RUF012
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_attention_backend = True
+
+    def __init__(
+        self, config: MultiHeadEnsembleConfig, members: Sequence[MultiHeadForClassification] | None = None
+    ) -> None:
+        super().__init__(config)
+        if not config.members:
+            raise ValueError("the ensemble has no members.")
+        if members is None:
+            for member in config.members if config.dtype is not None else ():
+                for part in (member, member.text_config, member.vision_config):
+                    if part is not None:  # an encoder is built in the dtype of its own configuration
+                        part.dtype = config.dtype
+            members = [MultiHeadForClassification(member) for member in config.members]
+        self.members = nn.ModuleList(members)
+        if config.text_config is None:
+            self.main_input_name = "pixel_values"
+        self.post_init()
+
+    @classmethod
+    def from_members(
+        cls,
+        members: Sequence[MultiHeadForClassification],
+        readers: list[int] | None = None,
+        weights: dict[str, list[float]] | None = None,
+    ) -> MultiHeadEnsemble:
+        """Put models together; they are taken as they are, not copied.
+
+        Args:
+            members: models of the same heads and dtype.
+            readers: as in `MultiHeadEnsembleConfig`; from `MultiHeadEnsembleProcessor.join`.
+            weights: as in `MultiHeadEnsembleConfig`; equal by default.
+
+        Returns:
+            the ensemble, in evaluation mode.
+
+        Raises:
+            ValueError: if the heads differ.
+        """
+        config = MultiHeadEnsembleConfig([member.config for member in members], readers, weights)
+        config.dtype = members[0].dtype
+        return cls(config, members).eval()
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Return the first member's."""
+        return self.members[0].get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the first member's."""
+        self.members[0].set_input_embeddings(value)
+
+    def forward(
+        self, labels: dict[str, Tensor] | None = None, return_dict: bool | None = None, **inputs: Tensor
+    ) -> MultiHeadOutput | tuple:
+        """Classify one batch.
+
+        Args:
+            labels: head name → labels as in `heads.head_loss`; the loss is that of the averaged answer.
+            return_dict: False returns a tuple without the None fields.
+            **inputs: those of `MultiHeadForClassification.forward` for processor 0; for processor k of
+                `MultiHeadEnsembleProcessor`, with the prefix `processor{k}_`; and for each of them its
+                `reads`, bool `(batch,)`, False in rows that it can't read.
+
+        Returns:
+            `MultiHeadOutput`; the logits of a `single_label` head are the logarithms of the averaged probabilities,
+            those of a `multi_label` head the logits of them, those of a `regression` head the scaled average; the
+            embedding is the members' embeddings side by side, 0 where one abstained.
+
+        Raises:
+            ValueError: if there is no input, or no member can read a row.
+        """
+        given = {reader: self._inputs_of(reader, inputs) for reader in sorted(set(self.config.readers))}
+        first = next((value for own, _ in given.values() for value in own.values()), None)
+        if first is None:
+            raise ValueError("there is no input: give input_ids, pixel_values or both.")
+        reads = torch.stack(
+            [self._reads(given[reader], len(first), first.device) for reader in self.config.readers], dim=1
+        )
+        if not reads.any(1).all():
+            row = int((~reads.any(1)).nonzero()[0])
+            raise ValueError(f"row {row} of the batch has neither text nor image that any member can read.")
+        outputs = [
+            member(**given[reader][0]) if given[reader][0] else None
+            for member, reader in zip(self.members, self.config.readers, strict=True)
+        ]
+        logits = {head.name: self._vote(place, head, outputs, reads) for place, head in enumerate(self.config.heads)}
+        embedding = torch.cat(
+            [
+                first.new_zeros((len(first), config.embedding_size), dtype=self.dtype)
+                if output is None
+                else output.embedding * reads[:, number, None].to(output.embedding.dtype)
+                for number, (output, config) in enumerate(zip(outputs, self.config.members, strict=True))
+            ],
+            dim=-1,
+        )
+        loss, losses = total_loss(logits, labels, self.config.heads) if labels is not None else (None, None)
+        output = MultiHeadOutput(loss=loss, losses=losses, logits=logits, embedding=embedding)
+        return output if return_dict is not False else output.to_tuple()
+
+    def _inputs_of(self, reader: int, inputs: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor | None]:
+        """Pick what one processor prepared: the tensors under their usual names (none if it read no row), and `reads`.
+
+        `*_present` masks alone are no input: they come along in batches without text and without picture, too.
+        """
+        prefix = input_prefix(reader)
+        own = {
+            name.removeprefix(prefix): value
+            for name, value in inputs.items()
+            if value is not None and (name.startswith(prefix) if reader else not name.startswith("processor"))
+        }
+        reads = own.pop(READS, None)
+        return (own if "input_ids" in own or "pixel_values" in own else {}), reads
+
+    @staticmethod
+    def _reads(given: tuple[dict[str, Tensor], Tensor | None], rows: int, device: torch.device) -> Tensor:
+        own, reads = given
+        if reads is None or not own:
+            return torch.full((rows,), bool(own), device=device)
+        return reads.bool()
+
+    def _vote(self, place: int, head: HeadConfig, outputs: list[MultiHeadOutput | None], reads: Tensor) -> Tensor:
+        """Average one head over the members that could read each row."""
+        weights = torch.tensor(self.config.member_weights(head.name), device=reads.device) * reads
+        # Where only members of weight 0 can read a row, they are better than nothing.
+        weights = torch.where(weights.sum(1, keepdim=True) > 0, weights, reads.float())
+        absent = weights.new_zeros(reads.shape[0], head.num_outputs)
+        logits = [absent if output is None else output.logits[head.name] for output in outputs]
+        return vote(head, [config.heads[place] for config in self.config.members], logits, weights)
+
+    predict = MultiHeadForClassification.predict
+
+
+def vote(head: HeadConfig, members: Sequence[HeadConfig], logits: Sequence[Tensor], weights: Tensor) -> Tensor:
+    """Average what members say of one head.
+
+    Args:
+        head: the ensemble's head; of it, only the problem and a regression's scale count.
+        members: the head as each member has it, with its own temperature and scale.
+        logits: each member's, `(batch, outputs)`.
+        weights: `(batch, members)`, 0 or more, no row all 0; need not sum to 1.
+
+    Returns:
+        float32 `(batch, outputs)`: logarithms of the averaged probabilities (`single_label`), their logits
+        (`multi_label`), or the averaged value on the head's scale (`regression`).
+
+    Example:
+        >>> topic = HeadConfig("topic", ["정치", "경제"])
+        >>> said = [torch.tensor([[0.8, 0.2]]).log(), torch.tensor([[0.4, 0.6]]).log()]
+        >>> vote(topic, [topic, topic], said, torch.ones(1, 2)).exp()
+        tensor([[0.6000, 0.4000]])
+    """
+    shares = (weights / weights.sum(1, keepdim=True)).float().T[:, :, None]  # (members, batch, 1)
+    if head.problem == "regression":
+        values = torch.stack([said.float() * own.std + own.mean for said, own in zip(logits, members, strict=True)])
+        return ((values * shares).sum(0) - head.mean) / head.std
+    scaled = torch.stack([said.float() / own.temperature for said, own in zip(logits, members, strict=True)])
+    if head.problem == "multi_label":
+        yes, no = (torch.logsumexp(F.logsigmoid(side) + shares.log(), 0) for side in (scaled, -scaled))
+        return yes - no
+    return torch.logsumexp(scaled.log_softmax(-1) + shares.log(), 0)
+
+
+AutoModel.register(MultiHeadEnsembleConfig, MultiHeadEnsemble, exist_ok=True)
+MultiHeadEnsemble.register_for_auto_class("AutoModel")

@@ -1,0 +1,332 @@
+"""`NGramModel`: a text as the weighted sum of the embeddings of its n-grams, TF-IDF's features with fastText's layers.
+
+The tokenizer gives single characters; hashing them to buckets happens here, in integer tensor operations, so that it is
+the same on every machine, in every process and under `torch.export`, with nothing to install. Character n-grams stay
+inside words as scikit-learn's `char_wb` ones do; word n-grams are hashed from their characters. `fit` learns from the
+training texts how rare each n-gram is, and which one owns a bucket. One that owns none, being new, too rare, or less
+frequent than another of its bucket, counts nothing, like a word outside a vocabulary; a check byte tells it. Without
+the byte, the many n-grams of a single text would share the buckets of those that matter.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutputWithPoolingAndNoAttention
+
+_LOW = (1 << 31) - 1
+# Without pattern and below 2**30: with hashes below 2**31 and ids below 2**21, no sum of products reaches 2**62, so no
+# machine's way with overflow matters.
+_MULTIPLIER, _STEP, _SEED = 0x2545F491, 0x1B873593, 0x3C6EF372
+_CHECKS = 255
+
+
+class NGramConfig(PreTrainedConfig):
+    """Shape of an n-gram encoder.
+
+    Args:
+        vocab_size: characters that the tokenizer knows.
+        num_buckets: rows of the embedding table; the first one is for what is left out. At four bytes a number,
+            `num_buckets * embedding_size` decides the checkpoint's size.
+        embedding_size: width of an n-gram's embedding.
+        hidden_size: width of the output; `embedding_size` unless there are hidden layers.
+        num_hidden_layers: fully connected layers above the sum; 0 leaves a model that is linear in the n-grams.
+        min_count: training texts that must have an n-gram for it to count.
+        char_ngrams: shortest and longest character n-gram, from 1 to 16, inside words with a space at either end; None
+            for none.
+        word_ngrams: 1 for words, 2 for words and pairs of neighbours; 0 for none.
+        sublinear_tf: count an n-gram that comes f times as 1 + ln f.
+        dropout: in training, the share of n-grams that is left out of a text.
+        hidden_dropout: dropout probability after each hidden layer.
+        initializer_range: standard deviation of the embeddings at first.
+        pad_token_id: id of padding.
+        unk_token_id: id of a character that the tokenizer does not know; no n-gram holds one. None if there is none.
+        space_token_id: id of the space between words.
+
+    Raises:
+        ValueError: if there are no n-grams, or a value is outside what is listed above.
+
+    Example:
+        >>> NGramConfig(vocab_size=2000, char_ngrams=[1, 5], embedding_size=8).hidden_size
+        8
+    """
+
+    model_type = "ngram"
+
+    vocab_size: int = 3000
+    num_buckets: int = 2**19
+    min_count: int = 2
+    embedding_size: int = 16
+    hidden_size: int | None = None
+    num_hidden_layers: int = 0
+    char_ngrams: list[int] | tuple[int, ...] | None = (1, 4)
+    word_ngrams: int = 0
+    sublinear_tf: bool = True
+    dropout: float = 0.0
+    hidden_dropout: float = 0.1
+    initializer_range: float = 0.02
+    pad_token_id: int | None = 0
+    unk_token_id: int | None = 1
+    space_token_id: int = 2
+
+    def __post_init__(self, **kwargs):
+        if self.char_ngrams is not None:
+            self.char_ngrams = list(self.char_ngrams)
+            if len(self.char_ngrams) != 2 or not 1 <= self.char_ngrams[0] <= self.char_ngrams[1] <= 16:
+                raise ValueError(f"char_ngrams must be two sizes from 1 to 16, as [1, 4], not {self.char_ngrams}.")
+        if self.word_ngrams not in (0, 1, 2):
+            raise ValueError(f"word_ngrams must be 0, 1 or 2, not {self.word_ngrams}.")
+        if self.char_ngrams is None and not self.word_ngrams:
+            raise ValueError("an n-gram encoder needs char_ngrams, word_ngrams, or both.")
+        if not 2 <= self.num_buckets <= _LOW:
+            raise ValueError(f"num_buckets must be from 2 to {_LOW}, not {self.num_buckets}.")
+        if not 1 <= self.vocab_size <= 1 << 21:
+            raise ValueError(f"vocab_size must be from 1 to {1 << 21}, not {self.vocab_size}.")
+        if self.min_count < 1:
+            raise ValueError(f"min_count must be 1 or more, not {self.min_count}.")
+        for name in ("dropout", "hidden_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be in [0, 1), not {getattr(self, name)}.")
+        if self.hidden_size is None:
+            self.hidden_size = self.embedding_size
+        if not self.num_hidden_layers and self.hidden_size != self.embedding_size:
+            raise ValueError(
+                f"hidden_size {self.hidden_size} differs from embedding_size {self.embedding_size}, and there is no "
+                "hidden layer between them: set num_hidden_layers."
+            )
+        super().__post_init__(**kwargs)
+
+
+class NGramPreTrainedModel(PreTrainedModel):
+    """Loading, saving and initial weights."""
+
+    config_class = NGramConfig
+    base_model_prefix = "ngram"
+    main_input_name = "input_ids"
+    input_modalities = ("text",)
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module):
+        if isinstance(module, nn.EmbeddingBag):
+            init.normal_(module.weight, std=self.config.initializer_range)
+            init.zeros_(module.weight[0])
+        elif isinstance(module, nn.Linear):
+            init.kaiming_uniform_(module.weight, a=math.sqrt(5))
+            init.zeros_(module.bias)
+        elif isinstance(module, NGramModel):
+            init.ones_(module.idf)
+            init.zeros_(module.owners)
+
+
+class NGramModel(NGramPreTrainedModel):
+    """The encoder: one vector a text.
+
+    Example:
+        >>> model = NGramModel(NGramConfig(vocab_size=9, num_buckets=64)).eval()
+        >>> tuple(model(torch.tensor([[3, 4, 2, 5]])).pooler_output.shape)
+        (1, 16)
+    """
+
+    def __init__(self, config: NGramConfig):
+        super().__init__(config)
+        self.embeddings = nn.EmbeddingBag(config.num_buckets, config.embedding_size, mode="sum", padding_idx=0)
+        widths = [config.embedding_size] + [config.hidden_size] * config.num_hidden_layers
+        self.layers = nn.ModuleList(nn.Linear(low, high) for low, high in pairwise(widths))
+        self.dropout = nn.Dropout(config.hidden_dropout)
+        self.register_buffer("idf", torch.ones(config.num_buckets))
+        # The check byte of the n-gram that owns a bucket; 0, as before `fit`, lets every one in.
+        self.register_buffer("owners", torch.zeros(config.num_buckets, dtype=torch.uint8))
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Return the n-grams' embeddings."""
+        return self.embeddings
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the n-grams' embeddings."""
+        self.embeddings = value
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, return_dict: bool | None = None
+    ) -> BaseModelOutputWithPoolingAndNoAttention | tuple:
+        """Encode texts.
+
+        Args:
+            input_ids: int64 `(batch, characters)`.
+            attention_mask: `(batch, characters)`, non-zero where a character counts.
+            return_dict: False for a plain tuple; by default as the configuration says.
+
+        Returns:
+            `pooler_output` `(batch, hidden_size)`: the embeddings of the text's n-grams, summed by TF-IDF weights of
+            length 1 and passed through the hidden layers; zeros, before them, for a text without any known n-gram.
+            `last_hidden_state` `(batch, characters, hidden_size)`: the same vector at every character, so that every
+            pooling gives it back.
+        """
+        if return_dict is None:
+            return_dict = self.config.return_dict
+        buckets, weights = self.features(input_ids, attention_mask)
+        if self.training and self.config.dropout:
+            # not scaled up: the weights are brought to length 1 again
+            weights = weights * (torch.rand_like(weights) >= self.config.dropout)
+        weights = weights / weights.square().sum(1, keepdim=True).clamp_min(1e-12).sqrt()
+        vector = self.embeddings(buckets, per_sample_weights=weights.to(self.embeddings.weight.dtype))
+        for layer in self.layers:
+            vector = self.dropout(nn.functional.gelu(layer(vector)))
+        output = BaseModelOutputWithPoolingAndNoAttention(
+            last_hidden_state=vector[:, None].expand(-1, input_ids.shape[1], -1), pooler_output=vector
+        )
+        return output if return_dict else output.to_tuple()
+
+    def features(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the n-grams of texts and their weights: how often each comes, times how rare it is.
+
+        Args:
+            input_ids: as for `forward`.
+            attention_mask: as for `forward`.
+
+        Returns:
+            int32 buckets and float32 weights, both `(batch, n-grams)`, in ascending order of the buckets. 0 and 0.0
+            fill up, and where a text has a bucket several times, one place has the weight and the others 0.0.
+        """
+        buckets, checks = self.hashes(input_ids, attention_mask)
+        owners = self.owners[buckets]
+        buckets = torch.where((owners == 0) | (owners == checks), buckets, 0).sort(1).values
+        places = torch.arange(buckets.shape[1], device=buckets.device)
+        first = nn.functional.pad(buckets[:, 1:] != buckets[:, :-1], (1, 0), value=True)
+        # Of each place, where the next different bucket starts; the end is a tensor, since export would fix a number.
+        end = places[-1:] + 1
+        starts = torch.where(first, places, end).flip(1).cummin(1).values.flip(1)
+        count = torch.cat([starts[:, 1:], end.expand(buckets.shape[0], 1)], 1) - places
+        frequency = 1 + count.float().log() if self.config.sublinear_tf else count.float()
+        known = first & (buckets > 0)
+        return buckets, torch.where(known, frequency * self.idf[buckets].float(), 0.0)
+
+    def hashes(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Hash every n-gram of texts to a bucket.
+
+        Args:
+            input_ids: as for `forward`.
+            attention_mask: as for `forward`.
+
+        Returns:
+            int32 and uint8 `(batch, n-grams)`: buckets from 1 to `num_buckets - 1`, 0 where there is no n-gram; and
+            check bytes from 1 to 255.
+        """
+        config = self.config
+        if attention_mask is not None:
+            input_ids = torch.where(attention_mask.bool(), input_ids, config.space_token_id)
+        longest = config.char_ngrams[1] if config.char_ngrams else 1
+        # A word has a space at either end; further ones let every size of window start at every character.
+        ids = nn.functional.pad(input_ids.long(), (1, longest), value=config.space_token_id)
+        space = ids == config.space_token_id
+        unknown = ids == (-1 if config.unk_token_id is None else config.unk_token_id)
+        found = []
+        if config.char_ngrams:
+            found += self._char_ngrams(ids, space, unknown)
+        if config.word_ngrams:
+            found += self._word_ngrams(ids, space, unknown)
+        hashes = torch.cat([torch.where(valid, value, -1) for value, valid in found], 1)
+        mixed = hashes * _MULTIPLIER + _SEED
+        buckets = (mixed >> 16 & _LOW) % (config.num_buckets - 1) + 1
+        checks = _fold(hashes * _STEP + _SEED) % _CHECKS + 1
+        return torch.where(hashes >= 0, buckets, 0).int(), checks.to(torch.uint8)
+
+    def _char_ngrams(self, ids: Tensor, space: Tensor, unknown: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """For every size, the hash of the window at every place, and whether it is an n-gram of a word."""
+        low, high = self.config.char_ngrams
+        width = ids.shape[1] - high
+        value = torch.full_like(ids[:, :width], _SEED)
+        inside = ~unknown[:, :width]
+        found = []
+        for size in range(1, high + 1):
+            last = slice(size - 1, size - 1 + width)
+            value = _fold(value * _MULTIPLIER + (ids[:, last] + 1) * _STEP)
+            if size > 1:
+                inside = inside & ~unknown[:, last]
+            if size > 2:  # spaces may stand at the ends of a window only
+                inside = inside & ~space[:, size - 2 : size - 2 + width]
+            if size >= low:
+                blank = space[:, :width] & space[:, last] if size < 3 else torch.zeros_like(inside)
+                found.append((value, inside & ~blank))
+        return found
+
+    def _word_ngrams(self, ids: Tensor, space: Tensor, unknown: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """The hashes of words and of pairs of neighbours, in order, and which places hold one."""
+        places = torch.arange(ids.shape[1], device=ids.device)
+        before = torch.where(space, places, 0).cummax(1).values  # the space before each character's word
+        # A word's hash is the sum of its characters', each mixed with its place: a difference of two running sums.
+        letters = _fold(_fold((ids + 1) * _STEP + (places - before) * _MULTIPLIER) * _MULTIPLIER)
+        sums = torch.where(space, 0, letters).cumsum(1)
+        strange = unknown.long().cumsum(1)
+        word = _fold((sums - sums.gather(1, before)) & _LOW)
+        valid = strange == strange.gather(1, before)
+        # One place a word in place of one a character; a last one takes what is no word's end.
+        most = ids.shape[1] // 2
+        ends = ~space & nn.functional.pad(space[:, 1:], (0, 1), value=True)
+        target = torch.where(ends, ends.long().cumsum(1) - 1, most)
+        empty = torch.full((ids.shape[0], most + 1), -1, dtype=ids.dtype, device=ids.device)
+        words = empty.scatter(1, target, torch.where(valid, word, -1))[:, :most]
+        found = [(_fold(words.clamp_min(0) * _MULTIPLIER + _STEP), words >= 0)]
+        if self.config.word_ngrams == 2:
+            left, right = words[:, :-1], words[:, 1:]
+            pair = _fold(_fold(left.clamp_min(0) * _MULTIPLIER + 2 * _STEP) * _MULTIPLIER + right.clamp_min(0))
+            found.append((pair, (left >= 0) & (right >= 0)))
+        return found
+
+    @torch.no_grad()
+    def fit(self, batches: Iterable[tuple[Tensor, Tensor | None]]) -> None:
+        """Learn from the training texts which n-grams there are and how rare each is; once, before training.
+
+        A bucket's owner is the n-gram that most texts have, if `min_count` do; its weight is scikit-learn's smoothed
+        inverse document frequency, ln((1 + texts) / (1 + texts with it)) + 1.
+
+        Args:
+            batches: `input_ids` and `attention_mask` of all training texts, as for `forward`.
+        """
+        texts, waiting = 0, []
+        keys = counts = torch.empty(0, dtype=torch.long)
+        for input_ids, attention_mask in batches:
+            buckets, checks = self.hashes(input_ids, attention_mask)
+            found = (buckets.long() << 8 | checks).sort(1).values
+            first = nn.functional.pad(found[:, 1:] != found[:, :-1], (1, 0), value=True)
+            waiting.append(found[first & (found > _CHECKS)].cpu())
+            texts += len(input_ids)
+            if sum(map(len, waiting)) > 1 << 23:  # 64 MiB
+                keys, counts, waiting = *_add_up(keys, counts, waiting), []
+        keys, counts = _add_up(keys, counts, waiting)
+        # Keys ascend, and stable sorting keeps the order of equals: ties fall the same way everywhere.
+        order = counts.argsort(descending=True, stable=True)
+        order = order[(keys[order] >> 8).argsort(stable=True)]
+        keys, counts = keys[order], counts[order]
+        buckets = keys >> 8
+        chosen = nn.functional.pad(buckets[1:] != buckets[:-1], (1, 0), value=True) & (counts >= self.config.min_count)
+        rarity = ((1 + texts) / (1 + counts.double())).log() + 1
+        self.idf.zero_()
+        self.idf[buckets[chosen]] = rarity[chosen].to(self.idf)
+        self.owners.zero_()
+        self.owners[buckets[chosen]] = (keys[chosen] & 255).to(self.owners)
+
+
+def _add_up(keys: Tensor, counts: Tensor, waiting: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Count `waiting` on top of counted keys; keys come back unique and in ascending order."""
+    every = torch.cat([keys, *waiting])
+    weights = torch.cat([counts, torch.ones(len(every) - len(keys), dtype=torch.long)])
+    keys, places = every.unique(return_inverse=True)
+    return keys, torch.zeros(len(keys), dtype=torch.long).index_add(0, places, weights)
+
+
+def _fold(value: Tensor) -> Tensor:
+    """Mix the high half of a number below 2**62 into the low one, below 2**31."""
+    return (value ^ (value >> 31)) & _LOW
+
+
+NGramConfig.register_for_auto_class()
+NGramModel.register_for_auto_class("AutoModel")
+AutoConfig.register(NGramConfig.model_type, NGramConfig, exist_ok=True)
+AutoModel.register(NGramConfig, NGramModel, exist_ok=True)

@@ -1,0 +1,184 @@
+"""`RecurrentModel`: word vectors through plain RNN, LSTM or GRU layers, in one direction or both.
+
+Padding is kept out without packed sequences: it stands at the end, where the forward direction reads it last, and the
+backward direction reads a copy in which every text is turned round by itself. Packing gives the same numbers, but takes
+shapes from the mask's values: `torch.export` can't know them, and on a GPU every batch would wait for them. (Export
+works for any batch and one length: PyTorch unrolls recurrent layers. Pad to `max_length` there.)
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import BaseModelOutputWithPoolingAndNoAttention
+
+CELLS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+
+
+class RecurrentConfig(PreTrainedConfig):
+    """Shape of a recurrent encoder.
+
+    Args:
+        vocab_size: pieces that the tokenizer knows.
+        embedding_size: width of a piece's embedding.
+        cell: `rnn` (tanh), `lstm` or `gru`.
+        bidirectional: read every text from both ends.
+        hidden_size: width of the output, both directions together.
+        num_hidden_layers: layers on top of each other, from 1 to 3.
+        dropout: dropout probability on the embeddings and between layers.
+        initializer_range: standard deviation of the embeddings at first.
+        pad_token_id: id of padding, which comes after a text, never before it.
+
+    Raises:
+        ValueError: if a value is outside what is listed above, or two directions can't share `hidden_size`.
+
+    Example:
+        >>> RecurrentConfig(vocab_size=8000, cell="gru", num_hidden_layers=2).hidden_size
+        256
+    """
+
+    model_type = "recurrent"
+
+    vocab_size: int = 8000
+    embedding_size: int = 100
+    cell: str = "lstm"
+    bidirectional: bool = True
+    hidden_size: int = 256
+    num_hidden_layers: int = 1
+    dropout: float = 0.2
+    initializer_range: float = 0.1
+    pad_token_id: int | None = 0
+
+    def __post_init__(self, **kwargs):
+        if self.cell not in CELLS:
+            raise ValueError(f"cell {self.cell!r} is not one of {', '.join(CELLS)}.")
+        if not 1 <= self.num_hidden_layers <= 3:
+            raise ValueError(f"num_hidden_layers must be 1, 2 or 3, not {self.num_hidden_layers}.")
+        if self.bidirectional and self.hidden_size % 2:
+            raise ValueError(f"hidden_size {self.hidden_size} is odd, and two directions share it.")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), not {self.dropout}.")
+        super().__post_init__(**kwargs)
+
+
+class RecurrentLayer(GradientCheckpointingLayer):
+    """One layer: a network that reads forward, and one that reads backward if the encoder is bidirectional."""
+
+    def __init__(self, config: RecurrentConfig, inputs: int):
+        super().__init__()
+        width = config.hidden_size // 2 if config.bidirectional else config.hidden_size
+        self.ahead = CELLS[config.cell](inputs, width, batch_first=True)
+        self.back = CELLS[config.cell](inputs, width, batch_first=True) if config.bidirectional else None
+
+    def forward(self, hidden_states: Tensor, turned: Tensor) -> Tensor:
+        """Map `(batch, tokens, inputs)` to `(batch, tokens, hidden_size)`; `turned` is where each token stands."""
+        output = self.ahead(hidden_states)[0]
+        if self.back is None:
+            return output
+        behind = _reorder(self.back(_reorder(hidden_states, turned))[0], turned)
+        return torch.cat([output, behind], -1)
+
+
+class RecurrentPreTrainedModel(PreTrainedModel):
+    """Loading, saving and initial weights."""
+
+    config_class = RecurrentConfig
+    base_model_prefix = "recurrent"
+    main_input_name = "input_ids"
+    input_modalities = ("text",)
+    supports_gradient_checkpointing = True
+    _no_split_modules = ("RecurrentLayer",)
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module):
+        if isinstance(module, nn.Embedding):
+            init.normal_(module.weight, std=self.config.initializer_range)
+            if module.padding_idx is not None:
+                init.zeros_(module.weight[module.padding_idx])
+        elif isinstance(module, nn.RNNBase):
+            for name, weight in module.named_parameters():
+                if name.startswith("weight_ih"):
+                    init.xavier_uniform_(weight)
+                elif name.startswith("weight_hh"):
+                    init.orthogonal_(weight)
+                elif isinstance(module, nn.LSTM) and name.startswith("bias_ih"):
+                    # An open forget gate lets gradients through from the start (Jozefowicz et al. 2015).
+                    gates = torch.zeros(4, module.hidden_size)
+                    gates[1] = 1.0
+                    init.copy_(weight, gates.flatten().to(weight))
+                else:
+                    init.zeros_(weight)
+
+
+class RecurrentModel(RecurrentPreTrainedModel):
+    """The encoder.
+
+    Example:
+        >>> model = RecurrentModel(RecurrentConfig(vocab_size=50, hidden_size=8)).eval()
+        >>> tuple(model(torch.tensor([[3, 4, 5]])).last_hidden_state.shape)
+        (1, 3, 8)
+    """
+
+    def __init__(self, config: RecurrentConfig):
+        super().__init__(config)
+        self.embeddings = nn.Embedding(config.vocab_size, config.embedding_size, padding_idx=config.pad_token_id)
+        self.dropout = nn.Dropout(config.dropout)
+        self.layers = nn.ModuleList(
+            RecurrentLayer(config, config.hidden_size if number else config.embedding_size)
+            for number in range(config.num_hidden_layers)
+        )
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Return the pieces' embeddings."""
+        return self.embeddings
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the pieces' embeddings."""
+        self.embeddings = value
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, return_dict: bool | None = None
+    ) -> BaseModelOutputWithPoolingAndNoAttention | tuple:
+        """Encode texts.
+
+        Args:
+            input_ids: int64 `(batch, tokens)`.
+            attention_mask: `(batch, tokens)`, non-zero where a token counts: the first ones of every row.
+            return_dict: False for a plain tuple; by default as the configuration says.
+
+        Returns:
+            `last_hidden_state` `(batch, tokens, hidden_size)`, and `pooler_output` `(batch, hidden_size)`: the state
+            after the whole text, of either direction.
+        """
+        if return_dict is None:
+            return_dict = self.config.return_dict
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        lengths = attention_mask.bool().sum(1, keepdim=True)
+        places = torch.arange(input_ids.shape[1], device=input_ids.device)[None]
+        turned = torch.where(places < lengths, lengths - 1 - places, places)
+        hidden_states = self.embeddings(input_ids)
+        for layer in self.layers:
+            hidden_states = layer(self.dropout(hidden_states), turned)
+        last = (lengths - 1).clamp_min(0)[..., None].expand(-1, -1, hidden_states.shape[-1])
+        pooled = hidden_states.gather(1, last)[:, 0]
+        if self.config.bidirectional:  # the backward direction ends at the first token
+            half = self.config.hidden_size // 2
+            pooled = torch.cat([pooled[:, :half], hidden_states[:, 0, half:]], -1)
+        output = BaseModelOutputWithPoolingAndNoAttention(last_hidden_state=hidden_states, pooler_output=pooled)
+        return output if return_dict else output.to_tuple()
+
+
+def _reorder(tokens: Tensor, order: Tensor) -> Tensor:
+    """Put `(batch, tokens, size)` into the order of `(batch, tokens)`."""
+    return tokens.gather(1, order[..., None].expand(-1, -1, tokens.shape[-1]))
+
+
+RecurrentConfig.register_for_auto_class()
+RecurrentModel.register_for_auto_class("AutoModel")
+AutoConfig.register(RecurrentConfig.model_type, RecurrentConfig, exist_ok=True)
+AutoModel.register(RecurrentConfig, RecurrentModel, exist_ok=True)

@@ -1,0 +1,169 @@
+"""`TextCNNModel`: one convolution a window size over word vectors, or over the states of a recurrent encoder.
+
+Kim 2014 (arXiv:1408.5882), with windows of 3 to 8 pieces. The last hidden state holds every filter at every token, so
+`text_pooling: max` over it is the max over time, and any other pooling or fusion works as on any encoder. With
+`recurrent`, a recurrent encoder stands in place of the plain embeddings: BiLSTM and TextCNN as one model.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutputWithPoolingAndNoAttention
+
+from .modeling_recurrent import RecurrentConfig, RecurrentModel
+
+
+class TextCNNConfig(PreTrainedConfig):
+    """Shape of a convolutional text encoder.
+
+    Args:
+        vocab_size: pieces that the tokenizer knows.
+        embedding_size: width of a piece's embedding.
+        windows: sizes of the convolutions' windows in pieces, each from 1 to 32.
+        num_filters: filters of each window size.
+        dropout: dropout probability on what the convolutions read.
+        recurrent: options of `RecurrentConfig` for the encoder whose states the convolutions read, such as
+            `{"cell": "lstm"}`; vocabulary, embedding size and padding are this configuration's. None reads embeddings.
+        initializer_range: standard deviation of the embeddings at first.
+        pad_token_id: id of padding, which comes after a text, never before it.
+
+    Raises:
+        ValueError: if a value is outside what is listed above.
+
+    Example:
+        >>> TextCNNConfig(windows=[3, 4, 5], num_filters=10).hidden_size
+        30
+    """
+
+    model_type = "textcnn"
+
+    vocab_size: int = 8000
+    embedding_size: int = 100
+    windows: list[int] | tuple[int, ...] = (3, 4, 5, 6, 7, 8)
+    num_filters: int = 128
+    dropout: float = 0.2
+    recurrent: dict[str, Any] | None = None
+    initializer_range: float = 0.1
+    pad_token_id: int | None = 0
+
+    def __post_init__(self, **kwargs):
+        self.windows = list(self.windows)
+        if not self.windows or any(not 1 <= window <= 32 for window in self.windows):
+            raise ValueError(f"windows must be sizes from 1 to 32, as [3, 4, 5], not {self.windows}.")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), not {self.dropout}.")
+        if self.recurrent is not None:
+            self.recurrent_config()
+        kwargs.pop("hidden_size", None)
+        super().__post_init__(**kwargs)
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the output: the filters of all windows."""
+        return len(self.windows) * self.num_filters
+
+    def recurrent_config(self) -> RecurrentConfig:
+        """Return the configuration of the recurrent encoder underneath."""
+        shared = ("vocab_size", "embedding_size", "pad_token_id", "initializer_range")
+        unknown = sorted(set(self.recurrent) - {"cell", "bidirectional", "hidden_size", "num_hidden_layers", "dropout"})
+        if unknown:
+            raise ValueError(f"recurrent has no option {unknown[0]!r} of its own.")
+        return RecurrentConfig(**{name: getattr(self, name) for name in shared}, **self.recurrent)
+
+
+class TextCNNPreTrainedModel(PreTrainedModel):
+    """Loading, saving and initial weights."""
+
+    config_class = TextCNNConfig
+    base_model_prefix = "textcnn"
+    main_input_name = "input_ids"
+    input_modalities = ("text",)
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module):
+        if isinstance(module, nn.Embedding):
+            init.normal_(module.weight, std=self.config.initializer_range)
+            if module.padding_idx is not None:
+                init.zeros_(module.weight[module.padding_idx])
+        elif isinstance(module, nn.Conv1d):
+            init.kaiming_normal_(module.weight, nonlinearity="relu")
+            init.zeros_(module.bias)
+
+
+class TextCNNModel(TextCNNPreTrainedModel):
+    """The encoder.
+
+    Example:
+        >>> model = TextCNNModel(TextCNNConfig(vocab_size=50, windows=[2, 3], num_filters=4)).eval()
+        >>> tuple(model(torch.tensor([[3, 4, 5]])).last_hidden_state.shape)
+        (1, 3, 8)
+    """
+
+    def __init__(self, config: TextCNNConfig):
+        super().__init__(config)
+        self.recurrent = RecurrentModel(config.recurrent_config()) if config.recurrent is not None else None
+        self.embeddings = (
+            nn.Embedding(config.vocab_size, config.embedding_size, padding_idx=config.pad_token_id)
+            if self.recurrent is None
+            else None
+        )
+        width = config.embedding_size if self.recurrent is None else self.recurrent.config.hidden_size
+        self.dropout = nn.Dropout(config.dropout)
+        self.convolutions = nn.ModuleList(nn.Conv1d(width, config.num_filters, window) for window in config.windows)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Return the pieces' embeddings."""
+        return self.embeddings if self.recurrent is None else self.recurrent.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the pieces' embeddings."""
+        if self.recurrent is None:
+            self.embeddings = value
+        else:
+            self.recurrent.set_input_embeddings(value)
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, return_dict: bool | None = None
+    ) -> BaseModelOutputWithPoolingAndNoAttention | tuple:
+        """Encode texts.
+
+        Args:
+            input_ids: int64 `(batch, tokens)`.
+            attention_mask: `(batch, tokens)`, non-zero where a token counts: the first ones of every row.
+            return_dict: False for a plain tuple; by default as the configuration says.
+
+        Returns:
+            `last_hidden_state` `(batch, tokens, hidden_size)`: of every token, what each filter (after ReLU) finds in
+            the window around it, of which the part outside the text is zeros; and `pooler_output`
+            `(batch, hidden_size)`, its max over time.
+        """
+        if return_dict is None:
+            return_dict = self.config.return_dict
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        if self.recurrent is None:
+            tokens = self.embeddings(input_ids)
+        else:
+            tokens = self.recurrent(input_ids, attention_mask, return_dict=True).last_hidden_state
+        mask = attention_mask.bool()[..., None]
+        tokens = torch.where(mask, self.dropout(tokens), 0.0).transpose(1, 2)
+        found = []
+        for window, convolution in zip(self.config.windows, self.convolutions, strict=True):
+            sides = ((window - 1) // 2, window // 2)
+            found.append(nn.functional.relu(convolution(nn.functional.pad(tokens, sides))))
+        last = torch.where(mask, torch.cat(found, 1).transpose(1, 2), 0.0)
+        # Nothing is below 0 after ReLU, so the zeros of padding never win.
+        output = BaseModelOutputWithPoolingAndNoAttention(last_hidden_state=last, pooler_output=last.amax(1))
+        return output if return_dict else output.to_tuple()
+
+
+TextCNNConfig.register_for_auto_class()
+TextCNNModel.register_for_auto_class("AutoModel")
+AutoConfig.register(TextCNNConfig.model_type, TextCNNConfig, exist_ok=True)
+AutoModel.register(TextCNNConfig, TextCNNModel, exist_ok=True)

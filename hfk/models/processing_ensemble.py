@@ -1,0 +1,222 @@
+"""`MultiHeadEnsembleProcessor`: one row prepared for members that read it in different ways.
+
+Members that came out of one recipe share one `MultiHeadProcessor`, and their ensemble has just that one. Only where
+tokenizers, cleaning, lengths or picture sizes differ are there several, numbered: number 0 lies in the checkpoint's
+folder like any processor, so that `AutoTokenizer` finds its tokenizer there, number k in the subfolder `processor_k`;
+its tensors have the prefix `processor{k}_`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoProcessor, ProcessorMixin
+from transformers.dynamic_module_utils import custom_object_save
+
+from .configuration_ensemble import MultiHeadEnsembleConfig
+from .image_preparation import open_image
+from .processing_multihead import MultiHeadProcessor, _absent
+
+READS = "reads"
+"""Name of the tensor that says which rows a processor can read, bool `(batch,)`."""
+
+
+def input_prefix(number: int) -> str:
+    """Return what stands before the names of a processor's tensors."""
+    return f"processor{number}_" if number else ""
+
+
+class MultiHeadEnsembleProcessor(ProcessorMixin):
+    """Prepare text and pictures for `MultiHeadEnsemble`, once for each way of reading that its members have.
+
+    It is called like a `MultiHeadProcessor`. A row is refused only if no processor can read it.
+
+    Args:
+        processors: the different processors, two or more.
+
+    Example:
+        >>> processor, readers = MultiHeadEnsembleProcessor.join([one, two, like_one])  # doctest: +SKIP
+        >>> readers  # doctest: +SKIP
+        [0, 1, 0]
+    """
+
+    def __init__(self, processors: list[MultiHeadProcessor]) -> None:
+        self.chat_template = None
+        self.processors = processors
+
+    @classmethod
+    def join(
+        cls, processors: Sequence[MultiHeadProcessor]
+    ) -> tuple[MultiHeadProcessor | MultiHeadEnsembleProcessor, list[int]]:
+        """Find out which of the members' processors are identical, and keep one of each.
+
+        Args:
+            processors: one a member.
+
+        Returns:
+            the ensemble's processor (an ordinary one if all are identical), and each member's number in it.
+        """
+        different: dict[str, int] = {}
+        kept, readers = [], []
+        for processor in processors:
+            state = processor_state(processor)
+            if state not in different:
+                different[state] = len(kept)
+                kept.append(processor)
+            readers.append(different[state])
+        # Number 0 has its files where AutoTokenizer looks: the first that has a tokenizer.
+        front = next((number for number, one in enumerate(kept) if one.tokenizer is not None), 0)
+        order = [front, *(number for number in range(len(kept)) if number != front)]
+        processor = kept[0] if len(kept) == 1 else cls([kept[number] for number in order])
+        return processor, [order.index(reader) for reader in readers]
+
+    @property
+    def tokenizer(self) -> Any:
+        """The first tokenizer; None if no member reads text."""
+        return next((p.tokenizer for p in self.processors if p.tokenizer is not None), None)
+
+    @property
+    def image_processor(self) -> Any:
+        """The first image processor; None if no member reads images."""
+        return next((p.image_processor for p in self.processors if p.image_processor is not None), None)
+
+    @property
+    def max_length(self) -> int:
+        """Tokens that the most patient member reads of a text."""
+        return max(processor.max_length for processor in self.processors)
+
+    @property
+    def model_input_names(self) -> list[str]:
+        """Names of the tensors that a call returns."""
+        return [
+            input_prefix(number) + name
+            for number, processor in enumerate(self.processors)
+            for name in (*processor.model_input_names, READS)
+        ]
+
+    def clean(self, text: Any) -> str | None:
+        """Prepare one text as the first member that finds something to read in it does; None if none does."""
+        return next(filter(None, (p.clean(text) for p in self.processors if p.tokenizer is not None)), None)
+
+    __call__ = MultiHeadProcessor.__call__
+    _needs = MultiHeadProcessor._needs
+
+    def prepare_row(self, text: Any = None, image: Any = None) -> list[tuple[str | None, Any] | None]:
+        """Clean the text and open the picture of one row, for every processor; see `MultiHeadProcessor.prepare_row`.
+
+        Returns:
+            for each processor, what its own `prepare_row` returns, or None if it has nothing to read in this row.
+
+        Raises:
+            ValueError: if no processor has anything to read, or text or picture can't be used.
+        """
+        # Opened once for all of them.
+        image = None if self.image_processor is None or _absent(image) else open_image(image)
+        rows: list[tuple[str | None, Any] | None] = []
+        for processor in self.processors:
+            own = (
+                processor.clean(text) if processor.tokenizer is not None else None,
+                image if processor.image_processor is not None else None,
+            )
+            rows.append(None if own == (None, None) else own)
+        if not any(rows):
+            if isinstance(text, str) and text.strip():  # then its cleaning left nothing, and says so
+                next(p for p in self.processors if p.tokenizer is not None).prepare_row(text)
+            raise ValueError(f"there is no {self._needs()} to classify.")
+        return rows
+
+    def to_tensors(
+        self, rows: list[list[tuple[str | None, Any] | None]], padding: bool | str = True
+    ) -> dict[str, torch.Tensor]:
+        """Turn rows from `prepare_row` into the model's tensors; the names of those of processor k have its prefix."""
+        data: dict[str, torch.Tensor] = {}
+        for number, processor in enumerate(self.processors):
+            own = [row[number] for row in rows]
+            reads = torch.tensor([row is not None for row in own])
+            tensors = processor.to_tensors([(None, None) if row is None else row for row in own], padding)
+            for kind, name in (("text_present", "input_ids"), ("image_present", "pixel_values")):
+                if kind in tensors and name in tensors:  # a member must be able to run on rows that it abstains from
+                    tensors[kind] = tensors[kind] | ~reads
+            tensors[READS] = reads
+            data |= {input_prefix(number) + name: values for name, values in tensors.items()}
+        return data
+
+    def save_pretrained(self, save_directory: str | Path, push_to_hub: bool = False, **kwargs: Any) -> list[str]:
+        """Save all processors into one folder, loadable with `AutoProcessor`; see `MultiHeadProcessor`."""
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        custom_object_save(self, folder, config=self)
+        for number, processor in enumerate(self.processors):
+            _save_parts(processor, folder / _subfolder(number))
+        self.to_json_file(folder / "processor_config.json")
+        if push_to_hub:
+            self.push_to_hub(kwargs.pop("repo_id", folder.name), **kwargs)
+        return [str(folder / "processor_config.json")]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Serialise: the options of processor 0, and how many there are."""
+        result = _plain(self.processors[0]) | {"processor_class": type(self).__name__, "count": len(self.processors)}
+        if hasattr(self, "auto_map"):
+            result["auto_map"] = self.auto_map
+        return result
+
+    @classmethod
+    def _get_arguments_from_pretrained(
+        cls, pretrained_model_name_or_path: str, processor_dict: dict | None = None, **kwargs: Any
+    ) -> list:
+        processor_dict = processor_dict or {}
+        if "count" not in processor_dict:
+            raise OSError(f"{pretrained_model_name_or_path} has no processor_config.json of an ensemble.")
+        count = processor_dict["count"]
+        kwargs.pop("trust_remote_code", None)
+        processors = [
+            MultiHeadProcessor.from_pretrained(pretrained_model_name_or_path, subfolder=_subfolder(number), **kwargs)
+            for number in range(count)
+        ]
+        processor_dict.clear()  # what else it holds are processor 0's options
+        return [processors]
+
+
+def processor_state(processor: MultiHeadProcessor) -> str:
+    """Return a hash of all that a processor's answers depend on: equal hashes, equal tensors.
+
+    Args:
+        processor: a processor.
+    """
+    hasher = hashlib.blake2b(digest_size=16)
+    with tempfile.TemporaryDirectory() as scratch:
+        _save_parts(processor, Path(scratch))
+        for path in sorted(Path(scratch).rglob("*")):
+            data = path.read_bytes() if path.is_file() else b""
+            if path.name == "tokenizer.json":  # how the last batch was cut and filled up is no part of a tokenizer
+                content = json.loads(data) | {"padding": None, "truncation": None}
+                data = json.dumps(content, sort_keys=True).encode()
+            hasher.update(f"\0{path.name}\0".encode() + data)
+    return hasher.hexdigest()
+
+
+def _save_parts(processor: MultiHeadProcessor, folder: Path) -> None:
+    """Save a processor without its code, which stands in the ensemble's folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if processor.tokenizer is not None:
+        processor.tokenizer.save_pretrained(folder)
+    text = json.dumps(_plain(processor), ensure_ascii=False, indent=2, sort_keys=True)
+    (folder / "processor_config.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _plain(processor: MultiHeadProcessor) -> dict[str, Any]:
+    return {name: value for name, value in processor.to_dict().items() if name != "auto_map"}
+
+
+def _subfolder(number: int) -> str:
+    return f"processor_{number}" if number else ""
+
+
+AutoProcessor.register(MultiHeadEnsembleConfig, MultiHeadEnsembleProcessor, exist_ok=True)
+MultiHeadEnsembleProcessor.register_for_auto_class()

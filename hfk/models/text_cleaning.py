@@ -1,0 +1,604 @@
+"""Text cleaning: named steps in an order of one's own, saved with a checkpoint as that list of names and arguments.
+
+`STEPS` maps each name to a function that takes the step's options and returns text → text; `PRESETS` names two lists of
+steps. `TextCleaner` runs a list. Nothing here needs a package but `morphemes`, whose analyzer is looked up when the
+cleaner is made, so that a checkpoint that can't be served as it was trained says so when it is loaded, not later.
+
+Every step gives the same text when it is run on its own result, `morphemes` and words of a user's own excepted.
+"""
+
+from __future__ import annotations
+
+import html as html_entities
+import importlib
+import importlib.util
+import inspect
+import os
+import re
+import threading
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from .hanja_readings import READINGS
+
+Step = Callable[[str], str]
+HANJA = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # for a regular expression
+
+# Countries, institutions and parties, as headlines write them with one sign. A person is named only where the press
+# means one by the sign; other surnames (朴, 安, 尹 …) are read as they sound: whose they are changes with the years.
+HANJA_WORDS = {
+    "美": "미국", "北": "북한", "韓": "한국", "中": "중국", "日": "일본", "英": "영국", "獨": "독일",
+    "佛": "프랑스", "伊": "이탈리아", "印": "인도", "亞": "아시아", "南": "남한", "露": "러시아", "蘇": "소련",
+    "臺": "대만", "台": "대만", "濠": "호주", "越": "베트남", "泰": "태국", "靑": "청와대", "青": "청와대",
+    "與": "여당", "野": "야당", "檢": "검찰", "警": "경찰", "軍": "군", "文": "문재인", "中企": "중소기업",
+    "外人": "외국인",
+}  # fmt: skip
+# Behind a name they stand for a longer word than at its beginning: 현대重, 우리銀, 신세계百, 기계硏, 방통委.
+HANJA_SUFFIXES = {"重": "중공업", "銀": "은행", "百": "백화점", "硏": "연구원", "研": "연구원", "委": "위원회"}
+
+ABBREVIATIONS = {
+    "3D": "3차원", "4G": "4세대 이동통신", "5G": "5세대 이동통신", "6G": "6세대 이동통신", "AI": "인공지능",
+    "AFC": "아시아축구연맹", "AR": "증강현실", "CEO": "최고경영자", "CES": "세계가전전시회",
+    "CIA": "미국 중앙정보국", "DLF": "파생결합펀드", "DMZ": "비무장지대", "ECB": "유럽중앙은행",
+    "ELS": "주가연계증권", "EPL": "잉글랜드 프로축구", "ETF": "상장지수펀드", "ETN": "상장지수증권",
+    "EU": "유럽연합", "FBI": "미국 연방수사국", "FIFA": "국제축구연맹", "FOMC": "미국 연방공개시장위원회",
+    "FTA": "자유무역협정", "GDP": "국내총생산", "GPS": "위성항법장치", "IAEA": "국제원자력기구",
+    "ICBM": "대륙간탄도미사일", "ICT": "정보통신기술", "IMF": "국제통화기금", "IOC": "국제올림픽위원회",
+    "IPO": "기업공개", "IPTV": "인터넷 텔레비전", "IT": "정보기술", "IoT": "사물인터넷", "KAIST": "한국과학기술원",
+    "KBL": "한국프로농구", "KBO": "한국프로야구", "KIST": "한국과학기술연구원", "KOVO": "한국배구연맹",
+    "KTX": "고속철도", "LA": "로스앤젤레스", "LPGA": "미국 여자프로골프", "LTE": "4세대 이동통신",
+    "MLB": "미국 프로야구", "MOU": "양해각서", "MVP": "최우수선수", "MWC": "모바일 박람회",
+    "NASA": "미국 항공우주국", "NATO": "북대서양조약기구", "NBA": "미국 프로농구", "NGO": "비정부기구",
+    "NSC": "국가안전보장회의", "NYT": "뉴욕타임스", "OECD": "경제협력개발기구", "OLED": "유기발광다이오드",
+    "OS": "운영체제", "PGA": "미국 프로골프", "R&D": "연구개발", "RFA": "자유아시아방송",
+    "SLBM": "잠수함발사탄도미사일", "SNS": "사회관계망서비스", "SUV": "스포츠유틸리티차", "TF": "전담조직",
+    "TV": "텔레비전", "UAE": "아랍에미리트", "UEFA": "유럽축구연맹", "UN": "유엔", "VOA": "미국의 소리",
+    "VR": "가상현실", "WHO": "세계보건기구", "WKBL": "한국여자농구연맹", "WNBA": "미국 여자프로농구",
+    "WP": "워싱턴포스트", "WSJ": "월스트리트저널", "WTI": "서부텍사스산 원유", "WTO": "세계무역기구",
+}  # fmt: skip
+
+TAGS = (
+    "NNG", "NNP", "NNB", "NR", "NP", "VV", "VA", "VX", "VCP", "VCN", "MM", "MAG", "MAJ", "IC",
+    "JKS", "JKC", "JKG", "JKO", "JKB", "JKV", "JKQ", "JX", "JC", "EP", "EF", "EC", "ETN", "ETM",
+    "XPN", "XSN", "XSV", "XSA", "XR", "SF", "SP", "SS", "SE", "SO", "SW", "SL", "SH", "SN", "UN",
+    "W_URL", "W_EMAIL", "W_HASHTAG", "W_MENTION", "W_SERIAL", "W_EMOJI",
+)  # fmt: skip
+"""Part-of-speech tags of the Sejong corpus, and Kiwi's for what it finds on the web; UN is what no analyzer knows."""
+
+DROPPED = (
+    "NNB", "NP", "NR", "VCP", "VCN", "MM", "MAG", "MAJ", "IC", "J*", "E*", "XPN", "XSN", "XSV", "XSA", "SF", "SE",
+    "SS", "SL", "SN",
+)  # fmt: skip
+"""What `morphemes` drops by default: particles, endings, affixes, numbers, foreign letters; nouns and verbs stay."""
+
+ANALYZERS = {"kiwi": ("kiwipiepy", "kiwipiepy"), "mecab": ("mecab", "python-mecab-ko")}
+"""Analyzer → its module and its package."""
+
+_SIMPLE = ["html", "url", "normalize", "hanja_words", "hanja", "symbols", "quotes", "repeat", "whitespace"]
+PRESETS: dict[str, list[Any]] = {
+    "simple": _SIMPLE,
+    "elaborate": [*_SIMPLE[:5], "abbreviations", "numbers", *_SIMPLE[5:8], "morphemes", "whitespace"],
+}
+"""`simple` writes the same thing one way and needs no package; `elaborate` also filters by part of speech."""
+
+
+class TextCleaner:
+    """Runs steps one after the other.
+
+    Args:
+        steps: a preset's name, or a list of steps: each a name, or a mapping of one name to its options. A preset's
+            name may stand in the list too.
+
+    Raises:
+        ValueError: for an unknown step or option, or a value that a step does not take.
+        ImportError: if a step's analyzer is not installed.
+
+    Example:
+        >>> TextCleaner(["hanja_words", "hanja", "quotes"])("美·中 정상 “訪韓” 무산")
+        '미국·중국 정상 "방한" 무산'
+        >>> TextCleaner([{"hanja_words": {"words": {"尹": "윤석열"}}}])("尹대통령 訪美")
+        '윤석열대통령 訪美'
+    """
+
+    def __init__(self, steps: str | Sequence[Any]) -> None:
+        self.steps = expand_steps(steps)
+        self._functions = [_make(step) for step in self.steps]
+
+    def __call__(self, text: str) -> str:
+        """Clean one text; lone surrogates go and control characters become spaces, whatever the steps."""
+        text = _CONTROL.sub(" ", text.encode("utf-8", "ignore").decode())
+        for function in self._functions:
+            text = function(text)
+        return text
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TextCleaner, (self.steps,)  # the functions hold analyzers; they are made again where they are needed
+
+
+def expand_steps(steps: str | Sequence[Any]) -> list[Any]:
+    """Replace presets by what they stand for, so that what is saved stays the same when a preset changes.
+
+    Args:
+        steps: as for `TextCleaner`.
+
+    Returns:
+        a list of names, and of mappings of one name to options: what JSON holds.
+
+    Raises:
+        ValueError: for what is neither, or names no step.
+
+    Example:
+        >>> expand_steps(["url", {"repeat": {"limit": 3}}])
+        ['url', {'repeat': {'limit': 3}}]
+    """
+    if isinstance(steps, str):
+        if steps not in PRESETS:
+            raise ValueError(f"text_cleaning {steps!r} is not one of {', '.join(PRESETS)}, nor a list of steps.")
+        steps = [steps]
+    if not isinstance(steps, Sequence):
+        raise ValueError(f"text_cleaning is a preset ({', '.join(PRESETS)}) or a list of steps, not {steps!r}.")
+    result: list[Any] = []
+    for step in steps:
+        name, options = step, {}
+        if isinstance(step, Mapping) and len(step) == 1:
+            ((name, options),) = step.items()
+        if not isinstance(name, str) or not isinstance(options or {}, Mapping):
+            raise ValueError(
+                f"text_cleaning: {step!r} is no step; write a name, or a name with its options, such as "
+                "{repeat: {limit: 2}}."
+            )
+        if name in PRESETS and not options:
+            result.extend(PRESETS[name])
+        elif name in STEPS:
+            result.append({name: dict(options)} if options else name)
+        else:
+            raise ValueError(f"text_cleaning has no step {name!r}; it has: {', '.join(STEPS)}.")
+    return result
+
+
+def _make(step: str | dict[str, Any]) -> Step:
+    name, options = (step, {}) if isinstance(step, str) else next(iter(step.items()))
+    known = inspect.signature(STEPS[name]).parameters
+    for option in options:
+        if option not in known:
+            has = f"it has: {', '.join(known)}" if known else "it has none"
+            raise ValueError(f"text_cleaning: step {name!r} has no option {option!r}; {has}.")
+    try:
+        return STEPS[name](**options)
+    except ValueError as error:
+        raise ValueError(f"text_cleaning: step {name!r}: {error}") from None
+
+
+# ------------------------------------------------------------------------------------------------------- markup, signs
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_AMPERSANDS = re.compile(r"&(?:amp;)+(?=#?\w+;)")
+_HIDDEN = re.compile(r"<(!--|(?:script|style)\b[^<>]*>)", re.IGNORECASE)
+_ENDS = {start: re.compile(end, re.IGNORECASE)
+         for start, end in (("!--", "-->"), ("scr", r"</script\s*>"), ("sty", r"</style\s*>"))}  # fmt: skip
+_MARKUP = re.compile(r"</?[a-zA-Z][^<>]*>|<![a-zA-Z][^<>]*>")
+_URL = re.compile(
+    r"(?:https?://|www\.)[^\s가-힣<>\"']+|(?<![\w.+-])[\w.+-]+@[a-zA-Z0-9-]+(?:\.[a-zA-Z0-9-]+)+", re.ASCII
+)
+_COMPATIBILITY_JAMO = re.compile("[^\u3131-\u318e…]+")
+_HALFWIDTH_JAMO = {point: int(unicodedata.decomposition(chr(point)).split()[1], 16)
+                   for point in range(0xFFA0, 0xFFDD) if unicodedata.decomposition(chr(point))}  # fmt: skip
+_DOTS = {ord(sign): "·" for sign in "\u318d\u119e\u2027\u2022\u2219\u22c5\u30fb\uff65\u0387"}
+_SIGNS = {
+    ord(sign): plain
+    for signs, plain in (("⇒⇨➔➙➜➝➞➡▶►▷⟶", "→"), ("∼～〜˜", "~"), ("‐‑‒–—―−", "-"), ("⋯︙", "…"), ("×✕✖", "x"))
+    for sign in signs
+}
+_ELLIPSIS = re.compile(r"(?:\.{2,}|‥|…)+")
+_QUOTES = {
+    ord(sign): plain
+    for signs, plain in (
+        ("“”„‟″〝〞＂《》『』«»", '"'),
+        ("‘’‚‛′´`＇〈〉「」‹›", "'"),
+        ("【〔［｢", "["),
+        ("】〕］｣", "]"),
+        ("（❨", "("),
+        ("）❩", ")"),
+    )
+    for sign in signs
+}
+_NUMBER_COMMA = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+_INVISIBLE = re.compile(
+    "[\u00ad\u115f\u1160\u180e\u200b\u200c\u200e\u200f\u202a-\u202e\u2060-\u2064\u3164\ufeff\uffa0]"
+)
+
+
+def html() -> Step:
+    """Resolve entities, even where they were escaped twice, and put a space for each tag, comment, script or style."""
+
+    def apply(text: str) -> str:
+        if "&" in text:
+            text = html_entities.unescape(_AMPERSANDS.sub("&", text))
+        if "<" in text:
+            text = _MARKUP.sub(" ", _without_hidden(text))
+        return text
+
+    return apply
+
+
+def _without_hidden(text: str) -> str:
+    """Cut comments, scripts and styles; one without its end stays. Not one expression: `.*?` from each start to an end
+    that isn't there takes minutes on a text made for it."""
+    parts, place, endless = [], 0, set()
+    for start in _HIDDEN.finditer(text):
+        kind = start[1][:3].lower()
+        if start.start() < place or kind in endless:
+            continue
+        end = _ENDS[kind].search(text, start.end())
+        if end is None:
+            endless.add(kind)
+            continue
+        parts += [text[place : start.start()], " "]
+        place = end.end()
+    return "".join([*parts, text[place:]])
+
+
+def url(replacement: str = " ") -> Step:
+    """Replace web and mail addresses; Hangul behind one ("…co.kr에서") stays.
+
+    Args:
+        replacement: what stands in their place.
+    """
+    _check_text(replacement, "replacement")
+    return lambda text: _URL.sub(lambda _: replacement, text) if "." in text or "://" in text else text
+
+
+def normalize(form: str = "NFKC") -> Step:
+    """Unify how letters are encoded.
+
+    NFKC also makes full-width letters narrow and writes ㎞ as km. It would turn single letters such as ㅋ into half
+    syllables, which no tokenizer knows, and … into three stops: those are kept.
+
+    Args:
+        form: NFC or NFKC.
+    """
+    if form not in ("NFC", "NFKC"):
+        raise ValueError(f"form {form!r} is not one of NFC, NFKC.")
+    if form == "NFC":
+        return lambda text: unicodedata.normalize("NFC", text)
+
+    def apply(text: str) -> str:
+        if text.isascii():
+            return text
+        text = text.translate(_HALFWIDTH_JAMO)
+        return _COMPATIBILITY_JAMO.sub(lambda part: unicodedata.normalize("NFKC", part[0]), text)
+
+    return apply
+
+
+def symbols() -> Step:
+    """Write dots of all kinds as ·, arrows as →, dashes as -, tildes as ~, and two stops or more as …."""
+    table = _DOTS | _SIGNS
+    return lambda text: text if text.isascii() and ".." not in text else _ELLIPSIS.sub("…", text.translate(table))
+
+
+def quotes() -> Step:
+    """Write quotation marks as " and ', brackets as [ ] and ( ).
+
+    Korean spelling uses 《》 and 『』 like double, 〈〉 and 「」 like single quotation marks (한글 맞춤법, 문장 부호).
+    """
+    return lambda text: text if text.isascii() else text.translate(_QUOTES)
+
+
+def numbers(mask: str | None = None) -> Step:
+    """Take the comma out of 1,350.
+
+    Args:
+        mask: also write this in place of every number, such as "0".
+    """
+    if mask is None:
+        return lambda text: _NUMBER_COMMA.sub("", text) if "," in text else text
+    _check_text(mask, "mask")
+    return lambda text: _NUMBER.sub(lambda _: mask, text)
+
+
+def repeat(limit: int = 2) -> Step:
+    """Shorten runs of one letter or sign: ㅋㅋㅋㅋ → ㅋㅋ, !!!! → !!. Digits, capitals and Hanja stay.
+
+    Args:
+        limit: how many of a run stay, at least 1.
+    """
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+        raise ValueError(f"limit must be a whole number of at least 1, not {limit!r}.")
+    run = re.compile(rf"([ㄱ-ㆎ가-힣a-z!?.,~…^♥♡★☆※*=_-])\1{{{limit},}}")
+    return lambda text: run.sub(lambda match: match[1] * limit, text)
+
+
+def whitespace() -> Step:
+    """Take out characters that no one sees, and write every run of white space as one space."""
+    return lambda text: " ".join(_INVISIBLE.sub("", text).split())
+
+
+def _check_text(value: Any, option: str) -> None:
+    if not isinstance(value, str):
+        raise ValueError(f"{option} must be a text, not {value!r}.")
+
+
+# ------------------------------------------------------------------------------------------------ Hanja, abbreviations
+
+
+def hanja_words(
+    words: Mapping[str, str | None] | None = None, suffixes: Mapping[str, str | None] | None = None
+) -> Step:
+    """Spell out the Hanja abbreviations of headlines: 美 → 미국, 北 → 북한, and behind a name 현대重 → 현대중공업.
+
+    Only where one stands alone: before a space, a sign or Hangul ("日정부"), never inside a word of several Hanja
+    (訪美, 美中); those are for `hanja`.
+
+    Args:
+        words: more of them, or others for those in `HANJA_WORDS`; null takes one out.
+        suffixes: likewise for `HANJA_SUFFIXES`.
+    """
+    found = _merge(HANJA_WORDS, words, "words")
+    behind = _merge(HANJA_SUFFIXES, suffixes, "suffixes")
+    first = _alternatives(found, rf"(?<!\w)({{}})(?![0-9{HANJA}])")
+    second = _alternatives(behind, rf"(?<=[가-힣A-Za-z])({{}})(?![{HANJA}])")
+
+    def apply(text: str) -> str:
+        text = first.sub(lambda match: found[match[1]], text)
+        return second.sub(lambda match: behind[match[1]], text)
+
+    return apply
+
+
+def abbreviations(words: Mapping[str, str | None] | None = None) -> Step:
+    """Spell out English abbreviations in Korean: IMF → 국제통화기금. Capitals count, and letters or digits beside it.
+
+    Args:
+        words: more of them, or others for those in `ABBREVIATIONS`; null takes one out.
+    """
+    found = _merge(ABBREVIATIONS, words, "words")
+    pattern = _alternatives(found, r"(?<![A-Za-z0-9])({})(?![A-Za-z0-9])")
+    return lambda text: pattern.sub(lambda match: found[match[1]], text)
+
+
+def _merge(own: dict[str, str], given: Mapping[str, str | None] | None, option: str) -> dict[str, str]:
+    if not isinstance(given or {}, Mapping):
+        raise ValueError(f"{option} must map words to what replaces them, not {given!r}.")
+    merged = {**own, **(given or {})}
+    for word, replacement in merged.items():
+        if not isinstance(word, str) or not word or not isinstance(replacement, str | None):
+            raise ValueError(f"{option} must map words to what replaces them, not {word!r} to {replacement!r}.")
+    return {word: replacement for word, replacement in merged.items() if replacement is not None}
+
+
+def _alternatives(words: Mapping[str, str], pattern: str) -> re.Pattern[str]:
+    listed = "|".join(re.escape(word) for word in sorted(words, key=lambda word: (-len(word), word)))
+    return re.compile(pattern.format(listed or r"(?!)"))
+
+
+_HANJA_RUN = re.compile(f"[{HANJA}]+")
+# One reading each is right for most words; these are the words of the news in which it is another.
+_READING_OF = {"車": "차", "更": "경", "畫": "화", "滑": "활", "廓": "곽", "暈": "훈"}
+_LONE = {"金": "김", "茶": "차", "沈": "심"}  # a surname, or a word of its own
+_WORDS = {
+    "自轉車": "자전거", "人力車": "인력거", "停車場": "정거장", "更新": "갱신", "更生": "갱생", "更年期": "갱년기",
+    "復活": "부활", "復興": "부흥", "敗北": "패배", "相殺": "상쇄", "殺到": "쇄도", "省略": "생략", "容易": "용이",
+    "難易": "난이", "簡易": "간이", "安易": "안이", "平易": "평이", "音樂": "음악", "樂器": "악기", "樂團": "악단",
+    "聲樂": "성악", "國樂": "국악", "農樂": "농악", "樂譜": "악보", "樂曲": "악곡", "樂章": "악장", "遊說": "유세",
+    "標識": "표지", "沙糖": "사탕", "砂糖": "사탕", "雪糖": "설탕", "降伏": "항복", "降服": "항복", "投降": "투항",
+    "謁見": "알현", "便所": "변소", "小便": "소변", "大便": "대변", "便器": "변기", "人參": "인삼", "紅參": "홍삼",
+    "海參": "해삼", "山參": "산삼", "綠茶": "녹차", "紅茶": "홍차", "茶禮": "차례", "宅內": "댁내", "率直": "솔직",
+    "輕率": "경솔", "引率": "인솔", "統率": "통솔", "憎惡": "증오", "嫌惡": "혐오", "一切": "일체", "要塞": "요새",
+    "令狀": "영장", "賞狀": "상장", "暴惡": "포악", "橫暴": "횡포", "龜裂": "균열", "拓本": "탁본", "洞察": "통찰",
+    "承諾": "승낙", "受諾": "수락", "許諾": "허락", "大怒": "대로", "十月": "시월", "六月": "유월",
+    "金正恩": "김정은", "金正日": "김정일", "金日成": "김일성", "金大中": "김대중", "金泳三": "김영삼",
+}  # fmt: skip
+_INITIAL = dict(zip("녀뇨뉴니라래로뢰루르랴려례료류리", "여요유이나내노뇌누느야여예요유이", strict=True))
+
+
+def hanja() -> Step:
+    """Write Hanja as Hangul, with the changes that spelling asks for at the beginning of a word and after a vowel."""
+    words = re.compile("|".join(sorted(_WORDS, key=len, reverse=True)))
+
+    def apply(text: str) -> str:
+        if text.isascii():
+            return text
+        return _HANJA_RUN.sub(lambda match: _read(match, words), text)
+
+    return apply
+
+
+def _read(match: re.Match[str], words: re.Pattern[str]) -> str:
+    text, start = match.string, match.start()
+    before = text[start - 1] if start else ""
+    run = unicodedata.normalize("NFC", match[0])  # compatibility ideographs
+    if len(run) == 1 and run in _LONE and not before.isalnum() and not text.startswith(_METAL, match.end()):
+        return _LONE[run]
+    readings, result, place = _readings(), [], 0
+    for word in [*words.finditer(run), None]:
+        for position in range(place, word.start() if word else len(run)):
+            syllable = readings.get(run[position])
+            if syllable is None:  # a sign that Korean does not use
+                result.append(run[position])
+                continue
+            previous = result[-1][-1] if result else before
+            following = readings.get(run[position + 1], "") if position + 1 < len(run) else text[match.end() :][:1]
+            result.append(_spell(run[position], syllable, previous, following))
+        if word:
+            result.append(_WORDS[word[0]])
+            place = word.end()
+    return "".join(result)
+
+
+_METAL = ("메달", "값", "은", "·銀", "·은", "테크", "거래")  # 金 before these is gold, not a surname
+
+
+def _spell(sign: str, syllable: str, previous: str, following: str) -> str:
+    if sign == "不" and following and "가" <= following <= "힣" and (ord(following) - 0xAC00) // 588 in (3, 12):
+        return "부"  # before ㄷ and ㅈ: 부동산, 부정
+    if not previous.isalnum():
+        return _at_the_beginning(syllable)
+    if syllable in ("렬", "률") and "가" <= previous <= "힣" and (ord(previous) - 0xAC00) % 28 in (0, 4):
+        return "열" if syllable == "렬" else "율"  # after a vowel or ㄴ: 비율, 선율, but 능률
+    return syllable
+
+
+@lru_cache(maxsize=1)
+def _readings() -> dict[str, str]:
+    """Hanja → reading, from the table in which each syllable is followed by what is read so."""
+    readings, syllable = {}, ""
+    for sign in READINGS:
+        if "가" <= sign <= "힣":
+            syllable = sign
+        elif not sign.isspace():
+            readings[sign] = syllable
+    return readings | _READING_OF
+
+
+@lru_cache(maxsize=512)
+def _at_the_beginning(syllable: str) -> str:
+    """Change the first sound: 녀 → 여, 로 → 노, 량 → 양, whatever consonant ends the syllable."""
+    final = (ord(syllable) - 0xAC00) % 28
+    return chr(ord(_INITIAL.get(chr(ord(syllable) - final), chr(ord(syllable) - final))) + final)
+
+
+# -------------------------------------------------------------------------------------------------------- morphemes
+
+
+def morphemes(analyzer: str = "kiwi", drop: Sequence[str] | None = None, keep: Sequence[str] | None = None) -> Step:
+    """Take a text apart into morphemes and leave out some by their part of speech; those left are joined by spaces.
+
+    A text of letters or digits of which nothing would be left, such as a product's name alone, stays as it is.
+
+    Args:
+        analyzer: `kiwi` (package kiwipiepy) or `mecab` (python-mecab-ko). Their tags are brought to those of `TAGS`,
+            and inflected forms that Mecab leaves whole are taken apart as in Kiwi.
+        drop: tags to leave out, `DROPPED` by default; "J*" stands for all that begin with J.
+        keep: in place of `drop`: the tags that stay.
+    """
+    if analyzer not in ANALYZERS:
+        raise ValueError(f"analyzer {analyzer!r} is not one of {', '.join(ANALYZERS)}.")
+    if drop is not None and keep is not None:
+        raise ValueError("say drop or keep, not both.")
+    listed = _match_tags(
+        keep if keep is not None else DROPPED if drop is None else drop, "drop" if keep is None else "keep"
+    )
+    left = frozenset(listed) if keep is not None else frozenset(TAGS) - listed
+    module, package = ANALYZERS[analyzer]
+    if importlib.util.find_spec(module) is None:
+        raise ImportError(
+            f"texts are cleaned with the analyzer {analyzer!r} here, which is not installed: pip install {package}, or "
+            '"hfk[korean]".'
+        )
+
+    def analyze(text: str) -> str:
+        found = " ".join(form for form, tag in _analyzer(analyzer)(text) if tag in left)
+        return found or (text if any(map(str.isalnum, text)) else "")
+
+    # Analysis costs a hundred times what the other steps do, and training sees each text once an epoch. Longer texts
+    # are not held, so that the memory this takes has a bound.
+    remembered = lru_cache(maxsize=1 << 16)(analyze)
+    return lambda text: remembered(text) if len(text) <= 200 else analyze(text)
+
+
+def _match_tags(tags: Any, option: str) -> frozenset[str]:
+    if isinstance(tags, str) or not isinstance(tags, Sequence):
+        raise ValueError(f"{option} must be a list of part-of-speech tags, not {tags!r}.")
+    found = set()
+    for tag in tags:
+        matched = [known for known in TAGS if _matches(str(tag), known)]
+        if not matched:
+            raise ValueError(
+                f"there is no part-of-speech tag {tag!r}; there are {' '.join(TAGS)}, and J*, E* and the like."
+            )
+        found.update(matched)
+    return frozenset(found)
+
+
+def _matches(tag: str, known: str) -> bool:
+    return known.startswith(tag[:-1]) if tag.endswith("*") else known == tag
+
+
+Analyzer = Callable[[str], list[tuple[str, str]]]
+_loaded: dict[tuple[str, int], Analyzer] = {}
+_loading = threading.Lock()
+
+
+def _new_lock() -> None:
+    global _loading
+    _loading = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # another thread may hold the lock at that moment, and is not there to give it back
+    os.register_at_fork(after_in_child=_new_lock)
+
+
+def _analyzer(name: str) -> Analyzer:
+    """The analyzer of this process, loaded at the first text: that takes seconds, and a fork does not copy threads."""
+    key = name, os.getpid()
+    if key not in _loaded:
+        with _loading:
+            if key not in _loaded:
+                _loaded[key] = {"kiwi": _load_kiwi, "mecab": _load_mecab}[name]()
+    return _loaded[key]
+
+
+def _load_kiwi() -> Analyzer:
+    kiwi = importlib.import_module("kiwipiepy").Kiwi(num_workers=1)
+    lock = threading.Lock()
+
+    def analyze(text: str) -> list[tuple[str, str]]:
+        with lock:
+            return [(token.form, _sejong(token.tag, token.form)) for token in kiwi.tokenize(text)]
+
+    return analyze
+
+
+def _load_mecab() -> Analyzer:
+    mecab = importlib.import_module("mecab").MeCab()
+    lock = threading.Lock()  # its tagger keeps the sentence it is at
+
+    def analyze(text: str) -> list[tuple[str, str]]:
+        with lock:
+            found = [(m.surface, m.feature.pos, m.feature.type, m.feature.expression) for m in mecab.parse(text)]
+        result = []
+        for form, tag, kind, expression in found:
+            if kind == "Inflect" and expression:  # "아름답/VA/*+ᆫ/ETM/*": the parts, not the contracted whole
+                parts = [part.split("/") for part in expression.split("+")]
+                result += [(part[0], _sejong(part[1], part[0])) for part in parts if len(part) > 1]
+            else:
+                result.append((form, _sejong(tag, form)))
+        return result
+
+    return analyze
+
+
+_SAME_TAG = {"NNBC": "NNB", "SSO": "SS", "SSC": "SS", "SC": "SP", "SB": "SW", "XSM": "XSA", "Z_CODA": "EF"}
+
+_SIGN_TAGS = {"SF": ".?!", "SE": "…", "SS": "\"'“”‘’()[]<>{}", "SP": ",·:/", "SO": "-~"}
+
+
+@lru_cache(maxsize=4096)
+def _sejong(tag: str, form: str) -> str:
+    """An analyzer's tag in the words of the Sejong corpus."""
+    if tag == "SY":  # Mecab's for most signs, and for two of any
+        return next((kind for kind, signs in _SIGN_TAGS.items() if all(sign in signs for sign in form)), "SW")
+    tag = tag.split("+")[0].split("-")[0]  # a compound's first part; Kiwi's mark of irregular verbs
+    tag = _SAME_TAG.get(tag, "NNP" if tag.startswith("USER") else tag)
+    return tag if tag in TAGS else "UN"
+
+
+STEPS: dict[str, Callable[..., Step]] = {
+    "html": html,
+    "url": url,
+    "normalize": normalize,
+    "hanja_words": hanja_words,
+    "hanja": hanja,
+    "abbreviations": abbreviations,
+    "numbers": numbers,
+    "symbols": symbols,
+    "quotes": quotes,
+    "repeat": repeat,
+    "morphemes": morphemes,
+    "whitespace": whitespace,
+}
+"""Step name → the function that takes the step's options and returns text → text."""

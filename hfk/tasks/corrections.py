@@ -1,0 +1,282 @@
+"""Corrected labels: a file of them (columns id, head, from, to, reason) applied to a task's rows when they are loaded.
+
+`hfk audit` proposes such a file, the Space's feedback is one, and a spreadsheet writes one. Every line is checked
+against the rows first, so a file is applied whole or not at all. Splits are divided by the labels as they were, and all
+of them are corrected: a model that was trained with a file and one that was not are tested on the same rows, and the
+counts by split tell whether the test's own labels changed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..data.reading import read_table
+from .columns import HeadColumn, clean_labels
+from .source import CleanRows
+
+COLUMNS = ("id", "head", "from", "to", "reason")
+_NEEDED = COLUMNS[:4]
+_FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+
+Cell = tuple[str, int, str]
+"""A label's place: split, row position in it, head."""
+
+
+@dataclass
+class Applied:
+    """What a corrections file changed.
+
+    Args:
+        file: its name.
+        cells: the labels that it changed.
+        already: labels that it names and that were as it says before.
+    """
+
+    file: str
+    cells: list[Cell] = field(default_factory=list)
+    already: int = 0
+
+    def by_split(self, splits: dict[str, tuple[str, list[int] | None]]) -> dict[str, dict[str, int]]:
+        """Count the changed labels of each final split and head.
+
+        Args:
+            splits: final split → the split it was taken from, and which of its rows (None for all).
+        """
+        counts = {name: Counter() for name in splits}
+        for name, (source, rows) in splits.items():
+            chosen = None if rows is None else set(rows)
+            counts[name].update(
+                head for split, row, head in self.cells if split == source and (chosen is None or row in chosen)
+            )
+        return {name: dict(found) for name, found in counts.items()}
+
+
+def apply_corrections(path: str | Path, cleaned: dict[str, CleanRows], columns: Sequence[HeadColumn]) -> Applied:
+    """Correct clean rows in place.
+
+    A line names a row by its `id`. A line whose id is no row's, such as the Space's (its ids are hashes of what was
+    classified), names all rows of its `text`, if it has one. Lines are applied in order, so a later one may go on from
+    an earlier one. `from` must be the label that the row has by then; a line whose `to` the row has already changes
+    nothing. Several labels are a JSON list; an empty `to` makes the label unknown.
+
+    Args:
+        path: the file; further columns are ignored.
+        cleaned: clean rows by split, changed in place.
+        columns: the heads as they are read.
+
+    Returns:
+        what was changed.
+
+    Raises:
+        FileNotFoundError: if the file is missing.
+        ValueError: if the file can't be read as such a table; or for a line that names no row, no head or no label,
+            whose `from` is not the row's label, that contradicts another line, or after which a row would contradict
+            the hierarchy. One sentence that names file and row; nothing is changed then.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no corrections file {path}.")
+    table = read_table(path)
+    absent = [name for name in _NEEDED if name not in table.columns]
+    if absent:
+        has = ", ".join(map(str, table.columns))
+        raise ValueError(
+            f"column {absent[0]!r} is missing from {path.name}; it has: {has}. Corrections have the columns "
+            f"{', '.join(COLUMNS)}."
+        )
+    heads = {column.name: column for column in columns}
+    values = {(split, name): part.frame[name].tolist() for split, part in cleaned.items() for name in heads}
+    find = _finder(cleaned, path.name)
+    labels = {name: _known_labels(column, values) for name, column in heads.items()}
+    lines: dict[Cell, str] = {}
+    before: dict[Cell, Any] = {}
+    for number, line in enumerate(table.to_dict("records"), 1):
+        where = f"{path.name}, row {number}"
+        column = heads.get(_word(line["head"]))
+        if column is None:
+            raise ValueError(f"{where}: {line['head']!r} is no head of the task; heads: {', '.join(heads)}.")
+        given, right = (_read(column, line[key], f"{where}, `{key}`") for key in ("from", "to"))
+        unknown = _unknown(right, labels[column.name])
+        if unknown is not None:
+            some = ", ".join(sorted(labels[column.name])[:8]) + (", …" if len(labels[column.name]) > 8 else "")
+            raise ValueError(f"{where}: {unknown!r} is not a label of head {column.name!r}; its labels: {some}.")
+        for split, row in find(line, where):
+            cell, present = (split, row, column.name), values[split, column.name][row]
+            if not _same(column, present, right) and not _same(column, present, given):
+                said = f"{where}: {column.name} of {cleaned[split].rows[row]}"
+                if cell in lines:
+                    raise ValueError(
+                        f"{said} is {_said(present)} after {lines[cell]}, not {_said(given)} as `from` says; the two "
+                        "lines contradict each other: keep one."
+                    )
+                raise ValueError(
+                    f"{said} is {_said(present)}, not {_said(given)} as `from` says; correct the line or take it out."
+                )
+            before.setdefault(cell, present)
+            lines[cell] = where
+            values[split, column.name][row] = right
+    changed = {
+        cell for cell, old in before.items() if not _same(heads[cell[2]], values[cell[0], cell[2]][cell[1]], old)
+    }
+    applied = Applied(path.name, [cell for cell in before if cell in changed], len(before) - len(changed))
+    _check_hierarchy(columns, values, cleaned, {cell: lines[cell] for cell in applied.cells})
+    for split, part in cleaned.items():
+        for name in {cell[2] for cell in applied.cells if cell[0] == split}:
+            part.frame[name] = pd.Series(values[split, name], index=part.frame.index, dtype=object)
+    return applied
+
+
+def describe(counts: dict[str, dict[str, int]], applied: Applied) -> str:
+    """Say in one line what was corrected.
+
+    Args:
+        counts: what `Applied.by_split` returned.
+        applied: what was changed.
+
+    Example:
+        >>> describe({"train": {"topic": 3}, "validation": {}}, Applied("corrections.csv", already=1))
+        'corrections.csv: 3 labels corrected (train: 3 topic; validation: none); 1 was so already'
+    """
+    parts = [
+        f"{split}: " + (", ".join(f"{count:,} {head}" for head, count in found.items()) or "none")
+        for split, found in counts.items()
+    ]
+    total = sum(sum(found.values()) for found in counts.values())
+    already = f"; {applied.already:,} {'was' if applied.already == 1 else 'were'} so already" if applied.already else ""
+    return f"{applied.file}: {total:,} label{'' if total == 1 else 's'} corrected ({'; '.join(parts)}){already}"
+
+
+def _finder(cleaned: dict[str, CleanRows], file: str) -> Callable[[dict[str, Any], str], list[tuple[str, int]]]:
+    """A function from a line to the rows that it means."""
+    by_id: dict[str, list[tuple[str, int]]] = defaultdict(list)
+    by_text: dict[str, list[tuple[str, int]]] = defaultdict(list)
+    for split, part in cleaned.items():
+        for row, identity in enumerate(part.frame["id"]):
+            by_id[identity].append((split, row))
+        if "text" in part.frame.columns:
+            for row, text in enumerate(part.frame["text"]):
+                by_text[_folded(text)].append((split, row))
+
+    def find(line: dict[str, Any], where: str) -> list[tuple[str, int]]:
+        identity, text = _word(line["id"]), _folded(line.get("text"))
+        found = by_id.get(identity, [])
+        if len(found) > 1:
+            splits = " and ".join(split for split, _ in found)
+            raise ValueError(f"{where}: id {identity!r} is a row of {splits}; give the task an `id:` column.")
+        if found:
+            return found
+        if not text:
+            raise ValueError(
+                f"{where}: {identity!r} is no row's id, and the line has no `text` to find the row by; take it out."
+            )
+        if text not in by_text:
+            raise ValueError(
+                f"{where}: {identity!r} is no row's id, and its `text` is no row's text; a correction changes a row "
+                "that is there: take the line out, or add the row to the table."
+            )
+        return by_text[text]
+
+    return find
+
+
+def _known_labels(column: HeadColumn, values: dict[tuple[str, str], list[Any]]) -> set[str] | None:
+    if column.problem == "regression":
+        return None
+    given = column.labels if column.labels is not None else column.known
+    if given is not None:
+        return set(given)
+    cells = [value for (_, name), cells in values.items() if name == column.name for value in cells if value]
+    return {label for value in cells for label in ([value] if isinstance(value, str) else value)}
+
+
+def _read(column: HeadColumn, cell: Any, where: str) -> Any:
+    if column.problem == "multi_label" and isinstance(cell, str) and cell.lstrip().startswith("["):
+        try:  # a JSON list, even where the table separates labels by a sign
+            cell = json.loads(cell)
+        except json.JSONDecodeError:
+            raise ValueError(f"{where}: {cell[:40]!r} is not a JSON list of labels.") from None
+    return clean_labels(column, [cell], lambda _: where)[0]
+
+
+def _unknown(value: Any, labels: set[str] | None) -> str | None:
+    """A label that the head does not have; None if there is none."""
+    if labels is None or value is None:
+        return None
+    names = [value] if isinstance(value, str) else [name for name in value if isinstance(name, str)]
+    return next((name for name in names if name not in labels), None)
+
+
+def _same(column: HeadColumn, left: Any, right: Any) -> bool:
+    left, right = _hard(column, left), _hard(column, right)
+    if left is None or right is None:
+        return left is right
+    if column.problem == "regression":  # a file may have been written with six digits
+        return math.isclose(left, right, rel_tol=1e-5, abs_tol=1e-9)
+    return set(left) == set(right) if column.problem == "multi_label" else left == right
+
+
+def _hard(column: HeadColumn, value: Any) -> Any:
+    if column.problem == "single_label" and isinstance(value, list):  # a distribution
+        return column.labels[max(range(len(value)), key=value.__getitem__)]
+    return value
+
+
+def _check_hierarchy(
+    columns: Sequence[HeadColumn],
+    values: dict[tuple[str, str], list[Any]],
+    cleaned: dict[str, CleanRows],
+    lines: dict[Cell, str],
+) -> None:
+    """Refuse a corrected row whose label and parent label belong to different branches.
+
+    Where the task does not say what belongs where, most rows do, as they are after the corrections; at a tie, those
+    that no line touches.
+    """
+    for column in columns:
+        if column.parent is None:
+            continue
+        pairs: Counter[tuple[str, str]] = Counter()
+        untouched: Counter[tuple[str, str]] = Counter()
+        for split in cleaned:
+            below, above = values[split, column.name], values[split, column.parent]
+            for row, pair in enumerate(zip(below, above, strict=True)):
+                if all(isinstance(label, str) for label in pair):
+                    pairs[pair] += 1
+                    untouched[pair] += not {(split, row, column.name), (split, row, column.parent)} & lines.keys()
+        usual = dict(column.parents or {})
+        for child, parent in sorted(pairs, key=lambda pair: (-pairs[pair], -untouched[pair], pair)):
+            usual.setdefault(child, parent)
+        for (split, row, name), line in lines.items():
+            child, parent = values[split, column.name][row], values[split, column.parent][row]
+            if name not in (column.name, column.parent) or not (isinstance(child, str) and isinstance(parent, str)):
+                continue
+            if usual[child] != parent:
+                other = column.parent if name == column.name else column.name
+                raise ValueError(
+                    f"{line}: {cleaned[split].rows[row]} would have {column.name} {child!r} under {column.parent} "
+                    f"{parent!r}, but it belongs to {usual[child]!r}; add a line that corrects its {other} too (an "
+                    "empty `to` makes it unknown)."
+                )
+
+
+def _word(cell: Any) -> str:
+    return "" if cell is None else str(cell).strip()
+
+
+def _folded(cell: Any) -> str:
+    """A text as it is compared: one space between words, composed letters, without a spreadsheet guard's quote."""
+    text = " ".join(unicodedata.normalize("NFC", _word(cell)).split())
+    return text[1:] if text[:1] == "'" and text[1:2] in _FORMULA_SIGNS else text
+
+
+def _said(value: Any) -> str:
+    return "unknown" if value is None else repr(value)

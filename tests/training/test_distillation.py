@@ -1,0 +1,415 @@
+"""What must hold of distillation: the losses are those of the paper, the teacher is asked once, labels must match."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+import yaml
+from datasets import Dataset
+from torch.nn import functional as F
+from transformers import AutoModel
+
+from hfk import HeadConfig, MultiHeadForClassification, MultiHeadTrainer, cli, load_task, train
+from hfk.hub.loading import load_checkpoint
+from hfk.training import distillation
+from hfk.training.distillation import (
+    DistillationTrainer,
+    Lesson,
+    distil,
+    keep_layers,
+    match_labels,
+    soft_loss,
+    teacher_answers,
+)
+from hfk.training.ensemble import build_ensemble
+from hfk.training.trainer import last_checkpoint
+from tests import tiny
+from tests.training.test_folds import titles
+
+OPTIONS = tiny.RECIPE | {"num_train_epochs": 1, "vision_encoder": None, "use_cpu": True}
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory, encoders, places) -> Path:
+    """A run that knows the small task well."""
+    folder = tmp_path_factory.mktemp("teacher") / "teacher"
+    train(str(places), folder, OPTIONS | {"text_encoder": encoders["text_encoder"], "num_train_epochs": 4})
+    return folder
+
+
+def facts(folder: Path) -> dict:
+    return json.loads((folder / "report" / "metrics.json").read_text())["extra"]["distillation"]
+
+
+def logged(folder: Path) -> set[str]:
+    return {name for entry in json.loads((folder / "training_log.json").read_text()) for name in entry}
+
+
+# --------------------------------------------------------------------------------------------------------- the losses
+
+
+def test_the_soft_loss_is_that_of_the_paper():
+    topic = HeadConfig("topic", ["a", "b", "c"])
+    student, teacher = torch.randn(5, 3, requires_grad=True), torch.randn(5, 3)
+    found = soft_loss(student, teacher, None, topic, 2.0, 0.3)
+    p, q = (teacher / 2).softmax(-1), (student / 2).softmax(-1)
+    assert found.item() == pytest.approx((4 * (p * (p / q).log()).sum() / 5).item(), rel=1e-5)
+    # T² keeps the gradient's size: for high temperatures it is the difference of the centred logits over their number.
+    (gradient,) = torch.autograd.grad(soft_loss(student, teacher, None, topic, 1000.0, 0.3), student)
+    centred = (student - student.mean(1, keepdim=True) - teacher + teacher.mean(1, keepdim=True)) / 3 / 5
+    torch.testing.assert_close(gradient, centred.detach(), rtol=1e-2, atol=1e-3)
+    assert soft_loss(teacher, teacher, None, topic, 3.0, 0.3).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_the_soft_loss_of_tags_and_of_numbers():
+    tags = HeadConfig("tags", ["x", "y"], problem="multi_label")
+    student, teacher = torch.randn(4, 2), torch.randn(4, 2)
+    p, q = (teacher / 2).sigmoid(), (student / 2).sigmoid()
+    expected = 4 * (p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()).mean(-1).sum() / 4
+    assert soft_loss(student, teacher, None, tags, 2.0, 0.5).item() == pytest.approx(expected.item(), rel=1e-5)
+    price = HeadConfig("price", problem="regression", mean=10.0, std=4.0)
+    values, said = torch.tensor([[14.0], [2.0]]), torch.tensor([[1.0], [0.0]])
+    assert soft_loss(said, values, None, price, 2.0, 0.5).item() == pytest.approx((0 + 4) / 2)
+
+
+def test_labelled_rows_weigh_alpha_and_unlabelled_ones_are_the_teachers_alone():
+    topic = HeadConfig("topic", ["a", "b"])
+    student, teacher = torch.randn(3, 2), torch.randn(3, 2)
+    each = torch.stack([soft_loss(student[i : i + 1], teacher[i : i + 1], None, topic, 1.0, 0.25) for i in range(3)])
+    labels = torch.tensor([1, -100, 0])
+    found = soft_loss(student, teacher, labels, topic, 1.0, 0.25)
+    assert found.item() == pytest.approx(((0.25 * each[0] + each[1] + 0.25 * each[2]) / 3).item(), rel=1e-5)
+    teacher[2] = float("nan")  # which it could not read
+    found = soft_loss(student, teacher, labels, topic, 1.0, 0.25)
+    assert found.item() == pytest.approx(((0.25 * each[0] + each[1]) / 3).item(), rel=1e-5)
+    soft_labels = torch.tensor([[0.5, 0.5], [float("nan")] * 2, [1.0, 0.0]])
+    assert soft_loss(student, teacher, soft_labels, topic, 1.0, 0.25).item() == pytest.approx(found.item())
+
+
+def small_trainer(folder, alpha, hidden=0.0, size=None):
+    model, processor = tiny.model(heads=[HeadConfig("topic", ["a", "b"], dropout=0.0)]), tiny.processor()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    size = size or model.config.embedding_size
+    rows = Dataset.from_list([
+        {"id": str(n), "text": text, "topic": n % 2 if n < 4 else None, "teacher/topic": [float(n), 1.0],
+         "embedding of teacher": [1.0] * size}
+        for n, text in enumerate(tiny.SENTENCES)
+    ])  # fmt: skip
+    args = distillation.MultiHeadTrainingArguments(
+        output_dir=str(folder), per_device_train_batch_size=6, use_cpu=True, disable_tqdm=True, eval_strategy="no",
+        save_strategy="no", load_best_model_at_end=False, max_steps=3,
+    )  # fmt: skip
+    lesson = Lesson(rows, {}, 2.0, alpha, hidden, size)
+    return DistillationTrainer(model, args, processor, rows, lesson=lesson), rows
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.4, 1.0])
+def test_the_loss_is_the_sum_of_its_parts(tmp_path, alpha):
+    trainer, rows = small_trainer(tmp_path, alpha)
+    batch = trainer.data_collator([rows[n] for n in range(6)])
+    trainer.model.train()
+    found = trainer.compute_loss(trainer.model, batch)
+    outputs = trainer.model(**{name: value for name, value in batch.items() if name != "teacher"})
+    said = torch.tensor([[float(n), 1.0] for n in range(6)])
+    soft = soft_loss(outputs.logits["topic"], said, batch["labels"]["topic"], trainer.heads[0], 2.0, alpha)
+    hard = F.cross_entropy(outputs.logits["topic"][:4], torch.tensor([0, 1, 0, 1]), reduction="sum") / 6
+    assert found.item() == pytest.approx(((1 - alpha) * hard + soft).item(), rel=1e-4)
+    trainer.model.eval()  # evaluation is by the labels alone
+    assert trainer.compute_loss(trainer.model, batch).item() == pytest.approx(hard.item(), rel=1e-4)
+
+
+def test_embeddings_of_another_width_go_through_a_layer_that_is_learned_and_not_kept(tmp_path):
+    trainer, rows = small_trainer(tmp_path, 0.5, hidden=1.0, size=48)
+    before = trainer.projection.weight.detach().clone()
+    batch = trainer.data_collator([rows[n] for n in range(6)])
+    with torch.no_grad():
+        outputs = trainer.model(**{name: value for name, value in batch.items() if name != "teacher"})
+        expected = 1 - F.cosine_similarity(outputs.embedding @ before.T, torch.ones(6, 48)).mean()
+        found = trainer._distance(outputs.embedding, batch["teacher"]["embedding of teacher"])
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+    trainer.train()
+    assert not torch.equal(before, trainer.projection.weight)
+    assert trainer.projection.weight.grad is None or trainer.projection.weight.grad.eq(0).all()
+    trainer.model.save_pretrained(tmp_path / "model")
+    assert AutoModel.from_pretrained(tmp_path / "model").config.embedding_size == 32
+    with torch.no_grad():
+        outputs = trainer.model(**{name: value for name, value in batch.items() if name != "teacher"})
+        nearer = trainer._distance(outputs.embedding, batch["teacher"]["embedding of teacher"])
+    assert nearer < found
+
+
+# ------------------------------------------------------------------------------------------------------------- a run
+
+
+def test_a_student_learns_what_its_teacher_says(teacher, encoders, places, tmp_path):
+    """With alpha 1 the labels do not count: a student of shuffled labels ends where its teacher is."""
+    results = distil(
+        str(teacher), tmp_path / "student", str(places),
+        OPTIONS | {"text_encoder": encoders["text_encoder"], "distill_alpha": 1.0, "num_train_epochs": 6},
+    )  # fmt: skip
+    model, processor = load_checkpoint(tmp_path / "student")
+    master, _ = load_checkpoint(teacher)
+    inputs = processor(text=tiny.SENTENCES[:3])
+    with torch.no_grad():
+        left, right = model(**inputs).logits["cat2"], master(**inputs).logits["cat2"]
+    assert (left.argmax(-1) == right.argmax(-1)).all()
+    assert results["extra"]["distillation"]["teacher"] == "teacher"
+    assert {"loss_cat2", "loss_cat2_teacher", "loss_tags_teacher", "loss_price_teacher"} <= logged(tmp_path / "student")
+    losses = [e["loss_cat2_teacher"] for e in json.loads((tmp_path / "student" / "training_log.json").read_text())
+              if "loss_cat2_teacher" in e]  # fmt: skip
+    assert np.mean(losses[-6:]) < 0.3 * np.mean(losses[:6])
+    recipe = yaml.safe_load((tmp_path / "student" / "recipe.yaml").read_text())
+    assert recipe["teacher"] == str(teacher) and recipe["distill_alpha"] == 1.0
+
+
+def test_the_teachers_answers_are_kept_and_asked_for_again_only_if_something_changed(
+    teacher, places, tmp_path, monkeypatch
+):
+    rows = load_task(str(places)).load()["train"]
+    args = distillation.MultiHeadTrainingArguments(output_dir=str(tmp_path), use_cpu=True, disable_tqdm=True)
+    asked = []
+    load = distillation.load_checkpoint
+    monkeypatch.setattr(distillation, "load_checkpoint", lambda name: (asked.append(name), load(name))[1])
+    first = teacher_answers(str(teacher), rows, args)
+    assert len(first) == len(rows) and len(asked) == 1
+    model, processor = load(teacher)
+    for place in (0, 7, 20):
+        with torch.no_grad():
+            logits = model(**processor(text=[rows[place]["text"]])).logits
+        assert first[place]["teacher/cat2"] == pytest.approx(logits["cat2"][0].tolist(), abs=1e-4)
+        price = model.config.heads[3]
+        expected = logits["price"].item() * price.std + price.mean
+        assert first[place]["teacher/price"][0] == pytest.approx(expected, abs=1e-3)
+    again = teacher_answers(str(teacher), rows, args)
+    assert len(asked) == 1 and again[:]["teacher/cat1"] == first[:]["teacher/cat1"]
+    with pa.memory_map(str(tmp_path / "teacher.arrow")) as file:
+        assert pa.ipc.open_stream(file).read_all().num_rows == len(rows)
+    teacher_answers(str(teacher), rows.select(range(10)), args)
+    assert len(asked) == 2
+    teacher_answers(str(teacher), rows.select(range(10)), args, with_embedding=True)
+    assert len(asked) == 3
+    (tmp_path / "teacher.arrow").write_bytes(b"cut off")
+    teacher_answers(str(teacher), rows.select(range(10)), args, with_embedding=True)
+    assert len(asked) == 4
+
+
+def test_an_interrupted_distillation_goes_on_without_asking_again(teacher, encoders, places, tmp_path, monkeypatch):
+    options = OPTIONS | {"text_encoder": encoders["text_encoder"], "num_train_epochs": 2, "distill_hidden": 0.5}
+    options |= {"head_learning_rate": 1e-3}
+    whole = distil(str(teacher), tmp_path / "whole", str(places), options)
+
+    def stop(self, model, inputs, *args):
+        if self.state.global_step == 8:
+            raise KeyboardInterrupt
+        return MultiHeadTrainer.training_step(self, model, inputs, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DistillationTrainer, "training_step", stop, raising=False)
+        with pytest.raises(KeyboardInterrupt):
+            distil(str(teacher), tmp_path / "run", str(places), options)
+    assert last_checkpoint(tmp_path / "run").endswith("checkpoint-6")
+    monkeypatch.setattr(distillation, "load_checkpoint", lambda name: pytest.fail("the teacher was asked again"))
+    results = distil(str(teacher), tmp_path / "run", str(places), options)
+    assert results["extra"]["resumed"] and results["scores"] == pytest.approx(whole["scores"], abs=1e-4)
+
+
+def test_an_ensemble_teaches_one_model(teacher, encoders, places, tmp_path):
+    options = OPTIONS | {"text_encoder": encoders["text_encoder"]}
+    train(str(places), tmp_path / "other", options | {"seed": 7, "max_length": 16})
+    build_ensemble([teacher, tmp_path / "other"], tmp_path / "both")
+    # The ensemble's embedding is both members', so the student's is projected.
+    results = distil(str(tmp_path / "both"), tmp_path / "student", str(places), options | {"distill_hidden": 0.1})
+    assert type(AutoModel.from_pretrained(tmp_path / "student")) is MultiHeadForClassification
+    assert results["extra"]["distillation"]["hidden"] == 0.1
+    assert not list((tmp_path / "student").rglob("projection*"))
+
+
+def test_rows_that_the_teacher_cannot_read_are_learned_from_labels(encoders, tmp_path):
+    task = tiny.write_task(tmp_path / "task", rows=36)
+    looks = OPTIONS | {"vision_encoder": encoders["vision_encoder"], "text_encoder": None}
+    train(str(task), tmp_path / "eye", looks)
+    table = (tmp_path / "task" / "places.csv").read_text(encoding="utf-8").splitlines()
+    lost = [line.replace("003.png", "").replace("007.png", "") for line in table]
+    (tmp_path / "task" / "places.csv").write_text("\n".join(lost) + "\n", encoding="utf-8")
+    results = distil(
+        str(tmp_path / "eye"), tmp_path / "student", str(task), OPTIONS | {"text_encoder": encoders["text_encoder"]}
+    )
+    answered = results["extra"]["distillation"]["rows_without_answer"]
+    ids = load_task(str(task)).load()["train"]["id"]
+    assert answered == len({"003", "007"} & set(ids)) > 0
+
+
+# --------------------------------------------------------------------------------------------------- unlabelled rows
+
+
+def write_table(path: Path, rows: list[list[str]]) -> Path:
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(rows)
+    return path
+
+
+def test_unlabelled_rows_are_used_and_said(teacher, encoders, places, tmp_path):
+    data = load_task(str(places)).load()
+    new = [text for _, text, _ in titles(60) if not text.endswith("!")]
+    known, held_out = data["train"]["text"][0], data["test"]["text"][0]
+    texts = [*new, known, held_out, "", new[0]]
+    table = write_table(tmp_path / "more.csv", [["overview", "x"], *([text, 1] for text in texts)])
+    options = OPTIONS | {"text_encoder": encoders["text_encoder"], "unlabelled": str(table), "distill_alpha": 0.0}
+    results = distil(str(teacher), tmp_path / "student", str(places), options)
+    said = results["extra"]["distillation"]
+    assert said["unlabelled_rows"] == len(new) and said["note"] == f"used {len(new)} unlabelled rows of more.csv"
+    assert said["unlabelled_left_out"] == {"empty": 1, "repeated, or among the labelled rows": 3}
+    assert results["extra"]["rows"]["train"] == len(data["train"])  # the labelled ones, as before
+    log = json.loads((tmp_path / "student" / "training_log.json").read_text())
+    assert max(entry["step"] for entry in log) == -(-(len(data["train"]) + len(new)) // 8)
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "message"),
+    [
+        ([["title"], ["새 글"]], {}, "column 'overview' is missing from more.csv; it has: title.*--text"),
+        ([["title"], [""]], {"unlabelled_text": "title"}, "no text that is not empty"),
+        (None, {}, "more.csv does not exist"),
+    ],
+)
+def test_wrong_unlabelled_tables_are_one_sentence(teacher, encoders, places, tmp_path, rows, options, message):
+    if rows:
+        write_table(tmp_path / "more.csv", rows)
+    options = OPTIONS | {"text_encoder": encoders["text_encoder"], "unlabelled": str(tmp_path / "more.csv")} | options
+    with pytest.raises((ValueError, OSError), match=message) as caught:
+        distil(str(teacher), tmp_path / "student", str(places), options)
+    assert "\n" not in str(caught.value)
+
+
+# ------------------------------------------------------------------------------------------------------------- labels
+
+
+def test_labels_may_stand_in_another_order(teacher, encoders, places, tmp_path):
+    task = tiny.write_task(
+        tmp_path / "task", heads=[{"name": "cat2", "labels": ["한식", "산", "바다"]}], split={"column": "part"}
+    )
+    options = OPTIONS | {"text_encoder": encoders["text_encoder"], "distill_alpha": 1.0, "num_train_epochs": 6}
+    distil(str(teacher), tmp_path / "student", str(task), options)
+    model, processor = load_checkpoint(tmp_path / "student")
+    master, _ = load_checkpoint(teacher)
+    inputs = processor(text=tiny.SENTENCES[:3])
+    heads = model.config.heads[0].labels, master.config.head("cat2").labels
+    answers = [
+        [labels[index] for index in one(**inputs).logits["cat2"].argmax(-1)]
+        for one, labels in zip((model, master), heads, strict=True)
+    ]
+    assert answers[0] == answers[1] and heads[0] != heads[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"labels": ["자연", "음료"]},
+            "the teacher T has other labels than the student; only the student knows '음료'",
+        ),
+        ({"labels": ["자연", "음식", "숙박"]}, "only the student knows '숙박'"),
+        ({"name": "kind"}, "the teacher T has no head 'kind'; it has: cat1, cat2, tags, price"),
+        ({"problem": "multi_label"}, "'cat1' is multi_label for the student and single_label for the teacher T"),
+    ],
+)
+def test_teacher_and_student_of_different_labels_are_one_sentence(change, message):
+    student = replace(tiny.heads()[0], **change)
+    with pytest.raises(ValueError, match=message):
+        match_labels([student], tiny.heads(), "T")
+
+
+def test_the_whole_command_refuses_other_labels_before_it_trains(teacher, encoders, capsys, tmp_path):
+    task = tiny.write_task(tmp_path / "task", heads=[{"name": "part"}], split=None)
+    words = [f"{key}={json.dumps(value)}" for key, value in (OPTIONS | encoders).items()]
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["distill", str(teacher), "--student", str(task), "--output-dir", str(tmp_path / "run"), *words])
+    assert caught.value.code == 2 and "has no head 'part'; it has: cat1" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------------------------------------- layers
+
+
+@pytest.mark.parametrize(
+    ("family", "layers"),
+    [
+        *((family, [1, 3]) for family in ("bert", "roberta", "electra", "distilbert", "deberta-v2", "clip-text")),
+        ("modernbert", [0, 3]),  # its first layer is another
+    ],
+)
+def test_picked_layers_are_the_teachers_own(family, layers, tmp_path):
+    config = tiny.TEXT[family]()
+    config.num_hidden_layers = 4
+    if getattr(config, "layer_types", None):
+        config.layer_types = ["full_attention", "sliding_attention"] * 2
+    encoder = AutoModel.from_config(config).eval()
+    weights = {name: value.clone() for name, value in encoder.state_dict().items()}
+    keep_layers(encoder, layers)
+    encoder.save_pretrained(tmp_path)
+    again = AutoModel.from_pretrained(tmp_path).eval()
+    assert again.config.num_hidden_layers == 2
+    inputs = {"input_ids": torch.tensor([[2, 7, 8, 3]]), "attention_mask": torch.ones(1, 4, dtype=torch.long)}
+    with torch.no_grad():
+        torch.testing.assert_close(again(**inputs).last_hidden_state, encoder(**inputs).last_hidden_state)
+    for name, value in again.state_dict().items():
+        old = re.sub(r"(layers?\.)(\d+)\.", lambda m: f"{m[1]}{layers[int(m[2])]}.", name, count=1)
+        torch.testing.assert_close(value, weights[old])
+
+
+@pytest.mark.parametrize(
+    ("family", "layers", "message"),
+    [
+        ("bert", [2], "layers must be different numbers from 0 to 1, not 2"),
+        ("bert", [0, 0], "different numbers"),
+        ("bert", [], "different numbers"),
+        ("albert", [0], "layers of a 'albert' encoder can't be picked"),
+        ("modernbert", [1], "layer 0 of a 'modernbert' encoder is built in another way than layer 1"),
+    ],
+)
+def test_wrong_layers_are_one_sentence(family, layers, message):
+    config = tiny.TEXT[family]()
+    with pytest.raises(ValueError, match=message):
+        keep_layers(AutoModel.from_config(config), layers)
+
+
+def test_a_student_of_the_teachers_layers(teacher, places, tmp_path, capsys):
+    """Without --student, by the teacher's own recipe."""
+    words = ["--layers", "1", "--alpha", "0.7", "--temperature", "3", "--hidden-weight", "0.2", "num_train_epochs=1"]
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["distill", str(teacher), "--output-dir", str(tmp_path / "small"), *words])
+    assert not caught.value.code, capsys.readouterr().err
+    student, _ = load_checkpoint(tmp_path / "small")
+    master, _ = load_checkpoint(teacher)
+    assert student.config.text_config.num_hidden_layers == 1
+    own = AutoModel.from_pretrained(tmp_path / "small" / "student_encoder")
+    kept = dict(master.text_encoder.named_parameters())
+    for name, value in own.named_parameters():
+        if "pooler" not in name:
+            torch.testing.assert_close(value, kept[name.replace("layer.0.", "layer.1.")])
+    said = facts(tmp_path / "small")
+    assert (said["alpha"], said["temperature"], said["hidden"]) == (0.7, 3.0, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"distill_temperature": 0}, "distill_temperature must be above 0"),
+        ({"distill_alpha": 1.5}, "distill_alpha from 0 to 1"),
+        ({"unlabelled": "more.csv", "teacher": None}, "need a teacher"),
+        ({"teacher": "no-such-teacher"}, "neither a checkpoint's folder nor"),
+    ],
+)
+def test_wrong_options_are_one_sentence(teacher, encoders, places, tmp_path, options, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        train(str(places), tmp_path / "run", OPTIONS | encoders | {"teacher": str(teacher)} | options)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,327 @@
+"""What must hold of cross-validation: every row held out once by a run that never saw it or its look-alikes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from transformers import AutoModel, AutoProcessor
+
+from hfk import MultiHeadEnsemble, cli, load_task, train
+from hfk.evaluation.metrics import score_heads
+from hfk.models.decoding import probabilities
+from hfk.training.folds import divide, pool_rows, read_probabilities, strata, take_fold, thin_classes, train_folds
+from hfk.training.run import label_arrays
+from tests import tiny
+
+ROOT = Path(__file__).resolve().parents[2]
+OPTIONS = tiny.RECIPE | {"num_train_epochs": 1, "vision_encoder": None, "standardize_rows": 8, "use_cpu": True}
+FOLDS = 3
+
+
+def write_titles(folder: Path, rows: list[tuple[str, str, str]], **keys) -> str:
+    """Write a task of (id, text, label) rows."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "table.csv", "w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([["no", "text", "kind"], *rows])
+    task = {"data": "table.csv", "text": "text", "id": "no", "heads": [{"name": "kind"}]} | keys
+    (folder / "task.yaml").write_text(yaml.safe_dump(task, allow_unicode=True), encoding="utf-8")
+    return str(folder / "task.yaml")
+
+
+def titles(count: int = 90, labels: int = 3) -> list[tuple[str, str, str]]:
+    """Rows of which each text is another, but for one look-alike in ten; the label is told by the first word."""
+    words = [sentence.split() for sentence in tiny.SENTENCES]
+    rows = []
+    for row in range(count):
+        if row % 10 == 9:
+            text, label = rows[-1][1] + "!", rows[-1][2]
+        else:
+            kind, generator = row % labels, np.random.default_rng(row)
+            text = (
+                words[kind][0]
+                + " "
+                + " ".join(generator.choice([word for own in words[3:] for word in own], 4))
+                + f" {row}호"
+            )
+            label = "가나다라마"[kind]
+        rows.append((f"r{row}", text, label))
+    return rows
+
+
+@pytest.fixture(scope="module")
+def cross_validated(tmp_path_factory, encoders, places):
+    """Three folds of the small task with every kind of head, and its pictures left out."""
+    folder = tmp_path_factory.mktemp("folds") / "cv"
+    results = train_folds(str(places), folder, FOLDS, overrides=OPTIONS | {"text_encoder": encoders["text_encoder"]})
+    return folder, results
+
+
+def test_every_row_but_the_test_rows_is_held_out_once(cross_validated, places):
+    folder, _ = cross_validated
+    data = load_task(str(places)).load()
+    table = pq.read_table(folder / "out_of_fold.parquet")
+    assert sorted(table["id"].to_pylist()) == sorted([*data["train"]["id"], *data["validation"]["id"]])
+    assert not set(table["id"].to_pylist()) & set(data["test"]["id"])
+    for fold in range(FOLDS):
+        own = pq.read_table(folder / f"fold-{fold}" / "held_out.parquet")["id"].to_pylist()
+        where = [i for i, f in zip(table["id"].to_pylist(), table["fold"].to_pylist(), strict=True) if f == fold]
+        assert sorted(own) == sorted(where) and own
+        facts = json.loads((folder / f"fold-{fold}" / "report" / "metrics.json").read_text())["extra"]
+        assert facts["rows"] == {"train": 60 - len(own), "validation": len(own)} and facts["fold"] == f"{fold} of 3"
+
+
+def test_the_columns_are_those_that_other_tools_read(cross_validated, places):
+    folder, _ = cross_validated
+    task = load_task(str(places))
+    data = task.load()
+    rows = {row["id"]: row for split in ("train", "validation") for row in data[split]}
+    table = pq.read_table(folder / "out_of_fold.parquet")
+    assert table.column_names == ["id", "fold"] + [
+        f"{head.name}_{part}" for head in task.heads for part in ("label", "probabilities")
+    ]
+    kinds = [str(table.schema.field(name).type) for name in table.column_names]
+    assert kinds[:3] == ["string", "int32", "string"] and kinds[3].startswith("list<") and "float" in kinds[3]
+    cat2, tags = task.heads[1], task.heads[2]
+    for line in table.to_pylist():
+        row = rows[line["id"]]
+        assert line["cat2_label"] == cat2.labels[row["cat2"]]
+        assert line["tags_label"] == [tags.labels[index] for index in sorted(row["tags"])]
+        assert line["price_label"] == row["price"] and len(line["price_probabilities"]) == 1
+        assert sum(line["cat2_probabilities"]) == pytest.approx(1, abs=1e-5) and len(line["cat2_probabilities"]) == 3
+
+
+def test_what_a_run_says_is_what_its_checkpoint_says(cross_validated, places):
+    folder, _ = cross_validated
+    table = pq.read_table(folder / "fold-1" / "held_out.parquet")
+    model = AutoModel.from_pretrained(folder / "fold-1")
+    processor = AutoProcessor.from_pretrained(folder / "fold-1")
+    data = load_task(str(places)).load()
+    texts = {row["id"]: row["text"] for split in ("train", "validation") for row in data[split]}
+    ids = table["id"].to_pylist()[:4]
+    probs = probabilities(model(**processor(text=[texts[i] for i in ids])).logits, model.config.heads)
+    for name, values in read_probabilities(table, model.config.heads).items():
+        np.testing.assert_allclose(values[:4], probs[name].detach().numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_the_report_scores_the_out_of_fold_rows(cross_validated, places):
+    folder, results = cross_validated
+    assert results["counts"]["rows"] == 60 and (folder / "report" / "report.html").is_file()
+    task = load_task(str(places))
+    data = task.load()
+    table = pq.read_table(folder / "out_of_fold.parquet")
+    order = {identity: number for number, identity in enumerate(table["id"].to_pylist())}
+    rows = pool_rows(task, data)
+    rows = rows.select(np.argsort([order[identity] for identity in rows["id"]]))
+    probs = read_probabilities(table, task.heads)
+    single = [head for head in task.heads if head.problem == "single_label"]
+    scores = score_heads(
+        {h.name: np.log(probs[h.name].clip(1e-12)) for h in single}, label_arrays(rows, single), single
+    )
+    assert scores["cat2_accuracy"] == pytest.approx(results["scores"]["cat2_accuracy"])
+    error = np.abs(probs["price"] - np.array(rows["price"])).mean()
+    assert results["scores"]["price_mae"] == pytest.approx(error, rel=1e-4)
+    assert set(results["extra"]["runs"]) == {"summary", "fold-0", "fold-1", "fold-2"}
+
+
+def test_the_ensemble_holds_all_runs_and_is_scored_on_the_test_rows(cross_validated):
+    folder, _ = cross_validated
+    ensemble = AutoModel.from_pretrained(folder / "ensemble")
+    assert type(ensemble) is MultiHeadEnsemble and len(ensemble.members) == FOLDS
+    processor = AutoProcessor.from_pretrained(folder / "ensemble")
+    inputs = processor(text=tiny.SENTENCES)
+    runs = [AutoModel.from_pretrained(folder / f"fold-{fold}") for fold in range(FOLDS)]
+    expected = sum(run(**inputs).logits["cat2"].softmax(-1) for run in runs) / FOLDS
+    np.testing.assert_allclose(
+        ensemble(**inputs).logits["cat2"].exp().detach().numpy(), expected.detach().numpy(), rtol=1e-4, atol=1e-6
+    )
+    results = json.loads((folder / "ensemble" / "report" / "metrics.json").read_text())
+    assert results["extra"]["split"] == "test" and results["counts"]["rows"] == 12
+
+
+def test_finished_folds_are_kept_and_others_are_trained(cross_validated, encoders, places, monkeypatch):
+    folder, results = cross_validated
+    stamps = {path: path.stat().st_mtime_ns for path in folder.glob("fold-*/model.safetensors")}
+    (folder / "fold-1" / "held_out.parquet").unlink()
+    trained = []
+    from hfk.training import run
+
+    monkeypatch.setattr(run, "train", lambda *args, **kw: (trained.append(Path(args[1]).name), train(*args, **kw))[1])
+    # What changes nothing in the result may change between calls.
+    options = OPTIONS | {"text_encoder": encoders["text_encoder"], "logging_steps": 3}
+    again = train_folds(str(places), folder, FOLDS, overrides=options)
+    assert trained == ["fold-1"]
+    changed = {path.parent.name for path, stamp in stamps.items() if path.stat().st_mtime_ns != stamp}
+    assert changed == {"fold-1"}
+    assert again["scores"] == pytest.approx(results["scores"], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("folds", "seeds", "change", "message"),
+    [
+        (FOLDS, None, {"learning_rate": 1e-5}, "learning_rate was 0.002 there and is 1e-05 now"),
+        (FOLDS, None, {"label_smoothing": 0.1}, "label_smoothing was None there and is 0.1 now"),
+        (4, None, {}, "folds was 3 there and is 4 now"),
+        (FOLDS, [1, 2], {}, r"seeds was None there and is \[1, 2\] now"),
+    ],
+)
+def test_another_recipe_in_the_same_folder_is_refused(cross_validated, encoders, places, folds, seeds, change, message):
+    folder, _ = cross_validated
+    options = OPTIONS | {"text_encoder": encoders["text_encoder"]} | change
+    with pytest.raises(ValueError, match=message) as caught:
+        train_folds(str(places), folder, folds, seeds, options)
+    assert "--fresh" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_call_that_failed_at_once_binds_nobody(places, tmp_path):
+    for encoder in ("no-such-encoder", "nor-this-one"):
+        with pytest.raises(ValueError, match=encoder):
+            train_folds(str(places), tmp_path, 2, overrides=OPTIONS | {"text_encoder": encoder})
+
+
+def test_changed_rows_in_the_same_folder_are_refused(encoders, tmp_path):
+    task = write_titles(tmp_path / "task", titles(30), split=None)
+    options = OPTIONS | {"text_encoder": encoders["text_encoder"]}
+    train_folds(task, tmp_path / "cv", 2, overrides=options)
+    rows = titles(30)
+    write_titles(tmp_path / "task", [*rows[:-1], (rows[-1][0], rows[-1][1], "다")], split=None)
+    with pytest.raises(ValueError, match="the rows or their labels have changed"):
+        train_folds(task, tmp_path / "cv", 2, overrides=options)
+    results = train_folds(task, tmp_path / "cv", 2, overrides=options, resume=False)
+    assert results["counts"]["rows"] == 30
+    # One file was divided: its rows come out in its order, whatever fold they were in.
+    ids = pq.read_table(tmp_path / "cv" / "out_of_fold.parquet")["id"].to_pylist()
+    assert ids == [f"r{number}" for number in range(30)]
+    assert not (tmp_path / "cv" / "ensemble" / "report").exists()  # every row was learned by some member
+
+
+def test_seeds_are_averaged(encoders, tmp_path):
+    task = write_titles(tmp_path / "task", titles(30), split={"test": 0.2, "seed": 1})
+    options = OPTIONS | {"text_encoder": encoders["text_encoder"]}
+    results = train_folds(task, tmp_path / "cv", 2, [1, 2], options)
+    assert results["extra"]["seeds"] == [1, 2]
+    table = pq.read_table(tmp_path / "cv" / "out_of_fold.parquet")
+    runs = [pq.read_table(tmp_path / "cv" / f"fold-0-seed-{seed}" / "held_out.parquet") for seed in (1, 2)]
+    assert runs[0]["id"] == runs[1]["id"]  # the division does not depend on them
+    said = {line["id"]: line["kind_probabilities"] for line in table.to_pylist()}
+    values = [np.array(run["kind_probabilities"].to_pylist()) for run in runs]
+    assert np.abs(values[0] - values[1]).max() > 1e-4
+    mean = dict(zip(runs[0]["id"].to_pylist(), (values[0] + values[1]) / 2, strict=True))
+    for identity, expected in mean.items():
+        np.testing.assert_allclose(said[identity], expected, rtol=1e-5)
+    assert len(AutoModel.from_pretrained(tmp_path / "cv" / "ensemble").members) == 4
+
+
+def test_a_killed_cross_validation_goes_on_where_it_stopped(cross_validated, encoders, places, tmp_path):
+    """Killed inside the second fold: the first is kept, the second resumes, and the scores are the same."""
+    folder, options = tmp_path / "cv", OPTIONS | {"text_encoder": encoders["text_encoder"], "num_train_epochs": 3}
+    words = [f"{key}={json.dumps(value)}" for key, value in options.items()]
+    slow = "import time, hfk.training.trainer as t\nstep = t.MultiHeadTrainer.training_step\n"
+    slow += "t.MultiHeadTrainer.training_step = lambda *a, **k: (time.sleep(0.05), step(*a, **k))[1]\n"
+    slow += "from hfk.cli import main\nmain()"
+    command = [sys.executable, "-c", slow, "train", str(places), "--folds", "2", "--output-dir", str(folder), *words]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 240
+    try:
+        while not list((folder / "fold-1").glob("checkpoint-*/trainer_state.json")):
+            assert process.poll() is None, process.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+    stamp = (folder / "fold-0" / "model.safetensors").stat().st_mtime_ns
+    assert not (folder / "out_of_fold.parquet").exists() and not (folder / "fold-1" / "held_out.parquet").exists()
+    results = train_folds(str(places), folder, 2, overrides=options)
+    assert (folder / "fold-0" / "model.safetensors").stat().st_mtime_ns == stamp
+    facts = json.loads((folder / "fold-1" / "report" / "metrics.json").read_text())["extra"]
+    assert facts["resumed"] is True
+    whole = train_folds(str(places), tmp_path / "whole", 2, overrides=options)
+    assert results["scores"] == pytest.approx(whole["scores"], abs=1e-4)
+
+
+def test_look_alikes_and_labels_are_spread_as_they_should_be(tmp_path):
+    rows = titles(90)
+    task = load_task(write_titles(tmp_path, rows, split={"validation": 0.2, "seed": 3}))
+    data = task.load()
+    pooled = pool_rows(task, data)
+    numbers = divide(pooled, task.heads, 5, 3)
+    where = dict(zip(pooled["id"], numbers.tolist(), strict=True))
+    for row in range(9, 90, 10):
+        assert where[f"r{row}"] == where[f"r{row - 1}"]
+    assert max(np.bincount(numbers)) - min(np.bincount(numbers)) <= 4
+    for label in range(3):
+        own = np.bincount(numbers[np.array(pooled["kind"]) == label], minlength=5)
+        assert own.max() - own.min() <= 2
+    # Neither the order of the rows nor where validation was cut off matters.
+    shuffled = [rows[place] for place in np.random.default_rng(0).permutation(len(rows))]
+    other = load_task(write_titles(tmp_path / "other", shuffled, split=None))
+    again = pool_rows(other, other.load())
+    assert dict(zip(again["id"], divide(again, other.heads, 5, 3).tolist(), strict=True)) == where
+    assert divide(pooled, task.heads, 5, 4).tolist() != numbers.tolist()
+
+
+def test_heads_are_stratified_together(places):
+    task = load_task(str(places))
+    data = task.load()
+    rows = pool_rows(task, data)
+    names = strata(rows, task.heads, 2)
+    assert len(set(names)) > len(set(rows["cat2"])) == 3
+    assert set(strata(rows, task.heads, 1000)) == {"산", "바다", "한식"}  # too few rows of each combination
+
+
+def test_a_fold_without_a_class_is_said(tmp_path, recwarn):
+    rows = [*titles(40), ("r40", "하나뿐인 분류의 글", "라")]
+    task = load_task(write_titles(tmp_path, rows, split=None))
+    data = task.load()
+    pooled = pool_rows(task, data)
+    numbers = divide(pooled, task.heads, 4, 42)
+    sentence = thin_classes(pooled, task.heads, numbers)
+    fold = numbers[pooled["id"].index("r40")] if hasattr(pooled["id"], "index") else numbers[-1]
+    assert sentence.startswith(f"all rows of label '라' (head 'kind') are in fold {fold}: the run that holds them out")
+    parts = take_fold(task, data, 4, int(fold))
+    label = task.heads[0].labels.index("라")
+    assert label not in parts["train"]["kind"] and label in parts["validation"]["kind"]
+    assert thin_classes(pooled.select(range(40)), task.heads, numbers[:40]) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"folds": 2}, "fold must be from 0 to 1 for 2 folds, not None"),
+        ({"folds": 2, "fold": 2}, "not 2"),
+        ({"fold": 1}, "fold 1 of how many"),
+        ({"folds": 1, "fold": 0}, "folds must be 2 or more"),
+        ({"folds": 500, "fold": 0}, "500 folds can't be made of"),
+    ],
+)
+def test_wrong_folds_are_one_sentence(encoders, places, tmp_path, options, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        train(str(places), tmp_path / "run", OPTIONS | encoders | options)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--folds", "2", "--seeds", "1,x"], "--seeds needs whole numbers"),
+        (["--folds", "2", "--seeds", "1,1"], "seeds must be different"),
+        (["--seeds", "1,2"], "--seeds goes with --folds"),
+        (["--folds", "2", "push_to_hub=true", "hub_model_id=a/b"], "push over each other"),
+    ],
+)
+def test_the_command_says_what_is_wrong(capsys, places, tmp_path, words, message):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["train", str(places), "--output-dir", str(tmp_path / "cv"), *words])
+    assert caught.value.code == 2 and message in capsys.readouterr().err
+    assert not (tmp_path / "cv").exists()

@@ -1,0 +1,232 @@
+"""Tokenizers and encoders that start from nothing: the same texts give the same tokenizer, and recipes train on it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import suppress
+
+import pytest
+import torch
+import yaml
+from transformers import AutoTokenizer
+
+from hfk import Predictor, train
+from hfk.cli import main
+from hfk.hub.backbones import FROM_SCRATCH
+from hfk.hub.cards import write_card
+from hfk.tasks import load_task
+from hfk.training import scratch
+from hfk.training.arguments import list_recipes, load_recipe, parse_recipe
+from hfk.training.tokenizer_training import KINDS, SPECIAL, train_tokenizer
+from tests import tiny
+
+
+@pytest.fixture(scope="module")
+def texts() -> list[str]:
+    return list(load_task("ynat-mini").load()["train"]["text"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_reads_its_texts_and_loads_again(kind, texts, tmp_path):
+    tokenizer = train_tokenizer(texts, kind, 1000)
+    assert tokenizer.convert_tokens_to_ids(list(SPECIAL)) == [0, 1, 2, 3, 4] and len(tokenizer) <= 1000
+    encoded = tokenizer(texts)["input_ids"]
+    unknown = sum(ids.count(tokenizer.unk_token_id) for ids in encoded)
+    assert unknown <= 0.01 * sum(map(len, encoded))
+    tokenizer.save_pretrained(tmp_path)
+    again = AutoTokenizer.from_pretrained(tmp_path)
+    assert again(texts)["input_ids"] == encoded
+    assert set(again(["하나"])) == {"input_ids", "attention_mask"}
+    marks = [again.cls_token_id, again.sep_token_id]
+    assert (encoded[0][0] == marks[0] and encoded[0][-1] == marks[1]) == (kind in ("wordpiece", "bpe", "unigram"))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "unigram"])
+def test_another_process_trains_the_same_tokenizer(kind, texts, tmp_path):
+    (tmp_path / "texts.json").write_text(json.dumps(texts), encoding="utf-8")
+    script = (
+        "import json; from hfk.training.tokenizer_training import train_tokenizer; "
+        f"train_tokenizer(json.load(open('texts.json', encoding='utf-8')), {kind!r}, 600).save_pretrained('other')"
+    )
+    environment = os.environ | {"PYTHONHASHSEED": "7", "TOKENIZERS_PARALLELISM": "true"}
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, check=True)
+    train_tokenizer(texts, kind, 600).save_pretrained(tmp_path / "mine")
+    mine, other = (json.loads((tmp_path / f / "tokenizer.json").read_text(encoding="utf-8")) for f in ("mine", "other"))
+    assert mine == other
+
+
+def test_characters_and_letters_of_hangul():
+    tokenizer = train_tokenizer(["바다 해", "바다 WAVE"], "character", lowercase=True)
+    assert tokenizer.tokenize("바다 Wave") == ["바", "다", " ", "w", "a", "v", "e"]
+    assert tokenizer.tokenize("산바다") == ["[UNK]", "바", "다"]
+    jamo = train_tokenizer(["각하"], "jamo")
+    assert [len(piece) for piece in jamo.tokenize("하각")] == [1] * 5  # ㅎㅏㄱㅏㄱ
+    assert jamo.unk_token not in jamo.tokenize("학")  # a syllable that no text has, of letters that some have
+
+
+def test_the_rarest_characters_are_left_out_ties_by_code_point():
+    tokenizer = train_tokenizer(["가가가 나나 다 라 마" * 3], "character", 32)
+    assert tokenizer.tokenize("가마") == ["가", "마"]
+    many = "".join(chr(ord("가") + i) for i in range(100))
+    assert len(train_tokenizer([many + "힣힣"], "character", 32)) == 32
+    tokenizer = train_tokenizer([many + "힣힣"], "character", 32)
+    assert tokenizer.tokenize("힣가") == ["힣", "가"] and tokenizer.tokenize(many[-1]) == ["[UNK]"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((["가"], "letters"), "tokenizer kind 'letters' is not one of wordpiece, bpe"),
+        ((["가"], "bpe", 5), "vocab_size must be 32 or more"),
+        (([], "bpe"), "there are no texts"),
+        (([" ", ""], "character"), "there are no texts"),
+        (
+            (["가나다라마바사아자차카타파하거너더러머버서어저처커터퍼허"], "wordpiece", 32),
+            "single characters alone take",
+        ),
+    ],
+)
+def test_what_can_not_be_trained_is_one_sentence(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        train_tokenizer(*arguments)
+
+
+def test_the_command_says_what_it_made(tmp_path, capsys):
+    with suppress(SystemExit):
+        main(["tokenizer", "ynat-mini", "--kind", "jamo", "--vocab-size", "70", "--output-dir", str(tmp_path / "t")])
+    said = capsys.readouterr().out
+    assert "pieces; validation:" in said and "of them unknown" in said
+    assert len(AutoTokenizer.from_pretrained(tmp_path / "t")) <= 70
+
+
+# --- encoders from nothing ----------------------------------------------------------------------------------------
+
+SMALL = {
+    "ngram": {"num_buckets": 4096, "embedding_size": 8},
+    "recurrent": {"embedding_size": 12, "hidden_size": 16},
+    "textcnn": {"embedding_size": 12, "num_filters": 4, "recurrent": {"hidden_size": 8}},
+}
+
+
+def recipe(encoder: str, **options) -> dict:
+    known = tiny.RECIPE | {"text_encoder": encoder, "text_config": SMALL[encoder], "standardize_rows": 0}
+    return known | {"learning_rate": 1e-2, "head_learning_rate": 1e-2, "num_train_epochs": 6} | options
+
+
+@pytest.mark.parametrize("encoder", FROM_SCRATCH)
+def test_a_recipe_trains_from_nothing_and_what_it_made_answers(encoder, places, tmp_path):
+    results = train(str(places), tmp_path / "run", recipe(encoder, vision_encoder=None))
+    assert results["scores"]["cat1_accuracy"] > results["baseline"]["cat1_accuracy"] + 0.1
+    assert not (tmp_path / "run" / scratch.FOLDER).exists()
+    predictor = Predictor.from_pretrained(str(tmp_path / "run"))
+    assert predictor.model.config.text_config.model_type == encoder
+    answers = list(predictor([tiny.SENTENCES[2], " ", tiny.SENTENCES[1], "漢"]))
+    assert answers[0]["cat1"][0]["label"] == "자연" and answers[2]["cat1"][0]["label"] == "음식"
+    assert "error" in answers[1] and answers[3]["cat1"]
+    card = write_card(tmp_path / "run").read_text(encoding="utf-8")
+    assert "base_model" not in card and f"huggingface.co/{encoder}" not in card and "apache-2.0" in card
+    used = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text(encoding="utf-8"))
+    assert used["text_encoder"] == encoder and used["text_config"] == SMALL[encoder]
+
+
+def test_the_same_recipe_gives_the_same_model(places, tmp_path):
+    for name in ("one", "two"):
+        train(str(places), tmp_path / name, recipe("ngram", vision_encoder=None, num_train_epochs=1))
+    one, two = (Predictor.from_pretrained(str(tmp_path / name)).model.state_dict() for name in ("one", "two"))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_an_interrupted_run_goes_on_with_the_tokenizer_that_it_had(places, tmp_path, monkeypatch):
+    """Trained anew, a unigram tokenizer would number its pieces in another way."""
+    options = recipe("recurrent", vision_encoder=None, tokenizer={"kind": "unigram", "vocab_size": 200})
+    monkeypatch.setattr("hfk.training.run.write_report", lambda *a, **k: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train(str(places), tmp_path / "run", options | {"num_train_epochs": 2})
+    monkeypatch.undo()
+    before = (tmp_path / "run" / scratch.FOLDER / "tokenizer.json").read_bytes()
+    monkeypatch.setattr(scratch, "train_tokenizer", lambda *a, **k: 1 / 0)
+    results = train(str(places), tmp_path / "run", options | {"num_train_epochs": 2})
+    assert results["extra"]["resumed"]
+    assert (
+        json.loads((tmp_path / "run" / "tokenizer.json").read_text(encoding="utf-8"))["model"]
+        == json.loads(before)["model"]
+    )
+
+
+def test_a_tokenizer_of_ones_own_and_text_with_pictures(places, encoders, tmp_path):
+    train_tokenizer(tiny.SENTENCES, "jamo").save_pretrained(tmp_path / "jamo")
+    options = recipe("textcnn", tokenizer=str(tmp_path / "jamo"), vision_encoder=encoders["vision_encoder"])
+    results = train(str(places), tmp_path / "run", options | {"num_train_epochs": 1, "fusion": "gated"})
+    assert results["scores"]
+    assert len(AutoTokenizer.from_pretrained(tmp_path / "run")) == len(AutoTokenizer.from_pretrained(tmp_path / "jamo"))
+
+
+def test_fasttext_vectors_are_near_for_words_that_are_written_alike(texts):
+    pytest.importorskip("gensim")
+    tokenizer = train_tokenizer(texts, "bpe", 600)
+    vectors = scratch.train_vectors(texts, tokenizer, 16)
+    assert vectors.shape == (len(tokenizer), 16) and vectors.isfinite().all()
+    assert torch.equal(vectors, scratch.train_vectors(texts, tokenizer, 16))
+
+
+def test_embeddings_start_as_fasttext_left_them_and_need_no_gensim_later(places, tmp_path):
+    pytest.importorskip("gensim")
+    options = recipe("recurrent", vision_encoder=None, embeddings="fasttext", keep_checkpoints=True)
+    options |= {"learning_rate": 0.0, "num_train_epochs": 1}
+    train(str(places), tmp_path / "run", options)
+    code = "import sys; sys.modules['gensim'] = None; from hfk import Predictor; " + (
+        f"print(next(Predictor.from_pretrained({str(tmp_path / 'run')!r})({tiny.SENTENCES[0]!r}))['cat1'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    model = Predictor.from_pretrained(str(tmp_path / "run")).model
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "run")
+    rows = load_task(str(places)).load()["train"]["text"]
+    vectors = scratch.train_vectors([" ".join(text.split()) for text in rows], tokenizer, 12, seed=42)
+    weight = model.text_encoder.embeddings.weight.detach()
+    torch.testing.assert_close(weight[1:], (vectors / vectors.std() * 0.1)[1:])
+
+
+def test_without_gensim_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gensim", None)
+    monkeypatch.setitem(sys.modules, "gensim.models", None)
+    with pytest.raises(ImportError, match=r'pip install "hfk\[fasttext\]"'):
+        scratch.train_vectors(["바다"], train_tokenizer(["바다"], "character"), 4)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"text_encoder": "ngram", "text_config": {"bukets": 4}}, "text_config has no option 'bukets'"),
+        ({"text_encoder": "ngram", "text_config": {"num_bucket": 4}}, "Did you mean 'num_buckets'"),
+        ({"text_encoder": "ngram", "text_config": {"char_ngrams": [4, 2]}}, "text_config: char_ngrams must be"),
+        ({"text_encoder": "ngram", "tokenizer": {"kind": "bpe"}}, "needs a tokenizer of single characters"),
+        ({"text_encoder": "ngram", "embeddings": "fasttext"}, "leave embeddings out"),
+        ({"text_encoder": "recurrent", "tokenizer": {"size": 5}}, "tokenizer has no option 'size'"),
+        ({"text_encoder": "recurrent", "tokenizer": "no/such/folder"}, "is no folder"),
+        ({"text_encoder": "recurrent", "text_config": {"cell": "mlstm"}}, "text_config: cell 'mlstm' is not one of"),
+        ({"text_encoder": "e5-small-ko", "tokenizer": {"kind": "bpe"}}, "tokenizer is for an encoder that starts from"),
+        ({"text_encoder": "e5-small-ko", "embeddings": "fasttext"}, "for an encoder that starts from nothing"),
+        ({"text_encoder": "ngram", "embeddings": "glove"}, "embeddings 'glove' is not one of random, fasttext"),
+    ],
+)
+def test_wrong_options_are_one_sentence(options, words, places, tmp_path):
+    with pytest.raises(ValueError, match=words) as error:
+        train(str(places), tmp_path / "run", tiny.RECIPE | {"vision_encoder": None} | options)
+    assert "\n" not in str(error.value)
+
+
+def test_the_built_in_recipes_are_whole():
+    names = [name for name in list_recipes() if load_recipe(name).get("text_encoder") in FROM_SCRATCH]
+    assert {"ynat-ngram", "ynat-rnn", "ynat-bilstm", "ynat-bilstm-fasttext", "ynat-textcnn", "ynat-bilstm-textcnn"} <= {
+        *names
+    }
+    tokenizer = train_tokenizer(tiny.SENTENCES, "character")
+    for name in names:
+        arguments, _ = parse_recipe(load_recipe(name))
+        assert scratch.ENCODERS[arguments.text_encoder].model_type == arguments.text_encoder
+        kind = scratch.ENCODERS[arguments.text_encoder]
+        assert kind(vocab_size=len(tokenizer), **(arguments.text_config or {}))
