@@ -51,14 +51,15 @@ def test_the_guides_task_and_recipe_hold(tmp_path):
     from hfk import load_task
     from hfk.training.arguments import parse_recipe
 
-    task, recipe = re.findall(r"```yaml\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.S)
+    task, *recipes = re.findall(r"```yaml\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.S)
     for name in ("places.csv", "held_out.csv"):
         (tmp_path / name).write_text("place_id,title,overview,photo,cat1,cat2,mood,rating\n", encoding="utf-8")
     (tmp_path / "places.yaml").write_text(task, encoding="utf-8")
     assert [column.name for column in load_task(tmp_path / "places.yaml").source.heads] == [
         "cat1", "cat2", "mood", "rating",
     ]  # fmt: skip
-    parse_recipe(yaml.safe_load(recipe) | {"fp16": False})  # no accelerator here
+    for recipe in recipes:
+        parse_recipe(yaml.safe_load(recipe) | {"fp16": False})  # no accelerator here
 
 
 @pytest.mark.parametrize("page", [README, GUIDE], ids=lambda page: page.stem)

@@ -19,7 +19,10 @@ from ..models.configuration_multihead import HEAD_KINDS, PROBLEMS, HeadConfig, v
 
 RESERVED = ("id", "text", "image")
 MISSING_WORDS = frozenset({"", "nan", "NaN", "<NA>", "NaT"})
-OPTIONS = ("kind", "weight", "class_weights", "label_smoothing", "dropout", "temperature", "mean", "std")
+OPTIONS = (
+    "kind", "weight", "class_weights", "label_smoothing", "focal_gamma", "logit_adjustment", "prior", "dropout",
+    "temperature", "mean", "std",
+)  # fmt: skip
 _SHOWN = 5
 
 

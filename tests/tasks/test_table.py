@@ -25,7 +25,7 @@ def places(rows=20):
 
 
 HEADS = [
-    {"name": "cat2", "parent": "cat1", "weight": 2.0, "kind": "mlp"},
+    {"name": "cat2", "parent": "cat1", "weight": 2.0, "kind": "mlp", "focal_gamma": 2.0},
     {"name": "cat1"},
     {"name": "mood", "problem": "multi_label", "separator": ","},
     {"name": "rating", "column": "stars", "problem": "regression"},
@@ -57,6 +57,7 @@ def test_every_kind_of_head_in_canonical_columns(task):
     }
     cat2 = made.heads[0]
     assert (cat2.parent, cat2.parent_of, cat2.weight, cat2.kind) == ("cat1", [1, 0, 0, 1], 2.0, "mlp")
+    assert cat2.focal_gamma == 2.0 and cat2.logit_adjustment == 0.0
 
 
 def test_splits_and_scale_come_from_train_alone(task):
