@@ -165,6 +165,8 @@ class MultiHeadTrainingArguments(TrainingArguments):
             `learning_rate`.
         layer_decay: learning rate of each encoder layer relative to the layer above it, in (0, 1]; 1 gives all layers
             the same (Howard & Ruder 2018, arXiv:1801.06146, call it discriminative fine-tuning).
+        ema_decay: evaluate and save an exponential moving average of the weights, which keeps this share of itself at a
+            step, such as 0.999; 0 for none. See `hfk.training.averaging`.
         sampling: how training rows are drawn: `natural`; `sqrt` or `balanced` draw rows of rare classes more often, by
             the square root of the inverse class frequency or by the inverse itself.
         sampling_head: the head whose classes count for `sampling`; the finest single-label head by default.
@@ -200,6 +202,7 @@ class MultiHeadTrainingArguments(TrainingArguments):
     dataloader_pin_memory: bool = False
     head_learning_rate: float | None = None
     layer_decay: float = 1.0
+    ema_decay: float = 0.0
     sampling: str = "natural"
     sampling_head: str | None = None
     augmentation: str | dict | None = None
@@ -220,6 +223,10 @@ class MultiHeadTrainingArguments(TrainingArguments):
             raise ValueError(f"augmentation adds rows of rare classes already: leave out sampling {self.sampling!r}.")
         if not 0 < self.layer_decay <= 1:
             raise ValueError(f"layer_decay must be in (0, 1], not {self.layer_decay}.")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay must be in [0, 1), not {self.ema_decay}.")
+        if self.ema_decay and (self.fsdp or self.deepspeed):
+            raise ValueError("ema_decay needs all weights in every process: leave it out under FSDP or DeepSpeed.")
         if self.label_smoothing_factor:
             raise ValueError("label_smoothing_factor knows one head only; use label_smoothing instead.")
 

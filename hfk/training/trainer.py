@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from ..models.configuration_multihead import HeadConfig
 from ..models.modeling_multihead import MultiHeadForClassification
 from ..models.processing_multihead import MultiHeadProcessor
 from .arguments import MultiHeadTrainingArguments
+from .averaging import TRAINED, WeightAverage
 from .optimization import parameter_groups
 
 LAST_CHECKPOINT = "last-checkpoint"
@@ -98,6 +99,9 @@ class MultiHeadTrainer(Trainer):
         )
         self.processor = processor
         self.add_callback(Clock())
+        self.average = WeightAverage(self.model, args.ema_decay) if args.ema_decay else None
+        if self.average is not None:
+            self.add_callback(self.average)
         if args.augmentation and isinstance(train_dataset, Dataset):
             self.train_dataset = self._augment(train_dataset, EasyDataAugmentation.from_option(args.augmentation))
         if args.disable_tqdm:
@@ -143,6 +147,11 @@ class MultiHeadTrainer(Trainer):
             self._head_losses, self._head_loss_steps = {}, 0
         super().log(logs, start_time)
 
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+        """Evaluate the averaged weights, where training keeps an average."""
+        with self.average.applied() if self.average is not None else nullcontext():
+            return super().evaluation_loop(*args, **kwargs)
+
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
         rows = train_dataset if train_dataset is not None else self.train_dataset
         if isinstance(rows, AugmentedRows):
@@ -183,10 +192,14 @@ class MultiHeadTrainer(Trainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         if not self._load_weights(resume_from_checkpoint):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if self.average is not None:
+            self.average.load(resume_from_checkpoint)
 
     def _load_best_model(self) -> None:
         if not self._load_weights(self.state.best_model_checkpoint):
             super()._load_best_model()
+        if self.average is not None:
+            self.average.forget()  # what was loaded is an average
 
     def _load_weights(self, folder: str) -> bool:
         """Load a whole model's weights; False where upstream must do it (adapters, FSDP, DeepSpeed)."""
@@ -198,8 +211,14 @@ class MultiHeadTrainer(Trainer):
         return True
 
     def _save(self, output_dir: str | None = None, state_dict: Mapping | None = None) -> None:
-        super()._save(output_dir, state_dict)
         folder = Path(output_dir if output_dir is not None else self.args.output_dir)
+        if self.average is None:
+            super()._save(output_dir, state_dict)
+        else:
+            with self.average.applied():
+                super()._save(output_dir)
+            if folder.name.startswith(PREFIX_CHECKPOINT_DIR) and self.args.should_save:
+                self.average.save(folder)
         if self.args.should_save:
             self.processor.save_pretrained(folder)
             # Upstream pickles the arguments; JSON (with tokens masked) says the same and runs nothing when read.
@@ -229,7 +248,7 @@ class MultiHeadTrainer(Trainer):
         shutil.rmtree(stage, ignore_errors=True)
         stage.mkdir(parents=True)
         for path in (run / "README.md", *checkpoint.iterdir()):
-            if path.is_file() and path.name != TRAINER_STATE_NAME and not path.name.endswith(PICKLES):
+            if path.is_file() and path.name not in (TRAINER_STATE_NAME, TRAINED) and not path.name.endswith(PICKLES):
                 _link(path, stage / path.name)
         names = {HubStrategy.CHECKPOINT: LAST_CHECKPOINT, HubStrategy.ALL_CHECKPOINTS: checkpoint.name}
         resumable = names.get(strategy)
