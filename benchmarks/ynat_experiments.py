@@ -73,7 +73,7 @@ def mixup(trainer: Any, model: nn.Module, inputs: dict, *args: Any, alpha: float
     """Mixup of the embeddings (Verma et al. 2019, arXiv:1806.05236, at the last layer)."""
     labels = inputs.pop("labels")
     embedding = model(**inputs).embedding
-    share = float(np.random.beta(alpha, alpha))
+    share = torch.distributions.Beta(alpha, alpha).sample()
     other = torch.randperm(len(embedding))
     logits = model.heads(share * embedding + (1 - share) * embedding[other])
     heads = model.config.heads
@@ -244,7 +244,10 @@ def run(name: str, data: str, titles: str | None, seed: int, decay: float, proto
         logits, labels = output.predictions[head.name], output.label_ids[head.name]
         answers = logits.argmax(-1)
         arrays |= {kind: logits.astype(np.float16), "labels": labels}
-        facts[kind] = {"accuracy": accuracy_score(labels, answers), "macro_f1": f1_score(labels, answers, average="macro")}
+        facts[kind] = {
+            "accuracy": accuracy_score(labels, answers),
+            "macro_f1": f1_score(labels, answers, average="macro"),
+        }
         if kind == "last":
             trainer.model.save_pretrained(RUNS / f"{name}-{seed}")
             prepared.processor.save_pretrained(RUNS / f"{name}-{seed}")
@@ -269,8 +272,8 @@ def table() -> str:
             low, high = np.quantile(means, [0.025, 0.975])
             between = f"{100 * gain.mean():+.2f} ({100 * low:+.2f} to {100 * high:+.2f})"
         lines.append(
-            f"| {facts['idea']} | {facts['seed']} | {facts['last']['accuracy']:.4f} | {facts['last']['macro_f1']:.4f} | "
-            f"{between} | {facts['average']['accuracy']:.4f} | {facts['seconds'] + facts['adapted_seconds']:.0f} |"
+            f"| {facts['idea']} | {facts['seed']} | {facts['last']['accuracy']:.4f} | "
+            f"{facts['last']['macro_f1']:.4f} | {between} | {facts['average']['accuracy']:.4f} | {facts['seconds'] + facts['adapted_seconds']:.0f} |"
         )
     return "\n".join(lines)
 

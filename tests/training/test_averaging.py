@@ -1,4 +1,4 @@
-"""What must hold of the moving average of the weights: it is what is evaluated and saved, and resuming goes on with it."""
+"""The moving average of the weights: it is what is evaluated and saved, and resuming goes on with it."""
 
 from __future__ import annotations
 
