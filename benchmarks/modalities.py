@@ -18,7 +18,7 @@ from transformers.utils import logging
 from hfk import train
 from hfk.training.arguments import parse_overrides
 
-VARIANTS = {"text": {"vision_encoder": None}, "image": {"text_encoder": None}, "both": {}}
+VARIANTS = {"text": {"vision_encoder": None, "image_augmentation": None}, "image": {"text_encoder": None}, "both": {}}
 SCORES = ("accuracy", "macro_f1", "micro_f1", "map")
 
 

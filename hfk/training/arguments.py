@@ -21,6 +21,7 @@ import yaml
 from transformers import TrainingArguments
 
 from ..data.augmentation import EasyDataAugmentation
+from ..data.image_augmentation import ImageAugmentation
 from ..hub.backbones import FROM_SCRATCH
 
 EMBEDDINGS = ("random", "fasttext")
@@ -172,6 +173,8 @@ class MultiHeadTrainingArguments(TrainingArguments):
         sampling_head: the head whose classes count for `sampling`; the finest single-label head by default.
         augmentation: `eda` adds changed copies of training rows, more of them the rarer their class; a mapping says
             how, such as `{swap: 0.2, delete: 0.1, head: cat3}`. See `hfk.data.augmentation.EasyDataAugmentation`.
+        image_augmentation: `basic` mirrors, crops and relights training pictures; a mapping says how, such as
+            `{flip: 0.5, crop: 0.6, light: 0}`. See `hfk.data.image_augmentation.ImageAugmentation`.
         lora: train low-rank adapters on the encoders' linear layers instead of all weights; fusion and heads are
             trained whole (Hu et al. 2021, arXiv:2106.09685).
         lora_rank: rank of the adapters.
@@ -206,6 +209,7 @@ class MultiHeadTrainingArguments(TrainingArguments):
     sampling: str = "natural"
     sampling_head: str | None = None
     augmentation: str | dict | None = None
+    image_augmentation: str | dict | None = None
     lora: bool = False
     lora_rank: int = 16
     lora_alpha: int = 32
@@ -221,6 +225,7 @@ class MultiHeadTrainingArguments(TrainingArguments):
             raise ValueError(f"sampling {self.sampling!r} is not one of {', '.join(SAMPLING)}.")
         if EasyDataAugmentation.from_option(self.augmentation) and self.sampling != "natural":
             raise ValueError(f"augmentation adds rows of rare classes already: leave out sampling {self.sampling!r}.")
+        ImageAugmentation.from_option(self.image_augmentation)  # a wrong one is said now
         if not 0 < self.layer_decay <= 1:
             raise ValueError(f"layer_decay must be in (0, 1], not {self.layer_decay}.")
         if not 0 <= self.ema_decay < 1:

@@ -13,6 +13,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext, suppress
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import torch
 from datasets import Dataset
 from huggingface_hub import HfApi
 from torch import Tensor, nn
-from torch.utils.data import Sampler, SequentialSampler, WeightedRandomSampler
+from torch.utils.data import DataLoader, Sampler, SequentialSampler, WeightedRandomSampler
 from transformers import EarlyStoppingCallback, EvalPrediction, PrinterCallback, Trainer, TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, SaveStrategy
@@ -30,6 +31,7 @@ from transformers.utils.hub import PushInProgress, hf_api
 
 from ..data.augmentation import AugmentedRows, EasyDataAugmentation, EpochSampler
 from ..data.collation import MultiHeadCollator, label_tensor
+from ..data.image_augmentation import ImageAugmentation
 from ..evaluation.metrics import score_heads
 from ..hub.cards import write_card
 from ..hub.commits import check_repo_id, clear_errors
@@ -81,6 +83,8 @@ class MultiHeadTrainer(Trainer):
         soft: tuple[str, ...] = (),
         **kwargs: Any,
     ) -> None:
+        if args.image_augmentation and processor.image_processor is None:
+            raise ValueError("image_augmentation changes pictures, and this model reads none: leave it out.")
         self.heads: list[HeadConfig] = model.config.heads
         self._head_losses: dict[str, Tensor] = {}
         self._head_loss_steps = 0
@@ -151,6 +155,17 @@ class MultiHeadTrainer(Trainer):
         """Evaluate the averaged weights, where training keeps an average."""
         with self.average.applied() if self.average is not None else nullcontext():
             return super().evaluation_loop(*args, **kwargs)
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Load training batches, whose pictures alone are changed by `image_augmentation`."""
+        collator, change = self.data_collator, ImageAugmentation.from_option(self.args.image_augmentation)
+        try:
+            if change is not None:
+                self.data_collator = copy(collator)
+                self.data_collator.change_image = change
+            return super().get_train_dataloader()
+        finally:
+            self.data_collator = collator
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
         rows = train_dataset if train_dataset is not None else self.train_dataset
