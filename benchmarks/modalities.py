@@ -1,6 +1,8 @@
 """Text only, image only, both: one task, one split, several seeds, one table of test scores.
 
-A user's usual way without hfk stands beside: TF-IDF and a linear SVM a head, on the same text and split (tfidf.py).
+A checkpoint of both is also scored on the same rows with one side taken away (`both, text` has no pictures), with and
+without modality dropout in its training. A user's usual way without hfk stands beside: TF-IDF and a linear SVM a head,
+on the same text and split (tfidf.py).
 
     python benchmarks/modalities.py benchmarks/fashion_items.yaml --seeds 1 2 3 --output-dir runs/fashion_items
 """
@@ -15,11 +17,36 @@ from pathlib import Path
 from tfidf import tfidf_scores
 from transformers.utils import logging
 
-from hfk import train
-from hfk.training.arguments import parse_overrides
+from hfk import load_task, train
+from hfk.hub.loading import load_checkpoint
+from hfk.training.arguments import MultiHeadTrainingArguments, parse_overrides
+from hfk.training.trainer import MultiHeadTrainer
 
-VARIANTS = {"text": {"vision_encoder": None, "image_augmentation": None}, "image": {"text_encoder": None}, "both": {}}
-SCORES = ("accuracy", "macro_f1", "micro_f1", "map")
+VARIANTS = {
+    "text": {"vision_encoder": None, "image_augmentation": None},
+    "image": {"text_encoder": None},
+    "both": {},
+    "no dropout": {"modality_dropout": 0.0},
+}
+SCORES = ("accuracy", "macro_f1", "weighted_f1", "weighted_f1_independent", "micro_f1", "map")
+
+
+def score_sides(folder: Path, task: str) -> dict[str, dict[str, float]]:
+    """Score a checkpoint of text and pictures on the test rows without their pictures, and without their text."""
+    kept = folder / "sides.json"
+    if not kept.is_file():
+        model, processor = load_checkpoint(folder)
+        rows = load_task(task).load()["test"]
+        args = MultiHeadTrainingArguments(
+            str(folder), disable_tqdm=True, eval_strategy="no", save_strategy="no", load_best_model_at_end=False
+        )
+        trainer = MultiHeadTrainer(model, args, processor)
+        sides = {}
+        for side, other in (("text", "image"), ("image", "text")):
+            metrics = trainer.predict(rows.remove_columns(other), metric_key_prefix=side).metrics
+            sides[side] = {name.removeprefix(f"{side}_"): value for name, value in metrics.items()}
+        kept.write_text(json.dumps(sides, indent=1), encoding="utf-8")
+    return json.loads(kept.read_text(encoding="utf-8"))
 
 
 def main() -> None:
@@ -37,13 +64,16 @@ def main() -> None:
     heads: list[dict] = []
     for variant in arguments.variants:
         for seed in arguments.seeds:
-            folder = arguments.output_dir / f"{variant}-{seed}"
+            folder = arguments.output_dir / f"{variant.replace(' ', '-')}-{seed}"
             report = folder / "report" / "metrics.json"
             if not report.is_file():  # a finished run is not done again
                 train(arguments.task, folder, overrides | VARIANTS[variant] | {"seed": seed})
             results = json.loads(report.read_text(encoding="utf-8"))
             heads, seconds = results["heads"], results["extra"]["train_seconds"]
             found.setdefault(variant, []).append(results["scores"] | {"train_seconds": seconds})
+            if variant in ("both", "no dropout"):
+                for side, scores in score_sides(folder, arguments.task).items():
+                    found.setdefault(f"{variant}, {side}", []).append(scores)
     if "text" in arguments.variants:
         found["tfidf+svm"] = [tfidf_scores(arguments.task)]
     lines = [f"| head | score | {' | '.join(found)} |", "|---|---|" + "---|" * len(found)]
