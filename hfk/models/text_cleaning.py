@@ -19,9 +19,14 @@ import threading
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from importlib import metadata
 from typing import Any
 
+from transformers.utils import logging
+
 from .hanja_readings import READINGS
+
+logger = logging.get_logger(__name__)
 
 Step = Callable[[str], str]
 HANJA = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # for a regular expression
@@ -74,6 +79,7 @@ DROPPED = (
 """What `morphemes` drops by default: particles, endings, affixes, numbers, foreign letters; nouns and verbs stay."""
 
 ANALYZERS = {"kiwi": ("kiwipiepy", "kiwipiepy"), "mecab": ("mecab", "python-mecab-ko")}
+_DICTIONARIES = {"kiwi": "kiwipiepy_model", "mecab": "python-mecab-ko-dic"}
 """Analyzer → its module and its package."""
 
 _SIMPLE = ["html", "url", "normalize", "hanja_words", "hanja", "symbols", "quotes", "repeat", "whitespace"]
@@ -103,7 +109,7 @@ class TextCleaner:
     """
 
     def __init__(self, steps: str | Sequence[Any]) -> None:
-        self.steps = expand_steps(steps)
+        self.steps = [_with_version(step) for step in expand_steps(steps)]
         self._functions = [_make(step) for step in self.steps]
 
     def __call__(self, text: str) -> str:
@@ -169,6 +175,15 @@ def _make(step: str | dict[str, Any]) -> Step:
         return STEPS[name](**options)
     except ValueError as error:
         raise ValueError(f"text_cleaning: step {name!r}: {error}") from None
+
+
+def _with_version(step: str | dict[str, Any]) -> str | dict[str, Any]:
+    """Note which analyzer takes the texts apart, if the step does not say it yet."""
+    name, options = (step, {}) if isinstance(step, str) else next(iter(step.items()))
+    analyzer = options.get("analyzer", "kiwi")
+    if name != "morphemes" or "version" in options or analyzer not in ANALYZERS:
+        return step
+    return {name: options | {"version": analyzer_version(analyzer)}}
 
 
 # ------------------------------------------------------------------------------------------------------- markup, signs
@@ -464,7 +479,12 @@ def _at_the_beginning(syllable: str) -> str:
 # -------------------------------------------------------------------------------------------------------- morphemes
 
 
-def morphemes(analyzer: str = "kiwi", drop: Sequence[str] | None = None, keep: Sequence[str] | None = None) -> Step:
+def morphemes(
+    analyzer: str = "kiwi",
+    drop: Sequence[str] | None = None,
+    keep: Sequence[str] | None = None,
+    version: str | None = None,
+) -> Step:
     """Take a text apart into morphemes and leave out some by their part of speech; those left are joined by spaces.
 
     A text of letters or digits of which nothing would be left, such as a product's name alone, stays as it is.
@@ -474,6 +494,8 @@ def morphemes(analyzer: str = "kiwi", drop: Sequence[str] | None = None, keep: S
             and inflected forms that Mecab leaves whole are taken apart as in Kiwi.
         drop: tags to leave out, `DROPPED` by default; "J*" stands for all that begin with J.
         keep: in place of `drop`: the tags that stay.
+        version: of the analyzer and its dictionary in training, noted by `TextCleaner`; a warning says when others are
+            installed, because they may take words apart in another way.
     """
     if analyzer not in ANALYZERS:
         raise ValueError(f"analyzer {analyzer!r} is not one of {', '.join(ANALYZERS)}.")
@@ -488,6 +510,12 @@ def morphemes(analyzer: str = "kiwi", drop: Sequence[str] | None = None, keep: S
         raise ImportError(
             f"texts are cleaned with the analyzer {analyzer!r} here, which is not installed: pip install {package}, or "
             '"hfk[korean]".'
+        )
+    installed = analyzer_version(analyzer)
+    if version is not None and version != installed:
+        logger.warning(
+            f"texts were cleaned with {version} in training, and {installed} is here: it may take words apart in "
+            "another way, which changes answers."
         )
 
     def analyze(text: str) -> str:
@@ -530,6 +558,15 @@ def _new_lock() -> None:
 
 if hasattr(os, "register_at_fork"):  # another thread may hold the lock at that moment, and is not there to give it back
     os.register_at_fork(after_in_child=_new_lock)
+
+
+def analyzer_version(name: str) -> str | None:
+    """Say which packages an analyzer is here, as "kiwipiepy 0.22.0, kiwipiepy_model 0.22.0"; None if it is not."""
+    try:
+        packages = (ANALYZERS[name][1], _DICTIONARIES[name])
+        return ", ".join(f"{package} {metadata.version(package)}" for package in packages)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _analyzer(name: str) -> Analyzer:

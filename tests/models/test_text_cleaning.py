@@ -326,3 +326,16 @@ def test_no_real_headline_keeps_a_lone_hanja_or_becomes_empty(real_data):
     cleaned = [cleaner(title) for title in titles]
     assert all(cleaned)
     assert not [text for text in cleaned if any("\u3400" <= letter <= "\u9fff" for letter in text)]
+
+
+def test_the_analyzer_of_the_training_is_noted_and_another_one_is_said(caplog, monkeypatch):
+    pytest.importorskip("kiwipiepy")
+    (step,) = TextCleaner([{"morphemes": {"keep": ["NN*"]}}]).steps
+    noted = step["morphemes"]["version"]
+    assert noted.startswith("kiwipiepy ")
+    monkeypatch.setattr("hfk.models.text_cleaning.logger.propagate", True)
+    assert TextCleaner([step]).steps == [step]
+    assert not caplog.records
+    cleaner = TextCleaner([{"morphemes": {"keep": ["NN*"], "version": "kiwipiepy 0.1"}}])
+    assert "kiwipiepy 0.1 in training, and kiwipiepy" in caplog.text
+    assert cleaner("바다를 봅니다") == "바다"
