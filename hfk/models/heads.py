@@ -133,6 +133,36 @@ def total_loss(
     return sum(weights[name] * loss for name, loss in losses.items()), losses
 
 
+def disagreement(logits: dict[str, Tensor], heads: list[HeadConfig]) -> Tensor:
+    """How far two passes over the same rows are apart, as R-Drop (Wu et al. 2021, arXiv:2106.14448) counts it.
+
+    Args:
+        logits: head name → logits of the rows and, below them, of the same rows again: `(2 × batch, outputs)`.
+        heads: the heads' configurations.
+
+    Returns:
+        scalar, the weighted sum over the heads of the mean over the rows: ½ (KL(p ‖ q) + KL(q ‖ p)) for
+        `single_label`; the same for each label's yes and no, averaged over the labels, for `multi_label`; the squared
+        difference in deviations for `regression`.
+
+    Example:
+        >>> heads = [HeadConfig("topic", ["경제", "정치"])]
+        >>> round(disagreement({"topic": torch.tensor([[0.0, 0.0], [0.0, 2.0]])}, heads).item(), 4)
+        0.3808
+    """
+    total = torch.zeros((), device=next(iter(logits.values())).device)
+    for head in heads:
+        one, other = logits[head.name].float().chunk(2)
+        if head.problem == "regression":
+            apart = (one - other).square().sum(-1)
+        elif head.problem == "multi_label":
+            apart = ((one.sigmoid() - other.sigmoid()) * (one - other)).mean(-1) / 2
+        else:  # the two divergences' logarithms of the sums cancel out
+            apart = ((one.softmax(-1) - other.softmax(-1)) * (one - other)).sum(-1) / 2
+        total = total + head.weight * apart.mean()
+    return total
+
+
 def _cross_entropy(log_probabilities: Tensor, labels: Tensor, config: HeadConfig) -> Tensor:
     """The loss of a `single_label` head from log-probabilities; hard labels are distributions with one 1."""
     if labels.dim() == 1:

@@ -168,6 +168,8 @@ class MultiHeadTrainingArguments(TrainingArguments):
             the same (Howard & Ruder 2018, arXiv:1801.06146, call it discriminative fine-tuning).
         ema_decay: evaluate and save an exponential moving average of the weights, which keeps this share of itself at a
             step, such as 0.999; 0 for none. See `hfk.training.averaging`.
+        r_drop: weight of the disagreement of two passes with different dropout over every training batch (Wu et al.
+            2021, arXiv:2106.14448, α there); 0 for one pass. It doubles a step's time and memory.
         sampling: how training rows are drawn: `natural`; `sqrt` or `balanced` draw rows of rare classes more often, by
             the square root of the inverse class frequency or by the inverse itself.
         sampling_head: the head whose classes count for `sampling`; the finest single-label head by default.
@@ -206,6 +208,7 @@ class MultiHeadTrainingArguments(TrainingArguments):
     head_learning_rate: float | None = None
     layer_decay: float = 1.0
     ema_decay: float = 0.0
+    r_drop: float = 0.0
     sampling: str = "natural"
     sampling_head: str | None = None
     augmentation: str | dict | None = None
@@ -230,6 +233,8 @@ class MultiHeadTrainingArguments(TrainingArguments):
             raise ValueError(f"layer_decay must be in (0, 1], not {self.layer_decay}.")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must be in [0, 1), not {self.ema_decay}.")
+        if not 0 <= self.r_drop < math.inf:
+            raise ValueError(f"r_drop must be 0 or more, not {self.r_drop}.")
         if self.ema_decay and (self.fsdp or self.deepspeed):
             raise ValueError("ema_decay needs all weights in every process: leave it out under FSDP or DeepSpeed.")
         if self.label_smoothing_factor:
@@ -372,8 +377,10 @@ def _convert(name: str, value: Any, hint: Any) -> Any:
         if number is not None:
             return _convert(name, number, hint)
     elif isinstance(value, int | float) and math.isfinite(value):
-        if float in kinds or (int in kinds and isinstance(value, int)):
+        if int in kinds and isinstance(value, int):
             return value
+        if float in kinds:
+            return float(value)  # AdamW takes no mixture of 0 and 0.999
         if int in kinds and value.is_integer():
             return int(value)
         if str in kinds:

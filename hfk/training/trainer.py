@@ -37,6 +37,7 @@ from ..hub.cards import write_card
 from ..hub.commits import check_repo_id, clear_errors
 from ..hub.publishing import PICKLES
 from ..models.configuration_multihead import HeadConfig
+from ..models.heads import disagreement
 from ..models.modeling_multihead import MultiHeadForClassification
 from ..models.processing_multihead import MultiHeadProcessor
 from .arguments import MultiHeadTrainingArguments
@@ -127,6 +128,10 @@ class MultiHeadTrainer(Trainer):
             self.optimizer = kind(groups, **options)
         return self.optimizer
 
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
+        """Learn from a batch; from the batch twice over with `r_drop`."""
+        return super().training_step(model, _twice(inputs) if self.args.r_drop else inputs, *args, **kwargs)
+
     def compute_loss(
         self,
         model: nn.Module,
@@ -136,11 +141,17 @@ class MultiHeadTrainer(Trainer):
     ) -> Tensor | tuple[Tensor, Any]:
         """Return the model's own loss, and keep each head's for the log."""
         outputs = model(**inputs)
-        if model.training and outputs.losses:
-            for name, loss in outputs.losses.items():
+        total, losses = outputs.loss, dict(outputs.losses or {})
+        if model.training and self.args.r_drop:
+            losses["r_drop"] = disagreement(outputs.logits, self.heads)
+            total = (
+                total + self.args.r_drop / 2 * losses["r_drop"]
+            )  # the paper adds the passes' losses, here is their mean
+        if model.training and losses:
+            for name, loss in losses.items():
                 self._head_losses[name] = self._head_losses.get(name, 0.0) + loss.detach()
             self._head_loss_steps += 1
-        return (outputs.loss, outputs) if return_outputs else outputs.loss
+        return (total, outputs) if return_outputs else total
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log, with the mean training loss of every head since the last time."""
@@ -353,6 +364,13 @@ def _with_length(rows: Dataset | None, args: MultiHeadTrainingArguments) -> Data
         return rows
     lengths = [len(text or "") for text in rows["text"]] if "text" in rows.column_names else [0] * len(rows)
     return rows.add_column(args.length_column_name, lengths)
+
+
+def _twice(values: Any) -> Any:
+    """Repeat a batch's rows below themselves."""
+    if isinstance(values, Mapping):
+        return {name: _twice(value) for name, value in values.items()}
+    return torch.cat([values, values])
 
 
 def _link(source: str | os.PathLike, target: str | os.PathLike) -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from hfk import MultiHeadForClassification, MultiHeadProcessor, MultiHeadTrainer, MultiHeadTrainingArguments
 from hfk.data.collation import MultiHeadCollator, label_tensor
+from hfk.models.heads import disagreement
 from hfk.training.arguments import RecipeArguments
 from hfk.training.optimization import add_adapters, parameter_groups
 from hfk.training.run import balanced_weights, build
@@ -273,3 +274,65 @@ def test_images_alone_train_and_are_saved_with_their_processor(tmp_path):
     again = MultiHeadProcessor.from_pretrained(last_checkpoint(tmp_path))
     assert again.tokenizer is None
     assert again(images=[data[0]["image"]])["pixel_values"].shape == (1, 3, 32, 32)
+
+
+def test_two_passes_are_held_together(tmp_path):
+    logits = {
+        "cat1": torch.randn(8, 2),
+        "cat2": torch.randn(8, 3),
+        "tags": torch.randn(8, 3),
+        "price": torch.randn(8, 1),
+    }
+    heads = tiny.heads(class_weights=None)
+    expected = 0.0
+    for head in heads:
+        one, other = logits[head.name][:4], logits[head.name][4:]
+        if head.problem == "regression":
+            expected += head.weight * (one - other).square().mean()
+            continue
+        if head.problem == "multi_label":
+            make, shape = (lambda values: torch.stack([values.sigmoid(), 1 - values.sigmoid()], -1)), head.num_outputs
+        else:
+            make, shape = (lambda values: values.softmax(-1)), 1
+        p, q = make(one), make(other)
+        both = torch.nn.functional.kl_div(p.log(), q, reduction="sum") + torch.nn.functional.kl_div(
+            q.log(), p, reduction="sum"
+        )
+        expected += head.weight * both / 2 / 4 / shape
+    assert disagreement(logits, heads).item() == pytest.approx(float(expected), rel=1e-4)
+    same = {name: torch.cat([values[:4], values[:4]]) for name, values in logits.items()}
+    assert disagreement(same, heads).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_r_drop_changes_nothing_where_there_is_no_dropout(tmp_path):
+    weights = []
+    for r_drop in (0.0, 4.0):
+        torch.manual_seed(0)
+        model = without_dropout(tiny.model("bert", heads=tiny.heads(class_weights=None)))
+        args = arguments(
+            tmp_path, per_device_train_batch_size=8, r_drop=r_drop, train_sampling_strategy="sequential",
+            num_train_epochs=1, optim="sgd", learning_rate=1e-2, logging_steps=1,
+        )  # fmt: skip
+        trainer = MultiHeadTrainer(model, args, tiny.processor(), rows())
+        trainer.train()
+        logged = [entry["loss_r_drop"] for entry in trainer.state.log_history if "loss_r_drop" in entry]
+        assert logged == ([0.0] * 3 if r_drop else [])
+        weights.append({name: weight.detach().clone() for name, weight in model.named_parameters()})
+    for name, weight in weights[0].items():
+        torch.testing.assert_close(weights[1][name], weight, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_r_drop_draws_answers_together(tmp_path):
+    apart = []
+    for r_drop in (0.0, 20.0):
+        torch.manual_seed(0)
+        model = tiny.model("bert")
+        args = arguments(
+            tmp_path, per_device_train_batch_size=8, r_drop=r_drop, num_train_epochs=10, learning_rate=5e-3
+        )
+        MultiHeadTrainer(model, args, tiny.processor(), rows()).train()
+        model.train()
+        batch = MultiHeadCollator(tiny.processor(), [])(list(rows()) * 2)
+        with torch.no_grad():
+            apart.append(disagreement(model(**batch).logits, model.config.heads).item())
+    assert apart[1] < 0.7 * apart[0]
