@@ -128,8 +128,8 @@ def common_heads(members: Sequence[MultiHeadConfig], names: Sequence[str] | None
         names: what errors call the members; "member 0", "member 1", … by default.
 
     Returns:
-        heads without dropout and temperature, which each member applies itself; a regression head's mean and
-        deviation are the means of the members'.
+        heads without dropout and temperature, which each member applies itself; path weights and a regression
+        head's mean and deviation are the means of the members'.
 
     Raises:
         ValueError: if the members' heads differ in name, order, problem, labels or parents; the sentence names both.
@@ -160,6 +160,7 @@ def common_heads(members: Sequence[MultiHeadConfig], names: Sequence[str] | None
             head.parent_of,
             weight=head.weight,
             dropout=0.0,
+            path_weight=sum(member.heads[place].path_weight for member in members) / len(members),
             mean=sum(member.heads[place].mean for member in members) / len(members),
             std=sum(member.heads[place].std for member in members) / len(members),
         )

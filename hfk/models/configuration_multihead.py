@@ -58,6 +58,9 @@ class HeadConfig:
         prior: each label's share of the training rows, above 0; what `logit_adjustment` needs. Training fills it in.
         dropout: dropout probability before the head's first layer.
         temperature: logits are divided by it before softmax or sigmoid; set by calibration, 1.0 changes nothing.
+        path_weight: `single_label` only: power of this head's probability in the product that chooses a path through a
+            hierarchy. Below 1 it has less to say, with 0 nothing: its answer is then the parent of what is chosen below
+            it, which suits heads whose finer ones learned with `class_weights` or `logit_adjustment`.
         mean: `regression` only: the target's mean; the head predicts (target - mean) / std.
         std: `regression` only: the target's standard deviation, above 0.
 
@@ -83,6 +86,7 @@ class HeadConfig:
     prior: list[float] | None = None
     dropout: float = 0.1
     temperature: float = 1.0
+    path_weight: float = 1.0
     mean: float = 0.0
     std: float = 1.0
 
@@ -113,7 +117,7 @@ class HeadConfig:
             raise ValueError(f"{where}: class_weights needs {len(self.labels)} numbers of 0 or more, one a label.")
         for name, low, high in (
             ("label_smoothing", 0, 1), ("dropout", 0, 1), ("weight", 0, math.inf), ("focal_gamma", 0, math.inf),
-            ("logit_adjustment", 0, math.inf),
+            ("logit_adjustment", 0, math.inf), ("path_weight", 0, math.inf),
         ):  # fmt: skip
             if not low <= getattr(self, name) < high:
                 raise ValueError(f"{where}: {name} must be in [{low}, {high}), not {getattr(self, name)}.")
@@ -165,6 +169,10 @@ def validate_heads(heads: list[HeadConfig]) -> None:
                 raise ValueError(
                     f"head {head.name!r}, label {label!r}: parent index {index} is outside 0–{len(parent.labels) - 1}."
                 )
+    refined = {head.parent for head in heads}
+    for head in heads:
+        if head.path_weight == 0 and head.name not in refined:
+            raise ValueError(f"head {head.name!r}: path_weight 0 is for heads that another one refines; none does.")
 
 
 def validate_parents(heads: Sequence[Any]) -> None:

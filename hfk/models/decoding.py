@@ -59,7 +59,7 @@ def decide(
         head name → int64 `(batch,)` for `single_label`, bool `(batch, labels)` for `multi_label`, float32 `(batch,)`
         for `regression`.
     """
-    single = {h.name: probs[h.name].clamp_min(1e-12).log() for h in heads if h.problem == "single_label"}
+    single = _path_scores(probs, heads)
     if single:
         chosen = best_path(single, head_parents(heads) if consistent_paths else {})
     result = {}
@@ -70,6 +70,15 @@ def decide(
             values = probs[head.name]
             result[head.name] = values >= threshold if head.problem == "multi_label" else values
     return result
+
+
+def _path_scores(probs: dict[str, Tensor], heads: list[HeadConfig]) -> dict[str, Tensor]:
+    """Logarithms of what each label is worth on a path."""
+    return {
+        head.name: head.path_weight * probs[head.name].clamp_min(1e-12).log()
+        for head in heads
+        if head.problem == "single_label"
+    }
 
 
 def readable(
@@ -171,7 +180,7 @@ def _add_paths(
 ) -> None:
     """List the best paths to each finest head, under `paths`."""
     labels = {head.name: head.labels for head in heads}
-    logs = {head.name: probs[head.name].clamp_min(1e-12).log() for head in heads if head.problem == "single_label"}
+    logs = _path_scores(probs, heads)
     for row in rows:
         row["paths"] = {}
     for leaf, (scores, ways) in top_paths(logs, head_parents(heads), count).items():

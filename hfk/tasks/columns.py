@@ -21,7 +21,7 @@ RESERVED = ("id", "text", "image")
 MISSING_WORDS = frozenset({"", "nan", "NaN", "<NA>", "NaT"})
 OPTIONS = (
     "kind", "weight", "class_weights", "label_smoothing", "focal_gamma", "logit_adjustment", "prior", "dropout",
-    "temperature", "mean", "std",
+    "temperature", "path_weight", "mean", "std",
 )  # fmt: skip
 _SHOWN = 5
 

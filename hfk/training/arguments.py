@@ -73,6 +73,7 @@ class RecipeArguments:
         logit_adjustment: of the single-label heads whose task does not say; see `HeadConfig`. Their `prior` is taken
             from the training rows, so choose this, or `sampling`, or `class_weights`.
         hierarchy_loss: `none` or `marginal`; see `MultiHeadConfig`.
+        path_weight: of the heads that others refine, where the task does not say; see `HeadConfig`.
         standardize_rows: training rows on which the encoders' features are measured before training, so that fusion and
             heads start from standardised ones; 0 leaves the features as they are.
         max_train_rows: train on this many rows only, drawn by the seed; for trying things out.
@@ -120,6 +121,7 @@ class RecipeArguments:
     focal_gamma: float = 0.0
     logit_adjustment: float = 0.0
     hierarchy_loss: str = "none"
+    path_weight: float = 1.0
     standardize_rows: int = 512
     max_train_rows: int | None = None
     calibrate: bool = False

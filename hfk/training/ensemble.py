@@ -48,6 +48,7 @@ _NO_ARCHITECTURE = (
 )  # fmt: skip
 _TRAINING_ONLY = (
     "temperature", "weight", "class_weights", "label_smoothing", "dropout", "focal_gamma", "logit_adjustment", "prior",
+    "path_weight",
 )  # fmt: skip
 
 

@@ -451,6 +451,7 @@ def _refuse_emptied_texts(processor: MultiHeadProcessor, data: DatasetDict) -> N
 def _finish_heads(heads: list[HeadConfig], recipe: RecipeArguments, data: DatasetDict) -> list[HeadConfig]:
     """Give heads the recipe's options where the task leaves them open, and what depends on the labels' frequencies."""
     default = HeadConfig("default", ["a", "b"])
+    refined = {head.parent for head in heads}
     finished = []
     for head in heads:
         options: dict[str, Any] = {}
@@ -461,6 +462,8 @@ def _finish_heads(heads: list[HeadConfig], recipe: RecipeArguments, data: Datase
             options["label_smoothing"] = recipe.label_smoothing
         if head.problem != "regression" and not head.focal_gamma:
             options["focal_gamma"] = recipe.focal_gamma
+        if head.name in refined and head.path_weight == default.path_weight:
+            options["path_weight"] = recipe.path_weight
         if head.problem == "single_label":
             options["logit_adjustment"] = head.logit_adjustment or recipe.logit_adjustment
             labels = label_tensor(data["train"][head.name], head, head.name in soft_columns(data["train"]))

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from transformers import pipeline
 
 from hfk import HeadConfig, Predictor
-from hfk.models.decoding import readable
+from hfk.models.configuration_multihead import validate_heads
+from hfk.models.decoding import decide, probabilities, readable
 from hfk.models.hierarchy import best_path, top_paths
 from tests import tiny
 from tests.models.test_losses_and_heads import forests
@@ -122,3 +123,31 @@ def test_a_path_that_no_other_branch_can_complete_is_not_listed():
     assert [path["labels"] for path in row["paths"]["b"]] == [{"a": "x", "b": "x1"}]
     assert row["paths"]["b"][0]["score"] == pytest.approx(1.0)
     assert row["b"][0]["label"] == "x1" and row["c"][0]["label"] == "x2"
+
+
+@given(st.integers(0, 1000), st.sampled_from([0.0, 0.3, 1.0]))
+def test_coarse_heads_may_have_less_to_say(seed, weight):
+    torch.manual_seed(seed)
+    heads = [
+        HeadConfig("a", ["x", "y"], path_weight=weight),
+        HeadConfig("b", ["p", "q", "r"], parent="a", parent_of=[0, 1, 1]),
+    ]
+    probs = probabilities({"a": 3 * torch.randn(6, 2), "b": torch.randn(6, 3)}, heads)
+    chosen = decide(probs, heads)
+    joint = probs["b"] * probs["a"][:, [0, 1, 1]] ** weight
+    assert torch.equal(chosen["b"], joint.argmax(-1))
+    assert torch.equal(chosen["a"], torch.tensor([0, 1, 1])[chosen["b"]])
+    rows = readable({name: values.log() for name, values in probs.items()}, heads, paths=1)
+    for row, label, score in zip(
+        rows, chosen["b"].tolist(), (joint / joint.sum(-1, keepdim=True)).amax(-1), strict=True
+    ):
+        assert row["b"][0]["label"] == row["paths"]["b"][0]["labels"]["b"] == "pqr"[label]
+        assert row["paths"]["b"][0]["score"] == pytest.approx(score.item(), abs=1e-5)
+
+
+def test_a_finest_head_must_have_a_say():
+    heads = [HeadConfig("a", ["x", "y"]), HeadConfig("b", ["p", "q"], parent="a", parent_of=[0, 1], path_weight=0)]
+    with pytest.raises(ValueError, match="head 'b': path_weight 0 is for heads that another one refines"):
+        validate_heads(heads)
+    with pytest.raises(ValueError, match=r"path_weight must be in \[0, inf\), not -1"):
+        HeadConfig("a", ["x", "y"], path_weight=-1)

@@ -165,11 +165,14 @@ def test_soft_labels_train_and_are_scored(encoders, tmp_path):
 
 
 def test_options_fall_to_the_heads_that_leave_them_open(encoders, places, tmp_path):
-    task = tiny.write_task(tmp_path / "task", rows=24, heads=[{"name": "cat1", "kind": "mlp"}, {"name": "cat2"}])
-    options = {"head_kind": "residual", "label_smoothing": 0.1, "max_train_rows": 8}
+    task = tiny.write_task(
+        tmp_path / "task", rows=24, heads=[{"name": "cat1", "kind": "mlp"}, {"name": "cat2", "parent": "cat1"}]
+    )
+    options = {"head_kind": "residual", "label_smoothing": 0.1, "max_train_rows": 8, "path_weight": 0.2}
     result = train(str(task), tmp_path / "run", tiny.RECIPE | encoders | ONE_EPOCH | options)
     cat1, cat2 = MultiHeadForClassification.from_pretrained(tmp_path / "run").config.heads
     assert (cat1.kind, cat2.kind, cat1.label_smoothing) == ("mlp", "residual", 0.1)
+    assert (cat1.path_weight, cat2.path_weight) == (0.2, 1.0)  # nothing refines cat2
     assert result["extra"]["rows"]["train"] == 8
 
 
