@@ -242,6 +242,7 @@ class AugmentedRows(Dataset):
         augmentation: how texts are changed.
         clean: prepares a text as the processor would, so that its words are those that the model reads.
         seed: of the draws.
+        lengths: tokens of each row, to put rows of like length together; characters by default.
 
     Raises:
         ValueError: if the rows have no text.
@@ -254,6 +255,7 @@ class AugmentedRows(Dataset):
         augmentation: EasyDataAugmentation,
         clean: Callable[[str | None], str | None],
         seed: int = 42,
+        lengths: Sequence[int] | None = None,
     ) -> None:
         if "text" not in rows.column_names:
             raise ValueError("augmentation changes words, and this task has no text: leave augmentation out.")
@@ -264,7 +266,7 @@ class AugmentedRows(Dataset):
             augmentation.table  # noqa: B018  (a wrong file is said now, not in the first batch)
         self.clean = clean
         self.seed = seed
-        self._lengths = np.array([len(text or "") for text in rows["text"]], dtype=np.int64)
+        self._lengths = np.array([len(text or "") for text in rows["text"]] if lengths is None else lengths)
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int) -> None:
@@ -274,7 +276,7 @@ class AugmentedRows(Dataset):
 
     @property
     def lengths(self) -> list[int]:
-        """Characters of every row and copy; a copy counts as long as its row."""
+        """The length of every row and copy; a copy counts as long as its row."""
         return [*self._lengths.tolist(), *self._lengths[self.copies].tolist()]
 
     def __len__(self) -> int:

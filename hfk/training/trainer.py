@@ -96,7 +96,7 @@ class MultiHeadTrainer(Trainer):
         super().__init__(
             model,
             args,
-            train_dataset=_with_length(train_dataset, args),
+            train_dataset=_with_length(train_dataset, args, processor),
             eval_dataset=eval_dataset,
             # The Trainer aligns special tokens with any processor's tokenizer, and fails where there is none.
             processing_class=processor if processor.tokenizer is not None else None,
@@ -199,7 +199,8 @@ class MultiHeadTrainer(Trainer):
         head = self._class_head("augmentation", augmentation.head)
         labels = label_tensor(rows[head.name], head).numpy()
         seed = self.args.data_seed or self.args.seed
-        augmented = AugmentedRows(rows, labels, augmentation, self.processor.clean, seed)
+        lengths = count_tokens(rows, self.processor) if self.args.train_sampling_strategy == "group_by_length" else None
+        augmented = AugmentedRows(rows, labels, augmentation, self.processor.clean, seed, lengths)
         if self.args.should_log:
             copies = len(augmented.copies)
             print(f"augmentation: {copies:,} changed copies an epoch beside {len(rows):,} rows", flush=True)
@@ -357,13 +358,37 @@ def unwrap(model: nn.Module) -> MultiHeadForClassification:
     return model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
 
 
-def _with_length(rows: Dataset | None, args: MultiHeadTrainingArguments) -> Dataset | None:
-    """Add the length that the Trainer groups by; characters stand in for tokens, which no one has counted yet."""
+def _with_length(
+    rows: Dataset | None, args: MultiHeadTrainingArguments, processor: MultiHeadProcessor
+) -> Dataset | None:
+    """Add the length that the Trainer groups by."""
     grouped = args.train_sampling_strategy == "group_by_length" and args.sampling == "natural" and not args.augmentation
     if not isinstance(rows, Dataset) or not grouped or args.length_column_name in rows.column_names:
         return rows
-    lengths = [len(text or "") for text in rows["text"]] if "text" in rows.column_names else [0] * len(rows)
-    return rows.add_column(args.length_column_name, lengths)
+    return rows.add_column(args.length_column_name, count_tokens(rows, processor))
+
+
+def count_tokens(rows: Dataset, processor: MultiHeadProcessor) -> list[int]:
+    """Count the tokens of every row's text.
+
+    Characters would be had for less, but headlines of as many characters differ in tokens: batches grouped by them
+    hold a fifth more padding.
+
+    Args:
+        rows: rows in a task's columns.
+        processor: tells what the model reads of a text.
+
+    Returns:
+        tokens a row, at most the processor's `max_length`; 0 where no text is read.
+    """
+    if "text" not in rows.column_names or processor.tokenizer is None:
+        return [0] * len(rows)
+    counts: list[int] = []
+    for batch in rows.select_columns("text").iter(1000):
+        texts = [processor.text_prefix + (processor.clean(text) or "") for text in batch["text"]]
+        encoded = processor.tokenizer(texts, truncation=True, max_length=processor.max_length)
+        counts += [len(ids) for ids in encoded["input_ids"]]
+    return counts
 
 
 def _twice(values: Any) -> Any:
