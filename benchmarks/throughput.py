@@ -2,7 +2,8 @@
 
 The ways take turns, several rounds, and each row reports its median round and the ratio to the first way.
 
-    python benchmarks/throughput.py runs/ynat ../shared/data/ynat/unlabelled.csv --text title --rows 1000
+    python benchmarks/throughput.py runs/ynat titles.csv --text title --rows 1000
+    python benchmarks/throughput.py runs/ynat-ngram titles.csv --text title --rows 9131 --batch-size 512
 """
 
 from __future__ import annotations
@@ -28,17 +29,19 @@ def main() -> None:
     parser.add_argument("table")
     parser.add_argument("--text", default="text", help="the text column")
     parser.add_argument("--rows", type=int, default=1000)
+    parser.add_argument("--batch-size", type=int, default=32, help="of all ways but the first")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--output", type=Path, help="JSON to write")
     arguments = parser.parse_args()
     logging.disable_progress_bar()
     rows = [str(text) for text in read_table(arguments.table)[arguments.text][: arguments.rows]]
     classify = pipeline("multi-head-classification", model=arguments.checkpoint)
-    predictor = Predictor.from_pretrained(arguments.checkpoint)
-    half = Predictor.from_pretrained(arguments.checkpoint, dtype=torch.bfloat16)
+    size = arguments.batch_size
+    predictor = Predictor.from_pretrained(arguments.checkpoint, batch_size=size)
+    half = Predictor.from_pretrained(arguments.checkpoint, dtype=torch.bfloat16, batch_size=size)
     ways = {
         "pipeline, batch_size=1": lambda: classify(rows),
-        "pipeline, batch_size=32": lambda: classify(rows, batch_size=32),
+        f"pipeline, batch_size={size}": lambda: classify(rows, batch_size=size),
         "Predictor, float32": lambda: list(predictor(rows)),
         "Predictor, bfloat16": lambda: list(half(rows)),
     }
