@@ -33,6 +33,7 @@ from .card_facts import DATA, HUB_IDS, METRICS, OTHER, PAPERS, DataFacts
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
 EVIDENCE = (
     "config.json", "processor_config.json", "recipe.yaml", "task.json", "report/metrics.json", "report/per_class.csv",
+    "report/ladder.md",
 )  # fmt: skip
 CPU_WATTS, GPU_WATTS = 10, 300  # assumed: a busy core of a server, a busy GPU; both without cooling and memory
 FEW_ROWS = 10  # a label of fewer training rows is named among the limits
@@ -298,6 +299,13 @@ def _eval_results(run: _Run, tag: str) -> list[EvalResult]:
 # --- body -----------------------------------------------------------------------------------------------------------
 
 
+def _read_text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return None
+
+
 def _body(run: _Run, name: str, repo_id: str | None) -> dict[str, Any]:
     text, image = run.inputs
     data, extra, scores = run.data, run.extra, run.results.get("scores", {})
@@ -319,6 +327,7 @@ def _body(run: _Run, name: str, repo_id: str | None) -> dict[str, Any]:
         ],
         "split": extra.get("split"),
         "scored_rows": run.results.get("counts", {}).get("rows"),
+        "ladder": _read_text(run.folder / "report" / "ladder.md"),
         "has_intervals": bool(run.results.get("intervals")),
         "has_baseline": bool(run.results.get("baseline")),
         "repo": repo_id or "owner/name",

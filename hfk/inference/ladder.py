@@ -23,6 +23,7 @@ import torch
 import yaml
 
 from ..evaluation import plots
+from ..hub.cards import write_card
 from ..models.configuration_multihead import HeadConfig
 from ..tasks import finest_head
 from ..training.arguments import load_recipe, parse_recipe
@@ -71,7 +72,8 @@ def climb(
     overrides: dict[str, Any] | None = None,
     head: str | None = None,
 ) -> str:
-    """Train recipes on a task's split and compare them; writes ladder.md, ladder.csv and ladder.png.
+    """Train recipes on a task's split and compare them; writes ladder.md, ladder.csv and ladder.png, and the
+    table into every run's card.
 
     Args:
         task: built-in task, or a task's YAML.
@@ -250,6 +252,9 @@ def _write(folder: Path, task: str, rungs: list[Rung], note: str) -> str:
     ]
     table = "\n".join(lines)
     (folder / "ladder.md").write_text(table + "\n", encoding="utf-8")
+    for run in (run for rung in rungs for run in rung.runs):  # the card shows it too
+        (run / "report" / "ladder.md").write_text(table + "\n", encoding="utf-8")
+        write_card(run)
     try:
         points = [(rung.recipe, rung.train_seconds, *rung.accuracy) for rung in rungs]
         (folder / "ladder.png").write_bytes(

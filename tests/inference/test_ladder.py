@@ -61,6 +61,15 @@ def test_every_figure_is_that_of_the_run(climbed):
     assert (folder / "ladder.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_every_card_has_the_table(climbed):
+    folder, table = climbed[0], (climbed[0] / "ladder.md").read_text(encoding="utf-8").strip()
+    runs = [path.parent for path in folder.glob("*/*/config.json")]
+    assert runs
+    for run in runs:
+        card = (run / "README.md").read_text(encoding="utf-8")
+        assert table in card.split("### Beside other recipes, on the same rows")[1].split("## Use")[0]
+
+
 def test_at_least_a_thousand_rows_are_timed(climbed, monkeypatch):
     seen = []
 
