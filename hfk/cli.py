@@ -14,6 +14,8 @@ from typing import Annotated, Any
 
 import typer
 
+from . import cli_hub
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -29,15 +31,6 @@ metrics_app = typer.Typer(no_args_is_help=True, help="hfk's metrics, for `evalua
 app.add_typer(metrics_app, name="metrics")
 space_app = typer.Typer(no_args_is_help=True, help="Spaces: apps on the Hub.")
 app.add_typer(space_app, name="space")
-
-RepoId = Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Repository on the Hub.")]
-Private = Annotated[
-    bool | None, typer.Option("--private/--public", help="Of a new repository; the owner's default without.")
-]
-Branch = Annotated[str | None, typer.Option("--revision", help="Branch to commit to, made if needed; main by default.")]
-CreatePr = Annotated[bool, typer.Option("--create-pr", help="Open a pull request instead of committing to main.")]
-Message = Annotated[str | None, typer.Option(help="Commit message.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="List what would be sent; send nothing.")]
 
 
 @app.command("tasks")
@@ -457,70 +450,9 @@ def hashtags_command(
     typer.echo(f"wrote {target}: {counts['rows']} rows{wrong}")
 
 
-@app.command("push")
-def push_command(
-    checkpoint: Annotated[Path, typer.Argument(help="Folder of a finished run or a saved checkpoint.")],
-    repo_id: RepoId,
-    private: Private = None,
-    revision: Branch = None,
-    create_pr: CreatePr = False,
-    message: Message = None,
-    dry_run: DryRun = False,
-) -> None:
-    """Send a checkpoint to the Hub in one commit: weights, processor, the code it needs, card, endpoint handler."""
-    from .hub.commits import Target, list_plan
-    from .hub.publishing import plan_push, push
-
-    target = Target(repo_id, private, revision, create_pr, message)
-    if dry_run:
-        plan = plan_push(checkpoint, repo_id)
-        typer.echo(list_plan(plan.files, plan.left_out))
-        return
-    pushed = push(checkpoint, target)
-    typer.echo(f"{pushed.url}\n\nIt runs anywhere, pinned, with:")
-    typer.echo(
-        f'pipeline("multi-head-classification", model="{repo_id}", revision="{pushed.sha}", trust_remote_code=True)'
-    )
-
-
-@app.command("pull")
-def pull_command(
-    repo_id: RepoId,
-    output_dir: Annotated[Path, typer.Option(help="Folder to make.")],
-    revision: Annotated[str | None, typer.Option(help="Commit (best), tag or branch; main by default.")] = None,
-    allow_foreign_code: Annotated[
-        bool, typer.Option("--allow-foreign-code", help="Accept code from other repositories, and Hub kernels.")
-    ] = False,
-    training_state: Annotated[
-        bool,
-        typer.Option("--training-state", help="Fetch what hub_strategy=checkpoint pushed, to go on training from it."),
-    ] = False,
-) -> None:
-    """Fetch a checkpoint from the Hub, checked before anything of it is loaded."""
-    if training_state:
-        from .training.trainer import fetch_checkpoint
-
-        typer.echo(f"{fetch_checkpoint(repo_id, output_dir, revision=revision)}: the same `hfk train` goes on from it")
-        return
-    from .hub.publishing import pull
-
-    commit = pull(repo_id, output_dir, revision, allow_foreign_code)
-    pinned = "" if revision == commit else f"; to have the same again, say --revision {commit}"
-    typer.echo(f"{output_dir}: {repo_id} at {commit}{pinned}")
-
-
-@app.command("export")
-def export_command(
-    checkpoint: Annotated[Path, typer.Argument(help="Folder of a checkpoint that reads text alone, or images alone.")],
-    output: Annotated[Path, typer.Argument(help="Folder to make.")],
-    head: Annotated[str, typer.Option(help="The head to keep.")],
-    task: Annotated[str, typer.Option("--as", help="sequence-classification or image-classification.")],
-) -> None:
-    """Write one head as a stock transformers classifier: the same logits without custom code, where possible."""
-    from .hub.export import export
-
-    export(checkpoint, output, head, task)
-    typer.echo(f"wrote {output}: a stock model for {task}; `hf upload OWNER/NAME {output}` sends it to the Hub")
+app.command("push")(cli_hub.push_command)
+app.command("pull")(cli_hub.pull_command)
+app.command("export")(cli_hub.export_command)
 
 
 @data_app.command("profile")
@@ -551,25 +483,7 @@ def data_profile_command(
     typer.echo(f"wrote {output}: {facts['rows']:,} rows")
 
 
-@data_app.command("push")
-def data_push_command(
-    task: Annotated[str, typer.Argument(help="Built-in task (see `hfk tasks`) or a task's YAML.")],
-    repo_id: RepoId,
-    licence: Annotated[str, typer.Option(help="Of the rows, as the Hub calls it: cc-by-4.0, other, …")],
-    data: Annotated[str | None, typer.Option(help="File of the rows, in place of the task's own.")] = None,
-    private: Private = None,
-    revision: Branch = None,
-    create_pr: CreatePr = False,
-    message: Message = None,
-) -> None:
-    """Send a task's rows to the Hub: features, splits, pictures and a card with the counts of every label."""
-    from .hub.commits import Target
-    from .hub.dataset_publishing import push_dataset
-    from .tasks import load_task
-
-    target = Target(repo_id, private, revision, create_pr, message)
-    pushed = push_dataset(load_task(task, **({"data": data} if data else {})), target, licence)
-    typer.echo(f'{pushed.url}\n\nload_dataset("{repo_id}", revision="{pushed.sha}")')
+data_app.command("push")(cli_hub.data_push_command)
 
 
 @metrics_app.command("list")
@@ -581,44 +495,10 @@ def metrics_list() -> None:
         typer.echo(name)
 
 
-@metrics_app.command("push")
-def metrics_push_command(
-    repo_id: RepoId,
-    metric: Annotated[str, typer.Option(help="Which one; see `hfk metrics list`.")],
-    private: Private = None,
-    message: Message = None,
-) -> None:
-    """Send a metric as a Space, from which evaluate.load("owner/name") loads it."""
-    from .hub.commits import Target
-    from .hub.spaces import push_metric
-
-    pushed = push_metric(metric, Target(repo_id, private, message=message))
-    typer.echo(f'{pushed.url}\n\nevaluate.load("{repo_id}", revision="{pushed.sha}")')
+metrics_app.command("push")(cli_hub.metrics_push_command)
 
 
-@space_app.command("push")
-def space_push_command(
-    folder: Annotated[Path, typer.Argument(help="With app, requirements.txt, and README.md with its front matter.")],
-    repo_id: RepoId,
-    private: Private = None,
-    revision: Branch = None,
-    create_pr: CreatePr = False,
-    message: Message = None,
-    dry_run: DryRun = False,
-    checkpoint: Annotated[
-        list[str] | None,
-        typer.Option(help="owner/name@revision of a checkpoint that the Space preloads and offers; may be repeated."),
-    ] = None,
-) -> None:
-    """Send a folder as a Space, in one commit."""
-    from .hub.commits import Target, list_plan
-    from .hub.spaces import plan_space, push_space
-
-    target = Target(repo_id, private, revision, create_pr, message)
-    if dry_run:
-        typer.echo(list_plan(*plan_space(folder)))
-        return
-    typer.echo(push_space(folder, target, checkpoints=checkpoint or ()).url)
+space_app.command("push")(cli_hub.space_push_command)
 
 
 def main(arguments: list[str] | None = None) -> None:
