@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ["models", "data", "tasks", "evaluation", "hub", "training", "inference", "cli"]
+ROOMS = ["models", "data", "tasks", "evaluation", "hub", "training", "inference", "cli_hub", "cli"]
 """A room may import only rooms to its left."""
 MODELS_MAY_IMPORT = {"torch", "transformers", "numpy", "PIL", "tokenizers", "safetensors"}
 FILES = sorted(path for folder in ("hfk", "scripts", "spaces", "benchmarks") for path in (ROOT / folder).rglob("*.py"))

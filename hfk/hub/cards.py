@@ -8,14 +8,11 @@ card with these files apart, as in `model_cards/`, so that it can be written aga
 
 from __future__ import annotations
 
-import csv
 import html
-import io
 import json
 import os
 import re
 import shutil
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +22,10 @@ from huggingface_hub.utils import validate_repo_id
 from PIL import Image
 
 from ..evaluation.report import COLUMNS, OVERALL, file_stems
-from ..models.configuration_ensemble import MultiHeadEnsembleConfig
 from ..models.configuration_multihead import HeadConfig, MultiHeadConfig
-from .backbones import FROM_SCRATCH, PACKAGED
-from .card_facts import DATA, HUB_IDS, METRICS, OTHER, PAPERS, DataFacts
+from .backbones import PACKAGED
+from .card_facts import HUB_IDS, METRICS, OTHER, PAPERS
+from .card_run import CardRun, public_name, read_run
 
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
 EVIDENCE = (
@@ -40,67 +37,6 @@ FEW_ROWS = 10  # a label of fewer training rows is named among the limits
 LISTED = 300  # labels of all heads; beyond, their scores are left to report/per_class.csv
 SPELLED_OUT = 40  # labels; longer lists are folded away
 WEAKEST = 3  # labels a head
-
-_HANGUL = re.compile("[가-힣]")
-
-
-@dataclass
-class _Run:
-    """A run folder's files, read."""
-
-    folder: Path
-    config: MultiHeadConfig | MultiHeadEnsembleConfig
-    results: dict[str, Any] = field(default_factory=dict)  # metrics.json
-    recipe: dict[str, Any] = field(default_factory=dict)
-    columns: dict[str, Any] = field(default_factory=dict)  # task.json
-    processor: dict[str, Any] = field(default_factory=dict)
-    classes: list[dict[str, Any]] = field(default_factory=list)  # per_class.csv
-
-    @property
-    def heads(self) -> list[HeadConfig]:
-        return self.config.heads
-
-    @property
-    def extra(self) -> dict[str, Any]:
-        return self.results.get("extra", {})
-
-    @property
-    def data(self) -> DataFacts:
-        """Facts about the data; only a built-in task's name in task.json, which users' tables lack, gives any."""
-        return DATA.get(self.columns.get("task", ""), OTHER)
-
-    @property
-    def inputs(self) -> tuple[bool, bool]:
-        """Whether the model reads texts, and whether it reads pictures."""
-        return self.config.text_config is not None, self.config.vision_config is not None
-
-    @property
-    def korean(self) -> bool:
-        labels = "".join(head.name + "".join(head.labels) for head in self.heads)
-        share = self.extra.get("korean_share") or 0
-        return self.data is not OTHER or share >= 0.5 or bool(_HANGUL.search(labels))
-
-    @property
-    def _named(self) -> list[str]:
-        named = self.extra.get("encoders")
-        if named is None:
-            named = {kind: public_name(self.recipe.get(f"{kind}_encoder")) for kind in ("text", "vision")}
-        return [named[k] for k, read in zip(("text", "vision"), self.inputs, strict=True) if read and named.get(k)]
-
-    @property
-    def encoders(self) -> list[str]:
-        """Packaged names and Hub ids of the pretrained encoders; a local folder's is not given away."""
-        return [name for name in self._named if name not in FROM_SCRATCH]
-
-    @property
-    def encoders_known(self) -> bool:
-        return len(self._named) == sum(self.inputs)
-
-    @property
-    def licence(self) -> str | None:
-        """Of the weights; as they descend from the encoders', it is stated only where theirs are known to allow it."""
-        packaged = all(encoder in PACKAGED for encoder in self.encoders)
-        return "apache-2.0" if self.encoders_known and packaged else None
 
 
 def write_card(folder: str | Path, repo_id: str | None = None) -> Path:
@@ -142,7 +78,7 @@ def build_card(folder: str | Path, repo_id: str | None = None) -> ModelCard:
     """
     if repo_id is not None:
         validate_repo_id(repo_id)
-    run = _read_run(Path(folder))
+    run = read_run(Path(folder))
     name = repo_id.split("/")[-1] if repo_id else str(run.extra.get("task") or run.folder.resolve().name)
     return ModelCard.from_template(_front_matter(run, name), template_path=str(TEMPLATE), **_body(run, name, repo_id))
 
@@ -161,7 +97,7 @@ def keep_card(run: str | Path, target: str | Path) -> Path:
         ValueError: as for `write_card`; if the run has no report: nothing was measured; if `target` is a checkpoint.
     """
     run, target = Path(run), Path(target)
-    read = _read_run(run)
+    read = read_run(run)
     if not read.results:
         raise ValueError(f"{run.name} has no report/metrics.json: train or evaluate it first.")
     if run.resolve() != target.resolve():
@@ -180,71 +116,10 @@ def keep_card(run: str | Path, target: str | Path) -> Path:
     return write_card(target)
 
 
-def public_name(encoder: str | None) -> str | None:
-    """Say what may be written down of an encoder: a packaged name or a Hub id; nothing of a local folder.
-
-    Args:
-        encoder: as in a recipe.
-
-    Example:
-        >>> public_name("klue/roberta-large"), public_name("/data/roberta")
-        ('klue/roberta-large', None)
-    """
-    if not encoder or encoder in PACKAGED:
-        return encoder or None
-    local = encoder.startswith(("/", ".", "~")) or encoder.count("/") > 1 or "\\" in encoder
-    return None if local or Path(encoder).is_dir() else encoder
-
-
-# --- reading --------------------------------------------------------------------------------------------------------
-
-
-def _read_run(folder: Path) -> _Run:
-    config = _read_json(folder / "config.json")
-    if config is None:
-        raise ValueError(f"the folder {folder} has no config.json, so it is not a checkpoint.")
-    kinds = {kind.model_type: kind for kind in (MultiHeadConfig, MultiHeadEnsembleConfig)}
-    if config.get("model_type") not in kinds or not config.get("heads"):
-        raise ValueError(f"{folder} is not a multi-head checkpoint: its config.json has no heads of hfk.")
-    run = _Run(folder, kinds[config["model_type"]].from_pretrained(folder))
-    run.results = _read_json(folder / "report" / "metrics.json") or {}
-    run.columns = _read_json(folder / "task.json") or {}
-    run.processor = _read_json(folder / "processor_config.json") or {}
-    try:
-        text = (folder / "recipe.yaml").read_text(encoding="utf-8")
-        run.recipe = yaml.safe_load(text) or {}
-        if not isinstance(run.recipe, dict):
-            raise ValueError("a recipe is a mapping")
-    except FileNotFoundError:
-        pass
-    except (yaml.YAMLError, ValueError):
-        raise ValueError(f"{folder / 'recipe.yaml'} is damaged: it is no YAML of options; copy it again.") from None
-    if run.results and (folder / "report" / "per_class.csv").is_file():
-        lines = csv.DictReader(io.StringIO((folder / "report" / "per_class.csv").read_text(encoding="utf-8-sig")))
-        try:
-            numbers = {"precision": float, "recall": float, "f1": float, "support": int}
-            run.classes = [line | {key: kind(line[key]) for key, kind in numbers.items()} for line in lines]
-        except (KeyError, TypeError, ValueError):
-            raise ValueError(f"{folder / 'report' / 'per_class.csv'} is damaged; evaluate again.") from None
-    return run
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(content, dict):
-            return content
-    except FileNotFoundError:
-        return None
-    except ValueError:
-        pass
-    raise ValueError(f"{path} is damaged: it holds no JSON object; copy it again.")
-
-
 # --- front matter ---------------------------------------------------------------------------------------------------
 
 
-def _front_matter(run: _Run, name: str) -> ModelCardData:
+def _front_matter(run: CardRun, name: str) -> ModelCardData:
     text, image = run.inputs
     # The Hub has no tag for text and image in, labels out: image-text-to-text means writing text. Of the two that are
     # true, image-classification says what a reader who looks for text classifiers would not expect.
@@ -268,7 +143,7 @@ def _front_matter(run: _Run, name: str) -> ModelCardData:
     )
 
 
-def _eval_results(run: _Run, tag: str) -> list[EvalResult]:
+def _eval_results(run: CardRun, tag: str) -> list[EvalResult]:
     scores, data = run.results.get("scores", {}), run.data
     split = run.extra.get("split")
     own = data.hub_id and _divided_by_hfk(run)
@@ -306,7 +181,7 @@ def _read_text(path: Path) -> str | None:
         return None
 
 
-def _body(run: _Run, name: str, repo_id: str | None) -> dict[str, Any]:
+def _body(run: CardRun, name: str, repo_id: str | None) -> dict[str, Any]:
     text, image = run.inputs
     data, extra, scores = run.data, run.extra, run.results.get("scores", {})
     curves = _curves(run)
@@ -388,7 +263,7 @@ def _plain(text: str) -> str:
     return html.escape(" ".join(str(text).split()))
 
 
-def _reads(run: _Run) -> str:
+def _reads(run: CardRun) -> str:
     text, image = run.inputs
     picture = run.data.image or "a picture"
     if text and image:
@@ -414,7 +289,7 @@ def _row(example: str, text: bool, image: bool) -> str:
     return "{" + ", ".join(parts) + "}"
 
 
-def _score_tables(run: _Run) -> list[tuple[list[str], list[list[str]]]]:
+def _score_tables(run: CardRun) -> list[tuple[list[str], list[list[str]]]]:
     """Lay out one table a problem: (header, lines); the report's columns, with intervals."""
     scores, baseline = run.results.get("scores"), run.results.get("baseline") or {}
     if not scores:
@@ -483,7 +358,7 @@ def _family(head: HeadConfig, children: dict[str, list[HeadConfig]]) -> list[Hea
     return [head, *(h for child in children[head.name] for h in _family(child, children))]
 
 
-def _divided_by_hfk(run: _Run) -> bool:
+def _divided_by_hfk(run: CardRun) -> bool:
     """Whether hfk, not the data, took the scored rows apart from the training rows."""
     division = run.extra.get("division")
     if division is not None:
@@ -492,7 +367,7 @@ def _divided_by_hfk(run: _Run) -> bool:
     return run.data is not OTHER and (run.data.sample or isinstance(run.recipe.get("data"), str))
 
 
-def _division(run: _Run) -> str | None:
+def _division(run: CardRun) -> str | None:
     if run.extra.get("split") == "train":
         return None
     if not _divided_by_hfk(run):
@@ -521,7 +396,7 @@ def recipe_yaml(recipe: dict[str, Any]) -> str:
     return yaml.safe_dump(kept, allow_unicode=True, width=110)
 
 
-def _environment(run: _Run) -> list[tuple[str, str]]:
+def _environment(run: CardRun) -> list[tuple[str, str]]:
     """List what it was made of, hardware, time, energy and versions, as far as the run recorded them."""
     extra, facts = run.extra, []
     made, lesson = extra.get("ensemble") or {}, extra.get("distillation") or {}
@@ -571,12 +446,12 @@ def _environment(run: _Run) -> list[tuple[str, str]]:
     return facts
 
 
-def _curves(run: _Run) -> list[str]:
+def _curves(run: CardRun) -> list[str]:
     path = "report/training_curves.png"
     return [path] if (run.folder / path).is_file() else []
 
 
-def _pictures(run: _Run) -> list[tuple[str, list[tuple[str, str]]]]:
+def _pictures(run: CardRun) -> list[tuple[str, list[tuple[str, str]]]]:
     """For every head with pictures: its name, and (what it shows, path in the repository) of each."""
     stems, found = file_stems(run.heads), []
     for head in run.heads:
@@ -588,7 +463,7 @@ def _pictures(run: _Run) -> list[tuple[str, list[tuple[str, str]]]]:
     return found
 
 
-def _limits(run: _Run) -> list[str]:
+def _limits(run: CardRun) -> list[str]:
     """Say what the model can't do and what the scores don't show, each from a fact of the run."""
     extra, results, data = run.extra, run.results, run.data
     text, image = run.inputs
@@ -634,7 +509,7 @@ def _limits(run: _Run) -> list[str]:
     return limits
 
 
-def _class_lines(run: _Run) -> list[list[str]]:
+def _class_lines(run: CardRun) -> list[list[str]]:
     """Lay out the scores of every label that occurs among the scored rows."""
     if len(run.classes) > LISTED:
         return []
@@ -650,7 +525,7 @@ def _class_lines(run: _Run) -> list[list[str]]:
     ]
 
 
-def _weak_labels(run: _Run) -> list[str]:
+def _weak_labels(run: CardRun) -> list[str]:
     limits = []
     few = run.extra.get("few_training_rows") or {}
     for head in run.heads:
