@@ -340,6 +340,11 @@ def predict_command(
     threshold: Annotated[
         float | None, typer.Option(min=0, max=1, help="Leave answers below this probability out.")
     ] = None,
+    min_score: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help='Below this probability an answer, and what lies under it, is "other": empty.'),
+    ] = None,
+    paths: Annotated[int | None, typer.Option(min=1, help="Also list this many whole paths, in a column.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Rows a forward pass.")] = 32,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, …")] = None,
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
@@ -369,6 +374,8 @@ def predict_command(
             threshold=threshold,
             columns=columns,
             on_rows=bar.update,
+            min_score=min_score,
+            paths=paths,
         )
     wrong = f", {counts['errors']} with an error (see the column `error`)" if counts["errors"] else ""
     typer.echo(f"wrote {target}: {counts['rows']} rows{wrong}")

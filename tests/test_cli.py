@@ -233,6 +233,18 @@ def test_a_table_of_texts_or_pictures_alone(hfk, finished_run, tmp_path):
         assert read_table(tmp_path / "out.csv")["error"].tolist() == [None]
 
 
+def test_uncertain_answers_are_left_open_and_paths_are_listed(hfk, finished_run, tmp_path):
+    pd.DataFrame({"overview": [tiny.SENTENCES[0], " "]}).to_csv(tmp_path / "in.csv", index=False)
+    words = ("--paths", "2", "--min-score", "1.0")
+    assert hfk("predict", finished_run, tmp_path / "in.csv", tmp_path / "out.csv", *words)[0] == 0
+    result = read_table(tmp_path / "out.csv")
+    assert result["cat1_pred"].tolist() == result["cat2_pred"].tolist() == [None, None]
+    assert 0 < float(result.loc[0, "cat2_score"]) < 1
+    first, second = json.loads(result.loc[0, "paths"])["cat2"]
+    assert set(first["labels"]) == {"cat1", "cat2"} and first["score"] >= second["score"]
+    assert result.loc[1, "paths"] is None and "no text" in result.loc[1, "error"]
+
+
 def test_a_header_alone_gives_a_header(hfk, finished_run, tmp_path):
     (tmp_path / "in.csv").write_text("no,overview\n")
     code, output, errors = hfk("predict", finished_run, tmp_path / "in.csv", tmp_path / "out.csv")

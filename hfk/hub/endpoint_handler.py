@@ -17,7 +17,7 @@ MAX_ROWS = 256
 MAX_CHARACTERS = 100_000  # of a text
 MAX_IMAGE_BYTES = 16 * 1024 * 1024  # of a picture, decoded from base64; its pixels are limited by the processor
 BATCH_SIZE = 16
-PARAMETERS = ("top_k", "threshold", "heads")
+PARAMETERS = ("top_k", "threshold", "heads", "min_score", "paths")
 
 
 class EndpointHandler:
@@ -73,11 +73,15 @@ class EndpointHandler:
         unknown = sorted(set(options) - set(PARAMETERS)) if isinstance(options, dict) else [str(parameters)]
         if unknown:
             raise ValueError(f"{unknown[0]!r} is no parameter; parameters: {', '.join(PARAMETERS)}.")
-        top_k, threshold, heads = (options.get(name) for name in PARAMETERS)
-        if top_k is not None and (type(top_k) is not int or top_k < 1):
-            raise ValueError(f"top_k must be a whole number of 1 or more, not {top_k!r}.")
-        if threshold is not None and (type(threshold) not in (int, float) or not 0 <= threshold <= 1):
-            raise ValueError(f"threshold must be a number between 0 and 1, not {threshold!r}.")
+        for name in ("top_k", "paths"):
+            value = options.get(name)
+            if value is not None and (type(value) is not int or value < 1):
+                raise ValueError(f"{name} must be a whole number of 1 or more, not {value!r}.")
+        for name in ("threshold", "min_score"):
+            value = options.get(name)
+            if value is not None and (type(value) not in (int, float) or not 0 <= value <= 1):
+                raise ValueError(f"{name} must be a number between 0 and 1, not {value!r}.")
+        heads = options.get("heads")
         known = [head.name for head in self.classify.model.config.heads]
         if heads is not None and (not isinstance(heads, list) or any(head not in known for head in heads)):
             raise ValueError(f"heads must be a list of these: {', '.join(known)}.")

@@ -51,6 +51,8 @@ def predict_table(
     threshold: float | None = None,
     columns: dict[str, Any] | None = None,
     on_rows: Callable[[int], None] | None = None,
+    min_score: float | None = None,
+    paths: int | None = None,
 ) -> dict[str, int]:
     """Classify every row of a table.
 
@@ -65,6 +67,9 @@ def predict_table(
         threshold: as for the pipeline; a `single_label` answer below it is left empty.
         columns: what the training data's columns were called, from `read_task_file`.
         on_rows: called with the number of rows after every chunk.
+        min_score: as for the pipeline: a `single_label` answer below it, and what lies under it, is left empty with its
+            score beside.
+        paths: as for the pipeline; they come as JSON in one more column, `paths`.
 
     Returns:
         `{"rows": …, "errors": …}`.
@@ -81,7 +86,8 @@ def predict_table(
     if Path(target).exists() and Path(target).resolve() == Path(source).resolve():
         raise ValueError(f"{target} is the input itself; write to another file.")
     chosen = [head for head in config.heads if heads is None or head.name in heads]
-    added = [f"{head.name}_{part}" for head in chosen for part in ("pred", "score")] + ["error"]
+    added = [f"{head.name}_{part}" for head in chosen for part in ("pred", "score")]
+    added += ["error"] if paths is None else ["paths", "error"]
     folder = Path(image_dir) if image_dir is not None else Path(source).parent
     counts = {"rows": 0, "errors": 0}
     numbers = [f"{head.name}_score" for head in chosen if head.problem != "multi_label"]
@@ -99,8 +105,10 @@ def predict_table(
                 {"text": _join(row, text), "image": _locate(row.get(image), folder) if image else None}
                 for row in chunk.to_dict("records")
             ]
-            answers = list(predictor(rows, threshold=threshold, heads=[head.name for head in chosen]))
-            result = pd.DataFrame([_cells(answer, chosen) for answer in answers], columns=added, dtype=object)
+            names = [head.name for head in chosen]
+            answers = list(predictor(rows, None, threshold, names, min_score, paths))
+            cells = [_cells(answer, chosen, paths is not None) for answer in answers]
+            result = pd.DataFrame(cells, columns=added, dtype=object)
             writer.write(pd.concat([chunk.reset_index(drop=True), result], axis=1))
             counts["rows"] += len(chunk)
             counts["errors"] += sum("error" in answer and not isinstance(answer["error"], list) for answer in answers)
@@ -148,9 +156,9 @@ def _locate(cell: Any, folder: Path) -> Any:
     return os.path.join(folder, cell.strip())
 
 
-def _cells(answer: dict[str, Any], heads: list[HeadConfig]) -> list[Any]:
+def _cells(answer: dict[str, Any], heads: list[HeadConfig], paths: bool) -> list[Any]:
     if len(answer) == 1 and isinstance(answer.get("error"), str):
-        return [None, None] * len(heads) + [answer["error"]]
+        return [None, None] * len(heads) + [None] * paths + [answer["error"]]
     cells: list[Any] = []
     for head in heads:
         value = answer[head.name]
@@ -161,4 +169,6 @@ def _cells(answer: dict[str, Any], heads: list[HeadConfig]) -> list[Any]:
             cells.append(json.dumps([round(item["score"], 6) for item in value]))
         else:
             cells += [value[0]["label"], round(value[0]["score"], 6)] if value else [None, None]
+    if paths:
+        cells.append(json.dumps(answer["paths"], ensure_ascii=False))
     return [*cells, None]

@@ -57,6 +57,12 @@ def test_it_runs_where_hfk_is_not_installed(checkpoint, tmp_path):
     assert nothing == {"error": "there is no text or image to classify."}
 
 
+def test_paths_and_uncertain_answers(handler):
+    answer = handler({"inputs": TEXT, "parameters": {"paths": 2, "min_score": 1}})
+    assert [way["labels"].keys() for way in answer["paths"]["cat2"]] == [{"cat1", "cat2"}] * 2
+    assert answer["cat1"][0]["label"] is None
+
+
 def test_one_input_gives_one_answer_and_a_list_a_list(handler):
     assert set(handler({"inputs": TEXT})) == {"cat1", "cat2", "tags", "price"}
     assert len(handler({"inputs": [TEXT]})) == 1
@@ -115,6 +121,8 @@ def test_a_picture_above_the_limit_is_refused_before_it_is_decoded(handler, monk
         ({"inputs": TEXT, "parameters": {"top_k": True}}, "top_k must be"),
         ({"inputs": TEXT, "parameters": {"threshold": "high"}}, "threshold must be"),
         ({"inputs": TEXT, "parameters": {"threshold": 2}}, "threshold must be"),
+        ({"inputs": TEXT, "parameters": {"min_score": -1}}, "min_score must be a number between 0 and 1, not -1"),
+        ({"inputs": TEXT, "parameters": {"paths": 1.5}}, "paths must be a whole number of 1 or more, not 1.5"),
         ({"inputs": TEXT, "parameters": {"heads": ["nothing"]}}, "heads must be a list of these: cat1, cat2"),
         ({"inputs": TEXT, "parameters": {"heads": "cat1"}}, "heads must be a list of these: cat1, cat2"),
         ({"inputs": TEXT, "parameters": "all"}, "'all' is no parameter"),
