@@ -104,7 +104,7 @@ class MultiHeadTrainer(Trainer):
         )
         self.processor = processor
         self.add_callback(Clock())
-        self.average = WeightAverage(self.model, args.ema_decay) if args.ema_decay else None
+        self.average = WeightAverage(args.ema_decay) if args.ema_decay else None
         if self.average is not None:
             self.add_callback(self.average)
         if args.augmentation and isinstance(train_dataset, Dataset):
@@ -220,7 +220,7 @@ class MultiHeadTrainer(Trainer):
         if not self._load_weights(resume_from_checkpoint):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         if self.average is not None:
-            self.average.load(resume_from_checkpoint)
+            self.average.load(self.model, resume_from_checkpoint)
 
     def _load_best_model(self) -> None:
         if not self._load_weights(self.state.best_model_checkpoint):

@@ -114,3 +114,15 @@ def test_wrong_values(tmp_path):
         arguments(tmp_path, ema_decay=1.0)
     with pytest.raises(ValueError, match="FSDP"):
         arguments(tmp_path, ema_decay=0.9, fsdp="full_shard")
+
+
+def test_a_search_gives_every_trial_its_own_average(tmp_path):
+    trainer = make(tmp_path)
+    trainer.model_init = lambda trial=None: without_dropout(tiny.model("bert"))
+    for _ in range(2):
+        watch = Watch()
+        trainer.add_callback(watch)
+        trainer.train()
+        trainer.remove_callback(watch)
+        for name, weight in expected(watch.weights, 0.5).items():
+            torch.testing.assert_close(trainable(trainer.model)[name], weight, msg=name)
