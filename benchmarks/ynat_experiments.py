@@ -2,16 +2,16 @@
 
 Every idea is the recipe `ynat` with a few options changed, or with another loss, and nothing else: same rows, same
 seed. To tell small differences apart, a short run is scored on many rows: 12,000 rows of one half of the training table
-are trained on, the whole other half (18,261 rows) is scored, once, at the end. The table gives each idea's difference
+are trained on, the whole other half (18,262 rows) is scored, once, at the end. The table gives each idea's difference
 from the plain recipe on the same rows, with a paired bootstrap interval over rows. It does not cover the difference
 between seeds; `--seed` runs an idea with another.
 
     python benchmarks/ynat_experiments.py plain r_drop layer_decay_0.85 --data ../shared/data/ynat/train.csv
     python benchmarks/ynat_experiments.py --table
-    python benchmarks/ynat_experiments.py mlm --titles ../shared/data/ynat/unlabelled.csv
+    python benchmarks/ynat_experiments.py mlm --data ../shared/data/ynat/train.csv --titles unlabelled.csv
 
-An idea that has finished is not run again. What was found is in ynat.md; what may help elsewhere has become an option of
-recipes (`r_drop`, `ema_decay`), the others stay here.
+An idea that has finished is not run again. What was found is in ynat.md; what may help elsewhere has become an option
+of recipes (`r_drop`, `ema_decay`), the others stay here.
 """
 
 from __future__ import annotations
