@@ -8,6 +8,8 @@ between seeds; `--seed` runs an idea with another.
 
     python benchmarks/ynat_experiments.py plain r_drop layer_decay_0.85 --data ../shared/data/ynat/train.csv
     python benchmarks/ynat_experiments.py --table
+    python benchmarks/ynat_experiments.py --together plain r_drop_2_epochs mlm    # their probabilities averaged
+    python benchmarks/ynat_experiments.py --padding --data ../shared/data/ynat/train.csv
     python benchmarks/ynat_experiments.py mlm --data ../shared/data/ynat/train.csv --titles unlabelled.csv
 
 An idea that has finished is not run again. What was found is in ynat.md; what may help elsewhere has become an option
@@ -29,6 +31,7 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
+from scipy.special import softmax
 from sklearn.metrics import accuracy_score, f1_score
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -42,11 +45,13 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
+from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from hfk.data.reading import read_table
 from hfk.hub import backbones
 from hfk.models.heads import total_loss
 from hfk.training.run import prepare
+from hfk.training.trainer import count_tokens
 
 RUNS = Path(__file__).parents[1] / "runs" / "ynat_experiments"
 PROTOCOL = {"folds": 2, "fold": 0, "max_train_rows": 12000, "eval_strategy": "no", "save_strategy": "no",
@@ -158,7 +163,9 @@ IDEAS = {
 
 
 class Average(TrainerCallback):
-    """Keeps an exponential moving average of the weights beside those that are trained.
+    """Keeps an exponential moving average of the weights beside those that are trained, so that one run scores both.
+
+    `hfk.training.averaging` leaves the average alone in the model, and lets its decay grow at first; here it is fixed.
 
     Args:
         model: the model.
@@ -274,6 +281,29 @@ def table() -> str:
     return "\n".join(lines)
 
 
+def together(ideas: list[str], seed: int) -> str:
+    """Score the mean of several ideas' probabilities on the rows that all were scored on."""
+    found = [np.load(RUNS / f"{idea}-{seed}.npz") for idea in ideas]
+    mean = sum(softmax(one["last"].astype(np.float64), axis=1) for one in found)
+    right = mean.argmax(-1) == found[0]["labels"]
+    return f"{' + '.join(ideas)}: accuracy {right.mean():.4f}"
+
+
+def padding(data: str) -> str:
+    """Count the tokens a row, padding included, of training batches that are grouped in two ways."""
+    prepared = prepare("ynat", RUNS / "padding", {"data": data, "standardize_rows": 0}, resume=False)
+    rows, size = prepared.data["train"], prepared.args.per_device_train_batch_size
+    tokens = np.array(count_tokens(rows, prepared.processor))
+    lengths = {"characters": [len(text) for text in rows["text"]], "tokens": tokens.tolist()}
+    lines = [f"{tokens.mean():.1f} tokens a row"]
+    for name, values in lengths.items():
+        order = get_length_grouped_indices(values, size, generator=torch.Generator().manual_seed(0))
+        batches = [tokens[order[start : start + size]] for start in range(0, len(order), size)]
+        padded = sum(batch.max() * len(batch) for batch in batches) / len(order)
+        lines.append(f"{padded:.1f} with padding, in batches grouped by {name}")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -284,11 +314,16 @@ def main() -> None:
     parser.add_argument("--decay", type=float, default=0.99, help="of the averaged weights")
     parser.add_argument("--rows", type=int, default=PROTOCOL["max_train_rows"], help="training rows")
     parser.add_argument("--table", action="store_true", help="only print what has been tried")
+    parser.add_argument("--together", action="store_true", help="only score the mean of the ideas named")
+    parser.add_argument("--padding", action="store_true", help="only count padding")
     args = parser.parse_args()
     unknown = [idea for idea in args.ideas if idea not in IDEAS]
-    if unknown or not (args.table or (args.ideas and args.data)):
+    if unknown or not (args.table or (args.ideas and args.together) or (args.data and (args.ideas or args.padding))):
         parser.error(f"no idea {unknown[0]!r}" if unknown else "name ideas and --data, or --table")
     RUNS.mkdir(parents=True, exist_ok=True)
+    if args.padding or args.together:
+        print(padding(args.data) if args.padding else together(args.ideas, args.seed))
+        return
     for idea in args.ideas:
         run(idea, args.data, args.titles, args.seed, args.decay, PROTOCOL | {"max_train_rows": args.rows})
     print(table())

@@ -72,17 +72,7 @@ class EasyDataAugmentation:
         Raises:
             ValueError: for anything else.
         """
-        if option is None:
-            return None
-        names = [field.name for field in dataclasses.fields(cls)]
-        if isinstance(option, dict):
-            unknown = sorted(set(map(str, option)) - set(names))
-            if unknown:
-                raise ValueError(f"augmentation has no option {unknown[0]!r}; options: {', '.join(names)}.")
-            return cls(**option)
-        if option != "eda":
-            raise ValueError(f"augmentation is `eda` or a mapping of {', '.join(names)}, not {option!r}.")
-        return cls()
+        return read_option(cls, "augmentation", "eda", option)
 
     @cached_property
     def table(self) -> dict[str, list[str]]:
@@ -104,6 +94,31 @@ class EasyDataAugmentation:
         if name == "delete":
             return delete_words(words, share, generator)
         return (replace_words if name == "replace" else insert_words)(words, share, self.table, generator)
+
+
+def read_option(kind: type, name: str, short: str, option: str | dict[str, Any] | None) -> Any:
+    """Read a recipe's option that says how rows are changed.
+
+    Args:
+        kind: the dataclass to make.
+        name: of the option, for errors.
+        short: the word for its defaults.
+        option: that word, a mapping of the dataclass's arguments, or None for none.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if option is None:
+        return None
+    names = [field.name for field in dataclasses.fields(kind)]
+    if isinstance(option, dict):
+        unknown = sorted(set(map(str, option)) - set(names))
+        if unknown:
+            raise ValueError(f"{name} has no option {unknown[0]!r}; options: {', '.join(names)}.")
+        return kind(**option)
+    if option != short:
+        raise ValueError(f"{name} is `{short}` or a mapping of {', '.join(names)}, not {option!r}.")
+    return kind()
 
 
 def swap_words(words: Sequence[str], share: float, generator: random.Random) -> list[str]:

@@ -6,13 +6,14 @@ to 0. Pillow does the work, before the encoder's own image processor resizes and
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from PIL import Image, ImageEnhance, ImageOps
+
+from .augmentation import read_option
 
 _TRIES = 10
 
@@ -54,17 +55,7 @@ class ImageAugmentation:
         Raises:
             ValueError: for anything else.
         """
-        if option is None:
-            return None
-        names = [field.name for field in dataclasses.fields(cls)]
-        if isinstance(option, dict):
-            unknown = sorted(set(map(str, option)) - set(names))
-            if unknown:
-                raise ValueError(f"image_augmentation has no option {unknown[0]!r}; options: {', '.join(names)}.")
-            return cls(**option)
-        if option != "basic":
-            raise ValueError(f"image_augmentation is `basic` or a mapping of {', '.join(names)}, not {option!r}.")
-        return cls()
+        return read_option(cls, "image_augmentation", "basic", option)
 
     def __call__(self, image: Image.Image) -> Image.Image:
         """Change a picture; it comes back as a new one, smaller where it was cropped."""

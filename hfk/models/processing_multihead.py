@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import html
 import math
-import re
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,12 +29,11 @@ from transformers.utils import PaddingStrategy
 
 from .configuration_multihead import MultiHeadConfig
 from .image_preparation import open_image
-from .text_cleaning import TextCleaner
+from .text_cleaning import CONTROL, TextCleaner
 
 MAX_CHARACTERS = 100_000
 """Longer texts are cut before tokenizing; far above what any encoder reads, low enough to bound the time."""
 
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")  # Unicode category Cc
 _ENCODING = {"input_ids": "ids", "token_type_ids": "type_ids", "attention_mask": "attention_mask"}
 
 
@@ -151,7 +149,7 @@ class MultiHeadProcessor(ProcessorMixin):
             html.unescape(text[:MAX_CHARACTERS]).encode("utf-8", "ignore").decode()
         )  # lone surrogates break tokenizers
         # Control characters carry no meaning, and NUL ends strings in some tokenizers.
-        text = _CONTROL.sub(" ", unicodedata.normalize("NFC", text))
+        text = CONTROL.sub(" ", unicodedata.normalize("NFC", text))
         text = " ".join(text.split())
         if self.cleaner is not None and text:
             text = " ".join(self.cleaner(text).split())

@@ -79,8 +79,8 @@ DROPPED = (
 """What `morphemes` drops by default: particles, endings, affixes, numbers, foreign letters; nouns and verbs stay."""
 
 ANALYZERS = {"kiwi": ("kiwipiepy", "kiwipiepy"), "mecab": ("mecab", "python-mecab-ko")}
-_DICTIONARIES = {"kiwi": "kiwipiepy_model", "mecab": "python-mecab-ko-dic"}
 """Analyzer → its module and its package."""
+_DICTIONARIES = {"kiwi": "kiwipiepy_model", "mecab": "python-mecab-ko-dic"}
 
 _SIMPLE = ["html", "url", "normalize", "hanja_words", "hanja", "symbols", "quotes", "repeat", "whitespace"]
 PRESETS: dict[str, list[Any]] = {
@@ -114,7 +114,7 @@ class TextCleaner:
 
     def __call__(self, text: str) -> str:
         """Clean one text; lone surrogates go and control characters become spaces, whatever the steps."""
-        text = _CONTROL.sub(" ", text.encode("utf-8", "ignore").decode())
+        text = CONTROL.sub(" ", text.encode("utf-8", "ignore").decode())
         for function in self._functions:
             text = function(text)
         return text
@@ -188,7 +188,8 @@ def _with_version(step: str | dict[str, Any]) -> str | dict[str, Any]:
 
 # ------------------------------------------------------------------------------------------------------- markup, signs
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+"""Characters of the Unicode category Cc."""
 _AMPERSANDS = re.compile(r"&(?:amp;)+(?=#?\w+;)")
 _HIDDEN = re.compile(r"<(!--|(?:script|style)\b[^<>]*>)", re.IGNORECASE)
 _ENDS = {start: re.compile(end, re.IGNORECASE)

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import recursively_apply
 from datasets import Dataset
 from huggingface_hub import HfApi
 from torch import Tensor, nn
@@ -130,7 +131,9 @@ class MultiHeadTrainer(Trainer):
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
         """Learn from a batch; from the batch twice over with `r_drop`."""
-        return super().training_step(model, _twice(inputs) if self.args.r_drop else inputs, *args, **kwargs)
+        if self.args.r_drop:
+            inputs = recursively_apply(lambda values: torch.cat([values, values]), inputs)
+        return super().training_step(model, inputs, *args, **kwargs)
 
     def compute_loss(
         self,
@@ -144,9 +147,8 @@ class MultiHeadTrainer(Trainer):
         total, losses = outputs.loss, dict(outputs.losses or {})
         if model.training and self.args.r_drop:
             losses["r_drop"] = disagreement(outputs.logits, self.heads)
-            total = (
-                total + self.args.r_drop / 2 * losses["r_drop"]
-            )  # the paper adds the passes' losses, here is their mean
+            # Half of the paper's weight: it adds the two passes' losses, and here is their mean.
+            total = total + self.args.r_drop / 2 * losses["r_drop"]
         if model.training and losses:
             for name, loss in losses.items():
                 self._head_losses[name] = self._head_losses.get(name, 0.0) + loss.detach()
@@ -371,8 +373,8 @@ def _with_length(
 def count_tokens(rows: Dataset, processor: MultiHeadProcessor) -> list[int]:
     """Count the tokens of every row's text.
 
-    Characters would be had for less, but headlines of as many characters differ in tokens: batches grouped by them
-    hold a fifth more padding.
+    Characters would be had for less, but headlines of as many characters differ in tokens, and batches grouped by
+    characters hold more padding (`python benchmarks/ynat_experiments.py --padding` counts it).
 
     Args:
         rows: rows in a task's columns.
@@ -389,13 +391,6 @@ def count_tokens(rows: Dataset, processor: MultiHeadProcessor) -> list[int]:
         encoded = processor.tokenizer(texts, truncation=True, max_length=processor.max_length)
         counts += [len(ids) for ids in encoded["input_ids"]]
     return counts
-
-
-def _twice(values: Any) -> Any:
-    """Repeat a batch's rows below themselves."""
-    if isinstance(values, Mapping):
-        return {name: _twice(value) for name, value in values.items()}
-    return torch.cat([values, values])
 
 
 def _link(source: str | os.PathLike, target: str | os.PathLike) -> None:
