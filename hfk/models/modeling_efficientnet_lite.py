@@ -112,7 +112,14 @@ class EfficientNetLiteConvLayer(nn.Module):
             vertical, horizontal = (self.kernel_size - self.stride + -n % self.stride for n in hidden_states.shape[-2:])
             sides = (horizontal // 2, horizontal - horizontal // 2, vertical // 2, vertical - vertical // 2)
             hidden_states = nn.functional.pad(hidden_states, sides)
-        return self.activation(self.normalization(self.convolution(hidden_states)))
+        # The gradient of a depthwise convolution takes several times as long in bfloat16 as in float32 on CPUs.
+        slow = self.convolution.groups > 1 and hidden_states.device.type == "cpu" and torch.is_grad_enabled()
+        if slow and torch.is_autocast_enabled("cpu"):
+            with torch.autocast("cpu", enabled=False):
+                hidden_states = self.convolution(hidden_states.float())
+        else:
+            hidden_states = self.convolution(hidden_states)
+        return self.activation(self.normalization(hidden_states))
 
 
 class EfficientNetLiteBlock(GradientCheckpointingLayer):

@@ -162,3 +162,22 @@ def test_it_exports_with_any_batch_and_size():
     exported = torch.export.export(model, (torch.randn(2, 3, 32, 32),), dynamic_shapes=shapes).module()
     pixels = torch.randn(3, 3, 45, 64)
     torch.testing.assert_close(exported(pixels)["pooler_output"], model(pixels).pooler_output)
+
+
+def test_depthwise_gradients_stay_in_float32_under_bfloat16(monkeypatch):
+    model = EfficientNetLiteModel(tiny_config()).train()
+    seen = []
+    original = torch.nn.Conv2d.forward
+    monkeypatch.setattr(
+        torch.nn.Conv2d, "forward", lambda self, x: seen.append((self.groups > 1, original(self, x))) or seen[-1][1]
+    )
+    with torch.autocast("cpu", torch.bfloat16):
+        output = model(torch.rand(4, 3, 64, 64)).pooler_output
+    output.float().pow(2).sum().backward()
+    assert {output.dtype for depthwise, output in seen if depthwise} == {torch.float32}
+    assert {output.dtype for depthwise, output in seen if not depthwise} == {torch.bfloat16}
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    seen.clear()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        model(torch.rand(4, 3, 64, 64))
+    assert {output.dtype for _, output in seen} == {torch.bfloat16}  # nothing to gain where there is no gradient
