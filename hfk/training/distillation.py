@@ -531,7 +531,7 @@ class DistillationTrainer(MultiHeadTrainer):
         loss, outputs = super().compute_loss(model, inputs, True)
         if teacher is not None and model.training:
             lesson = self.lesson
-            loss = (1 - lesson.alpha) * loss
+            loss = loss - lesson.alpha * outputs.loss  # what R-Drop adds keeps its weight
             for head in self.heads:
                 soft = soft_loss(
                     outputs.logits[head.name],
