@@ -104,7 +104,9 @@ class TableSource:
         if not any(len(part.frame) for part in result.values()):
             raise ValueError("the data has no rows.")
         order = [name for name in (*SPLITS, WHOLE) if name in result]
-        return {name: result[name] for name in order}
+        result = {name: result[name] for name in order}
+        self._report_conflicts(_concat(list(result.values())))
+        return result
 
     def digest(self, cleaned: dict[str, CleanRows]) -> str:
         """A hash of everything the clean rows depend on: files, settings, and the picture files' sizes and times."""
@@ -210,6 +212,29 @@ class TableSource:
             )
         done = "their rows were dropped" if self.missing_images == "drop" else "their rows are read as text only"
         warnings.warn(f"{count}, {done} ({shown}).", stacklevel=2)
+
+    def _report_conflicts(self, rows: CleanRows) -> None:
+        nothing = [None] * len(rows.frame)
+        pictures = [image and (image["bytes"] or image["path"]) for image in rows.frame.get("image", nothing)]
+        inputs = pd.Series(zip(rows.frame.get("text", nothing), pictures, strict=True), rows.frame.index)
+        conflicting, heads = pd.Series(False, rows.frame.index), []
+        for head in self.heads:
+            if head.problem != "regression":  # a number measured twice differs without contradicting
+                labels = rows.frame[head.name].map(
+                    lambda v: str(sorted(v) if isinstance(v, list) else v), na_action="ignore"
+                )
+                several = labels.groupby(inputs).transform("nunique") > 1
+                if several.any():
+                    conflicting |= several
+                    heads.append(head.name)
+        if heads:
+            named = [row for row, found in zip(rows.rows, conflicting, strict=True) if found]
+            shown = "; ".join(named[:4]) + ("; …" if len(named) > 4 else "")
+            warnings.warn(
+                f"{len(named)} rows share their input with another row but not their label of {', '.join(heads)} "
+                f"({shown}). They are kept, though at most one answer can be right; `hfk data profile` lists them.",
+                stacklevel=2,
+            )
 
     def _check_ids(self, result: dict[str, CleanRows]) -> None:
         if self.id is None:

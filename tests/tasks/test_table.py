@@ -244,6 +244,24 @@ def test_missing_image_files_are_counted(task, write, picture):
         assert task(csv, **settings, missing_images="text_only").load()["train"]["image"][1] is None
 
 
+def test_rows_of_one_input_with_different_labels_are_counted_and_kept(task, write, picture):
+    write("photos/a.png", "").write_bytes(picture())
+    write("photos/b.png", "").write_bytes(picture())
+    rows = [
+        ("바다", "a.png", "자연", "넓은, 맑은", 1), ("바다", "a.png", "음식", "맑은, 넓은", 2),  # y, and a number
+        ("바다", "b.png", "음식", "", 1), ("산", "a.png", "자연", "넓은", 1), ("산", "a.png", "", "넓은", 1),
+        ("강", "", "자연", "넓은", 1), ("강", "", "자연", "맑은", 1),
+    ]  # fmt: skip
+    csv = "text,photo,y,mood,stars\n" + "".join(f'{t},{p},{y},"{mood}",{stars}\n' for t, p, y, mood, stars in rows)
+    heads = ["y", {"name": "mood", "problem": "multi_label", "separator": ","}]
+    heads.append({"name": "stars", "problem": "regression"})
+    message = r"4 rows share .* not their label of y, mood \(data\.csv, row 1; .*row 7\)\. "
+    with pytest.warns(UserWarning, match=message) as said:
+        made = task(csv, text="text", image="photo", image_dir="photos", heads=heads, **WHOLE)
+    assert len(made.load()["train"]) == 7
+    assert sum("share their input" in str(warning.message) for warning in said) == 1
+
+
 def test_a_folder_of_pictures(task, write, picture):
     for number in range(20):
         write(f"set/{['고양이', '개'][number % 2]}/{number}.png", "").write_bytes(picture((number * 9, 0, 0)))
