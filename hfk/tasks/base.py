@@ -30,7 +30,7 @@ from ..models.configuration_multihead import HeadConfig
 from .builder import TaskBuilder
 from .columns import resolve_heads
 from .corrections import apply_corrections, describe
-from .source import SPLITS, WHOLE, CleanRows, TableSource
+from .source import SPLITS, WHOLE, CleanRows, TableSource, report_conflicts
 
 DEFAULT_SPLIT = {"validation": 0.1, "test": 0.1, "seed": 42}
 
@@ -111,6 +111,7 @@ class Task:
             # Corrected rows are divided as the uncorrected ones are, or no two scores could be compared.
             divided = {split: frame.copy() for split, frame in frames.items()}
             applied = apply_corrections(self.corrections, cleaned, self.source.heads)
+        report_conflicts(cleaned, self.source.heads)
         heads = self._resolve(cleaned)
         state = json.dumps(
             [

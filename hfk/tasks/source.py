@@ -104,9 +104,7 @@ class TableSource:
         if not any(len(part.frame) for part in result.values()):
             raise ValueError("the data has no rows.")
         order = [name for name in (*SPLITS, WHOLE) if name in result]
-        result = {name: result[name] for name in order}
-        self._report_conflicts(_concat(list(result.values())))
-        return result
+        return {name: result[name] for name in order}
 
     def digest(self, cleaned: dict[str, CleanRows]) -> str:
         """A hash of everything the clean rows depend on: files, settings, and the picture files' sizes and times."""
@@ -213,29 +211,6 @@ class TableSource:
         done = "their rows were dropped" if self.missing_images == "drop" else "their rows are read as text only"
         warnings.warn(f"{count}, {done} ({shown}).", stacklevel=2)
 
-    def _report_conflicts(self, rows: CleanRows) -> None:
-        nothing = [None] * len(rows.frame)
-        pictures = [image and (image["bytes"] or image["path"]) for image in rows.frame.get("image", nothing)]
-        inputs = pd.Series(zip(rows.frame.get("text", nothing), pictures, strict=True), rows.frame.index)
-        conflicting, heads = pd.Series(False, rows.frame.index), []
-        for head in self.heads:
-            if head.problem != "regression":  # a number measured twice differs without contradicting
-                labels = rows.frame[head.name].map(
-                    lambda v: str(sorted(v) if isinstance(v, list) else v), na_action="ignore"
-                )
-                several = labels.groupby(inputs).transform("nunique") > 1
-                if several.any():
-                    conflicting |= several
-                    heads.append(head.name)
-        if heads:
-            named = [row for row, found in zip(rows.rows, conflicting, strict=True) if found]
-            shown = "; ".join(named[:4]) + ("; …" if len(named) > 4 else "")
-            warnings.warn(
-                f"{len(named)} rows share their input with another row but not their label of {', '.join(heads)} "
-                f"({shown}). They are kept, though at most one answer can be right; `hfk data profile` lists them.",
-                stacklevel=2,
-            )
-
     def _check_ids(self, result: dict[str, CleanRows]) -> None:
         if self.id is None:
             return
@@ -255,6 +230,37 @@ class TableSource:
                     f"{' and '.join(next(iter(repeated.values()))[:2])}). Make them unique, or leave `id:` out to "
                     "number the rows."
                 )
+
+
+def report_conflicts(cleaned: dict[str, CleanRows], heads: list[HeadColumn]) -> None:
+    """Warn of rows that share their input, the same text and picture file, but not their labels.
+
+    Args:
+        cleaned: what `TableSource.clean` returned, corrections applied.
+        heads: the label columns.
+    """
+    whole = _concat(list(cleaned.values()))
+    nothing = [None] * len(whole.frame)
+    pictures = [image and (image["bytes"] or image["path"]) for image in whole.frame.get("image", nothing)]
+    inputs = pd.Series(zip(whole.frame.get("text", nothing), pictures, strict=True), whole.frame.index)
+    conflicting, names = pd.Series(False, whole.frame.index), []
+    for head in heads:
+        if head.problem != "regression":  # a number measured twice differs without contradicting
+            labels = whole.frame[head.name].map(
+                lambda value: str(sorted(value) if isinstance(value, list) else value), na_action="ignore"
+            )
+            several = labels.groupby(inputs).transform("nunique") > 1
+            if several.any():
+                conflicting |= several
+                names.append(head.name)
+    if names:
+        rows = [row for row, found in zip(whole.rows, conflicting, strict=True) if found]
+        shown = "; ".join(rows[:4]) + ("; …" if len(rows) > 4 else "")
+        warnings.warn(
+            f"{len(rows)} rows share their input with another row but not their label of {', '.join(names)} ({shown}). "
+            "They are kept, though at most one answer can be right; `hfk data profile` lists them.",
+            stacklevel=2,
+        )
 
 
 def split_name(name: str) -> str:
