@@ -502,31 +502,27 @@ def _place_labels(
     taken = [Bbox.from_extents(*(place - 5 * unit), *(place + 5 * unit)) for place in places]
     taken += [Bbox.from_extents(p[0] - unit, b, p[0] + unit, t) for p, b, t in zip(places, *ends, strict=True)]
     inside = axes.get_window_extent(renderer)
-    for index in np.argsort(places[:, 0]):
-        best: tuple[int, Any, Any] | None = None
-        for away in (8, 18, 30, 45, 62, 80):
-            for dx, dy in ((1, 0), (-1, 0), (1, 0.6), (-1, 0.6), (1, -0.6), (-1, -0.6), (0, 1), (0, -1)):
-                near = away == 8 and dy == 0
+    directions = ((1, 0), (-1, 0), (1, 0.6), (-1, 0.6), (1, -0.6), (-1, -0.6), (0, 1), (0, -1))
+    waiting = [int(index) for index in np.argsort(places[:, 0])]
+    distances = (8, 18, 30, 45, 62, 80, 0)  # 0: what found no free place stands beside its point all the same
+    for away in distances:
+        for index in list(waiting):  # every name that finds a near place takes it before any goes far
+            for dx, dy in directions:
+                near = away <= 8 and dy == 0
                 text = axes.annotate(
-                    names[index], (x[index], y[index]), xytext=(dx * away, dy * away), textcoords="offset points",
-                    fontsize=9, color=INK, fontfamily=font_families(), parse_math=False,
+                    names[index], (x[index], y[index]), xytext=(dx * (away or 8), dy * away),
+                    textcoords="offset points", fontsize=9, color=INK, fontfamily=font_families(), parse_math=False,
                     ha=("center", "left", "right")[dx], va="center" if dx else ("bottom" if dy > 0 else "top"),
                     arrowprops=None if near else {"arrowstyle": "-", "color": "#9fb3c4", "lw": 0.8, "shrinkB": 4},
                 )  # fmt: skip
                 text.update_positions(renderer)
                 box = Text.get_window_extent(text, renderer)  # an annotation's own extent includes its line
-                cost = sum(box.overlaps(other) for other in taken) + (box.x0 < inside.x0 or box.x1 > inside.x1)
-                if best is not None and cost >= best[0]:
-                    text.remove()
-                    continue
-                if best is not None:
-                    best[1].remove()
-                best = cost, text, box
-                if cost == 0:
+                free = box.x0 >= inside.x0 and box.x1 <= inside.x1 and not any(box.overlaps(other) for other in taken)
+                if free or not away:
+                    taken.append(box)
+                    waiting.remove(index)
                     break
-            if best[0] == 0:
-                break
-        taken.append(best[2])
+                text.remove()
 
 
 def _series(log_history: list[dict[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:
