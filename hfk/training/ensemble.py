@@ -11,8 +11,8 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-import tempfile
 import warnings
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,12 @@ import torch
 import yaml
 from datasets import Dataset, concatenate_datasets
 from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
 from transformers import PreTrainedModel, ProcessorMixin
+from transformers.trainer_utils import PredictionOutput
 
+from ..data.collation import MultiHeadCollator
 from ..evaluation.metrics import count_labelled, read_labels, score_heads
 from ..evaluation.report import format_table, write_report
 from ..hub import cards
@@ -36,8 +40,7 @@ from ..models.modeling_multihead import MultiHeadForClassification
 from ..models.processing_ensemble import MultiHeadEnsembleProcessor, processor_state
 from ..models.processing_multihead import MultiHeadProcessor
 from ..tasks import Task, load_task
-from .arguments import MultiHeadTrainingArguments, check_options, parse_recipe
-from .trainer import MultiHeadTrainer
+from .arguments import check_options, parse_recipe
 
 FACTS = "ensemble.json"
 VALIDATION = "validation"
@@ -311,30 +314,39 @@ def _architecture(config: MultiHeadConfig) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------------------- shared
 
 
-def predict_rows(model: PreTrainedModel, processor: ProcessorMixin, rows: Dataset, batch_size: int = 64) -> Any:
-    """Run a model on rows in a task's columns, in their order.
+@torch.inference_mode()
+def predict_rows(
+    model: PreTrainedModel, processor: ProcessorMixin, rows: Dataset, batch_size: int = 64
+) -> PredictionOutput:
+    """Run a model on rows in a task's columns, in their order, in this process alone.
 
     Args:
-        model: a multi-head model or ensemble.
+        model: a multi-head model or ensemble; moved to an accelerator, if there is one.
         processor: its processor.
         rows: the rows.
         batch_size: rows a forward pass.
 
     Returns:
-        `PredictionOutput`: `predictions` are the logits and `label_ids` the labels, both by head.
+        `predictions` are the logits and `label_ids` the labels, both NumPy arrays by head; no metrics.
     """
     from .run import soft_columns
 
-    with tempfile.TemporaryDirectory() as scratch:
-        args = MultiHeadTrainingArguments(
-            output_dir=scratch,
-            per_device_eval_batch_size=batch_size,
-            eval_strategy="no",
-            save_strategy="no",
-            load_best_model_at_end=False,
-            disable_tqdm=not sys.stderr.isatty(),
-        )
-        return MultiHeadTrainer(model, args, processor, soft=soft_columns(rows)).predict(rows)
+    model.to(torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu").eval()
+    batches = DataLoader(
+        rows, batch_size, collate_fn=MultiHeadCollator(processor, model.config.heads, soft_columns(rows))
+    )
+    logits, labels = defaultdict(list), defaultdict(list)
+    for batch in tqdm(batches, desc="predict", disable=not sys.stderr.isatty()):
+        for name, values in batch.pop("labels", {}).items():
+            labels[name].append(values.numpy())
+        output = model(**{name: values.to(model.device) for name, values in batch.items()})
+        for name, values in output.logits.items():
+            logits[name].append(values.float().cpu().numpy())
+    return PredictionOutput(
+        {name: np.concatenate(parts) for name, parts in logits.items()},
+        {name: np.concatenate(parts) for name, parts in labels.items()},
+        None,
+    )
 
 
 def _run_folders(runs: Sequence[str | Path], output_dir: str | Path) -> list[Path]:

@@ -323,13 +323,13 @@ def train_folds(
         data = task.load()
         rows = pool_rows(task, data)
         numbers = divide(rows, task.heads, folds, _seed(task))
-    if args.should_save:
-        if not resume:
-            _remove_runs(folder)
-        _check_manifest(folder, _state(recipe_args, args, options, rows, numbers, folds, seeds))
-        warning = thin_classes(rows, task.heads, numbers)
-        if warning:
-            warnings.warn(warning, stacklevel=2)
+        if args.should_save:  # before another process looks which runs are finished
+            if not resume:
+                _remove_runs(folder)
+            _check_manifest(folder, _state(recipe_args, args, options, rows, numbers, folds, seeds))
+            warning = thin_classes(rows, task.heads, numbers)
+            if warning:
+                warnings.warn(warning, stacklevel=2)
     runs = [(fold, seed, folder / _run_name(fold, seed)) for seed in seeds or [None] for fold in range(folds)]
     for number, (fold, seed, run) in enumerate(runs, 1):
         if (run / HELD_OUT).is_file():

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -253,12 +254,15 @@ def test_a_task_yaml_may_change_its_recipe(tmp_path):
     assert parse_recipe(options)[1].learning_rate == 1e-5
 
 
-def launch(folder: Path, places: Path, options: dict, *words: str) -> subprocess.Popen:
-    """Start scripts/train.py under accelerate."""
+TWO = ("--config_file", "scripts/accelerate/cpu-2.yaml")
+
+
+def launch(folder: Path, places: Path, options: dict, *words: str, more: tuple[str, ...] = ()) -> subprocess.Popen:
+    """Start scripts/train.py under accelerate; `words` are accelerate's, `more` are the script's."""
     overrides = [f"{key}={json.dumps(value)}" for key, value in options.items()]
     accelerate = [sys.executable, "-m", "accelerate.commands.launch", *words]
     return subprocess.Popen(
-        [*accelerate, "scripts/train.py", str(places), "--output-dir", str(folder), *overrides],
+        [*accelerate, "scripts/train.py", str(places), "--output-dir", str(folder), *more, *overrides],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
@@ -275,9 +279,7 @@ def test_two_processes_give_what_one_gives(encoders, places, tmp_path):
             tmp_path / "1", places, options | sizes[1], "--cpu", "--num_processes", "1", "--num_machines", "1",
             "--mixed_precision", "no", "--dynamo_backend", "no",
         ),
-        2: launch(
-            tmp_path / "2", places, options | sizes[2], "--config_file", "scripts/accelerate/cpu-2.yaml",
-        ),
+        2: launch(tmp_path / "2", places, options | sizes[2], *TWO),
     }  # fmt: skip
     reports, losses = {}, {}
     for size, process in runs.items():
@@ -294,6 +296,22 @@ def test_two_processes_give_what_one_gives(encoders, places, tmp_path):
     assert reports[2]["scores"] == pytest.approx(reports[1]["scores"], abs=1e-3)
     rows = [(tmp_path / size / "report" / "predictions.csv").read_text().splitlines() for size in ("1", "2")]
     assert [row.split(",")[0] for row in rows[0]] == [row.split(",")[0] for row in rows[1]]
+
+
+@pytest.mark.slow
+def test_folds_in_two_processes_are_made_once_and_resume(encoders, places, tmp_path):
+    options = tiny.RECIPE | encoders | {"use_cpu": True, "num_train_epochs": 1}
+    folder = tmp_path / "cv"
+    for again in (False, True):
+        process = launch(folder, places, options, *TWO, more=("--folds", "2"))
+        output, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+        assert output.count("run 1 of 2") == output.count("run 2 of 2") == (0 if again else 1)
+    rows = pd.read_parquet(folder / "out_of_fold.parquet")
+    assert rows["id"].is_unique and len(rows) > 50
+    report = json.loads((folder / "report" / "metrics.json").read_text())
+    assert sum(report["extra"]["rows_per_fold"]) == len(rows)
+    assert (folder / "ensemble" / "config.json").is_file()
 
 
 def test_every_accelerate_file_is_one_that_accelerate_reads():
