@@ -105,6 +105,11 @@ class MultiHeadEnsembleConfig(PreTrainedConfig):
         """The least that any member was trained with."""
         return min((member.modality_dropout for member in self.members), default=0.0)
 
+    @property
+    def modality_loss(self) -> float:
+        """The least that any member was trained with."""
+        return min((member.modality_loss for member in self.members), default=0.0)
+
     def to_dict(self) -> dict[str, Any]:
         """Serialise, members and heads included."""
         held = self.members, self.heads

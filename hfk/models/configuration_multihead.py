@@ -223,6 +223,9 @@ class MultiHeadConfig(PreTrainedConfig):
             reads all of them.
         image_pooling: `mean`, `cls` or `max` over the vision encoder's positions.
         modality_dropout: in training, the probability that a row which has both text and image loses one of them.
+        modality_loss: in training, what the loss of the text alone and that of the image alone weigh beside the loss
+            of both, in rows that have both. Otherwise the side that learns faster leaves the other little to learn
+            (gradient blending: Wang et al. 2020, arXiv:1905.12681). The encoders run once; 1 makes all three equal.
         hierarchy_loss: `marginal` adds to the loss of every head that has finer ones below it the cross-entropy of the
             finest one's probabilities, summed over the labels under each of its own: rows whose finest label is not
             known then train the finest head too, and its mistakes inside the right branch cost less than others.
@@ -257,6 +260,7 @@ class MultiHeadConfig(PreTrainedConfig):
         text_pooling: str = "mean",
         image_pooling: str = "mean",
         modality_dropout: float = 0.0,
+        modality_loss: float = 0.0,
         hierarchy_loss: str = "none",
         initializer_range: float = 0.02,
         **kwargs: Any,
@@ -281,6 +285,8 @@ class MultiHeadConfig(PreTrainedConfig):
         for name, value in (("modality_dropout", modality_dropout), ("fusion_dropout", fusion_dropout)):
             if not 0 <= value < 1:
                 raise ValueError(f"{name} must be in [0, 1), not {value}.")
+        if not 0 <= modality_loss < math.inf:
+            raise ValueError(f"modality_loss must be 0 or more, not {modality_loss}.")
         self.fusion = fusion if both else None
         if both and fusion == "pooled":
             width = encoder_hidden_size(self.text_config) + encoder_hidden_size(self.vision_config)
@@ -302,6 +308,7 @@ class MultiHeadConfig(PreTrainedConfig):
         self.text_pooling = text_pooling
         self.image_pooling = image_pooling
         self.modality_dropout = modality_dropout
+        self.modality_loss = modality_loss
         self.hierarchy_loss = hierarchy_loss
         self.initializer_range = initializer_range
         custom_pipelines = kwargs.pop("custom_pipelines", None)

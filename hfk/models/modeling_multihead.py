@@ -200,6 +200,7 @@ class MultiHeadForClassification(PreTrainedModel):
         if input_ids is not None and attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         text_tokens, image_tokens = self._encode(input_ids, attention_mask, pixel_values, token_type_ids)
+        alone = []
         if self.vision_encoder is None:
             embedding = self.fusion(text_tokens, attention_mask)
         elif self.text_encoder is None:
@@ -208,10 +209,20 @@ class MultiHeadForClassification(PreTrainedModel):
             if self.training and self.config.modality_dropout:
                 text_present, image_present = drop_modalities(text_present, image_present, self.config.modality_dropout)
             embedding = self.fusion(text_tokens, attention_mask, text_present, image_tokens, image_present)
+            if self.training and self.config.modality_loss:  # a row that has one side only shows that one again
+                only_text, only_image = text_present & ~image_present, image_present & ~text_present
+                alone = [
+                    self.fusion(text_tokens, attention_mask, text_present, image_tokens, only_image),
+                    self.fusion(text_tokens, attention_mask, only_text, image_tokens, image_present),
+                ]
         logits = self.heads(embedding)
         loss = losses = None
         if labels is not None:
-            loss, losses = total_loss(logits, labels, self.config.heads, self.config.hierarchy_loss)
+            heads, kind, weight = self.config.heads, self.config.hierarchy_loss, self.config.modality_loss
+            loss, losses = total_loss(logits, labels, heads, kind)
+            if alone:
+                others = sum(total_loss(self.heads(side), labels, heads, kind)[0] for side in alone)
+                loss = (loss + weight * others) / (1 + 2 * weight)
         output = MultiHeadOutput(loss=loss, losses=losses, logits=logits, embedding=embedding)
         return output if return_dict is not False else output.to_tuple()
 

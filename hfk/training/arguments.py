@@ -55,6 +55,7 @@ class RecipeArguments:
         text_pooling: `cls`, `mean`, `max` or `attention`.
         image_pooling: `mean`, `cls` or `max`.
         modality_dropout: probability, in training, that a row with text and image loses one of them.
+        modality_loss: weight, in training, of each side's loss alone beside that of both; see `MultiHeadConfig`.
         max_length: tokens a text is cut to.
         text_prefix: put before every text, such as "query: " for E5 encoders.
         text_cleaning: `simple`, `elaborate` (needs the extra `korean`), or a list of steps, run on every text before
@@ -108,6 +109,7 @@ class RecipeArguments:
     text_pooling: str = "mean"
     image_pooling: str = "mean"
     modality_dropout: float = 0.0
+    modality_loss: float = 0.0
     max_length: int = 128
     text_prefix: str = ""
     text_cleaning: str | list | None = None

@@ -293,6 +293,7 @@ def build(
         text_pooling=recipe.text_pooling,
         image_pooling=recipe.image_pooling,
         modality_dropout=recipe.modality_dropout,
+        modality_loss=recipe.modality_loss,
         hierarchy_loss=recipe.hierarchy_loss,
     )
     if recipe.freeze_batch_norm and model.vision_encoder is not None:

@@ -255,6 +255,30 @@ def test_modality_dropout_only_in_training_and_never_both():
     assert MultiHeadConfig.from_dict(model.config.to_dict()).modality_dropout == 0.9
 
 
+@pytest.mark.parametrize("fusion", ["tokens", "pooled", "gated"])
+def test_modality_loss_adds_each_side_alone_in_training(fusion):
+    options = {"fusion": fusion, "fusion_dropout": 0.0, "heads": tiny.heads(dropout=0.0)[:3], "modality_loss": 0.5}
+    model = tiny.model("bert", "resnet", **options)
+    model.training = True  # of the model alone: its layers stay without dropout
+    batch, labels = ragged_batches()[0], {name: LABELS[name] for name in ("cat1", "cat2", "tags")}
+    found = model(**batch, labels=labels)
+    text, image = batch["text_present"], batch["image_present"]
+    model.config.modality_loss = 0.0
+    both, text_alone, image_alone = (
+        model(**batch | {"text_present": of_text, "image_present": of_image}, labels=labels)
+        for of_text, of_image in ((text, image), (text, image & ~text), (text & ~image, image))
+    )
+    expected = (both.loss + 0.5 * (text_alone.loss + image_alone.loss)) / 2
+    assert found.loss.item() == pytest.approx(expected.item(), rel=1e-4)
+    assert found.losses.keys() == both.losses.keys()
+    torch.testing.assert_close(found.embedding, both.embedding)  # what answers is not changed
+    model.config.modality_loss = 0.5
+    model.eval()
+    assert model(**batch, labels=labels).loss.item() == pytest.approx(both.loss.item(), rel=1e-4)
+    with pytest.raises(ValueError, match="modality_loss must be 0 or more, not -1"):
+        tiny.model("bert", "resnet", modality_loss=-1)
+
+
 def ragged_batches() -> list[dict[str, torch.Tensor]]:
     """Two batches with padding, of rows with text only, image only and both."""
     batches = []
