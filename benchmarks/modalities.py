@@ -1,8 +1,8 @@
 """Text only, image only, both: one task, one split, several seeds, one table of test scores.
 
-A checkpoint of both is also scored on the same rows with one side taken away (`both, text` has no pictures), with and
-without modality dropout in its training. A user's usual way without hfk stands beside: TF-IDF and a linear SVM a head,
-on the same text and split (tfidf.py).
+A checkpoint of both is also scored on the same rows with one side taken away (`both, text` has no pictures): as the file
+trains it, with modality dropout in place of each side's loss alone, and with neither. A user's usual way without hfk
+stands beside: TF-IDF and a linear SVM a head, on the same text and split (tfidf.py).
 
     python benchmarks/modalities.py benchmarks/fashion_items.yaml --seeds 1 2 3 --output-dir runs/fashion_items
 """
@@ -26,7 +26,8 @@ VARIANTS = {
     "text": {"vision_encoder": None, "image_augmentation": None},
     "image": {"text_encoder": None},
     "both": {},
-    "no dropout": {"modality_dropout": 0.0},
+    "dropout": {"modality_dropout": 0.1, "modality_loss": 0.0},
+    "no dropout": {"modality_dropout": 0.0, "modality_loss": 0.0},
 }
 SCORES = ("accuracy", "macro_f1", "weighted_f1", "weighted_f1_independent", "micro_f1", "map")
 
@@ -71,7 +72,7 @@ def main() -> None:
             results = json.loads(report.read_text(encoding="utf-8"))
             heads, seconds = results["heads"], results["extra"]["train_seconds"]
             found.setdefault(variant, []).append(results["scores"] | {"train_seconds": seconds})
-            if variant in ("both", "no dropout"):
+            if variant not in ("text", "image"):
                 for side, scores in score_sides(folder, arguments.task).items():
                     found.setdefault(f"{variant}, {side}", []).append(scores)
     if "text" in arguments.variants:
