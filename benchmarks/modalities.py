@@ -1,8 +1,8 @@
 """Text only, image only, both: one task, one split, several seeds, one table of test scores.
 
-A checkpoint of both is also scored on the same rows with one side taken away (`both, text` has no pictures): as the file
-trains it, with modality dropout in place of each side's loss alone, and with neither. A user's usual way without hfk
-stands beside: TF-IDF and a linear SVM a head, on the same text and split (tfidf.py).
+A checkpoint of both is also scored on the same rows with one side taken away (`both, text` has no pictures): as the
+file trains it, with modality dropout in place of each side's loss alone, and with neither. A user's usual way without
+hfk stands beside: TF-IDF and a linear SVM a head, on the same text and split (tfidf.py).
 
     python benchmarks/modalities.py benchmarks/fashion_items.yaml --seeds 1 2 3 --output-dir runs/fashion_items
 """
