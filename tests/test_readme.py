@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -68,7 +69,7 @@ def test_every_recipe_and_option_named_exists(page):
 
     text = page.read_text(encoding="utf-8")
     for line in re.findall(r"^(?:hfk train|accelerate launch .*?train\.py) (.*)$", text, re.M):
-        words = line.split("#")[0].split()
+        words = shlex.split(line, comments=True)
         assert words[0].endswith(".yaml") or words[0] in list_recipes(), line
         parse_overrides([word for word in words[1:] if "=" in word and not word.startswith("--")])
 

@@ -25,7 +25,7 @@ import yaml
 from ..data.reading import read_table
 from ..models.configuration_multihead import HeadConfig
 from ..models.decoding import decide
-from ..tasks import Task, load_task
+from ..tasks import ABOUT_ROWS, Task, load_task
 from ..tasks.corrections import COLUMNS
 from .audit_page import render_audit, written
 from .metrics import tree_roots
@@ -376,7 +376,7 @@ def _open_task(path: Path, task: str | None, data: str | None) -> tuple[Task, li
     task = task or options.get("task")
     if task is None:
         raise ValueError(f"{path.parent} has no recipe.yaml that says which task the rows are of; say it with --task.")
-    given = {"data": data or options.get("data"), "corrections": options.get("corrections")}
+    given = {name: options.get(name) for name in ABOUT_ROWS} | ({"data": data} if data else {})
     made = load_task(task, **{name: value for name, value in given.items() if value})
     earlier: list[list[str]] = []
     if made.corrections is not None:

@@ -21,14 +21,12 @@ from ..evaluation.report import write_report
 from ..hub.cards import write_card
 from ..hub.loading import load_checkpoint
 from ..models.configuration_multihead import HeadConfig
-from ..tasks import load_task
+from ..tasks import ABOUT_ROWS, load_task
 from ..training.arguments import parse_recipe
 from ..training.ensemble import predict_rows
 from ..training.folds import take_fold
 from ..training.run import open_task
 from .table import read_task_file
-
-_ABOUT_ROWS = ("task", "data", "corrections", "folds", "fold")
 
 
 def calibrate_checkpoint(
@@ -112,7 +110,8 @@ def _run_rows(folder: Path, heads: list[HeadConfig]) -> dict[str, Dataset]:
             f"{folder} has no recipe.yaml that says which rows it was validated on; give labelled rows that it has not "
             "seen, with --data."
         ) from None
-    recipe, _ = parse_recipe({name: options[name] for name in _ABOUT_ROWS if options.get(name) is not None})
+    names = ("task", *ABOUT_ROWS, "folds", "fold")
+    recipe, _ = parse_recipe({name: options[name] for name in names if options.get(name) is not None})
     task = open_task(recipe, heads)
     loaded = task.load()
     if recipe.folds:

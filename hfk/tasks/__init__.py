@@ -20,6 +20,7 @@ from .tour import tour_mini_task, tour_task, tour_tree
 from .ynat import TOPICS, ynat_mini_task, ynat_task
 
 __all__ = [
+    "ABOUT_ROWS",
     "DEFAULT_SPLIT",
     "TOPICS",
     "HeadColumn",
@@ -31,6 +32,9 @@ __all__ = [
     "tour_tree",
     "unseen_places",
 ]
+
+ABOUT_ROWS = ("data", "split", "corrections")
+"""The options of `load_task` that a recipe may set too: they say which rows there are, and what they are for."""
 
 _BUILT_IN: dict[str, tuple[Callable[..., Task], str, tuple[str, ...]]] = {
     "tour": (

@@ -36,6 +36,7 @@ class RecipeArguments:
     Args:
         task: name of a built-in task, or path of a task YAML.
         data: data file for a built-in task that needs one (`tour`, `ynat`); None for what the task itself names.
+        split: how the rows are divided, such as `{validation: 0.2, test: 0}`; None for what the task itself says.
         corrections: file of corrected labels, columns id, head, from, to, reason; applied to the task's rows when they
             are loaded (see `hfk.tasks.corrections`). None for what the task itself names.
         text_encoder: packaged backbone, Hub id or folder; or `ngram`, `recurrent` or `textcnn`, which start from
@@ -97,6 +98,7 @@ class RecipeArguments:
 
     task: str
     data: str | None = None
+    split: dict | None = None
     corrections: str | None = None
     text_encoder: str | None = None
     text_config: dict | None = None

@@ -39,7 +39,7 @@ from ..models.modeling_ensemble import MultiHeadEnsemble, vote
 from ..models.modeling_multihead import MultiHeadForClassification
 from ..models.processing_ensemble import MultiHeadEnsembleProcessor, processor_state
 from ..models.processing_multihead import MultiHeadProcessor
-from ..tasks import Task, load_task
+from ..tasks import ABOUT_ROWS, Task, load_task
 from .arguments import check_options, parse_recipe
 
 FACTS = "ensemble.json"
@@ -377,14 +377,11 @@ def _shared_task(folders: Sequence[Path]) -> tuple[Task, bool] | None:
     from .run import open_task
 
     recipes = [_recipe(folder) for folder in folders]
-    keys = {
-        tuple(str(recipe.get(name)) for name in ("task", "data", "corrections")) if recipe else None
-        for recipe in recipes
-    }
+    keys = {tuple(str(recipe.get(name)) for name in ("task", *ABOUT_ROWS)) if recipe else None for recipe in recipes}
     if len(keys) != 1 or None in keys:
         return None
     try:
-        chosen = {name: recipes[0].get(name) for name in ("task", "data", "corrections")}
+        chosen = {name: recipes[0].get(name) for name in ("task", *ABOUT_ROWS)}
         return open_task(parse_recipe(chosen)[0]), not any(recipe.get("folds") for recipe in recipes)
     except (ValueError, OSError):  # the task's file has moved
         return None

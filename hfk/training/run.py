@@ -35,7 +35,7 @@ from ..hub.commits import Target
 from ..models.configuration_multihead import HeadConfig
 from ..models.modeling_multihead import MultiHeadForClassification
 from ..models.processing_multihead import MultiHeadProcessor
-from ..tasks import Task, list_tasks, load_task
+from ..tasks import ABOUT_ROWS, Task, list_tasks, load_task
 from . import distillation, scratch
 from .arguments import MultiHeadTrainingArguments, RecipeArguments, load_recipe, parse_recipe
 from .folds import take_fold, write_held_out
@@ -262,13 +262,13 @@ def check_calibration_rows(data: DatasetDict, heads: list[HeadConfig]) -> None:
 
 
 def open_task(recipe: RecipeArguments, heads: list[HeadConfig] | None = None) -> Task:
-    """Make the task that a recipe names, with the recipe's own data and corrections.
+    """Make the task that a recipe names, with the recipe's own data, split and corrections.
 
     Args:
-        recipe: gives `task`, `data` and `corrections`.
+        recipe: gives `task`, and the options of `ABOUT_ROWS`.
         heads: a checkpoint's heads, whose labels then hold.
     """
-    given = {"data": recipe.data, "corrections": recipe.corrections, "heads": heads}
+    given = {name: getattr(recipe, name) for name in ABOUT_ROWS} | {"heads": heads}
     return load_task(recipe.task, **{name: value for name, value in given.items() if value})
 
 

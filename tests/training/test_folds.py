@@ -18,10 +18,13 @@ import yaml
 from transformers import AutoModel, AutoProcessor
 
 from hfk import MultiHeadEnsemble, cli, load_task, train
+from hfk.evaluation.audit import audit
 from hfk.evaluation.metrics import score_heads
+from hfk.inference.calibration import calibrate_checkpoint
 from hfk.models.decoding import probabilities
+from hfk.training.arguments import parse_recipe
 from hfk.training.folds import divide, pool_rows, read_probabilities, strata, take_fold, thin_classes, train_folds
-from hfk.training.run import label_arrays
+from hfk.training.run import label_arrays, open_task
 from tests import tiny
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -220,6 +223,22 @@ def test_seeds_are_averaged(encoders, tmp_path):
     for identity, expected in mean.items():
         np.testing.assert_allclose(said[identity], expected, rtol=1e-5)
     assert len(AutoModel.from_pretrained(tmp_path / "cv" / "ensemble").members) == 4
+
+
+def test_a_recipe_may_divide_the_rows_in_its_own_way(encoders, tmp_path):
+    """The task keeps a third of its rows for a test; the recipe keeps none, and what reads the runs later knows."""
+    task = write_titles(tmp_path / "task", titles(30), split={"test": 0.34, "seed": 1})
+    options = OPTIONS | {"text_encoder": encoders["text_encoder"], "split": {"validation": 0.5, "test": 0}}
+    assert train_folds(task, tmp_path / "cv", 2, overrides=options)["counts"]["rows"] == 30
+    assert audit(tmp_path / "cv")
+    train(options | {"task": task}, tmp_path / "run")
+    facts = json.loads((tmp_path / "run" / "report" / "metrics.json").read_text())["extra"]
+    assert facts["rows"]["train"] == facts["rows"]["validation"] == 15 and "test" not in facts["rows"]
+    calibrate_checkpoint(tmp_path / "run")
+    facts = json.loads((tmp_path / "run" / "report" / "metrics.json").read_text())
+    assert facts["counts"]["rows"] == 15
+    with pytest.raises(ValueError, match="split: 'tset' is not one of"):
+        open_task(parse_recipe(options | {"task": "ynat-mini", "split": {"tset": 0.5}})[0])
 
 
 def test_a_killed_cross_validation_goes_on_where_it_stopped(cross_validated, encoders, places, tmp_path):
