@@ -6,7 +6,7 @@ Here a batch of raw rows goes to the processor at once, so rows of all kinds may
 
 from __future__ import annotations
 
-from collections.abc import Sized
+from collections.abc import Iterator, Sized
 from typing import Any
 
 import torch
@@ -78,8 +78,11 @@ class MultiHeadClassificationPipeline(Pipeline):
 
     def postprocess(self, logits: dict[str, torch.Tensor], **options: Any) -> dict[str, Any]:
         """Turn one row's logits into labels by name."""
+        return self._answers(logits, **options)[0]
+
+    def _answers(self, logits: dict[str, torch.Tensor], **options: Any) -> list[dict[str, Any]]:
         options["only"] = options.pop("heads", None)
-        return readable(logits, self.model.config.heads, **options)[0]
+        return readable(logits, self.model.config.heads, **options)
 
     def get_iterator(
         self,
@@ -98,13 +101,20 @@ class MultiHeadClassificationPipeline(Pipeline):
             num_workers=num_workers if isinstance(inputs, Sized) else min(num_workers, 1),
             collate_fn=self.preprocess,
         )
-        logits = PipelineIterator(rows, self.forward, forward_params, loader_batch_size=batch_size)
-        return PipelineIterator(logits, self.postprocess, postprocess_params)
+        return _RowIterator(PipelineIterator(rows, self.forward, forward_params), self._answers, postprocess_params)
 
     def save_pretrained(self, save_directory: str, **kwargs: Any) -> None:
         """Save model and processor; the model takes the pipeline's code along."""
         self.model.save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory)
+
+
+class _RowIterator(PipelineIterator):
+    """Answers row by row, made a batch at a time: one by one, a small model's time would go into tensors of one row."""
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for logits in self.loader:
+            yield from self.infer(logits, **self.params)
 
 
 def _as_row(row: Any) -> dict[str, Any]:
