@@ -61,7 +61,9 @@ def decide(
     """
     single = _path_scores(probs, heads)
     if single:
-        chosen = best_path(single, head_parents(heads) if consistent_paths else {})
+        # Alone, a head that counts for nothing in a path still has an answer of its own.
+        alone = {name: probs[name].argmax(-1) for name in single}
+        chosen = best_path(single, head_parents(heads)) if consistent_paths else alone
     result = {}
     for head in heads:
         if head.problem == "single_label":

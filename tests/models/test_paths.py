@@ -137,6 +137,8 @@ def test_coarse_heads_may_have_less_to_say(seed, weight):
     joint = probs["b"] * probs["a"][:, [0, 1, 1]] ** weight
     assert torch.equal(chosen["b"], joint.argmax(-1))
     assert torch.equal(chosen["a"], torch.tensor([0, 1, 1])[chosen["b"]])
+    alone = decide(probs, heads, consistent_paths=False)
+    assert all(torch.equal(alone[name], probs[name].argmax(-1)) for name in probs)
     rows = readable({name: values.log() for name, values in probs.items()}, heads, paths=1)
     for row, label, score in zip(
         rows, chosen["b"].tolist(), (joint / joint.sum(-1, keepdim=True)).amax(-1), strict=True
