@@ -60,10 +60,10 @@ def decide(
         for `regression`.
     """
     single = _path_scores(probs, heads)
-    if single:
-        # Alone, a head that counts for nothing in a path still has an answer of its own.
-        alone = {name: probs[name].argmax(-1) for name in single}
-        chosen = best_path(single, head_parents(heads)) if consistent_paths else alone
+    if not consistent_paths:  # alone, a head that counts for nothing in a path still has an answer of its own
+        chosen = {name: probs[name].argmax(-1) for name in single}
+    elif single:
+        chosen = best_path(single, head_parents(heads))
     result = {}
     for head in heads:
         if head.problem == "single_label":
