@@ -22,9 +22,9 @@ from typing import Any
 from transformers.utils import logging
 
 from hfk import HeadConfig, MultiHeadForClassification, MultiHeadProcessor, Predictor, resolve_backbone
-from hfk.data.reading import read_table
-from hfk.inference.hashtags import Hashtagger
-from hfk.inference.noun_phrases import ANALYZERS, choose_analyzer, find_phrases
+from hfk.tasks.tables import read_table
+from hfk.tools.hashtags import Hashtagger
+from hfk.tools.noun_phrases import ANALYZERS, choose_analyzer, find_phrases
 
 SET = Path(__file__).with_name("hashtags.jsonl")
 COUNT = 5

@@ -27,10 +27,10 @@ from sklearn.svm import LinearSVC
 from transformers.utils import logging
 
 from hfk import load_task, train
-from hfk.data.reading import read_table
-from hfk.tasks.base import finest_head
-from hfk.training.arguments import parse_overrides
-from hfk.training.run import label_arrays
+from hfk.runs.recipe import parse_overrides
+from hfk.tasks.tables import read_table
+from hfk.tasks.task import finest_head
+from hfk.training.train import label_arrays
 
 PLACES = Path(__file__).parents[1] / "runs" / "tour_places" / "places.csv"
 METHODS = {

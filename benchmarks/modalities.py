@@ -18,8 +18,8 @@ from tfidf import tfidf_scores
 from transformers.utils import logging
 
 from hfk import load_task, train
-from hfk.hub.loading import load_checkpoint
-from hfk.training.arguments import MultiHeadTrainingArguments, parse_overrides
+from hfk.inference.loading import load_checkpoint
+from hfk.runs.recipe import MultiHeadTrainingArguments, parse_overrides
 from hfk.training.trainer import MultiHeadTrainer
 
 VARIANTS = {

@@ -19,7 +19,7 @@ from transformers import pipeline
 from transformers.utils import logging
 
 from hfk import Predictor
-from hfk.data.reading import read_table
+from hfk.tasks.tables import read_table
 
 
 def main() -> None:

@@ -47,10 +47,10 @@ from transformers import (
 )
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from hfk.data.reading import read_table
-from hfk.hub import backbones
+from hfk.backbones import registry as backbones
 from hfk.models.heads import total_loss
-from hfk.training.run import prepare
+from hfk.tasks.tables import read_table
+from hfk.training.train import prepare
 from hfk.training.trainer import count_tokens
 
 RUNS = Path(__file__).parents[1] / "runs" / "ynat_experiments"
@@ -165,7 +165,7 @@ IDEAS = {
 class Average(TrainerCallback):
     """Keeps an exponential moving average of the weights beside those that are trained, so that one run scores both.
 
-    `hfk.training.averaging` leaves the average alone in the model, and lets its decay grow at first; here it is fixed.
+    `techniques.averaging` leaves the average alone in the model, and lets its decay grow at first; here it is fixed.
 
     Args:
         model: the model.

@@ -24,16 +24,16 @@ from .models.processing_multihead import MultiHeadProcessor
 __version__ = "0.1.0"
 
 _LAZY = {
-    "Hashtagger": "hfk.inference.hashtags:Hashtagger",
-    "MultiHeadCollator": "hfk.data.collation:MultiHeadCollator",
+    "Hashtagger": "hfk.tools.hashtags:Hashtagger",
+    "MultiHeadCollator": "hfk.tasks.collator:MultiHeadCollator",
     "MultiHeadTrainer": "hfk.training.trainer:MultiHeadTrainer",
-    "MultiHeadTrainingArguments": "hfk.training.arguments:MultiHeadTrainingArguments",
+    "MultiHeadTrainingArguments": "hfk.runs.recipe:MultiHeadTrainingArguments",
     "Predictor": "hfk.inference.predictor:Predictor",
     "Task": "hfk.tasks:Task",
-    "explain": "hfk.inference.attribution:explain",
+    "explain": "hfk.tools.explain:explain",
     "load_task": "hfk.tasks:load_task",
-    "resolve_backbone": "hfk.hub.backbones:resolve",
-    "train": "hfk.training.run:train",
+    "resolve_backbone": "hfk.backbones.registry:resolve",
+    "train": "hfk.training.train:train",
 }
 
 __all__ = [

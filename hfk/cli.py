@@ -44,7 +44,7 @@ def tasks_command() -> None:
 @app.command("recipes")
 def recipes_command() -> None:
     """List the built-in training recipes."""
-    from .training.arguments import list_recipes, load_recipe
+    from .runs.recipe import list_recipes, load_recipe
 
     for name in list_recipes():
         options = load_recipe(name)
@@ -55,7 +55,7 @@ def recipes_command() -> None:
 @backbones_app.command("list")
 def backbones_list() -> None:
     """List the packaged encoders. Hub ids and local folders work in the same places."""
-    from .hub.backbones import PACKAGED
+    from .backbones.registry import PACKAGED
 
     _print_columns([(name, f"{b.kind}, {b.licence}: {b.description}") for name, b in PACKAGED.items()])
 
@@ -66,7 +66,7 @@ def backbones_prepare(
     force: Annotated[bool, typer.Option("--force", help="Build again, even if it is there.")] = False,
 ) -> None:
     """Turn packaged weights into ordinary checkpoint folders in the cache."""
-    from .hub.backbones import PACKAGED, prepare
+    from .backbones.registry import PACKAGED, prepare
 
     for name in names or list(PACKAGED):
         typer.echo(f"{name}  {prepare(name, force=force)}")
@@ -79,7 +79,7 @@ def init_command(
     force: Annotated[bool, typer.Option("--force", help="Replace the YAML if it exists.")] = False,
 ) -> None:
     """Look at a table and write the YAML of a task for it, commented, to be checked and trained on."""
-    from .tasks import inspect_table
+    from .tools.init import inspect_table
 
     target = output or table.with_suffix(".yaml")
     if target.exists() and not force:
@@ -113,7 +113,7 @@ def train_command(
     options: Annotated[
         list[str] | None,
         typer.Argument(
-            help="key=value, such as learning_rate=2e-4: an option of hfk.training.arguments or of transformers' "
+            help="key=value, such as learning_rate=2e-4: an option of hfk.runs.recipe or of transformers' "
             "TrainingArguments."
         ),
     ] = None,
@@ -130,8 +130,8 @@ def train_command(
     ] = None,
 ) -> None:
     """Train, evaluate, and write the checkpoint with its report. The same command resumes an interrupted run."""
-    from .training.arguments import parse_overrides
-    from .training.run import train
+    from .runs.recipe import parse_overrides
+    from .training.train import train
 
     overrides = parse_overrides(options or [])
     if not sys.stderr.isatty():
@@ -207,8 +207,8 @@ def distill_command(
     fresh: Annotated[bool, typer.Option("--fresh", help="Start anew instead of resuming an interrupted run.")] = False,
 ) -> None:
     """Train a student by what a teacher answers. The same command resumes an interrupted run."""
-    from .training.arguments import parse_overrides
-    from .training.distillation import distil
+    from .runs.recipe import parse_overrides
+    from .training.techniques.distillation import distil
 
     overrides = parse_overrides(options or [])
     if not sys.stderr.isatty():
@@ -240,7 +240,7 @@ def evaluate_command(
     revision: Annotated[str | None, typer.Option(help="Commit of a Hub checkpoint.")] = None,
 ) -> None:
     """Score a checkpoint on labelled rows and write a report."""
-    from .inference.evaluation import evaluate
+    from .runs.evaluation import evaluate
 
     if output_dir is None:
         output_dir = (Path(checkpoint) if Path(checkpoint).is_dir() else Path()) / f"report-{Path(data).stem}"
@@ -261,7 +261,7 @@ def calibrate_command(
     batch_size: Annotated[int, typer.Option(min=1, help="Rows a forward pass.")] = 64,
 ) -> None:
     """Fit every head's temperature, so that its probabilities mean what they say; answers stay as they are."""
-    from .inference.calibration import calibrate_checkpoint
+    from .runs.score import calibrate_checkpoint
 
     typer.echo(calibrate_checkpoint(checkpoint, data, image_dir, batch_size))
 
@@ -278,7 +278,7 @@ def audit_command(
     ] = 0.02,
 ) -> None:
     """List labels that are probably wrong: a table, a page to review them, and a corrections.csv of the clearest."""
-    from .evaluation.audit import audit
+    from .tools.audit import audit
 
     typer.echo(audit(run, output_dir, task, data, max_given))
 
@@ -297,8 +297,8 @@ def search_command(
     output_dir: Annotated[Path, typer.Option(help="Folder of the search.")] = Path("runs/search"),
 ) -> None:
     """Search for better options on the validation rows. The same command goes on with an interrupted search."""
-    from .training.arguments import parse_overrides
-    from .training.search import parse_ranges, search
+    from .runs.recipe import parse_overrides
+    from .tools.search import parse_ranges, search
 
     ranges, others = parse_ranges(options or [])
     typer.echo(f"\n{search(recipe, output_dir, trials, ranges, _quiet(parse_overrides(others)))}")
@@ -317,8 +317,8 @@ def ladder_command(
     output_dir: Annotated[Path, typer.Option(help="Folder of the runs and the table.")] = Path("runs/ladder"),
 ) -> None:
     """Train several recipes on the same rows and compare quality, size, training time and speed in one table."""
-    from .inference.ladder import climb
-    from .training.arguments import parse_overrides
+    from .runs.recipe import parse_overrides
+    from .tools.ladder import climb
 
     names = [name.strip() for name in recipes.split(",") if name.strip()]
     overrides = _quiet(parse_overrides(options or []))
@@ -396,9 +396,9 @@ def explain_command(
     revision: Annotated[str | None, typer.Option(help="Commit of a Hub checkpoint.")] = None,
 ) -> None:
     """Say why: how much each word and each patch of the picture moved one head's answer."""
-    from .inference.attribution import explain
-    from .inference.attribution_page import check_target, summarise, write_explanation
     from .inference.predictor import Predictor
+    from .tools.explain import explain
+    from .tools.explain_page import check_target, summarise, write_explanation
 
     if output is not None:
         check_target(output)
@@ -432,9 +432,9 @@ def hashtags_command(
     """Make hashtags: the categories that the checkpoint is sure of, and keywords of the text."""
     from tqdm import tqdm
 
-    from .inference.hashtags import Hashtagger, hashtag_table
     from .inference.predictor import Predictor
     from .inference.table import read_task_file
+    from .tools.hashtags import Hashtagger, hashtag_table
 
     if source is not None and target is None:
         raise ValueError(f"name the file to write after {source}.")
@@ -479,8 +479,8 @@ def data_profile_command(
     output: Annotated[Path | None, typer.Option(help="HTML file; profile-TASK.html by default.")] = None,
 ) -> None:
     """Look at a task's rows before training: classes, lengths, words, pictures, duplicates, contradictions."""
-    from .inference.profiling import profile_task
-    from .training.arguments import parse_overrides
+    from .runs.recipe import parse_overrides
+    from .tools.profiling import profile_task
 
     cleaning = parse_overrides([f"text_cleaning={text_cleaning}"])["text_cleaning"] if text_cleaning else None
     output = output or Path(f"profile-{Path(task).stem}.html")

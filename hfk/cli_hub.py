@@ -74,7 +74,7 @@ def export_command(
     task: Annotated[str, typer.Option("--as", help="sequence-classification or image-classification.")],
 ) -> None:
     """Write one head as a stock transformers classifier: the same logits without custom code, where possible."""
-    from .hub.export import export
+    from .tools.export import export
 
     export(checkpoint, output, head, task)
     typer.echo(f"wrote {output}: a stock model for {task}; `hf upload OWNER/NAME {output}` sends it to the Hub")
@@ -92,7 +92,7 @@ def data_push_command(
 ) -> None:
     """Send a task's rows to the Hub: features, splits, pictures and a card with the counts of every label."""
     from .hub.commits import Target
-    from .hub.dataset_publishing import push_dataset
+    from .hub.datasets import push_dataset
     from .tasks import load_task
 
     target = Target(repo_id, private, revision, create_pr, message)

@@ -4,7 +4,7 @@
     python scripts/make_cards.py runs/ynat                      # of a run, in place of the one there
     python scripts/make_cards.py fashion_items-both=runs/both   # under another name than the task's
 
-Neither weights nor data are needed for the first; see `hfk.hub.cards.keep_card`.
+Neither weights nor data are needed for the first; see `hfk.runs.card.keep_card`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import sys
 from pathlib import Path
 
-from hfk.hub.cards import keep_card
+from hfk.runs.card import keep_card
 
 CARDS = Path(__file__).resolve().parents[1] / "model_cards"
 

@@ -25,7 +25,7 @@ from hfk import (
 )
 from hfk.evaluation.metrics import score_heads
 from hfk.evaluation.report import write_report
-from hfk.training.run import standardize
+from hfk.training.train import standardize
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/quickstart")
 set_seed(42)

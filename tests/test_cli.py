@@ -20,8 +20,8 @@ from PIL import Image
 from transformers import pipeline
 
 from hfk import Predictor, cli
-from hfk.data.reading import read_table
 from hfk.inference.table import predict_table
+from hfk.tasks.tables import read_table
 from tests import tiny
 from tests.models.test_input import huge_header
 
@@ -113,7 +113,7 @@ def test_interruption_is_no_traceback(hfk, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("hfk.training.run.train", interrupt)
+    monkeypatch.setattr("hfk.training.train.train", interrupt)
     code, output, errors = hfk("train", "tour-mini")
     assert (code, output) == (130, "") and errors.count("\n") == 1
 

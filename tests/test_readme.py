@@ -50,7 +50,7 @@ def test_the_guides_task_and_recipe_hold(tmp_path):
     import yaml
 
     from hfk import load_task
-    from hfk.training.arguments import parse_recipe
+    from hfk.runs.recipe import parse_recipe
 
     task, *recipes = re.findall(r"```yaml\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.S)
     for name in ("places.csv", "held_out.csv"):
@@ -65,7 +65,7 @@ def test_the_guides_task_and_recipe_hold(tmp_path):
 
 @pytest.mark.parametrize("page", [README, GUIDE], ids=lambda page: page.stem)
 def test_every_recipe_and_option_named_exists(page):
-    from hfk.training.arguments import list_recipes, parse_overrides
+    from hfk.runs.recipe import list_recipes, parse_overrides
 
     text = page.read_text(encoding="utf-8")
     for line in re.findall(r"^(?:hfk train|accelerate launch .*?train\.py) (.*)$", text, re.M):

@@ -36,7 +36,7 @@ from .metrics import (
     score_heads,
     score_intervals,
 )
-from .report_page import render_page
+from .pages import render_page
 
 # One table a problem: (column title, metric suffix, taken from the baseline).
 COLUMNS = {

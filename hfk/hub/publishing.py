@@ -21,12 +21,12 @@ from huggingface_hub import HfApi, ModelCard
 from huggingface_hub.utils import filter_repo_objects
 from safetensors import SafetensorError, safe_open
 
+from ..inference.remote_code import check_remote_code, code_files
 from ..models.configuration_ensemble import MultiHeadEnsembleConfig
 from ..models.configuration_multihead import MultiHeadConfig
+from ..runs.card import build_card, recipe_yaml, write_card
 from . import endpoint_handler
-from .cards import build_card, recipe_yaml, write_card
 from .commits import PlannedFile, Pushed, Target, check_repo_id, clear_errors, commit
-from .remote_code import check_remote_code, code_files
 
 CONFIGS = ("config.json", "processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"

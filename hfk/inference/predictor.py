@@ -14,12 +14,12 @@ from typing import Any
 
 import torch
 
-from ..hub.loading import load_checkpoint
 from ..models.decoding import readable
 from ..models.modeling_ensemble import MultiHeadEnsemble
 from ..models.modeling_multihead import MultiHeadForClassification
 from ..models.processing_ensemble import MultiHeadEnsembleProcessor
 from ..models.processing_multihead import MultiHeadProcessor
+from .loading import load_checkpoint
 
 DECODING_THREADS = 4
 

@@ -15,8 +15,8 @@ from typing import Any
 import pandas as pd
 from transformers.utils import cached_file
 
-from ..data.reading import TableWriter, iter_table
 from ..models.configuration_multihead import HeadConfig
+from ..tasks.tables import TableWriter, iter_table
 from .predictor import Predictor
 
 TASK_FILE = "task.json"

@@ -5,7 +5,7 @@ The default configuration is Lite0 (3.4 million parameters without a classifier)
 TensorFlow's "same" does, one pixel more on the right and the bottom for an even size, because the published weights
 were trained so; the amount is arithmetic on the size, without branches, so torch.compile and torch.export trace it.
 
-Needs only torch and transformers, so that the file travels with a checkpoint. `hfk/hub/backbones.py` makes the
+Needs only torch and transformers, so that the file travels with a checkpoint. `hfk/backbones/registry.py` makes the
 pretrained folder.
 """
 

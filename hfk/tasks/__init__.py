@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from ..models.configuration_multihead import HeadConfig
-from .base import DEFAULT_SPLIT, Task, finest_head
 from .columns import HeadColumn
-from .inspection import inspect_table
 from .samples import unseen_places
-from .table import load_yaml, table_task
+from .task import DEFAULT_SPLIT, Task, finest_head
 from .tour import tour_mini_task, tour_task, tour_tree
+from .yaml_task import load_yaml, table_task
 from .ynat import TOPICS, ynat_mini_task, ynat_task
 
 __all__ = [
@@ -26,7 +25,6 @@ __all__ = [
     "HeadColumn",
     "Task",
     "finest_head",
-    "inspect_table",
     "list_tasks",
     "load_task",
     "tour_tree",

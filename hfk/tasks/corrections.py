@@ -19,9 +19,9 @@ from typing import Any
 
 import pandas as pd
 
-from ..data.reading import read_table
 from .columns import HeadColumn, clean_labels
 from .source import CleanRows
+from .tables import read_table
 
 COLUMNS = ("id", "head", "from", "to", "reason")
 _NEEDED = COLUMNS[:4]

@@ -18,8 +18,8 @@ from typing import Any
 
 import pandas as pd
 
-from ..data.reading import check_file, read_table
 from .columns import HeadColumn, clean_labels
+from .tables import check_file, read_table
 
 MISSING_IMAGES = ("error", "drop", "text_only")
 SPLITS = ("train", "validation", "test")

@@ -14,11 +14,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from ..data.reading import iter_table
-from .base import DEFAULT_SPLIT, Task
 from .columns import HeadColumn
 from .samples import read_sample, sample_stamp
 from .source import TableSource, as_files, file_stamps, read_files
+from .tables import iter_table
+from .task import DEFAULT_SPLIT, Task
 
 LEVELS = ("cat1", "cat2", "cat3")
 

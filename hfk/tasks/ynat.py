@@ -12,11 +12,11 @@ from typing import Any
 
 import pandas as pd
 
-from ..data.reading import read_table
-from .base import Task
 from .columns import HeadColumn
 from .samples import read_sample, sample_stamp
 from .source import RawTable, TableSource, as_files, file_stamps
+from .tables import read_table
+from .task import Task
 
 TOPICS = ("IT과학", "경제", "사회", "생활문화", "세계", "스포츠", "정치")
 _LABEL_COLUMNS = ("topic_idx", "label", "topic", "predefined_news_category")

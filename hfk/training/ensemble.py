@@ -27,11 +27,9 @@ from tqdm import tqdm
 from transformers import PreTrainedModel, ProcessorMixin
 from transformers.trainer_utils import PredictionOutput
 
-from ..data.collation import MultiHeadCollator
 from ..evaluation.metrics import count_labelled, read_labels, score_heads
 from ..evaluation.report import format_table, write_report
-from ..hub import cards
-from ..hub.loading import load_checkpoint, load_config
+from ..inference.loading import load_checkpoint, load_config
 from ..models.configuration_ensemble import MultiHeadEnsembleConfig, common_heads
 from ..models.configuration_multihead import HeadConfig, MultiHeadConfig
 from ..models.decoding import as_tensors, probabilities
@@ -39,8 +37,10 @@ from ..models.modeling_ensemble import MultiHeadEnsemble, vote
 from ..models.modeling_multihead import MultiHeadForClassification
 from ..models.processing_ensemble import MultiHeadEnsembleProcessor, processor_state
 from ..models.processing_multihead import MultiHeadProcessor
+from ..runs import card as cards
+from ..runs.recipe import check_options, parse_recipe
 from ..tasks import ABOUT_ROWS, Task, load_task
-from .arguments import check_options, parse_recipe
+from ..tasks.collator import MultiHeadCollator
 
 FACTS = "ensemble.json"
 VALIDATION = "validation"
@@ -329,7 +329,7 @@ def predict_rows(
     Returns:
         `predictions` are the logits and `label_ids` the labels, both NumPy arrays by head; no metrics.
     """
-    from .run import soft_columns
+    from .train import soft_columns
 
     model.to(torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu").eval()
     batches = DataLoader(
@@ -374,7 +374,7 @@ def _recipe(folder: Path) -> dict[str, Any] | None:
 
 def _shared_task(folders: Sequence[Path]) -> tuple[Task, bool] | None:
     """Find the task that all runs were trained on, and whether its validation rows are unseen by all of them."""
-    from .run import open_task
+    from .train import open_task
 
     recipes = [_recipe(folder) for folder in folders]
     keys = {tuple(str(recipe.get(name)) for name in ("task", *ABOUT_ROWS)) if recipe else None for recipe in recipes}
@@ -440,7 +440,7 @@ def _finish(
 def _report(
     folder: Path, model: PreTrainedModel, processor: ProcessorMixin, task: Task, unseen: bool, facts: dict[str, Any]
 ) -> None:
-    from .run import environment
+    from .train import environment
 
     data = task.load()
     split = next((name for name in ("test", VALIDATION) if name in data and (name == "test" or unseen)), None)

@@ -26,14 +26,14 @@ import torch
 from datasets import Dataset, DatasetDict, concatenate_datasets
 from scipy.special import logit
 
-from ..data.splitting import fold_numbers
 from ..evaluation.metrics import count_labelled, majority_baseline
 from ..evaluation.report import format_table, write_report
 from ..models.configuration_multihead import HeadConfig
 from ..models.decoding import probabilities
+from ..runs.recipe import load_recipe, parse_recipe
 from ..tasks import Task, finest_head
+from ..tasks.look_alikes import fold_numbers
 from ..tasks.source import WHOLE
-from .arguments import load_recipe, parse_recipe
 
 HELD_OUT = "held_out.parquet"
 """What a fold's run said of the rows it had not seen; written last, so it also says that the run has finished."""
@@ -306,7 +306,7 @@ def train_folds(
         >>> train_folds("ynat-mini", "runs/cv", folds=5)["scores"]["topic_accuracy"]  # doctest: +SKIP
     """
     from .ensemble import build_ensemble
-    from .run import environment, label_arrays, open_task, train
+    from .train import environment, label_arrays, open_task, train
 
     options = dict(recipe) if isinstance(recipe, dict) else load_recipe(recipe)
     options |= overrides or {}

@@ -20,12 +20,12 @@ from datasets import Dataset
 from torch import Tensor
 from transformers import AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase, set_seed
 
-from ..hub.backbones import FROM_SCRATCH
+from ..backbones.registry import FROM_SCRATCH
 from ..models.modeling_ngram import NGramConfig, NGramModel
 from ..models.modeling_recurrent import RecurrentConfig
 from ..models.modeling_textcnn import TextCNNConfig
 from ..models.processing_multihead import MultiHeadProcessor
-from .arguments import MultiHeadTrainingArguments, RecipeArguments
+from ..runs.recipe import MultiHeadTrainingArguments, RecipeArguments
 from .tokenizer_training import BLANK, clean_texts, train_tokenizer
 
 ENCODERS: dict[str, type[PreTrainedConfig]] = dict(

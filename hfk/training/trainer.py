@@ -30,20 +30,20 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, SaveS
 from transformers.utils import logging
 from transformers.utils.hub import PushInProgress, hf_api
 
-from ..data.augmentation import AugmentedRows, EasyDataAugmentation, EpochSampler
-from ..data.collation import MultiHeadCollator, label_tensor
-from ..data.image_augmentation import ImageAugmentation
 from ..evaluation.metrics import score_heads
-from ..hub.cards import write_card
 from ..hub.commits import check_repo_id, clear_errors
 from ..hub.publishing import PICKLES
 from ..models.configuration_multihead import HeadConfig
 from ..models.heads import disagreement
 from ..models.modeling_multihead import MultiHeadForClassification
 from ..models.processing_multihead import MultiHeadProcessor
-from .arguments import MultiHeadTrainingArguments
-from .averaging import TRAINED, WeightAverage
-from .optimization import parameter_groups
+from ..runs.card import write_card
+from ..runs.recipe import MultiHeadTrainingArguments
+from ..tasks.collator import MultiHeadCollator, label_tensor
+from .techniques.averaging import TRAINED, WeightAverage
+from .techniques.eda import AugmentedRows, EasyDataAugmentation, EpochSampler
+from .techniques.pictures import ImageAugmentation
+from .techniques.rates import parameter_groups
 
 LAST_CHECKPOINT = "last-checkpoint"
 """The folder in a repository that `hub_strategy: checkpoint` keeps the newest checkpoint in."""

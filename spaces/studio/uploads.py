@@ -17,7 +17,7 @@ from pathlib import Path
 
 from text import Trouble
 
-from hfk.data.reading import iter_table
+from hfk.tasks.tables import iter_table
 
 MAX_MB = 50
 MAX_ROWS = 5_000

@@ -18,9 +18,9 @@ from loading import Checkpoint
 from text import Trouble, both
 
 from hfk import Predictor
-from hfk.inference.attribution import Explanation, explain
-from hfk.inference.attribution_page import draw_patches, png_of, render_words, signed, strongest_words
-from hfk.inference.hashtags import Hashtagger
+from hfk.tools.explain import Explanation, explain
+from hfk.tools.explain_page import draw_patches, png_of, render_words, signed, strongest_words
+from hfk.tools.hashtags import Hashtagger
 
 MOST_KEYWORDS = 20
 TOP_WORDS = 5
@@ -68,7 +68,7 @@ def find_hashtags(
     helper = _helper(checkpoint)
     with helper.lock:
         count, floor = max(0, min(MOST_KEYWORDS, int(keywords))), min(1.0, max(0.0, min_score))
-        # By statistics alone: no worse for encoders that were trained (see hfk.inference.hashtags), and at once.
+        # By statistics alone: no worse for encoders that were trained (see hfk.tools.hashtags), and at once.
         tagger = Hashtagger(helper.predictor, count, floor, ranking="statistics")
         (made,) = tagger([{"text": text, "image": picture}])
     if "error" in made:

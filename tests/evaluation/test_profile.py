@@ -13,12 +13,12 @@ import torch
 import yaml
 from PIL import Image
 
-from hfk.evaluation import profile, profile_plots, profile_texts
-from hfk.evaluation.profile import write_profile
 from hfk.inference.predictor import Predictor
-from hfk.inference.profiling import find_disagreements, profile_task
 from hfk.models.text_cleaning import TextCleaner
 from hfk.tasks import load_task
+from hfk.tools import profile, profile_plots, profile_texts
+from hfk.tools.profile import write_profile
+from hfk.tools.profiling import find_disagreements, profile_task
 from tests import tiny
 
 pytest.importorskip("wordcloud")
@@ -167,7 +167,7 @@ def test_image_sizes_are_drawn_whether_few_or_many():
 
 
 def test_a_built_in_task_is_profiled_with_its_recipe(tmp_path, monkeypatch):
-    from hfk.hub import backbones
+    from hfk.backbones import registry as backbones
 
     def nowhere(*args):
         raise ValueError("no such encoder here")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hfk.hub import backbones
+from hfk.backbones import registry as backbones
 
 
 @pytest.fixture(scope="session")

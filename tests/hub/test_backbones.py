@@ -21,8 +21,8 @@ from PIL import Image
 from torch.nn import functional
 from transformers import AutoImageProcessor, AutoModel, AutoModelForImageClassification, AutoTokenizer
 
-from hfk.hub import backbones
-from hfk.hub.backbones import PACKAGED, prepare, resolve
+from hfk.backbones import registry as backbones
+from hfk.backbones.registry import PACKAGED, prepare, resolve
 
 ROOT = Path(__file__).resolve().parents[2]
 UNK = 3
@@ -280,7 +280,7 @@ def test_a_failed_build_leaves_nothing_and_spoils_nothing(tmp_path, monkeypatch)
 
 def test_processes_may_prepare_at_once(tmp_path):
     code = (
-        "import sys; from hfk.hub.backbones import prepare\n"
+        "import sys; from hfk.backbones.registry import prepare\n"
         "for _ in range(5): folder = prepare('efficientnet-lite0', sys.argv[1], force=True)\n"
         "print((folder / 'config.json').is_file())"
     )

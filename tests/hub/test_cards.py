@@ -23,7 +23,7 @@ from markdown_it import MarkdownIt
 from PIL import Image
 
 from hfk import HeadConfig
-from hfk.hub.cards import EVIDENCE, build_card, keep_card, md, public_name, write_card
+from hfk.runs.card import EVIDENCE, build_card, keep_card, md, public_name, write_card
 from hfk.tasks import tour_tree
 from tests import tiny
 

@@ -9,7 +9,7 @@ import pytest
 
 from hfk import load_task
 from hfk.hub.commits import Target
-from hfk.hub.dataset_publishing import dataset_card, publishable, push_dataset
+from hfk.hub.datasets import dataset_card, publishable, push_dataset
 from tests import tiny
 
 
@@ -21,7 +21,7 @@ def test_rows_come_back_with_their_features(hub, places):
         from datasets import Image, load_dataset
         from hfk import load_task
         from hfk.hub.commits import Target
-        from hfk.hub.dataset_publishing import publishable, push_dataset
+        from hfk.hub.datasets import publishable, push_dataset
         task = load_task({str(places)!r})
         pushed = push_dataset(task, Target({repo_id!r}, private=True), "cc-by-4.0")
         again = push_dataset(task, Target({repo_id!r}), "cc-by-4.0")
@@ -68,7 +68,7 @@ def test_a_branch_or_a_pull_request_gets_rows_and_card(hub, tmp_path):
         f"""
         from hfk import load_task
         from hfk.hub.commits import Target
-        from hfk.hub.dataset_publishing import push_dataset
+        from hfk.hub.datasets import push_dataset
         targets = Target({repo_id!r}), Target({repo_id!r}, create_pr=True), Target({repo_id!r}, revision="v2")
         for task, target in zip([{str(few)!r}, {str(more)!r}, {str(more)!r}], targets):
             print(push_dataset(load_task(task), target, "mit").url)

@@ -18,8 +18,8 @@ from transformers import (
     pipeline,
 )
 
-from hfk.hub.export import IMAGE_HEADS, TEXT_HEADS, export
 from hfk.models.decoding import probabilities
+from hfk.tools.export import IMAGE_HEADS, TEXT_HEADS, export
 from tests import tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")

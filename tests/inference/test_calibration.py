@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from hfk import Predictor, train
-from hfk.inference.calibration import calibrate_checkpoint
+from hfk.runs.score import calibrate_checkpoint
 from tests import tiny
 
 HEADS = [

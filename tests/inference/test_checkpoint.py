@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from hfk import MultiHeadForClassification, Predictor
-from hfk.inference.evaluation import evaluate
 from hfk.inference.predictor import find_device, load_checkpoint
+from hfk.runs.evaluation import evaluate
 from tests import tiny
 
 INDEX = "model.safetensors.index.json"

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from hfk.evaluation import plots
-from hfk.inference import ladder
-from hfk.inference.ladder import climb
+from hfk.tools import ladder
+from hfk.tools.ladder import climb
 from tests import tiny
 
 

@@ -5,7 +5,8 @@ import warnings
 import pytest
 import yaml
 
-from hfk.tasks import inspect_table, load_task
+from hfk.tasks import load_task
+from hfk.tools.init import inspect_table
 
 
 def rows(count=60):

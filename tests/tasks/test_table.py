@@ -101,7 +101,7 @@ def test_a_second_load_reads_the_cache(task, monkeypatch):
     made = task(places(), text="overview", heads=HEADS)
     made.load()
     monkeypatch.setattr("hfk.tasks.builder.TaskBuilder._generate_examples", None)
-    monkeypatch.setattr("hfk.tasks.base.split_indices", None)
+    monkeypatch.setattr("hfk.tasks.task.split_indices", None)
     assert len(made.load()["train"]) == 16
 
 

@@ -18,9 +18,10 @@ from torch.nn import functional as F
 from transformers import AutoModel
 
 from hfk import HeadConfig, MultiHeadForClassification, MultiHeadTrainer, cli, load_task, train
-from hfk.hub.loading import load_checkpoint
-from hfk.training import distillation
-from hfk.training.distillation import (
+from hfk.inference.loading import load_checkpoint
+from hfk.training.ensemble import build_ensemble
+from hfk.training.techniques import distillation
+from hfk.training.techniques.distillation import (
     DistillationTrainer,
     Lesson,
     distil,
@@ -29,7 +30,6 @@ from hfk.training.distillation import (
     soft_loss,
     teacher_answers,
 )
-from hfk.training.ensemble import build_ensemble
 from hfk.training.trainer import last_checkpoint
 from tests import tiny
 from tests.training.test_folds import titles

@@ -18,13 +18,13 @@ import yaml
 from transformers import AutoModel, AutoProcessor
 
 from hfk import MultiHeadEnsemble, cli, load_task, train
-from hfk.evaluation.audit import audit
 from hfk.evaluation.metrics import score_heads
-from hfk.inference.calibration import calibrate_checkpoint
 from hfk.models.decoding import probabilities
-from hfk.training.arguments import parse_recipe
+from hfk.runs.recipe import parse_recipe
+from hfk.runs.score import calibrate_checkpoint
+from hfk.tools.audit import audit
 from hfk.training.folds import divide, pool_rows, read_probabilities, strata, take_fold, thin_classes, train_folds
-from hfk.training.run import label_arrays, open_task
+from hfk.training.train import label_arrays, open_task
 from tests import tiny
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -157,7 +157,7 @@ def test_finished_folds_are_kept_and_others_are_trained(cross_validated, encoder
     stamps = {path: path.stat().st_mtime_ns for path in folder.glob("fold-*/model.safetensors")}
     (folder / "fold-1" / "held_out.parquet").unlink()
     trained = []
-    from hfk.training import run
+    from hfk.training import train as run
 
     monkeypatch.setattr(run, "train", lambda *args, **kw: (trained.append(Path(args[1]).name), train(*args, **kw))[1])
     # What changes nothing in the result may change between calls.

@@ -14,10 +14,10 @@ from PIL import Image
 from transformers import ElectraConfig, ElectraModel, TrainerCallback
 
 from hfk import MultiHeadForClassification, MultiHeadTrainer, MultiHeadTrainingArguments, train
-from hfk.data.augmentation import AugmentedRows
+from hfk.runs.recipe import list_recipes, load_recipe, parse_recipe
 from hfk.tasks.tour import tour_tree
-from hfk.training.arguments import list_recipes, load_recipe, parse_recipe
-from hfk.training.run import balanced_weights, label_prior
+from hfk.training.techniques.eda import AugmentedRows
+from hfk.training.train import balanced_weights, label_prior
 from hfk.training.trainer import last_checkpoint
 from tests import tiny
 

@@ -11,7 +11,7 @@ import textwrap
 import pytest
 
 from hfk import Predictor, train
-from hfk.training.arguments import list_recipes, load_recipe
+from hfk.runs.recipe import list_recipes, load_recipe
 
 FROM_SCRATCH = [name for name in list_recipes() if "text_config" in load_recipe(name)]
 TITLES = ["코스피 사상 최고치로 마감", "손흥민 두 골로 승리 이끌어", "北 미사일 발사에 긴급회의"]

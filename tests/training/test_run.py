@@ -19,9 +19,9 @@ import yaml
 from peft import PeftModel
 
 from hfk import MultiHeadForClassification, MultiHeadProcessor, train
-from hfk.inference.evaluation import evaluate
-from hfk.training.arguments import load_recipe, parse_overrides, parse_recipe
-from hfk.training.run import build
+from hfk.runs.evaluation import evaluate
+from hfk.runs.recipe import load_recipe, parse_overrides, parse_recipe
+from hfk.training.train import build
 from tests import tiny
 
 ROOT = Path(__file__).resolve().parents[2]

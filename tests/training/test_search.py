@@ -18,8 +18,8 @@ import pytest
 optuna = pytest.importorskip("optuna", reason='the search needs Optuna: pip install "hfk[search]"')
 
 from hfk import train
-from hfk.training.arguments import load_recipe, parse_recipe
-from hfk.training.search import Range, default_ranges, parse_ranges, search
+from hfk.runs.recipe import load_recipe, parse_recipe
+from hfk.tools.search import Range, default_ranges, parse_ranges, search
 from tests import tiny
 
 ROOT = Path(__file__).resolve().parents[2]

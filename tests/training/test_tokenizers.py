@@ -14,12 +14,12 @@ import yaml
 from transformers import AutoTokenizer
 
 from hfk import Predictor, train
+from hfk.backbones.registry import FROM_SCRATCH
 from hfk.cli import main
-from hfk.hub.backbones import FROM_SCRATCH
-from hfk.hub.cards import write_card
+from hfk.runs.card import write_card
+from hfk.runs.recipe import list_recipes, load_recipe, parse_recipe
 from hfk.tasks import load_task
 from hfk.training import scratch
-from hfk.training.arguments import list_recipes, load_recipe, parse_recipe
 from hfk.training.tokenizer_training import KINDS, SPECIAL, train_tokenizer
 from tests import tiny
 
@@ -138,7 +138,7 @@ def test_the_same_recipe_gives_the_same_model(places, tmp_path):
 def test_an_interrupted_run_goes_on_with_the_tokenizer_that_it_had(places, tmp_path, monkeypatch):
     """Trained anew, a unigram tokenizer would number its pieces in another way."""
     options = recipe("recurrent", vision_encoder=None, tokenizer={"kind": "unigram", "vocab_size": 200})
-    monkeypatch.setattr("hfk.training.run.write_report", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr("hfk.training.train.write_report", lambda *a, **k: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         train(str(places), tmp_path / "run", options | {"num_train_epochs": 2})
     monkeypatch.undo()

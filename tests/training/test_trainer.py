@@ -14,11 +14,11 @@ from datasets import Dataset
 from PIL import Image
 
 from hfk import MultiHeadForClassification, MultiHeadProcessor, MultiHeadTrainer, MultiHeadTrainingArguments
-from hfk.data.collation import MultiHeadCollator, label_tensor
 from hfk.models.heads import disagreement
-from hfk.training.arguments import RecipeArguments
-from hfk.training.optimization import add_adapters, parameter_groups
-from hfk.training.run import balanced_weights, build
+from hfk.runs.recipe import RecipeArguments
+from hfk.tasks.collator import MultiHeadCollator, label_tensor
+from hfk.training.techniques.rates import add_adapters, parameter_groups
+from hfk.training.train import balanced_weights, build
 from hfk.training.trainer import count_tokens, last_checkpoint, sampling_weights, unwrap
 from tests import tiny
 

@@ -1,0 +1,165 @@
+"""`hfk data push`: a task's rows to the Hub as a data set, with features, splits and a card.
+
+`datasets` writes Parquet with the pictures inside, in one commit, and the front matter that tells its features; the
+card adds what a reader asks: the columns, the label tree, and how many rows each label has in each split. The rows are
+the user's, so the licence must be said; local paths of pictures stay here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from datasets import Dataset, DatasetDict, Image
+from huggingface_hub import CommitOperationAdd, DatasetCard, DatasetCardData, HfApi
+
+from ..models.configuration_multihead import HeadConfig
+from ..runs.card import label_tree, md
+from ..tasks import Task
+from .commits import Pushed, Target, clear_errors, prepare_repository, require_token, validate_card
+
+SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+PROBLEMS = {"single_label": "one label", "multi_label": "any number of labels", "regression": "a number"}
+
+
+def push_dataset(task: Task, target: Target, licence: str, api: HfApi | None = None) -> Pushed:
+    """Load a task's rows and send them as a data set.
+
+    Args:
+        task: the task, as `load_task` made it.
+        target: where to.
+        licence: of the rows, by the Hub's name, such as `cc-by-4.0`, or `other`.
+        api: the client; one with the saved token by default.
+
+    Returns:
+        the commit that has rows and card, to be pinned as `revision`.
+
+    Raises:
+        FileNotFoundError: if a data file is missing.
+        ValueError: for what is wrong with the rows, or what the Hub refuses.
+        ConnectionError: if the Hub can't be reached, or fails.
+
+    Example:
+        >>> push_dataset(load_task("tour-mini"), Target("owner/tour-mini"), "apache-2.0")  # doctest: +SKIP
+    """
+    api = api or HfApi()
+    rows = publishable(task.load())
+    data, text = dataset_card(task, rows, target.repo_id, licence)
+    card = DatasetCard(f"---\n{data.to_yaml()}\n---\n\n{text}")
+    with clear_errors(api, target.repo_id, write=True):
+        require_token(api)
+        validate_card(api, str(card), "dataset")
+        prepare_repository(api, target, "dataset")
+        made = rows.push_to_hub(
+            target.repo_id,
+            commit_message=target.message or f"Push {sum(map(len, rows.values())):,} rows with hfk",
+            revision=target.revision,
+            create_pr=target.create_pr,
+            token=api.token,
+        )
+        branch = made.pr_revision or target.revision
+        # What `datasets` has written there tells how to read the files: it is kept.
+        written = DatasetCard.load(
+            api.hf_hub_download(target.repo_id, "README.md", repo_type="dataset", revision=made.oid)
+        )
+        card.data = DatasetCardData(**(data.to_dict() | written.data.to_dict()))
+        last = api.create_commit(
+            target.repo_id,
+            [CommitOperationAdd("README.md", str(card).encode())],
+            commit_message="Write the card",
+            repo_type="dataset",
+            revision=branch,
+            parent_commit=made.oid,
+        )
+    return Pushed(target.repo_id, made.pr_url or last.commit_url, last.oid)
+
+
+def publishable(rows: DatasetDict) -> DatasetDict:
+    """Give the rows the features that readers expect: pictures that decode themselves."""
+    if "image" in next(iter(rows.values())).column_names:
+        return rows.cast_column("image", Image())
+    return rows
+
+
+def dataset_card(task: Task, rows: DatasetDict, repo_id: str, licence: str) -> tuple[DatasetCardData, str]:
+    """Build the card of a task's rows.
+
+    Args:
+        task: the task, loaded.
+        rows: its rows by split.
+        repo_id: `owner/name`.
+        licence: of the rows, by the Hub's name.
+
+    Returns:
+        the front matter, and the Markdown below it.
+    """
+    count = sum(map(len, rows.values()))
+    kinds = [kind for kind, there in (("text", task.text), ("image", task.image)) if there]
+    data = DatasetCardData(
+        language=["ko"],
+        license=licence,
+        task_categories=[f"{kind}-classification" for kind in kinds],
+        size_categories=next((name for limit, name in SIZES if count < limit), "n>1M"),
+        pretty_name=task.name,
+        tags=["hfk", "multi-head-classification"],
+    )
+    columns = [("id", "identifies the row")]
+    columns += [("text", "the text, or null")] if task.text else []
+    columns += [("image", "the picture, or null")] if task.image else []
+    for head in task.heads:
+        under = f"; each lies under a label of {head.parent}" if head.parent else ""
+        columns.append((head.name, f"{PROBLEMS[head.problem]}{under}; null where unknown"))
+    lines = [
+        f"# {md(task.name)}",
+        "",
+        f"{md(task.description)}."
+        if task.description
+        else f"{count:,} rows of Korean {' and '.join(kinds)}, labelled.",
+        "",
+        "```python",
+        "from datasets import load_dataset",
+        "",
+        f'rows = load_dataset("{repo_id}")  # pin a revision="<commit>" where it matters',
+        "```",
+        "",
+        *_table(["column", "holds"], [[md(name), md(text)] for name, text in columns]),
+        "",
+        *_table(["split", "rows"], [[name, f"{len(part):,}"] for name, part in rows.items()]),
+        "",
+        "## Labels",
+        "",
+        *label_tree(task.heads),
+        "",
+        "## Rows by label",
+    ]
+    for head in task.heads:
+        lines += ["", f"### {md(head.name)}", "", *_counts(rows, head)]
+    return data, "\n".join(lines) + "\n"
+
+
+def _counts(rows: DatasetDict, head: HeadConfig) -> list[str]:
+    columns = {name: part.with_format(None)[head.name] for name, part in rows.items()}
+    if head.problem == "regression":
+        body = []
+        for name, column in columns.items():
+            known = [value for value in column if value is not None]
+            ends = [f"{min(known):g}", f"{sum(known) / len(known):g}", f"{max(known):g}"] if known else ["", "", ""]
+            body.append([name, f"{len(known):,}", *ends])
+        return _table(["split", "known", "least", "mean", "greatest"], body)
+    counts = {name: Counter(_labels(column)) for name, column in columns.items()}
+    body = [[md(label), *(f"{counts[name][index]:,}" for name in columns)] for index, label in enumerate(head.labels)]
+    body.append(["(unknown)", *(f"{counts[name][None]:,}" for name in columns)])
+    return _table(["label", *columns], body)
+
+
+def _labels(column: Dataset) -> list[int | None]:
+    """The column's label indices; of a distribution over the labels its peak."""
+    found: list[int | None] = []
+    for value in column:
+        if isinstance(value, list) and value and isinstance(value[0], float):
+            value = max(range(len(value)), key=value.__getitem__)
+        found += value if isinstance(value, list) else [value]
+    return found
+
+
+def _table(header: list[str], body: list[list[str]]) -> list[str]:
+    return ["| " + " | ".join(cells) + " |" for cells in (header, ["---"] * len(header), *body)]

@@ -1,0 +1,98 @@
+"""Loading a checkpoint, single model or ensemble, by hfk's own code: every room to the right does it here.
+
+Nothing is taken on trust: the configuration is read as JSON before anything is loaded by it, no code comes from the
+Hub, and a checkpoint with missing weights is refused, where transformers would only warn.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from huggingface_hub.errors import HFValidationError
+from safetensors import SafetensorError
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, ProcessorMixin
+
+from ..models.configuration_ensemble import MultiHeadEnsembleConfig
+from ..models.configuration_multihead import MultiHeadConfig
+from ..models.modeling_ensemble import MultiHeadEnsemble
+from ..models.modeling_multihead import MultiHeadForClassification
+from ..models.processing_ensemble import MultiHeadEnsembleProcessor
+from ..models.processing_multihead import MultiHeadProcessor
+from .remote_code import check_remote_code
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+def load_config(
+    checkpoint: str | Path, revision: str | None = None, token: str | bool | None = None
+) -> MultiHeadConfig | MultiHeadEnsembleConfig:
+    """Read a checkpoint's configuration, or say in one sentence why that can't be done.
+
+    Args:
+        checkpoint: folder or Hub id.
+        revision: commit, tag or branch of a Hub checkpoint.
+        token: for private checkpoints.
+
+    Raises:
+        ValueError: as `load_checkpoint`.
+    """
+    name, origin = str(checkpoint), {"revision": revision or "main", "token": token}
+    if Path(name).is_dir() and not Path(name, "config.json").is_file():
+        raise ValueError(f"the folder {name} has no config.json, so it is not a checkpoint.")
+    try:
+        check_remote_code(PreTrainedConfig.get_config_dict(name, **origin)[0], name)
+        config = AutoConfig.from_pretrained(name, **origin)
+    except (OSError, HFValidationError) as error:
+        if Path(name).is_dir():
+            raise
+        raise ValueError(
+            f"{name!r} is neither a checkpoint's folder nor a Hub checkpoint that can be read from here."
+        ) from error
+    if not isinstance(config, MultiHeadConfig | MultiHeadEnsembleConfig):
+        raise ValueError(f"{name} is a checkpoint of type {config.model_type!r}, not a multi-head one.")
+    return config
+
+
+def load_checkpoint(
+    checkpoint: str | Path,
+    dtype: str | torch.dtype = "auto",
+    revision: str | None = None,
+    token: str | bool | None = None,
+) -> tuple[MultiHeadForClassification | MultiHeadEnsemble, MultiHeadProcessor | MultiHeadEnsembleProcessor]:
+    """Load a whole multi-head checkpoint or ensemble, or say in one sentence why that can't be done.
+
+    Args:
+        checkpoint: folder or Hub id. hfk's own code is used; none is taken from the Hub.
+        dtype: of the weights, or its name; "auto" takes the checkpoint's.
+        revision: commit, tag or branch of a Hub checkpoint.
+        token: for private checkpoints.
+
+    Returns:
+        the model and its processor.
+
+    Raises:
+        ValueError: if there is no such checkpoint, it is of another kind, files or weights of it are missing, or its
+            configuration would run code from elsewhere (see `inference.remote_code`).
+    """
+    name, origin = str(checkpoint), {"revision": revision or "main", "token": token}
+    if isinstance(dtype, str) and dtype not in DTYPES:
+        raise ValueError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}.")
+    config = load_config(name, revision, token)
+    model_class: type[PreTrainedModel] = MultiHeadForClassification
+    processor_class: type[ProcessorMixin] = MultiHeadProcessor
+    if isinstance(config, MultiHeadEnsembleConfig):
+        model_class = MultiHeadEnsemble
+        processor_class = MultiHeadEnsembleProcessor if max(config.readers) else MultiHeadProcessor
+    try:
+        model, found = model_class.from_pretrained(name, config=config, dtype=dtype, output_loading_info=True, **origin)
+        processor = processor_class.from_pretrained(name, **origin)
+    except (OSError, ValueError, SafetensorError) as error:
+        reason = str(error).strip().split("\n")[0].rstrip(".: ")
+        raise ValueError(f"the checkpoint {name} is not whole: {reason}; copy it again.") from error
+    if found["missing_keys"]:  # transformers would only warn, and answer with weights drawn by chance
+        missing = sorted(found["missing_keys"])
+        raise ValueError(
+            f"the checkpoint {name} is not whole: {len(missing)} weights are missing, such as {missing[0]}."
+        )
+    return model, processor
