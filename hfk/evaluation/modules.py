@@ -16,7 +16,8 @@ from datasets import Features, List, Value
 from ..models.configuration_multihead import HeadConfig
 from ..models.decoding import as_tensors, head_parents
 from ..models.hierarchy import consistent
-from .metrics import MISSING, multi_label_scores, regression_scores, single_label_scores
+from .metrics import multi_label_scores, regression_scores, single_label_scores
+from .predictions import MISSING
 
 
 class _Module(evaluate.Metric):

@@ -172,7 +172,9 @@ class Predictions:
         first = parts[0]
         probs = {h.name: np.concatenate([p.probabilities[h.name] for p in parts]) for h in first.heads}
         shared = set.intersection(*(set(part.labels) for part in parts))
-        labels = {name: np.concatenate([part.labels[name] for part in parts]) for name in first.labels if name in shared}
+        labels = {
+            name: np.concatenate([part.labels[name] for part in parts]) for name in first.labels if name in shared
+        }
         texts = folds = None
         if all(part.texts is not None for part in parts):
             texts = [text for part in parts for text in part.texts]
@@ -306,7 +308,9 @@ class Predictions:
             raise ValueError(f"{name} has no {_kind(own)} for the task's heads: none of {wanted}.")
         ids = [str(identity) for identity in table["id"].to_pylist()]
         labels = {head.name: _read_names(table, now[head.name], ids, name) for head in used}
-        numbers = {head.name: _read_numbers(table, f"{head.name}_{_kind(own)}", now[head.name], ids, name) for head in used}
+        numbers = {
+            head.name: _read_numbers(table, f"{head.name}_{_kind(own)}", now[head.name], ids, name) for head in used
+        }
         for head in used:
             if head.labels != now[head.name].labels:
                 raise ValueError(f"{name}: head {head.name!r} has other labels than the task has now.")
@@ -355,6 +359,16 @@ def read_labels(values: np.ndarray | None, head: HeadConfig, rows: int | None = 
     if head.problem == "single_label":
         return Target(present, values.argmax(axis=1))
     return Target(present, values >= 0.5 if wide else values)
+
+
+def count_labelled(labels: Arrays, heads: list[HeadConfig]) -> dict[str, int]:
+    """Count the labelled rows of each head.
+
+    Args:
+        labels: as in `Predictions`.
+        heads: the heads.
+    """
+    return {head.name: int(read_labels(labels.get(head.name), head).present.sum()) for head in heads}
 
 
 def _own_heads(table: pa.Table) -> list[HeadConfig] | None:

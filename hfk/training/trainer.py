@@ -31,6 +31,7 @@ from transformers.utils import logging
 from transformers.utils.hub import PushInProgress, hf_api
 
 from ..evaluation.metrics import score_heads
+from ..evaluation.predictions import Predictions
 from ..hub.commits import check_repo_id, clear_errors
 from ..hub.publishing import PICKLES
 from ..models.configuration_multihead import HeadConfig
@@ -118,7 +119,7 @@ class MultiHeadTrainer(Trainer):
 
     def compute_head_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
         """Score every head; see `hfk.evaluation.metrics.score_heads`."""
-        return score_heads(prediction.predictions, prediction.label_ids, self.heads)
+        return score_heads(Predictions(None, self.heads, prediction.predictions, prediction.label_ids))
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Create the optimizer with the groups of `optimization.parameter_groups`."""
