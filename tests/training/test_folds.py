@@ -22,7 +22,7 @@ from hfk.evaluation.metrics import score_heads
 from hfk.models.decoding import probabilities
 from hfk.runs.recipe import parse_recipe
 from hfk.runs.score import calibrate_checkpoint
-from hfk.tools.audit import audit
+from hfk.tools.audit.suspects import audit
 from hfk.training.folds import divide, pool_rows, read_probabilities, strata, take_fold, thin_classes, train_folds
 from hfk.training.train import label_arrays, open_task
 from tests import tiny

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+import hfk.tools.ladder.climb as ladder
 from hfk.evaluation import plots
-from hfk.tools import ladder
-from hfk.tools.ladder import climb
+from hfk.tools.ladder.climb import climb
 from tests import tiny
 
 

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from ..evaluation.plots import (
+from ...evaluation.plots import (
     BLUE,
     MUTED,
     RAMP,
