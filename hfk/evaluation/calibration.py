@@ -14,8 +14,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from scipy.optimize import minimize_scalar
-from scipy.special import log_expit, log_softmax
+from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from ..models.configuration_multihead import HeadConfig
 from .metrics import expected_calibration_error, tree_roots
@@ -140,7 +142,7 @@ def _groups(heads: list[HeadConfig]) -> list[list[HeadConfig]]:
     roots = tree_roots(heads)
     groups: dict[str, list[HeadConfig]] = {}
     for head in heads:
-        if head.problem != "regression":
+        if head.rules.has_labels:
             groups.setdefault(roots[head.name], []).append(head)
     return list(groups.values())
 
@@ -148,12 +150,21 @@ def _groups(heads: list[HeadConfig]) -> list[list[HeadConfig]]:
 def _loss(predictions: Predictions, head: HeadConfig) -> Callable[[float], np.ndarray]:
     """Negative log-likelihood of each labelled row as a function of the temperature."""
     present, target = predictions.target[head.name]
-    logits, target = np.asarray(predictions.logits[head.name], np.float64)[present], target[present]
-    if head.problem == "multi_label":
-        signs = np.where(target, 1.0, -1.0)
-        return lambda temperature: -log_expit(signs * logits / temperature).mean(axis=1)
+    logits = torch.as_tensor(predictions.logits[head.name][present], dtype=torch.float64)
+    return head.rules.pick(_LOSS)(head, logits, target[present])
+
+
+def _single_label(head: HeadConfig, logits: Tensor, target: np.ndarray) -> Callable[[float], np.ndarray]:
     rows = np.arange(len(target))
-    return lambda temperature: -log_softmax(logits / temperature, axis=1)[rows, target]
+    return lambda temperature: -head.rules.log_probabilities(logits / temperature).numpy()[rows, target]
+
+
+def _multi_label(head: HeadConfig, logits: Tensor, target: np.ndarray) -> Callable[[float], np.ndarray]:
+    signed = logits * torch.as_tensor(np.where(target, 1.0, -1.0))
+    return lambda temperature: -logsigmoid(signed / temperature).mean(1).numpy()
+
+
+_LOSS = {"single_label": _single_label, "multi_label": _multi_label}
 
 
 def _measure(predictions: Predictions, temperatures: dict[str, float]) -> dict[str, tuple[np.ndarray, ...]]:
@@ -171,12 +182,11 @@ def _measure(predictions: Predictions, temperatures: dict[str, float]) -> dict[s
         if head.name not in temperatures:
             continue
         present, target = predictions.target[head.name]
-        if head.problem == "multi_label":
-            sure = [said.probabilities[head.name][present].ravel() for said in (before, after)]
-            right = target[present].ravel()
-        else:
-            sure = [said.confidence(head)[present] for said in (before, after)]
-            right = (target == after.chosen[head.name])[present]
+        target = target[present]
+        told = [
+            head.rules.confidence(target, said.chosen[head.name][present], said.probabilities[head.name][present])
+            for said in (before, after)
+        ]
         loss = _loss(predictions, head)
-        found[head.name] = (*sure, right, loss(1.0), loss(temperatures[head.name]))
+        found[head.name] = (told[0][0], *told[1], loss(1.0), loss(temperatures[head.name]))
     return found

@@ -20,9 +20,9 @@ import numpy as np
 from sklearn import metrics as sk
 
 from ..models.configuration_multihead import HeadConfig
-from ..models.decoding import as_tensors, head_parents
-from ..models.hierarchy import consistent
-from .predictions import Arrays, Predictions, read_labels
+from ..models.decoding import as_tensors
+from ..models.hierarchy import consistent, head_parents
+from .predictions import Arrays, Predictions
 
 ECE_BINS = 15
 
@@ -84,18 +84,11 @@ def majority_baseline(train_labels: Arrays, predictions: Predictions) -> dict[st
     rows = len(predictions)
     probs, chosen = {}, {}
     for head in predictions.heads:
-        present, target = read_labels(train_labels.get(head.name), head)
-        if not present.any():
-            continue
-        target = target[present]
-        if head.problem == "single_label":
-            prior = np.bincount(target, minlength=len(head.labels)) / len(target)
-            answer = prior.argmax()
-        else:
-            prior = target.mean(axis=0)
-            answer = prior >= 0.5 if head.problem == "multi_label" else prior
-        probs[head.name] = np.repeat(prior[None], rows, axis=0)
-        chosen[head.name] = np.repeat(np.asarray(answer)[None], rows, axis=0)
+        present, target = head.rules.read(train_labels.get(head.name))
+        if present.any():
+            prior, answer = head.rules.majority(target[present])
+            probs[head.name] = np.repeat(np.asarray(prior)[None], rows, axis=0)
+            chosen[head.name] = np.repeat(np.asarray(answer)[None], rows, axis=0)
     return _score(probs, chosen, predictions)
 
 
@@ -113,7 +106,7 @@ def score_intervals(predictions: Predictions, resamples: int = 1000, seed: int =
     intervals = {}
     for head in predictions.heads:
         present, target = predictions.target[head.name]
-        if head.problem == "single_label" and present.any():
+        if head.rules.exclusive and present.any():
             pair = target[present], predictions.chosen[head.name][present]
             right = pair[0] == pair[1]
             intervals[f"{head.name}_accuracy"] = bootstrap_interval(np.mean, right, resamples=resamples, seed=seed)
@@ -229,6 +222,14 @@ def regression_scores(target: np.ndarray, predicted: np.ndarray) -> dict[str, fl
     if len(target) > 1:
         scores["r2"] = sk.r2_score(target, predicted)
     return {name: float(value) for name, value in scores.items()}
+
+
+SCORES: dict[str, Callable[..., dict[str, float]]] = {
+    "single_label": single_label_scores,
+    "multi_label": multi_label_scores,
+    "regression": lambda target, predicted, _: regression_scores(target, predicted),
+}
+"""What scores one head, by its problem."""
 
 
 def expected_calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = ECE_BINS) -> float:
@@ -388,26 +389,20 @@ def _score(probs: Arrays, chosen: Arrays, predictions: Predictions) -> dict[str,
     for head in heads:
         present, target = predictions.target[head.name]
         answer = chosen.get(head.name)
-        if head.problem != "regression":
+        if head.rules.has_labels:
             complete = complete & present & (answer is not None)
         if answer is None or not present.any():
             continue
-        seen, taken, likely = target[present], answer[present], probs[head.name][present]
-        if head.problem == "single_label":
-            right = right & (target == answer)
-            found = single_label_scores(seen, taken, likely)
-        elif head.problem == "multi_label":
-            right = right & (target == answer).all(axis=1)
-            found = multi_label_scores(seen, taken, likely)
-        else:
-            found = regression_scores(seen, taken)
+        if head.rules.has_labels:
+            right = right & head.rules.right(target, answer)
+        found = head.rules.pick(SCORES)(target[present], answer[present], probs[head.name][present])
         scores |= {f"{head.name}_{name}": value for name, value in found.items()}
     macro = [scores[f"{head.name}_macro_f1"] for head in heads if f"{head.name}_macro_f1" in scores]
     if macro:
         scores["mean_macro_f1"] = float(np.mean(macro))
         if complete.any():
             scores["exact_match"] = float(right[complete].mean())
-    answered = [head for head in heads if head.name in chosen and head.problem == "single_label"]
+    answered = [head for head in heads if head.name in chosen and head.rules.exclusive]
     parents = head_parents([head for head in answered if head.parent in chosen])
     if parents and rows:
         single = as_tensors({head.name: chosen[head.name] for head in answered})

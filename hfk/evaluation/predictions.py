@@ -26,8 +26,6 @@ from scipy.special import logit
 from ..files import replacing
 from ..models.configuration_multihead import HeadConfig
 from ..models.decoding import as_tensors, decide, probabilities
-from ..models.heads import MISSING
-from ..tasks.collator import label_tensor
 from ..tasks.labels import label_arrays
 
 Arrays = dict[str, np.ndarray]
@@ -138,15 +136,10 @@ class Predictions:
             labels: as for the class.
             **more: `texts` and `folds`.
         """
-        heads, logits = [replace(head, temperature=1.0) for head in heads], {}
-        for head in heads:
-            values = np.asarray(probs[head.name], np.float64)
-            if head.problem == "single_label":
-                logits[head.name] = np.log(values.clip(LEAST))
-            elif head.problem == "multi_label":
-                logits[head.name] = logit(values.clip(LEAST, 1 - LEAST))
-            else:
-                logits[head.name] = ((values.reshape(-1) - head.mean) / head.std)[:, None]
+        heads = [replace(head, temperature=1.0) for head in heads]
+        logits = {
+            head.name: head.rules.pick(_INVERSE)(head, np.asarray(probs[head.name], np.float64)) for head in heads
+        }
         return cls(ids, heads, logits, labels, **more)
 
     @classmethod
@@ -203,16 +196,12 @@ class Predictions:
     @cached_property
     def target(self) -> dict[str, Target]:
         """The labels: head name → `Target`; ValueError, naming head and row, where one is out of range."""
-        return {head.name: read_labels(self.labels.get(head.name), head, len(self)) for head in self.heads}
+        return {head.name: Target(*head.rules.read(self.labels.get(head.name), len(self))) for head in self.heads}
 
     @property
     def labelled(self) -> dict[str, int]:
         """How many rows have a label, head by head."""
         return {name: int(target.present.sum()) for name, target in self.target.items()}
-
-    def confidence(self, head: HeadConfig) -> np.ndarray:
-        """The probability of the chosen label of a `single_label` head, `(rows,)`."""
-        return np.take_along_axis(self.probabilities[head.name], self.chosen[head.name][:, None], axis=1)[:, 0]
 
     @staticmethod
     def names(head: HeadConfig, values: np.ndarray, present: np.ndarray | None = None) -> list[Any]:
@@ -227,12 +216,7 @@ class Predictions:
             one a row: a label's name, a list of names (`multi_label`), a number (`regression`), or None where there is
             no label.
         """
-        if head.problem == "single_label":
-            found: list[Any] = [head.labels[index] for index in values]
-        elif head.problem == "multi_label":
-            found = [[head.labels[index] for index in np.flatnonzero(row)] for row in values]
-        else:
-            found = [float(value) for value in values]
+        found = [head.rules.pick(_NAME)(head, value) for value in values]
         return found if present is None else [one if there else None for one, there in zip(found, present, strict=True)]
 
     def select(self, rows: Sequence[int] | np.ndarray) -> Predictions:
@@ -269,9 +253,9 @@ class Predictions:
             columns["fold"] = pa.array(self.folds, pa.int32())
         for head in self.heads:
             target = self.target[head.name]
-            answers = pa.array(self.names(head, self.chosen[head.name]))
-            columns[f"{head.name}_label"] = pa.array(self.names(head, target.values, target.present), answers.type)
-            columns[f"{head.name}_pred"] = answers
+            kind = head.rules.pick(_TYPE)
+            columns[f"{head.name}_label"] = pa.array(self.names(head, target.values, target.present), kind)
+            columns[f"{head.name}_pred"] = pa.array(self.names(head, self.chosen[head.name]), kind)
             logits = np.ascontiguousarray(self.logits[head.name], np.float32)
             columns[f"{head.name}_logits"] = pa.FixedSizeListArray.from_arrays(logits.ravel(), head.num_outputs)
         heads = json.dumps([dataclasses.asdict(head) for head in self.heads], ensure_ascii=False)
@@ -320,45 +304,19 @@ class Predictions:
         return make(ids, used, numbers, labels, **more)
 
 
-def read_labels(values: np.ndarray | None, head: HeadConfig, rows: int | None = None) -> Target:
-    """Tell labelled rows from unlabelled ones and bring the labels into one form.
-
-    Args:
-        values: one head's labels, as in `Predictions`, or None.
-        head: the head.
-        rows: how many rows there must be.
-
-    Raises:
-        ValueError: naming head and row, if a label is out of range or the shape is wrong.
-    """
-    if values is None:
-        shape = (rows or 0, len(head.labels)) if head.problem == "multi_label" else (rows or 0,)
-        return Target(np.zeros(rows or 0, dtype=bool), np.zeros(shape, dtype=np.int64))
-    values = np.asarray(values)
-    wide = head.problem == "multi_label" or (head.problem == "single_label" and values.ndim == 2)
-    shape = (len(values) if rows is None else rows, *([len(head.labels)] if wide else []))
-    if values.shape != shape:
-        raise ValueError(f"head {head.name!r}: its labels have the shape {values.shape}, not {shape}.")
-    if head.problem == "single_label" and not wide:
-        filled = np.where(np.isnan(values), MISSING, values) if values.dtype.kind == "f" else values
-        whole = filled.astype(np.int64)
-        present = whole != MISSING
-        bad = np.flatnonzero(present & ((whole < 0) | (whole >= len(head.labels)) | (whole != filled)))
-        if bad.size:
-            raise ValueError(
-                f"head {head.name!r}, row {bad[0]}: label {values[bad[0]]} is not an index from 0 to "
-                f"{len(head.labels) - 1}, nor {MISSING} for a missing one."
-            )
-        return Target(present, np.where(present, whole, 0))
-    values = values.astype(np.float64)
-    infinite = np.flatnonzero(np.isinf(values).any(axis=1) if wide else np.isinf(values))
-    if infinite.size:
-        raise ValueError(f"head {head.name!r}, row {infinite[0]}: the label is infinite.")
-    present = ~(np.isnan(values).any(axis=1) if wide else np.isnan(values))
-    values = np.where(present[:, None] if wide else present, values, 0.0)
-    if head.problem == "single_label":
-        return Target(present, values.argmax(axis=1))
-    return Target(present, values >= 0.5 if wide else values)
+_TYPE = {"single_label": pa.string(), "multi_label": pa.list_(pa.string()), "regression": pa.float64()}
+_NAME = {
+    "single_label": lambda head, value: head.rules.names(value)[0],
+    "multi_label": lambda head, value: head.rules.names(value),
+    "regression": lambda head, value: float(value),
+}
+"""A target or answer as Parquet holds it, and its type, by problem."""
+_INVERSE = {
+    "single_label": lambda head, probs: head.rules.as_logits(torch.tensor(probs.clip(LEAST)).log()).numpy(),
+    "multi_label": lambda head, probs: logit(probs.clip(LEAST, 1 - LEAST)),
+    "regression": lambda head, values: ((values.reshape(-1) - head.mean) / head.std)[:, None],
+}
+"""From probabilities back to logits, by problem."""
 
 
 def count_labelled(labels: Arrays, heads: list[HeadConfig]) -> dict[str, int]:
@@ -368,7 +326,7 @@ def count_labelled(labels: Arrays, heads: list[HeadConfig]) -> dict[str, int]:
         labels: as in `Predictions`.
         heads: the heads.
     """
-    return {head.name: int(read_labels(labels.get(head.name), head).present.sum()) for head in heads}
+    return {head.name: int(head.rules.read(labels.get(head.name))[0].sum()) for head in heads}
 
 
 def _own_heads(table: pa.Table) -> list[HeadConfig] | None:
@@ -397,7 +355,7 @@ def _read_names(table: pa.Table, head: HeadConfig, ids: list[str], file: str) ->
             raise ValueError(
                 f"{file}, row with id {ids[row]!r}: {head.name}_label {cell!r} is no label of the task as it is now."
             ) from None
-    return label_tensor(found, head).numpy()
+    return head.rules.tensor(found).numpy()
 
 
 def _read_numbers(table: pa.Table, column: str, head: HeadConfig, ids: list[str], file: str) -> np.ndarray:

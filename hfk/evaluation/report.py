@@ -24,6 +24,7 @@ from sklearn.metrics import precision_recall_fscore_support
 
 from ..files import write_atomic
 from ..models.configuration_multihead import HeadConfig
+from ..models.problems import PROBLEMS
 from . import plots
 from .calibration import Calibration
 from .metrics import most_confused, rejection_scores, score_heads, score_intervals
@@ -168,14 +169,10 @@ def per_class(predictions: Predictions) -> list[tuple[str, str, float, float, fl
     lines = []
     for head in predictions.heads:
         present, target = predictions.target[head.name]
-        if head.problem == "regression" or not present.any():
+        if not head.rules.has_labels or not present.any():
             continue
-        target, answer = target[present], predictions.chosen[head.name][present]
-        for index, label in enumerate(head.labels):
-            if head.problem == "multi_label":
-                here, said = target[:, index], answer[:, index]
-            else:
-                here, said = target == index, answer == index
+        values = target[present], predictions.chosen[head.name][present]
+        for label, here, said in zip(head.labels, *(head.rules.indicators(each).T for each in values), strict=True):
             precision, recall, f1, _ = precision_recall_fscore_support(here, said, average="binary", zero_division=0)
             lines.append((head.name, label, float(precision), float(recall), float(f1), int(here.sum())))
     return lines
@@ -206,9 +203,9 @@ def _confidences(predictions: Predictions) -> dict[str, tuple[np.ndarray, np.nda
     found = {}
     for head in predictions.heads:
         present, target = predictions.target[head.name]
-        if head.problem == "single_label" and present.any():
-            right = target == predictions.chosen[head.name]
-            found[head.name] = predictions.confidence(head)[present], right[present]
+        if head.rules.exclusive and present.any():
+            columns = target, predictions.chosen[head.name], predictions.probabilities[head.name]
+            found[head.name] = head.rules.confidence(*(column[present] for column in columns))
     return found
 
 
@@ -248,28 +245,21 @@ def _section(head: HeadConfig, predictions: Predictions, classes: list[tuple]) -
     """Collect what the page says about one head."""
     present, target = predictions.target[head.name]
     section: dict[str, Any] = {"name": head.name, "stem": file_stems(predictions.heads)[head.name]}
-    section |= {"problem": head.problem, "labelled": bool(present.any()), "wide": len(head.labels) > 12}
+    section |= {"problem": _nearest(head.problem), "labelled": bool(present.any()), "wide": len(head.labels) > 12}
     if not present.any():
         return section
     answer, probs = predictions.chosen[head.name], predictions.probabilities[head.name]
-    if head.problem == "single_label":
+    score, error = head.rules.errors(target, answer, probs)
+    if head.rules.exclusive:
         section["confused"] = most_confused(target[present], answer[present], head.labels, limit=10)
-        score = predictions.confidence(head)
-        error = np.where(target != answer, score, -1.0)
-    elif head.problem == "multi_label":
-        score = np.abs(probs - target).max(axis=1)
-        error = np.where((target != answer).any(axis=1), score, -1.0)
-    else:
-        error = score = np.abs(answer - target)
     section["weakest"] = sorted((line[1:] for line in classes if line[0] == head.name and line[5]), key=lambda c: c[3])
     if predictions.texts is not None:
         error = np.where(present, error, -1.0)
-        worst = np.array([row for row in np.argsort(-error, kind="stable")[:WORST_ROWS] if error[row] > 0], dtype=int)
-        right, said = (map(_spoken, predictions.names(head, values[worst])) for values in (target, answer))
-        rows = [(str(predictions.ids[row]), predictions.texts[row] or "", float(score[row])) for row in worst]
         section["worst"] = [
-            (identity, text, *pair, sure) for (identity, text, sure), *pair in zip(rows, right, said, strict=True)
-        ]
+            (str(predictions.ids[row]), predictions.texts[row] or "", head.rules.say(target[row]),
+             head.rules.say(answer[row]), float(score[row]))
+            for row in map(int, np.argsort(-error, kind="stable")[:WORST_ROWS]) if error[row] > 0
+        ]  # fmt: skip
     return section
 
 
@@ -294,27 +284,20 @@ def _predictions_csv(predictions: Predictions) -> str:
     for head in predictions.heads:
         target, probs = predictions.target[head.name], predictions.probabilities[head.name]
         header += [f"{head.name}_gold", f"{head.name}_pred"]
-        columns.append(map(_cell, predictions.names(head, target.values, target.present)))
-        columns.append(map(_cell, predictions.names(head, predictions.chosen[head.name])))
-        if head.problem == "single_label":
+        columns.append([head.rules.write(value) if there else "" for there, value in zip(*target, strict=True)])
+        answers, write = predictions.chosen[head.name], head.rules.pick(_SCORE_CELL)
+        columns.append(map(head.rules.write, answers))
+        if write is not None:
             header.append(f"{head.name}_score")
-            columns.append(f"{score:.6f}" for score in predictions.confidence(head))
-        elif head.problem == "multi_label":
-            header.append(f"{head.name}_score")
-            columns.append(json.dumps([round(float(v), 6) for v in row]) for row in probs)
+            columns.append(map(write, probs, answers))
     return csv_text(header, zip(*columns, strict=True))
 
 
-def _cell(value: Any) -> str:
-    """Write a label or a number as a table has it; several labels as a JSON list, for labels may hold commas."""
-    if isinstance(value, list):
-        return json.dumps(value, ensure_ascii=False)
-    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else value
-
-
-def _spoken(value: Any) -> str:
-    """Write a label or a number as the page shows it."""
-    return (", ".join(value) or "none") if isinstance(value, list) else _cell(value)
+_SCORE_CELL = {
+    "single_label": lambda probs, answer: f"{probs[answer]:.6f}",
+    "multi_label": lambda probs, _: json.dumps([round(float(value), 6) for value in probs]),
+    "regression": None,
+}
 
 
 def _tables(results: dict[str, Any]) -> list[tuple[list[str], list[list[str]]]]:
@@ -323,7 +306,7 @@ def _tables(results: dict[str, Any]) -> list[tuple[list[str], list[list[str]]]]:
     counts = results["counts"]["labelled"]
     tables = []
     for problem, columns in COLUMNS.items():
-        shown = [head["name"] for head in results["heads"] if head["problem"] == problem]
+        shown = [head["name"] for head in results["heads"] if _nearest(head["problem"]) == problem]
         if not shown:
             continue
         columns = [column for column in columns if baseline or not column[2]]
@@ -334,6 +317,11 @@ def _tables(results: dict[str, Any]) -> list[tuple[list[str], list[list[str]]]]:
             lines.append([name, f"{counts.get(name, 0):,}", *cells])
         tables.append((["head", "rows", *(title for title, _, _ in columns)], lines))
     return tables
+
+
+def _nearest(problem: str) -> str:
+    """The problem of `COLUMNS` that a problem is, or derives from."""
+    return next(rules.name for rules in PROBLEMS[problem].__mro__ if getattr(rules, "name", None) in COLUMNS)
 
 
 def _overall(scores: dict[str, float]) -> list[tuple[str, str]]:

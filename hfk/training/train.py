@@ -29,7 +29,7 @@ from transformers import set_seed
 from ..backbones import registry as backbones
 from ..evaluation.calibration import calibrate
 from ..evaluation.metrics import majority_baseline
-from ..evaluation.predictions import Predictions, count_labelled, read_labels
+from ..evaluation.predictions import Predictions, count_labelled
 from ..evaluation.report import format_table, write_report
 from ..hub import publishing
 from ..hub.commits import Target
@@ -386,7 +386,7 @@ def _data_facts(
     facts: dict[str, Any] = {"division": division, "train_labelled": count_labelled(train_labels, heads)}
     few = {}
     for head in heads:
-        present, target = read_labels(train_labels.get(head.name), head)
+        present, target = head.rules.read(train_labels.get(head.name))
         if head.problem == "regression" or not present.any():
             continue
         target = target[present]

@@ -12,9 +12,10 @@ from scipy.special import softmax
 from hfk.evaluation import report
 from hfk.evaluation.calibration import HIGHEST, LOWEST, calibrate, fit_temperatures
 from hfk.evaluation.metrics import rejection_curve, rejection_scores, score_heads
-from hfk.evaluation.predictions import MISSING, Predictions
+from hfk.evaluation.predictions import Predictions
 from hfk.models.configuration_multihead import HeadConfig
 from hfk.models.heads import total_loss
+from hfk.models.problems import MISSING
 
 TOPIC = HeadConfig("topic", ["정치", "경제", "사회", "세계"])
 COARSE = HeadConfig("cat1", ["자연", "음식"])

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from hfk.evaluation import metrics as m
-from hfk.evaluation.predictions import MISSING, Predictions
+from hfk.evaluation.predictions import Predictions
 from hfk.models.configuration_multihead import HeadConfig
+from hfk.models.problems import MISSING
 
 COARSE = HeadConfig("대분류", ["자연", "음식"])
 FINE = HeadConfig("소분류", ["산", "바다", "한식", "일식"], parent="대분류", parent_of=[0, 0, 1, 1])

@@ -16,9 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hn
 
-from hfk.evaluation.predictions import MISSING, Predictions
+from hfk.evaluation.predictions import Predictions
 from hfk.files import replacing, write_atomic
 from hfk.models.configuration_multihead import HeadConfig
+from hfk.models.problems import MISSING
 
 COARSE = HeadConfig("큰 분류", ["자연", "음식, 술"], temperature=1.7)
 FINE = HeadConfig("cat2", ["산", "바다", '한"식'], parent="큰 분류", parent_of=[0, 0, 1])
@@ -80,6 +81,12 @@ def test_a_person_can_read_the_file(path):
     assert list(table)[:4] == ["id", "큰 분류_label", "큰 분류_pred", "큰 분류_logits"]
     assert table["cat2_label"][:3] == FINE.labels and table["큰 분류_label"] == [None] * 8
     assert all(set(tags) <= set(TAGS.labels) for tags in table["tags_pred"])
+
+
+def test_a_head_that_never_answers_still_has_its_labels(path):
+    tags = Predictions(None, [TAGS], {"tags": np.full((2, 2), -5.0)}, {"tags": np.array([[1.0, 0], [0, 0]])})
+    tags.save(path)
+    assert pq.read_table(path)["tags_label"].to_pylist() == [["일출"], []]
 
 
 def test_the_mean_is_that_of_probabilities_and_of_numbers():

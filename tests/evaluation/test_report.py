@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from hfk.evaluation import metrics, report
-from hfk.evaluation.predictions import MISSING, Predictions
+from hfk.evaluation.predictions import Predictions
 from hfk.models.configuration_multihead import HeadConfig
+from hfk.models.problems import MISSING
 
 EVIL = "<script>alert('x')</script>"
 COARSE = HeadConfig("대분류", ["자연", EVIL])
