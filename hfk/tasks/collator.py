@@ -54,7 +54,7 @@ class MultiHeadCollator:
             rows: rows in a task's columns: `id`, `text`, `image`, and one column a head.
 
         Returns:
-            the processor's tensors and `labels`: head name → tensor, as `heads.head_loss` takes them.
+            the processor's tensors and `labels`: head name → tensor, as `Problem.loss` takes them.
 
         Raises:
             ValueError: if a row can't be used; the sentence names its id.

@@ -26,8 +26,9 @@ import datasets
 import pandas as pd
 
 from ..models.configuration_multihead import HeadConfig
+from ..models.problems import HeadLoss
 from .builder import TaskBuilder
-from .columns import resolve_heads
+from .columns import resolve_heads, resolve_losses
 from .corrections import apply_corrections, describe
 from .look_alikes import split_indices
 from .source import SPLITS, WHOLE, CleanRows, TableSource, report_conflicts
@@ -47,6 +48,7 @@ class Task:
         recipe: the name of the default training recipe, a mapping of overrides to it, or None.
         description: one line for `hfk tasks`.
         heads: the heads, coarse to fine; final after `load` (labels inferred, parents filled in, regression scaled).
+        head_losses: how each head is trained, as far as the task says so; final after `load`.
         corrections: a file of corrected labels, applied by `load`; see `corrections.apply_corrections`.
         corrected: what `load` says about it, for people; empty without corrections.
 
@@ -61,6 +63,7 @@ class Task:
     recipe: str | dict[str, Any] | None = None
     description: str = ""
     heads: list[HeadConfig] = field(default_factory=list)
+    head_losses: dict[str, HeadLoss] = field(default_factory=dict)
     corrections: Path | None = None
     corrected: str = ""
 
@@ -161,6 +164,7 @@ class Task:
         }
         texts = [text for part in cleaned.values() for text in part.frame["text"]] if self.text else None
         heads = resolve_heads(self.source.heads, values, rows.__getitem__, texts)
+        self.head_losses = resolve_losses(self.source.heads, heads, values)
         start = 0
         for part in cleaned.values():
             for column in self.source.heads:
