@@ -39,7 +39,8 @@ from ..models.modeling_multihead import MultiHeadForClassification
 from ..models.processing_multihead import MultiHeadProcessor
 from ..runs.card import write_card
 from ..runs.recipe import MultiHeadTrainingArguments
-from ..tasks.collator import MultiHeadCollator, label_tensor
+from ..tasks.collator import MultiHeadCollator
+from ..tasks.labels import label_tensor
 from .techniques.averaging import TRAINED, WeightAverage
 from .techniques.eda import AugmentedRows, EasyDataAugmentation, EpochSampler
 from .techniques.pictures import ImageAugmentation

@@ -16,7 +16,8 @@ from PIL import Image
 from hfk import MultiHeadForClassification, MultiHeadProcessor, MultiHeadTrainer, MultiHeadTrainingArguments
 from hfk.models.heads import disagreement
 from hfk.runs.recipe import RecipeArguments
-from hfk.tasks.collator import MultiHeadCollator, label_tensor
+from hfk.tasks.collator import MultiHeadCollator
+from hfk.tasks.labels import label_tensor
 from hfk.training.techniques.rates import add_adapters, parameter_groups
 from hfk.training.train import balanced_weights, build
 from hfk.training.trainer import count_tokens, last_checkpoint, sampling_weights, unwrap
