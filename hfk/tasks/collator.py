@@ -14,7 +14,6 @@ from PIL import Image
 from ..models.configuration_multihead import HeadConfig
 from ..models.image_preparation import open_image
 from ..models.processing_multihead import MultiHeadProcessor, RowError
-from .labels import label_tensor
 
 
 class MultiHeadCollator:
@@ -51,7 +50,7 @@ class MultiHeadCollator:
             rows: rows in a task's columns: `id`, `text`, `image`, and one column a head.
 
         Returns:
-            the processor's tensors and `labels`: head name → tensor, as `heads.head_loss` takes them.
+            the processor's tensors and `labels`: head name → tensor, as `Problem.loss` takes them.
 
         Raises:
             ValueError: if a row can't be used; the sentence names its id.
@@ -67,7 +66,7 @@ class MultiHeadCollator:
             row = rows[error.row]
             raise ValueError(f"row with id {row.get('id', error.row)!r}: {error.reason}") from None
         labels = {
-            head.name: label_tensor([row[head.name] for row in rows], head, head.name in self.soft)
+            head.name: head.rules.tensor([row[head.name] for row in rows], head.name in self.soft)
             for head in self.heads
             if head.name in rows[0]
         }

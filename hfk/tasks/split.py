@@ -22,7 +22,6 @@ from datasets import Dataset
 
 from ..files import write_atomic
 from ..models.configuration_multihead import HeadConfig
-from .labels import label_names
 from .look_alikes import describe_images, duplicate_groups, normalize
 
 
@@ -241,7 +240,7 @@ def strata(rows: Dataset, heads: list[HeadConfig], folds: int) -> list[str]:
     """
     parents = {head.parent for head in heads}
     columns = {
-        head.name: ["\1".join(label_names(value, head)) for value in rows[head.name]]
+        head.name: ["\1".join(head.rules.names(value)) for value in rows[head.name]]
         for head in heads
         if head.problem != "regression" and head.name not in parents and head.name in rows.column_names
     }
@@ -269,7 +268,7 @@ def thin_classes(rows: Dataset, heads: list[HeadConfig], numbers: np.ndarray) ->
             continue
         where: dict[str, set[int]] = {label: set() for label in head.labels}
         for value, fold in zip(rows[head.name], numbers, strict=True):
-            for label in label_names(value, head):
+            for label in head.rules.names(value):
                 where[label].add(int(fold))
         found += [(head.name, label, next(iter(inside))) for label, inside in where.items() if len(inside) == 1]
     if not found:

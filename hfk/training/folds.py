@@ -30,7 +30,7 @@ from ..evaluation.report import format_table, write_report
 from ..models.configuration_multihead import HeadConfig
 from ..models.decoding import probabilities
 from ..runs.recipe import load_recipe, parse_recipe
-from ..tasks.labels import label_arrays, label_names
+from ..tasks.labels import label_arrays
 from ..tasks.split import thin_classes
 
 HELD_OUT = "held_out.parquet"
@@ -95,10 +95,10 @@ def _table(rows: Dataset, numbers: np.ndarray, probs: dict[str, np.ndarray], hea
     for head in heads:
         values = list(rows[head.name]) if head.name in rows.column_names else [None] * len(rows)
         if head.problem == "multi_label":
-            labels = [None if value is None else label_names(value, head) for value in values]
+            labels = [None if value is None else head.rules.names(value) for value in values]
             columns[f"{head.name}_label"] = pa.array(labels, pa.list_(pa.string()))
         elif head.problem == "single_label":
-            labels = [next(iter(label_names(value, head)), None) for value in values]
+            labels = [next(iter(head.rules.names(value)), None) for value in values]
             columns[f"{head.name}_label"] = pa.array(labels, pa.string())
         else:
             columns[f"{head.name}_label"] = pa.array(values, pa.float64())

@@ -39,7 +39,7 @@ from ..runs import card as cards
 from ..runs.recipe import MultiHeadTrainingArguments, RecipeArguments, load_recipe, parse_recipe
 from ..tasks import ABOUT_ROWS, Task, list_tasks, load_task
 from ..tasks.collator import MultiHeadCollator
-from ..tasks.labels import label_arrays, label_tensor, soft_columns
+from ..tasks.labels import label_arrays, soft_columns
 from . import scratch
 from .folds import write_held_out
 from .techniques import distillation
@@ -453,7 +453,7 @@ def _finish_heads(heads: list[HeadConfig], recipe: RecipeArguments, data: Datase
             options["path_weight"] = recipe.path_weight
         if head.problem == "single_label":
             options["logit_adjustment"] = head.logit_adjustment or recipe.logit_adjustment
-            labels = label_tensor(data["train"][head.name], head, head.name in soft_columns(data["train"]))
+            labels = head.rules.tensor(data["train"][head.name], head.name in soft_columns(data["train"]))
             if recipe.class_weights != "none" and head.class_weights is None and labels.dim() == 1:
                 options["class_weights"] = balanced_weights(
                     labels.numpy(), len(head.labels), recipe.class_weights, recipe.class_weights_beta
