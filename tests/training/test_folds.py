@@ -24,7 +24,7 @@ from hfk.runs.recipe import parse_recipe
 from hfk.runs.score import calibrate_checkpoint
 from hfk.tasks.labels import label_arrays
 from hfk.tasks.split import divide, strata, thin_classes
-from hfk.tools.audit import audit
+from hfk.tools.audit.suspects import audit
 from hfk.training.folds import read_probabilities, train_folds
 from hfk.training.train import open_task
 from tests import tiny
