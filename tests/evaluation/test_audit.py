@@ -18,7 +18,7 @@ from PIL import Image
 pytest.importorskip("cleanlab", reason='the audit needs cleanlab: pip install "hfk[audit]"')
 
 from hfk.tasks import load_task
-from hfk.tools.audit import audit
+from hfk.tools.audit.suspects import audit
 from tests import tiny
 
 LEAVES = [("자연", "산"), ("자연", "바다"), ("음식", "한식"), ("음식", "일식")]
@@ -260,7 +260,7 @@ def test_the_page_is_reviewed_by_keyboard_and_saves_what_was_chosen(tmp_path):
 
 
 def test_pictures_that_can_not_be_read_are_left_out(tmp_path):
-    from hfk.tools.audit_page import _thumbnail
+    from hfk.tools.audit.page import _thumbnail
 
     Image.new("RGB", (400, 300), "navy").save(tmp_path / "a.png")
     (tmp_path / "b.png").write_text("no picture")

@@ -16,9 +16,11 @@ from PIL import Image
 from hfk.inference.predictor import Predictor
 from hfk.models.text_cleaning import TextCleaner
 from hfk.tasks import load_task
-from hfk.tools import profile, profile_plots, profile_texts
-from hfk.tools.profile import write_profile
-from hfk.tools.profiling import find_disagreements, profile_task
+from hfk.tools.profile import facts as profile
+from hfk.tools.profile import plots as profile_plots
+from hfk.tools.profile import texts as profile_texts
+from hfk.tools.profile.facts import write_profile
+from hfk.tools.profile.profiling import find_disagreements, profile_task
 from tests import tiny
 
 pytest.importorskip("wordcloud")

@@ -23,8 +23,8 @@ from hfk import (
     Predictor,
 )
 from hfk.cli import main
-from hfk.tools.explain import _points, explain
-from hfk.tools.explain_page import NOTABLE, draw_patches, png_of, render_page, render_words
+from hfk.tools.explain.attribution import _points, explain
+from hfk.tools.explain.page import NOTABLE, draw_patches, png_of, render_page, render_words
 from tests import tiny
 
 TEXT = "해 뜨는 모습이 아름다운 동해의 바닷가"

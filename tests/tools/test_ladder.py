@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+import hfk.tools.ladder.climb as ladder
 from hfk.evaluation import plots
-from hfk.tools import ladder
-from hfk.tools.ladder import climb
+from hfk.tools.ladder.climb import climb
 from tests import tiny
 
 
@@ -142,8 +142,8 @@ def test_names_in_the_picture_cover_neither_points_nor_each_other(monkeypatch):
     """Eight rungs, five of them in one corner; the boxes are those that were drawn."""
     pytest.importorskip("matplotlib")
     figures = []
-    png = plots._png
-    monkeypatch.setattr(plots, "_png", lambda figure: figures.append(figure) or png(figure))
+    png = plots.to_png
+    monkeypatch.setattr(plots, "to_png", lambda figure: figures.append(figure) or png(figure))
     rungs = [(f"recipe-{n}", 300.0 + 40 * n, 0.85 + 0.002 * n, 0.845, 0.862) for n in range(5)]
     rungs += [("ngram", 20.0, 0.868, 0.86, 0.877), ("e5-small-ko", 1200.0, 0.88, 0.872, 0.889)]
     rungs += [("긴 이름", 3600.0, 0.886, 0.88, 0.89)]

@@ -22,14 +22,14 @@ from typing import Any
 import torch
 import yaml
 
-from ..evaluation import plots
-from ..inference.predictor import Predictor
-from ..models.configuration_multihead import HeadConfig
-from ..runs.card import write_card
-from ..runs.recipe import load_recipe, parse_recipe
-from ..tasks import finest_head
-from ..training.folds import INCIDENTAL
-from ..training.train import open_task, train
+from ...evaluation import plots
+from ...inference.predictor import Predictor
+from ...models.configuration_multihead import HeadConfig
+from ...runs.card import write_card
+from ...runs.recipe import load_recipe, parse_recipe
+from ...tasks import finest_head
+from ...training.folds import INCIDENTAL
+from ...training.train import open_task, train
 
 TIMED_ROWS = 1000
 """At least so many rows are timed, the held-out ones over again where there are fewer."""

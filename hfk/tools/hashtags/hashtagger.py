@@ -20,10 +20,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ..inference.predictor import Predictor
-from ..inference.table import _find_columns, _join, _locate
-from ..models.text_cleaning import TextCleaner
-from ..tasks.tables import TableWriter, iter_table
+from ...inference.predictor import Predictor
+from ...inference.table import _find_columns, _join, _locate
+from ...models.text_cleaning import TextCleaner
+from ...tasks.tables import TableWriter, iter_table
 from .noun_phrases import Phrase, choose_analyzer, find_phrases
 
 MAX_CHARACTERS = 5_000

@@ -22,10 +22,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ..inference.predictor import Predictor
-from ..models.configuration_multihead import HeadConfig
-from ..models.decoding import decide, probabilities
-from ..models.processing_multihead import MultiHeadProcessor
+from ...inference.predictor import Predictor
+from ...models.configuration_multihead import HeadConfig
+from ...models.decoding import decide, probabilities
+from ...models.processing_multihead import MultiHeadProcessor
 
 ROWS_AT_ONCE = 8
 """Points of the path in one pass forward and back: what gradients keep in memory is for that many rows."""

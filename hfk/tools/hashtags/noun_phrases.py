@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from ..models.text_cleaning import ANALYZERS as PACKAGES
+from ...models.text_cleaning import ANALYZERS as PACKAGES
 
 ANALYZERS = ("auto", *PACKAGES, "plain")
 LONGEST = 12

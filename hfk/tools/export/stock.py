@@ -30,11 +30,11 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from ..hub.publishing import check_checkpoint
-from ..models.configuration_multihead import HeadConfig
-from ..models.heads import Head
-from ..models.modeling_multihead import MultiHeadForClassification
-from ..models.processing_multihead import MultiHeadProcessor
+from ...hub.publishing import check_checkpoint
+from ...models.configuration_multihead import HeadConfig
+from ...models.heads import Head
+from ...models.modeling_multihead import MultiHeadForClassification
+from ...models.processing_multihead import MultiHeadProcessor
 
 TASKS = ("sequence-classification", "image-classification")
 

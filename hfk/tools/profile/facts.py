@@ -2,7 +2,7 @@
 
 Everything is computed from the rows that `Task.load` gives, splits included, so that what is found (a class without
 training rows, the same text with two labels, a picture that can't be read, look-alikes on two sides of a split) is what
-training would meet. What concerns texts alone is in `profile_texts`, the page's HTML in `profile_page`. Nothing here
+training would meet. What concerns texts alone is in `texts`, the page's HTML in `page`. Nothing here
 knows models, or tokenizers by name: who has them passes them in.
 """
 
@@ -23,15 +23,15 @@ import numpy as np
 from datasets import DatasetDict
 from PIL import Image, ImageOps
 
-from ..evaluation import plots
-from ..models.configuration_multihead import HeadConfig
-from ..models.text_cleaning import TextCleaner
-from ..tasks import finest_head
-from ..tasks.look_alikes import Picture, describe_images, duplicate_groups, image_bytes, normalise, text_links
-from ..training.techniques.eda import copy_probabilities
-from .profile_page import render_profile
-from .profile_plots import image_sizes_png, values_png
-from .profile_texts import SEED, SHOWN, examples_of_classes, measure_lengths, progress, text_facts, words_of_classes
+from ...evaluation import plots
+from ...models.configuration_multihead import HeadConfig
+from ...models.text_cleaning import TextCleaner
+from ...tasks import finest_head
+from ...tasks.look_alikes import Picture, describe_images, duplicate_groups, image_bytes, normalise, text_links
+from ...training.techniques.eda import copy_probabilities
+from .page import render_profile
+from .plots import image_sizes_png, values_png
+from .texts import SEED, SHOWN, examples_of_classes, measure_lengths, progress, text_facts, words_of_classes
 
 SHEET = 48  # pictures on the contact sheet
 TILE = 112  # pixels a side

@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 import yaml
 
-from ..evaluation import plots
-from ..runs.recipe import MultiHeadTrainingArguments, check_options, load_recipe, parse_recipe
-from ..training.train import Prepared, prepare
+from ...evaluation import plots
+from ...runs.recipe import MultiHeadTrainingArguments, check_options, load_recipe, parse_recipe
+from ...training.train import Prepared, prepare
 
 STORAGE = "trials.sqlite"
 STARTUP_TRIALS = 4  # not pruned, and drawn at random: before them there is nothing to compare with

@@ -19,7 +19,7 @@ optuna = pytest.importorskip("optuna", reason='the search needs Optuna: pip inst
 
 from hfk import train
 from hfk.runs.recipe import load_recipe, parse_recipe
-from hfk.tools.search import Range, default_ranges, parse_ranges, search
+from hfk.tools.search.trials import Range, default_ranges, parse_ranges, search
 from tests import tiny
 
 ROOT = Path(__file__).resolve().parents[2]

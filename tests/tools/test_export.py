@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from hfk.models.decoding import probabilities
-from hfk.tools.export import IMAGE_HEADS, TEXT_HEADS, export
+from hfk.tools.export.stock import IMAGE_HEADS, TEXT_HEADS, export
 from tests import tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")

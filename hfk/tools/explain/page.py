@@ -16,8 +16,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from ..evaluation.pages import STYLE
-from .explain import Explanation, Word
+from ...evaluation.pages import STYLE
+from .attribution import Explanation, Word
 
 FOR, AGAINST = (0, 114, 178), (213, 94, 0)
 """Blue and vermilion of Okabe and Ito's palette (https://jfly.uni-koeln.de/color/)."""

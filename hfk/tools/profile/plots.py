@@ -6,21 +6,19 @@ They share fonts, colours and helpers with `plots`, which has the pictures of an
 from __future__ import annotations
 
 import io
-from functools import lru_cache
 
 import numpy as np
 
-from ..evaluation.plots import (
+from ...evaluation.plots import (
     BLUE,
     MUTED,
     RAMP,
     VERMILLION,
-    _figure,
-    _font_manager,
-    _plain,
-    _png,
-    _titles,
-    font_families,
+    font_path,
+    new_figure,
+    plain,
+    titles,
+    to_png,
 )
 
 CLOUD = (620, 310)  # pixels
@@ -55,7 +53,7 @@ def word_cloud_png(counts: dict[str, int]) -> bytes | None:
         return "rgb({}, {}, {})".format(*(light + (dark - light) * share).round().astype(int))
 
     cloud = WordCloud(
-        font_path=_font_path(),
+        font_path=font_path(),
         width=CLOUD[0],
         height=CLOUD[1],
         max_words=CLOUD_WORDS,
@@ -87,23 +85,23 @@ def image_sizes_png(sizes: np.ndarray, title: str = "Picture sizes") -> bytes:
     if len(distinct) > 400:  # a cloud of single sizes: 40 steps a side show the same
         step = max(1, int(np.ceil(sizes.max() / 40)))
         distinct, count = np.unique(sizes // step * step + step // 2, axis=0, return_counts=True)
-    figure, axes = _figure(4.6, 3.6)
+    figure, (axes,) = new_figure(4.6, 3.6)
     end = float(sizes.max()) * 1.12
     axes.plot([0, end], [0, end], color=MUTED, linewidth=0.8, linestyle="--", zorder=1)
     axes.scatter(distinct[:, 0], distinct[:, 1], s=10 + 240 * count / count.max(), color=BLUE, alpha=0.35, zorder=2)
-    _plain(axes, x=(0, end), y=(0, end), grid="both")
+    plain(axes, x=(0, end), y=(0, end), grid="both")
     axes.set_xlabel("width, pixels", fontsize=9, color=MUTED)
     axes.set_ylabel("height, pixels", fontsize=9, color=MUTED)
     axes.annotate(
         "square", (end, end), xytext=(-4, -14), textcoords="offset points", ha="right", fontsize=8, color=MUTED
     )
     width, height = np.median(sizes, axis=0).astype(int)
-    _titles(
+    titles(
         axes,
         title,
         f"{len(sizes):,} pictures of {len(np.unique(sizes, axis=0)):,} sizes; the median is {width}×{height}",
     )
-    return _png(figure)
+    return to_png(figure)
 
 
 def values_png(values: np.ndarray, title: str) -> bytes:
@@ -116,17 +114,11 @@ def values_png(values: np.ndarray, title: str) -> bytes:
     Returns:
         a PNG.
     """
-    figure, axes = _figure(6.2, 2.6)
+    figure, (axes,) = new_figure(6.2, 2.6)
     axes.hist(values, bins=min(50, max(5, len(np.unique(values)))), color=BLUE, alpha=0.85, zorder=2)
     axes.axvline(values.mean(), color=VERMILLION, linewidth=1.4, zorder=3)
-    _plain(axes, grid="y")
+    plain(axes, grid="y")
     axes.set_ylabel("rows", fontsize=9, color=MUTED)
     spread = f"mean {values.mean():.4g} (line), deviation {values.std():.4g}, {values.min():.4g} to {values.max():.4g}"
-    _titles(axes, title, f"{len(values):,} rows; {spread}")
-    return _png(figure)
-
-
-@lru_cache(maxsize=1)
-def _font_path() -> str:
-    manager = _font_manager()
-    return manager.findfont(manager.FontProperties(family=font_families()[0]))
+    titles(axes, title, f"{len(values):,} rows; {spread}")
+    return to_png(figure)

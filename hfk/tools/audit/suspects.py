@@ -2,7 +2,7 @@
 
 `hfk train … --folds 5` leaves such probabilities in out_of_fold.parquet. Confident learning (cleanlab) compares them
 with the given labels, head by head; heads of a hierarchy are then brought to one consistent path, so that what is
-proposed can be applied. Nothing is changed here: the outcome is a list, a page to review it (`audit_page.py`), and a
+proposed can be applied. Nothing is changed here: the outcome is a list, a page to review it (`page.py`), and a
 corrections.csv of the clearest cases, which `hfk.tasks.corrections` applies when someone asks for it.
 """
 
@@ -22,14 +22,14 @@ import pyarrow.parquet as pq
 import torch
 import yaml
 
-from ..evaluation.metrics import tree_roots
-from ..evaluation.report import _csv, _write
-from ..models.configuration_multihead import HeadConfig
-from ..models.decoding import decide
-from ..tasks import ABOUT_ROWS, Task, load_task
-from ..tasks.corrections import COLUMNS
-from ..tasks.tables import read_table
-from .audit_page import render_audit, written
+from ...evaluation.metrics import tree_roots
+from ...evaluation.report import _csv, _write
+from ...models.configuration_multihead import HeadConfig
+from ...models.decoding import decide
+from ...tasks import ABOUT_ROWS, Task, load_task
+from ...tasks.corrections import COLUMNS
+from ...tasks.tables import read_table
+from .page import render_audit, written
 
 OUT_OF_FOLD = "out_of_fold.parquet"
 MAX_GIVEN = 0.02

@@ -2,7 +2,7 @@
 
 One file without network: style, rows and pictures are inside, and corrections.csv is made by the page's own script. A
 list of two thousand rows stays quick because the labels of a menu are filled in when it is opened. What was ticked
-is kept in the browser's storage, so that a long review can be put down. The script is `audit_page.js`.
+is kept in the browser's storage, so that a long review can be put down. The script is `page.js`.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from ..evaluation.metrics import tree_roots
-from ..evaluation.pages import STYLE, _cell, _cut, _table, _text
-from ..models.configuration_multihead import HeadConfig
-from ..models.image_preparation import ImageError, open_image
+from ...evaluation.metrics import tree_roots
+from ...evaluation.pages import STYLE, _cell, _cut, _table, _text
+from ...models.configuration_multihead import HeadConfig
+from ...models.image_preparation import ImageError, open_image
 
 if TYPE_CHECKING:
-    from .audit import Rows, Suspect
+    from .suspects import Rows, Suspect
 
 MAX_ITEMS = 2000  # on the page; the list has all
 MAX_PICTURES = 300
@@ -137,7 +137,7 @@ corrections.csv, and train with <code>corrections=corrections.csv</code>.{notes}
 <main>
 {"".join(shown) or '<p class="note">No label looks wrong.</p>'}
 </main>"""
-    script = resources.files(__package__).joinpath("audit_page.js").read_text(encoding="utf-8")
+    script = resources.files(__package__).joinpath("page.js").read_text(encoding="utf-8")
     embedded = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'

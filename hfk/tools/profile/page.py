@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ..evaluation.pages import STYLE, _cell, _cut, _table, _text
-from ..models.configuration_multihead import HeadConfig
+from ...evaluation.pages import STYLE, _cell, _cut, _table, _text
+from ...models.configuration_multihead import HeadConfig
 
 OWN_STYLE = """
 .findings { margin: 0 0 1rem; padding: .9rem 1.1rem .9rem 2.2rem; background: var(--card); border-radius: .5rem; }

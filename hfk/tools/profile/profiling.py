@@ -15,13 +15,13 @@ import torch
 from datasets import DatasetDict
 from transformers import AutoTokenizer
 
-from ..backbones import registry as backbones
-from ..inference.predictor import Predictor
-from ..models.configuration_multihead import HeadConfig
-from ..models.text_cleaning import TextCleaner
-from ..runs.recipe import list_recipes, load_recipe
-from ..tasks import load_task
-from .profile import write_profile
+from ...backbones import registry as backbones
+from ...inference.predictor import Predictor
+from ...models.configuration_multihead import HeadConfig
+from ...models.text_cleaning import TextCleaner
+from ...runs.recipe import list_recipes, load_recipe
+from ...tasks import load_task
+from .facts import write_profile
 
 MOST_DISAGREEING = 60
 

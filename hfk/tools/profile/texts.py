@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from ..models.configuration_multihead import HeadConfig
-from ..tasks import finest_head
-from .profile_plots import word_cloud_png
+from ...models.configuration_multihead import HeadConfig
+from ...tasks import finest_head
+from .plots import word_cloud_png
 
 if TYPE_CHECKING:
-    from .profile import Rows
+    from .facts import Rows
 
 WORD = re.compile(r"\w+")
 CLOUD_CLASSES = 12  # more clouds than these nobody compares

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from hfk import HeadConfig, Predictor
-from hfk.tools.hashtags import Hashtagger, hashtag_table, label_tags
-from hfk.tools.noun_phrases import ANALYZERS, LONGEST, STOP_WORDS, choose_analyzer, find_phrases
+from hfk.tools.hashtags.hashtagger import Hashtagger, hashtag_table, label_tags
+from hfk.tools.hashtags.noun_phrases import ANALYZERS, LONGEST, STOP_WORDS, choose_analyzer, find_phrases
 from tests import tiny
 from tests.inference.test_attribution import run_cli
 
