@@ -32,8 +32,7 @@ STILL_PRIVATE = {
     "hfk/tools/audit/page.py": 1,
     "hfk/tools/audit/suspects.py": 1,
     "hfk/tools/profile/page.py": 1,
-    "tests/evaluation/test_audit.py": 1,
-    "tests/inference/test_attribution.py": 1,
+    "tests/tools/test_audit.py": 1,
 }
 
 
