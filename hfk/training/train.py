@@ -39,10 +39,10 @@ from ..models.processing_multihead import MultiHeadProcessor
 from ..runs import card as cards
 from ..runs.recipe import MultiHeadTrainingArguments, RecipeArguments, load_recipe, parse_recipe
 from ..tasks import ABOUT_ROWS, Task, list_tasks, load_task
-from ..tasks.collator import MultiHeadCollator, label_tensor
+from ..tasks.collator import MultiHeadCollator
 from ..tasks.labels import label_arrays, soft_columns
 from . import scratch
-from .folds import take_fold, write_held_out
+from .folds import write_held_out
 from .techniques import distillation
 from .techniques.rates import add_adapters
 from .trainer import MultiHeadTrainer, last_checkpoint, unwrap
@@ -103,8 +103,6 @@ def prepare(
     with args.main_process_first(desc="preparing data and backbones"):
         task = open_task(recipe_args)
         data = task.load()
-        if recipe_args.folds:
-            data = take_fold(task, data, recipe_args.folds, recipe_args.fold)
         if recipe_args.student_layers:
             distillation.teacher_encoder(recipe_args, task, folder, args.should_save)
         names = [
@@ -237,7 +235,7 @@ def train(
                 kind: cards.public_name(getattr(recipe_args, f"{kind}_encoder")) for kind in ("text", "vision")
             },
             **({"corrections": task.corrected} if task.corrected else {}),
-            **({"fold": f"{recipe_args.fold} of {recipe_args.folds}"} if recipe_args.folds else {}),
+            **({"fold": f"{task.fold[0]} of {task.fold[1]}"} if task.fold else {}),
             **({"distillation": lesson.facts} if lesson else {}),
             **({"copies_an_epoch": len(trainer.train_dataset.copies)} if args.augmentation else {}),
             **_data_facts(task, data, heads, train_labels),
@@ -247,8 +245,8 @@ def train(
     shutil.rmtree(folder / scratch.FOLDER, ignore_errors=True)
     if not args.keep_checkpoints:
         _remove_checkpoints(folder)
-    if recipe_args.folds:
-        write_held_out(folder, recipe_args.fold, data["validation"], output.predictions, heads)
+    if task.fold:
+        write_held_out(folder, task.fold[0], data["validation"], output.predictions, heads)
     print(format_table(results["scores"], baseline, heads, count_labelled(output.label_ids, heads)))
     if args.push_to_hub:
         target = Target(trainer.hub_model_id, args.hub_private_repo, args.hub_revision, message="Finish training")
@@ -274,7 +272,10 @@ def open_task(recipe: RecipeArguments, heads: list[HeadConfig] | None = None) ->
         heads: a checkpoint's heads, whose labels then hold.
     """
     given = {name: getattr(recipe, name) for name in ABOUT_ROWS} | {"heads": heads}
-    return load_task(recipe.task, **{name: value for name, value in given.items() if value})
+    task = load_task(recipe.task, **{name: value for name, value in given.items() if value})
+    if recipe.folds:  # as recipes said it before folds became a way of dividing
+        task.split = (task.split or {}) | {"folds": recipe.folds, "fold": recipe.fold}
+    return task
 
 
 def build(
@@ -382,7 +383,7 @@ def _data_facts(
     """Say about the rows what the model card tells, and what can't be known again without them."""
     # A split that hfk took out of other rows still carries their split's name.
     own = [name for name in ("validation", "test") if name in data and str(data[name].split) != name]
-    division = {"shares": {name: task.split[name] for name in own}, "seed": task.split.get("seed", 42)} if own else {}
+    division = {"shares": {name: task.shares[name] for name in own}, "seed": task.seed} if own else {}
     facts: dict[str, Any] = {"division": division, "train_labelled": count_labelled(train_labels, heads)}
     few = {}
     for head in heads:
@@ -455,7 +456,7 @@ def _finish_heads(
             loss.focal_gamma = loss.focal_gamma or recipe.focal_gamma
         if head.rules.exclusive:
             loss.logit_adjustment = loss.logit_adjustment or recipe.logit_adjustment
-            labels = label_tensor(data["train"][head.name], head, head.name in soft_columns(data["train"])).numpy()
+            labels = head.rules.tensor(data["train"][head.name], head.name in soft_columns(data["train"])).numpy()
             if recipe.class_weights != "none" and loss.class_weights is None and labels.ndim == 1:
                 loss.class_weights = balanced_weights(
                     labels, len(head.labels), recipe.class_weights, recipe.class_weights_beta

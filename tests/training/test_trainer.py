@@ -17,7 +17,7 @@ from hfk import MultiHeadForClassification, MultiHeadProcessor, MultiHeadTrainer
 from hfk.models.heads import disagreement
 from hfk.models.problems import HeadLoss
 from hfk.runs.recipe import RecipeArguments
-from hfk.tasks.collator import MultiHeadCollator, label_tensor
+from hfk.tasks.collator import MultiHeadCollator
 from hfk.training.techniques.rates import add_adapters, parameter_groups
 from hfk.training.train import balanced_weights, build
 from hfk.training.trainer import count_tokens, last_checkpoint, sampling_weights, unwrap
@@ -190,14 +190,14 @@ def test_balanced_sampling_draws_rare_classes_more_often(tmp_path):
 def test_collation_of_every_label_kind():
     tags, topic = tiny.heads()[2], tiny.heads()[0]
     assert torch.equal(
-        label_tensor([[0, 2], [], None], tags).nan_to_num(-1), torch.tensor([[1.0, 0, 1], [0, 0, 0], [-1, -1, -1]])
+        tags.rules.tensor([[0, 2], [], None]).nan_to_num(-1), torch.tensor([[1.0, 0, 1], [0, 0, 0], [-1, -1, -1]])
     )
     nan = float("nan")
-    assert label_tensor([0, None, -1, nan, 1], topic).tolist() == [0, -100, -100, -100, 1]
-    assert label_tensor([nan, [1]], tags).nan_to_num(-1).tolist() == [[-1, -1, -1], [0, 1, 0]]
-    assert label_tensor([nan, None, 2], tiny.heads()[3]).nan_to_num(-1).tolist() == [-1, -1, 2]
+    assert topic.rules.tensor([0, None, -1, nan, 1]).tolist() == [0, -100, -100, -100, 1]
+    assert tags.rules.tensor([nan, [1]]).nan_to_num(-1).tolist() == [[-1, -1, -1], [0, 1, 0]]
+    assert tiny.heads()[3].rules.tensor([nan, None, 2]).nan_to_num(-1).tolist() == [-1, -1, 2]
     assert torch.equal(
-        label_tensor([None, [0.25, 0.75]], topic, soft=True).nan_to_num(-1), torch.tensor([[-1.0, -1], [0.25, 0.75]])
+        topic.rules.tensor([None, [0.25, 0.75]], soft=True).nan_to_num(-1), torch.tensor([[-1.0, -1], [0.25, 0.75]])
     )
     with pytest.raises(ValueError, match="row with id 'b': there is no text"):
         MultiHeadCollator(tiny.processor(), [topic])([{"id": "a", "text": "가"}, {"id": "b", "text": " "}])

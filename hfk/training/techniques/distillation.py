@@ -40,7 +40,8 @@ from ...models.processing_multihead import MultiHeadProcessor
 from ...runs.recipe import MultiHeadTrainingArguments, RecipeArguments, load_recipe
 from ...tasks import Task
 from ...tasks.collator import MultiHeadCollator
-from ...tasks.look_alikes import image_bytes, normalise
+from ...tasks.look_alikes import image_bytes, normalize
+from ...tasks.split import without_folds
 from ...tasks.tables import read_table
 from ..ensemble import FACTS
 from ..trainer import MultiHeadTrainer, unwrap
@@ -108,6 +109,7 @@ def distil(
             raise ValueError(f"{teacher} has no recipe.yaml to train the student by: name a recipe with --student.")
     options = dict(student) if isinstance(student, Mapping) else load_recipe(student)
     options = {name: value for name, value in options.items() if name not in _OWN}
+    options["split"] = without_folds(options.get("split"))
     return train(options | (overrides or {}) | {"teacher": str(teacher)}, output_dir, resume=resume)
 
 
@@ -252,16 +254,16 @@ def read_unlabelled(
                 f"column {column!r} is missing from {path.name}; it has: {', '.join(map(str, frame.columns))}. Name "
                 "the text column with --text."
             )
-    seen = {normalise(text) for rows in data.values() for text in rows["text"] if text}
+    seen = {normalize(text) for rows in data.values() for text in rows["text"] if text}
     texts, left_out = [], {"empty": 0, "repeated, or among the labelled rows": 0}
     for cells in zip(*(frame[column] for column in columns), strict=True):
         text = " ".join(str(cell) for cell in cells if isinstance(cell, str) and cell.strip())
         if processor.clean(text) is None:
             left_out["empty"] += 1
-        elif normalise(text) in seen:
+        elif normalize(text) in seen:
             left_out["repeated, or among the labelled rows"] += 1
         else:
-            seen.add(normalise(text))
+            seen.add(normalize(text))
             texts.append(text)
     if not texts:
         raise ValueError(f"{path.name} has no text that is not empty or among the labelled rows already.")
