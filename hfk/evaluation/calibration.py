@@ -20,7 +20,8 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from ..models.configuration_multihead import HeadConfig
-from .metrics import expected_calibration_error, tree_roots
+from .metrics import tree_roots
+from .modules.single_label_scores import expected_calibration_error
 from .predictions import Predictions
 
 LOWEST, HIGHEST = 0.1, 10.0

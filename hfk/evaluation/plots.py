@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .metrics import expected_calibration_error, most_confused, rejection_curve, rejection_scores, reliability_bins
+from .metrics import most_confused, rejection_curve, rejection_scores
+from .modules.single_label_scores import expected_calibration_error, reliability_bins
 from .pages import PALETTE
 
 if TYPE_CHECKING:

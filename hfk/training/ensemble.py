@@ -41,17 +41,17 @@ from ..runs import card as cards
 from ..runs.recipe import check_options, parse_recipe
 from ..tasks import ABOUT_ROWS, Task, load_task
 from ..tasks.collator import MultiHeadCollator
+from ..tasks.split import without_folds
 
 FACTS = "ensemble.json"
 VALIDATION = "validation"
 """In place of a table's path: the validation rows of the task that all runs share."""
 _NO_ARCHITECTURE = (
     "transformers_version", "auto_map", "custom_pipelines", "_name_or_path", "architectures", "dtype",
-    "modality_dropout", "modality_loss", "fusion_dropout", "hierarchy_loss", "initializer_range",
+    "fusion_dropout", "initializer_range",
 )  # fmt: skip
 _TRAINING_ONLY = (
-    "temperature", "weight", "class_weights", "label_smoothing", "dropout", "focal_gamma", "logit_adjustment", "prior",
-    "path_weight",
+    "temperature", "dropout", "path_weight",
 )  # fmt: skip
 
 
@@ -347,13 +347,17 @@ def _shared_task(folders: Sequence[Path]) -> tuple[Task, bool] | None:
     """Find the task that all runs were trained on, and whether its validation rows are unseen by all of them."""
     from .train import open_task
 
-    recipes = [_recipe(folder) for folder in folders]
+    recipes, unseen = [_recipe(folder) for folder in folders], True
+    for recipe in filter(None, recipes):
+        split = recipe.get("split") or {}
+        unseen = unseen and not (split.get("folds") or recipe.get("folds"))
+        recipe["split"] = without_folds(split)
     keys = {tuple(str(recipe.get(name)) for name in ("task", *ABOUT_ROWS)) if recipe else None for recipe in recipes}
     if len(keys) != 1 or None in keys:
         return None
     try:
         chosen = {name: recipes[0].get(name) for name in ("task", *ABOUT_ROWS)}
-        return open_task(parse_recipe(chosen)[0]), not any(recipe.get("folds") for recipe in recipes)
+        return open_task(parse_recipe(chosen)[0]), unseen
     except (ValueError, OSError):  # the task's file has moved
         return None
 

@@ -33,7 +33,7 @@ from ..models.heads import disagreement
 from ..models.modeling_multihead import MultiHeadForClassification
 from ..models.processing_multihead import MultiHeadProcessor
 from ..runs.recipe import MultiHeadTrainingArguments
-from ..tasks.collator import MultiHeadCollator, label_tensor
+from ..tasks.collator import MultiHeadCollator
 from .techniques.averaging import WeightAverage
 from .techniques.eda import AugmentedRows, EasyDataAugmentation, EpochSampler
 from .techniques.pictures import ImageAugmentation
@@ -130,7 +130,7 @@ class MultiHeadTrainer(Trainer):
         outputs = model(**inputs)
         total, losses = outputs.loss, dict(outputs.losses or {})
         if model.training and self.args.r_drop:
-            losses["r_drop"] = disagreement(outputs.logits, self.heads)
+            losses["r_drop"] = disagreement(outputs.logits, self.heads, unwrap(self.model).head_losses)
             # Half of the paper's weight: it adds the two passes' losses, and here is their mean.
             total = total + self.args.r_drop / 2 * losses["r_drop"]
         if model.training and losses:
@@ -173,7 +173,7 @@ class MultiHeadTrainer(Trainer):
         if self.args.sampling == "natural" or rows is None:
             return super()._get_train_sampler(train_dataset)
         head = self._class_head(f"sampling {self.args.sampling!r}", self.args.sampling_head)
-        weights = sampling_weights(np.asarray(label_tensor(rows[head.name], head)), self.args.sampling)
+        weights = sampling_weights(np.asarray(head.rules.tensor(rows[head.name])), self.args.sampling)
         generator = torch.Generator().manual_seed(self.args.data_seed or self.args.seed)
         return WeightedRandomSampler(weights.tolist(), len(rows), generator=generator)
 
@@ -183,7 +183,7 @@ class MultiHeadTrainer(Trainer):
 
     def _augment(self, rows: Dataset, augmentation: EasyDataAugmentation) -> AugmentedRows:
         head = self._class_head("augmentation", augmentation.head)
-        labels = label_tensor(rows[head.name], head).numpy()
+        labels = head.rules.tensor(rows[head.name]).numpy()
         seed = self.args.data_seed or self.args.seed
         lengths = count_tokens(rows, self.processor) if self.args.train_sampling_strategy == "group_by_length" else None
         augmented = AugmentedRows(rows, labels, augmentation, self.processor.clean, seed, lengths)
