@@ -21,11 +21,12 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.utils import validate_repo_id
 from PIL import Image
 
+from ..backbones.registry import PACKAGED
 from ..evaluation.report import COLUMNS, OVERALL, file_stems
 from ..models.configuration_multihead import HeadConfig, MultiHeadConfig
-from ..backbones.registry import PACKAGED
 from .card_facts import HUB_IDS, METRICS, OTHER, PAPERS
 from .card_run import CardRun, public_name, read_run
+from .facts import FEW_ROWS
 
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
 EVIDENCE = (
@@ -33,7 +34,6 @@ EVIDENCE = (
     "report/ladder.md",
 )  # fmt: skip
 CPU_WATTS, GPU_WATTS = 10, 300  # assumed: a busy core of a server, a busy GPU; both without cooling and memory
-FEW_ROWS = 10  # a label of fewer training rows is named among the limits
 LISTED = 300  # labels of all heads; beyond, their scores are left to report/per_class.csv
 SPELLED_OUT = 40  # labels; longer lists are folded away
 WEAKEST = 3  # labels a head

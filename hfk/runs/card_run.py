@@ -12,9 +12,9 @@ from typing import Any
 
 import yaml
 
+from ..backbones.registry import FROM_SCRATCH, PACKAGED
 from ..models.configuration_ensemble import MultiHeadEnsembleConfig
 from ..models.configuration_multihead import HeadConfig, MultiHeadConfig
-from ..backbones.registry import FROM_SCRATCH, PACKAGED
 from .card_facts import DATA, OTHER, DataFacts
 
 _HANGUL = re.compile("[가-힣]")

@@ -20,9 +20,9 @@ import torch
 import yaml
 from transformers import TrainingArguments
 
+from ..backbones.registry import FROM_SCRATCH
 from ..training.techniques.eda import EasyDataAugmentation
 from ..training.techniques.pictures import ImageAugmentation
-from ..backbones.registry import FROM_SCRATCH
 
 EMBEDDINGS = ("random", "fasttext")
 SAMPLING = ("natural", "sqrt", "balanced")

@@ -7,20 +7,13 @@ A run folder holds, when the run has finished: the checkpoint (model.safetensors
 
 from __future__ import annotations
 
-import json
-import os
-import platform
-import re
 import shutil
-import sys
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-import yaml
 from datasets import Dataset, DatasetDict
 from huggingface_hub import HfApi
 from torch.utils.data import DataLoader
@@ -30,7 +23,7 @@ from ..backbones import registry as backbones
 from ..evaluation.calibration import calibrate
 from ..evaluation.metrics import majority_baseline
 from ..evaluation.predictions import Predictions, count_labelled
-from ..evaluation.report import format_table, write_report
+from ..evaluation.report import format_table
 from ..hub import publishing
 from ..hub.commits import Target
 from ..models.configuration_multihead import HeadConfig
@@ -38,15 +31,16 @@ from ..models.modeling_multihead import MultiHeadForClassification
 from ..models.problems import HeadLoss
 from ..models.processing_multihead import MultiHeadProcessor
 from ..runs import card as cards
+from ..runs.facts import data_facts, environment, peak_memory
 from ..runs.recipe import MultiHeadTrainingArguments, RecipeArguments, load_recipe, parse_recipe
-from ..tasks import ABOUT_ROWS, Task, list_tasks, load_task
+from ..runs.run import Run, open_task, scored_split, state_of
+from ..tasks import Task
 from ..tasks.collator import MultiHeadCollator
 from ..tasks.labels import label_arrays, soft_columns
 from . import scratch
-from .folds import PREDICTIONS
 from .techniques import distillation
 from .techniques.rates import add_adapters
-from .trainer import MultiHeadTrainer, last_checkpoint, unwrap
+from .trainer import MultiHeadTrainer, unwrap
 
 
 @dataclass
@@ -119,11 +113,10 @@ def prepare(
     heads, losses = _finish_heads(task, recipe_args, data)
     if recipe_args.calibrate:  # said now, not after the training
         check_calibration_rows(data, heads)
-    checkpoint = last_checkpoint(folder) if resume else None
+    run = Run.start(folder, given(options, recipe_args, args), resume, args.should_save)
     if args.should_save:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not resume:
-            _remove_checkpoints(folder)
+        run.agree(**state_of(task, data))
+    checkpoint = run.checkpoint if resume else None
     if task.text and recipe_args.text_encoder in backbones.FROM_SCRATCH:
         with args.main_process_first(desc="making the text encoder"):
             names[0] = scratch.make_encoder(recipe_args, args, data["train"], anew=checkpoint is None)
@@ -187,7 +180,7 @@ def train(
     trainer.train(resume_from_checkpoint=checkpoint)
     seconds = trainer.state.log_history[-1]["train_seconds"]  # of all parts, where the run was resumed
 
-    split = next((name for name in ("test", "validation") if name in data), "train")
+    split, kept = scored_split(data), Run(folder)
     output = trainer.predict(data[split], metric_key_prefix=split)
     calibration = None
     if recipe_args.calibrate:
@@ -202,20 +195,12 @@ def train(
         return {}
     if args.lora:
         trainer.model.save_pretrained(folder / "adapter")
-    unwrap(trainer.model).save_pretrained(folder)
-    processor.save_pretrained(folder)
-    _write_task_file(folder, recipe_args, task)
     log = trainer.state.log_history
-    (folder / "training_log.json").write_text(json.dumps(log, indent=1), encoding="utf-8")
     chosen = {name: getattr(args, name) for name in options if hasattr(args, name) and not name.endswith("_token")}
-    used = asdict(recipe_args) | chosen
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(_plain(used), allow_unicode=True), encoding="utf-8")
+    kept.save(unwrap(trainer.model), processor, task, _plain(asdict(recipe_args) | chosen), log)
     train_labels = label_arrays(data["train"], heads)
     predictions = Predictions.of(data[split], heads, output.predictions)
-    if task.fold:
-        predictions.folds = np.full(len(predictions), task.fold[0])
-    results = write_report(
-        folder / "report",
+    results = kept.report(
         predictions,
         log=log,
         baseline=majority_baseline(train_labels, predictions),
@@ -224,7 +209,6 @@ def train(
             "title": f"{task.name}: {split}",
             "task": task.name,
             "split": split,
-            "rows": {name: len(rows) for name, rows in data.items()},
             "seed": args.seed,
             "parameters": run.parameters,
             "train_seconds": seconds,
@@ -235,18 +219,15 @@ def train(
             "encoders": {
                 kind: cards.public_name(getattr(recipe_args, f"{kind}_encoder")) for kind in ("text", "vision")
             },
-            **({"corrections": task.corrected} if task.corrected else {}),
-            **({"fold": f"{task.fold[0]} of {task.fold[1]}"} if task.fold else {}),
             **({"distillation": lesson.facts} if lesson else {}),
             **({"copies_an_epoch": len(trainer.train_dataset.copies)} if args.augmentation else {}),
-            **_data_facts(task, data, heads, train_labels),
+            **data_facts(task, data, heads, train_labels),
         },
     )
-    cards.write_card(folder, trainer.hub_model_id if args.push_to_hub else None)
+    kept.write_card(trainer.hub_model_id if args.push_to_hub else None)
     shutil.rmtree(folder / scratch.FOLDER, ignore_errors=True)
     if not args.keep_checkpoints:
-        _remove_checkpoints(folder)
-    predictions.save(folder / PREDICTIONS)  # last of all: it also says that the run has finished
+        kept.remove_checkpoints()
     print(format_table(results))
     if args.push_to_hub:
         target = Target(trainer.hub_model_id, args.hub_private_repo, args.hub_revision, message="Finish training")
@@ -264,18 +245,9 @@ def check_calibration_rows(data: DatasetDict, heads: list[HeadConfig]) -> None:
         )
 
 
-def open_task(recipe: RecipeArguments, heads: list[HeadConfig] | None = None) -> Task:
-    """Make the task that a recipe names, with the recipe's own data, split and corrections.
-
-    Args:
-        recipe: gives `task`, and the options of `ABOUT_ROWS`.
-        heads: a checkpoint's heads, whose labels then hold.
-    """
-    given = {name: getattr(recipe, name) for name in ABOUT_ROWS} | {"heads": heads}
-    task = load_task(recipe.task, **{name: value for name, value in given.items() if value})
-    if recipe.folds:  # as recipes said it before folds became a way of dividing
-        task.split = (task.split or {}) | {"folds": recipe.folds, "fold": recipe.fold}
-    return task
+def given(options: dict[str, Any], recipe: RecipeArguments, args: MultiHeadTrainingArguments) -> dict[str, Any]:
+    """The options that were given, with the values that they were read as."""
+    return {name: getattr(recipe, name, getattr(args, name, None)) for name in options}
 
 
 def build(
@@ -330,81 +302,6 @@ def standardize(
     chosen = rows.shuffle(args.seed).select(range(min(count, len(rows))))
     loader = DataLoader(chosen, args.per_device_eval_batch_size, collate_fn=MultiHeadCollator(processor, []))
     model.standardize(loader)
-
-
-def environment() -> dict[str, Any]:
-    """Describe the machine and the versions that a figure depends on."""
-    import accelerate
-    import datasets
-    import transformers
-
-    from .. import __version__
-
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return {
-        "hfk": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "datasets": datasets.__version__,
-        "accelerate": accelerate.__version__,
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else str(device or "cpu"),
-        "cpu": _cpu_name(),
-        "cpu_cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "world_size": int(os.environ.get("WORLD_SIZE", 1)),
-    }
-
-
-def peak_memory() -> dict[str, int]:
-    """Return the most memory this process has held, in MiB: `cpu`, and `gpu` where CUDA was used; {} on Windows."""
-    try:
-        import resource
-    except ImportError:
-        return {}
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
-    peak = {"cpu": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit >> 20}
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        peak["gpu"] = torch.cuda.max_memory_allocated() >> 20
-    return peak
-
-
-def _cpu_name() -> str | None:
-    try:
-        found = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.M)
-    except OSError:
-        found = None
-    return found[1].strip() if found else platform.processor() or None
-
-
-def _data_facts(
-    task: Task, data: DatasetDict, heads: list[HeadConfig], train_labels: dict[str, np.ndarray]
-) -> dict[str, Any]:
-    """Say about the rows what the model card tells, and what can't be known again without them."""
-    # A split that hfk took out of other rows still carries their split's name.
-    own = [name for name in ("validation", "test") if name in data and str(data[name].split) != name]
-    division = {"shares": {name: task.shares[name] for name in own}, "seed": task.seed} if own else {}
-    facts: dict[str, Any] = {"division": division, "train_labelled": count_labelled(train_labels, heads)}
-    few = {}
-    for head in heads:
-        present, target = head.rules.read(train_labels.get(head.name))
-        if head.problem == "regression" or not present.any():
-            continue
-        target = target[present]
-        many = head.problem == "multi_label"
-        counts = target.sum(axis=0) if many else np.bincount(target, minlength=len(head.labels))
-        rare = {label: int(n) for label, n in zip(head.labels, counts, strict=True) if n < cards.FEW_ROWS}
-        if rare:
-            few[head.name] = rare
-    if few:
-        facts["few_training_rows"] = few
-    if "text" in data["train"].column_names:
-        texts = [text for text in data["train"]["text"] if text]
-        korean = sum(any("가" <= letter <= "힣" for letter in text) for text in texts)
-        facts["korean_share"] = round(korean / max(len(texts), 1), 3)
-    if task.description and task.name not in list_tasks():
-        facts["description"] = task.description
-    return facts
 
 
 def _encoder_names(recipe: RecipeArguments, task: Task) -> tuple[str | None, str | None]:
@@ -507,23 +404,6 @@ def balanced_weights(labels: np.ndarray, classes: int, kind: str, beta: float = 
     return [round(float(weight), 6) for weight in weights]
 
 
-def _write_task_file(folder: Path, recipe: RecipeArguments, task: Task) -> None:
-    """Leave what the columns are called beside the checkpoint, so that `hfk predict` and `hfk evaluate` find them."""
-    source = task.source
-    heads = [
-        {
-            key: value
-            for key, value in head.to_dict().items()
-            if key in ("name", "column", "problem", "separator", "empty")
-        }
-        for head in source.heads
-    ]
-    columns = {"text": source.text, "image": source.image, "id": source.id, "heads": heads}
-    if recipe.task in list_tasks():
-        columns["task"] = recipe.task
-    (folder / "task.json").write_text(json.dumps(columns, ensure_ascii=False, indent=1), encoding="utf-8")
-
-
 def _rows_a_step(args: MultiHeadTrainingArguments) -> int:
     return args.per_device_train_batch_size * args.gradient_accumulation_steps * max(args.world_size, 1)
 
@@ -537,8 +417,3 @@ def _plain(value: Any) -> Any:
     if value is None or type(value) in (bool, int, float, str):
         return value
     return str(getattr(value, "value", value))
-
-
-def _remove_checkpoints(folder: Path) -> None:
-    for path in folder.glob("checkpoint-*"):
-        shutil.rmtree(path)

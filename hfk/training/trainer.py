@@ -7,7 +7,6 @@ has finished is the work of `hfk.hub.publishing`.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -329,13 +328,3 @@ def count_tokens(rows: Dataset, processor: MultiHeadProcessor) -> list[int]:
         encoded = processor.tokenizer(texts, truncation=True, max_length=processor.max_length)
         counts += [len(ids) for ids in encoded["input_ids"]]
     return counts
-
-
-def last_checkpoint(folder: str | os.PathLike) -> str | None:
-    """Return the newest complete `checkpoint-*` folder, or None.
-
-    A checkpoint is complete when its `trainer_state.json`, which the Trainer writes last, is there; one that an
-    interruption left half-written is passed over.
-    """
-    found = [path for path in Path(folder).glob("checkpoint-*") if (path / "trainer_state.json").is_file()]
-    return str(max(found, key=lambda path: int(path.name.split("-")[1]))) if found else None

@@ -7,9 +7,9 @@ import torch
 from transformers import TrainerCallback
 
 from hfk import MultiHeadForClassification, MultiHeadTrainer
+from hfk.runs.run import last_checkpoint
 from hfk.training.techniques.averaging import TRAINED
 from hfk.training.techniques.rates import add_adapters
-from hfk.training.trainer import last_checkpoint
 from tests import tiny
 from tests.training.test_trainer import arguments, rows, without_dropout
 

@@ -19,6 +19,7 @@ from transformers import AutoModel
 
 from hfk import HeadConfig, MultiHeadForClassification, MultiHeadTrainer, cli, load_task, train
 from hfk.inference.loading import load_checkpoint
+from hfk.runs.run import last_checkpoint
 from hfk.training.ensemble import build_ensemble
 from hfk.training.techniques import distillation
 from hfk.training.techniques.distillation import (
@@ -30,7 +31,6 @@ from hfk.training.techniques.distillation import (
     soft_loss,
     teacher_answers,
 )
-from hfk.training.trainer import last_checkpoint
 from tests import tiny
 from tests.training.test_folds import titles
 

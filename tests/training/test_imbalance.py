@@ -16,10 +16,10 @@ from transformers import ElectraConfig, ElectraModel, TrainerCallback
 from hfk import MultiHeadForClassification, MultiHeadTrainer, MultiHeadTrainingArguments, train
 from hfk.models.problems import HeadLoss
 from hfk.runs.recipe import list_recipes, load_recipe, parse_recipe
+from hfk.runs.run import last_checkpoint
 from hfk.tasks.tour import tour_tree
 from hfk.training.techniques.eda import AugmentedRows
 from hfk.training.train import balanced_weights, label_prior, prepare
-from hfk.training.trainer import last_checkpoint
 from tests import tiny
 
 TOUR = [name for name in list_recipes() if name.startswith("tour-") and name != "tour-mini"]

@@ -19,8 +19,8 @@ import yaml
 from peft import PeftModel
 
 from hfk import MultiHeadForClassification, MultiHeadProcessor, train
-from hfk.runs.evaluation import evaluate
 from hfk.runs.recipe import load_recipe, parse_overrides, parse_recipe
+from hfk.runs.score import evaluate
 from hfk.training.train import build, prepare
 from tests import tiny
 

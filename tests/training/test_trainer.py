@@ -17,10 +17,11 @@ from hfk import MultiHeadForClassification, MultiHeadProcessor, MultiHeadTrainer
 from hfk.models.heads import disagreement
 from hfk.models.problems import HeadLoss
 from hfk.runs.recipe import RecipeArguments
+from hfk.runs.run import last_checkpoint
 from hfk.tasks.collator import MultiHeadCollator
 from hfk.training.techniques.rates import add_adapters, parameter_groups
 from hfk.training.train import balanced_weights, build
-from hfk.training.trainer import count_tokens, last_checkpoint, sampling_weights, unwrap
+from hfk.training.trainer import count_tokens, sampling_weights, unwrap
 from tests import tiny
 
 

@@ -38,12 +38,12 @@ from ...models.modeling_ensemble import MultiHeadEnsemble
 from ...models.processing_ensemble import MultiHeadEnsembleProcessor
 from ...models.processing_multihead import MultiHeadProcessor
 from ...runs.recipe import MultiHeadTrainingArguments, RecipeArguments, load_recipe
+from ...runs.run import ENSEMBLE, Run
 from ...tasks import Task
 from ...tasks.collator import MultiHeadCollator
 from ...tasks.look_alikes import image_bytes, normalize
 from ...tasks.split import without_folds
 from ...tasks.tables import read_table
-from ..ensemble import FACTS
 from ..trainer import MultiHeadTrainer, unwrap
 
 ANSWERS = "teacher.arrow"
@@ -209,11 +209,7 @@ def _reorder(rows: Dataset, order: dict[str, list[int]]) -> Dataset:
 
 def _warn_of_folds(teacher: str, say: bool) -> None:
     """Say it where the teacher has learned from the rows that the student is going to be judged by."""
-    try:
-        facts = json.loads((Path(teacher) / FACTS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return
-    if say and any(re.match(r"fold-\d+", str(run)) for run in facts.get("runs", ())):
+    if say and any(re.match(r"fold-\d+", str(run)) for run in Run(teacher).ensemble.get("runs", ())):
         warnings.warn(
             "the teacher's members were trained on folds of the validation rows too: the student's validation scores "
             "are a little flattering; judge it by test rows.",
@@ -357,7 +353,7 @@ def _fingerprint(teacher: str, rows: Dataset, *others: Any) -> str:
     folder = Path(teacher)
     if folder.is_dir():
         for path in sorted([*folder.glob("*"), *folder.glob("processor_*/*")]):
-            if path.suffix in (".safetensors", ".json") and path.name != FACTS:
+            if path.suffix in (".safetensors", ".json") and path.name != ENSEMBLE:
                 hasher.update(path.relative_to(folder).as_posix().encode())
                 with open(path, "rb") as file:
                     hasher.update(hashlib.file_digest(file, "blake2b").digest())
