@@ -28,6 +28,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 torch.set_num_threads(1)
 
@@ -41,6 +42,8 @@ def pytest_configure() -> None:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    settings.register_profile("hfk", deadline=None, max_examples=25)  # a busy machine is no failure
+    settings.load_profile("hfk")
 
 
 @pytest.fixture(scope="session")
