@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import base64
 import html
+import io
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from ..models.image_preparation import ImageError, open_image
 
 TEMPLATES = Path(__file__).with_name("templates")
 PALETTE = {
@@ -44,6 +47,28 @@ def render(template: str | Path, block: str | None = None, **facts: Any) -> str:
     path = TEMPLATES / template  # an absolute path stays as it is
     found = _environment(path.parent).get_template(path.name)
     return found.render(facts) if block is None else "".join(found.blocks[block](found.new_context(facts)))
+
+
+def thumbnail(source: Any, pixels: int) -> bytes | None:
+    """Make a small JPEG of a picture for a page.
+
+    Args:
+        source: as for `open_image`, or None.
+        pixels: its longer side, at most.
+
+    Returns:
+        the JPEG; None without a picture, or for one that can't be read.
+    """
+    if source is None:
+        return None
+    try:
+        picture = open_image(source)
+    except ImageError:
+        return None
+    picture.thumbnail((pixels, pixels))
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=80)
+    return buffer.getvalue()
 
 
 @cache
