@@ -56,6 +56,9 @@ class HeadLoss:
     prior: list[float] | None = None
 
 
+LOSS_OPTIONS = tuple(HeadLoss.__dataclass_fields__)
+
+
 class Problem:
     """The rules of one head; base of all problems.
 

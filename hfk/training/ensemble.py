@@ -49,11 +49,10 @@ VALIDATION = "validation"
 """In place of a table's path: the validation rows of the task that all runs share."""
 _NO_ARCHITECTURE = (
     "transformers_version", "auto_map", "custom_pipelines", "_name_or_path", "architectures", "dtype",
-    "modality_dropout", "modality_loss", "fusion_dropout", "hierarchy_loss", "initializer_range",
+    "fusion_dropout", "initializer_range",
 )  # fmt: skip
 _TRAINING_ONLY = (
-    "temperature", "weight", "class_weights", "label_smoothing", "dropout", "focal_gamma", "logit_adjustment", "prior",
-    "path_weight",
+    "temperature", "dropout", "path_weight",
 )  # fmt: skip
 
 

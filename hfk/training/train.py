@@ -34,6 +34,7 @@ from ..hub import publishing
 from ..hub.commits import Target
 from ..models.configuration_multihead import HeadConfig
 from ..models.modeling_multihead import MultiHeadForClassification
+from ..models.problems import HeadLoss
 from ..models.processing_multihead import MultiHeadProcessor
 from ..runs import card as cards
 from ..runs.recipe import MultiHeadTrainingArguments, RecipeArguments, load_recipe, parse_recipe
@@ -114,7 +115,7 @@ def prepare(
         raise ValueError(f"task {task.name!r} has no train split; it has: {', '.join(data)}.")
     if recipe_args.max_train_rows and recipe_args.max_train_rows < len(data["train"]):
         data["train"] = data["train"].shuffle(args.seed).select(range(recipe_args.max_train_rows))
-    heads = _finish_heads(task.heads, recipe_args, data)
+    heads, losses = _finish_heads(task, recipe_args, data)
     if recipe_args.calibrate:  # said now, not after the training
         check_calibration_rows(data, heads)
     checkpoint = last_checkpoint(folder) if resume else None
@@ -127,7 +128,7 @@ def prepare(
             names[0] = scratch.make_encoder(recipe_args, args, data["train"], anew=checkpoint is None)
 
     set_seed(args.seed)
-    model, processor = build(recipe_args, heads, *names)
+    model, processor = build(recipe_args, heads, *names, losses)
     _refuse_emptied_texts(processor, data)
     parameters = sum(weight.numel() for weight in model.parameters())
     validation = data.get("validation")
@@ -278,7 +279,11 @@ def open_task(recipe: RecipeArguments, heads: list[HeadConfig] | None = None) ->
 
 
 def build(
-    recipe: RecipeArguments, heads: list[HeadConfig], text: str | None, vision: str | None
+    recipe: RecipeArguments,
+    heads: list[HeadConfig],
+    text: str | None,
+    vision: str | None,
+    losses: dict[str, HeadLoss] | None = None,
 ) -> tuple[MultiHeadForClassification, MultiHeadProcessor]:
     """Build model and processor for a recipe.
 
@@ -287,6 +292,7 @@ def build(
         heads: the final heads.
         text: Hub id or folder of the text encoder, or None.
         vision: likewise for images.
+        losses: how each head is trained.
     """
     model = MultiHeadForClassification.from_encoders(
         text,
@@ -297,14 +303,8 @@ def build(
         fusion_dropout=recipe.fusion_dropout,
         text_pooling=recipe.text_pooling,
         image_pooling=recipe.image_pooling,
-        modality_dropout=recipe.modality_dropout,
-        modality_loss=recipe.modality_loss,
-        hierarchy_loss=recipe.hierarchy_loss,
     )
-    if recipe.freeze_batch_norm and model.vision_encoder is not None:
-        for module in model.vision_encoder.modules():
-            if isinstance(module, torch.nn.BatchNorm2d):
-                module.requires_grad_(False)  # the model's `train` then leaves its statistics alone too
+    model.set_training(losses, recipe.modality_dropout, recipe.modality_loss, recipe.hierarchy_loss)
     processor = MultiHeadProcessor.from_encoders(
         text, vision, recipe.max_length, recipe.text_prefix, recipe.image_size, recipe.text_cleaning
     )
@@ -435,33 +435,35 @@ def _refuse_emptied_texts(processor: MultiHeadProcessor, data: DatasetDict) -> N
         )
 
 
-def _finish_heads(heads: list[HeadConfig], recipe: RecipeArguments, data: DatasetDict) -> list[HeadConfig]:
-    """Give heads the recipe's options where the task leaves them open, and what depends on the labels' frequencies."""
+def _finish_heads(
+    task: Task, recipe: RecipeArguments, data: DatasetDict
+) -> tuple[list[HeadConfig], dict[str, HeadLoss]]:
+    """Give heads and their losses the recipe's options where the task leaves them open, and what rows tell of them."""
     default = HeadConfig("default", ["a", "b"])
-    refined = {head.parent for head in heads}
-    finished = []
-    for head in heads:
+    refined = {head.parent for head in task.heads}
+    finished, losses = [], {}
+    for head in task.heads:
         options: dict[str, Any] = {}
         for name, value in (("kind", recipe.head_kind), ("dropout", recipe.head_dropout)):
             if getattr(head, name) == getattr(default, name):
                 options[name] = value
-        if head.problem != "regression" and not head.label_smoothing:
-            options["label_smoothing"] = recipe.label_smoothing
-        if head.problem != "regression" and not head.focal_gamma:
-            options["focal_gamma"] = recipe.focal_gamma
         if head.name in refined and head.path_weight == default.path_weight:
             options["path_weight"] = recipe.path_weight
-        if head.problem == "single_label":
-            options["logit_adjustment"] = head.logit_adjustment or recipe.logit_adjustment
-            labels = head.rules.tensor(data["train"][head.name], head.name in soft_columns(data["train"]))
-            if recipe.class_weights != "none" and head.class_weights is None and labels.dim() == 1:
-                options["class_weights"] = balanced_weights(
-                    labels.numpy(), len(head.labels), recipe.class_weights, recipe.class_weights_beta
-                )
-            if options["logit_adjustment"] and head.prior is None:
-                options["prior"] = label_prior(labels.numpy(), len(head.labels))
         finished.append(replace(head, **options))
-    return finished
+        loss = losses[head.name] = replace(task.head_losses.get(head.name) or HeadLoss())
+        if head.rules.has_labels:
+            loss.label_smoothing = loss.label_smoothing or recipe.label_smoothing
+            loss.focal_gamma = loss.focal_gamma or recipe.focal_gamma
+        if head.rules.exclusive:
+            loss.logit_adjustment = loss.logit_adjustment or recipe.logit_adjustment
+            labels = head.rules.tensor(data["train"][head.name], head.name in soft_columns(data["train"])).numpy()
+            if recipe.class_weights != "none" and loss.class_weights is None and labels.ndim == 1:
+                loss.class_weights = balanced_weights(
+                    labels, len(head.labels), recipe.class_weights, recipe.class_weights_beta
+                )
+            if loss.logit_adjustment and loss.prior is None:
+                loss.prior = label_prior(labels, len(head.labels))
+    return finished, losses
 
 
 def label_prior(labels: np.ndarray, classes: int) -> list[float]:

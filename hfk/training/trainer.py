@@ -129,7 +129,7 @@ class MultiHeadTrainer(Trainer):
         outputs = model(**inputs)
         total, losses = outputs.loss, dict(outputs.losses or {})
         if model.training and self.args.r_drop:
-            losses["r_drop"] = disagreement(outputs.logits, self.heads)
+            losses["r_drop"] = disagreement(outputs.logits, self.heads, unwrap(self.model).head_losses)
             # Half of the paper's weight: it adds the two passes' losses, and here is their mean.
             total = total + self.args.r_drop / 2 * losses["r_drop"]
         if model.training and losses:
