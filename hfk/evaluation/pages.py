@@ -8,7 +8,6 @@ labels and texts from outside can neither run nor vanish. The palette is that of
 from __future__ import annotations
 
 import base64
-import html
 import io
 from functools import cache
 from pathlib import Path
@@ -96,28 +95,3 @@ def _data_url(picture: bytes) -> str:
     """A PNG or JPEG as an address that needs no network."""
     kind = "jpeg" if picture.startswith(b"\xff\xd8") else "png"
     return f"data:image/{kind};base64,{base64.b64encode(picture).decode('ascii')}"
-
-
-# ------------------------------------------------------------------- what pages that are not yet templates still use
-
-STYLE = _environment(TEMPLATES).get_template("base.html").render(title="").split("<style>")[1].split("</style>")[0]
-
-
-def _table(header: list[str], lines: list[str], text_columns: int) -> str:
-    styles = [' class="text"'] * text_columns + [""] * (len(header) - text_columns)
-    head = "".join(f"<th{style}>{_text(title)}</th>" for title, style in zip(header, styles, strict=True))
-    rows = "".join(f"<tr>{line}</tr>\n" for line in lines)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>\n{rows}</tbody></table></div>'
-
-
-def _cell(content: str, style: str = "number") -> str:
-    return f'<td class="{style}">{_text(content)}</td>'
-
-
-def _cut(text: str, most: int = 240) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= most else text[:most] + "…"
-
-
-def _text(value: Any) -> str:
-    return html.escape(str(value), quote=True)
