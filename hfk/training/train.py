@@ -28,7 +28,8 @@ from transformers import set_seed
 
 from ..backbones import registry as backbones
 from ..evaluation.calibration import calibrate
-from ..evaluation.metrics import count_labelled, majority_baseline, read_labels
+from ..evaluation.metrics import majority_baseline
+from ..evaluation.predictions import Predictions, count_labelled
 from ..evaluation.report import format_table, write_report
 from ..hub import publishing
 from ..hub.commits import Target
@@ -42,7 +43,7 @@ from ..tasks import ABOUT_ROWS, Task, list_tasks, load_task
 from ..tasks.collator import MultiHeadCollator
 from ..tasks.labels import label_arrays, soft_columns
 from . import scratch
-from .folds import write_held_out
+from .folds import PREDICTIONS
 from .techniques import distillation
 from .techniques.rates import add_adapters
 from .trainer import MultiHeadTrainer, last_checkpoint, unwrap
@@ -190,9 +191,11 @@ def train(
     output = trainer.predict(data[split], metric_key_prefix=split)
     calibration = None
     if recipe_args.calibrate:
-        fitted = output if split == "validation" else trainer.predict(validation)
-        held_out = (output.predictions, output.label_ids) if split != "validation" else None
-        calibration = calibrate(fitted.predictions, fitted.label_ids, heads, held_out)
+        scored = Predictions.of(data[split], heads, output.predictions)
+        fitted = scored
+        if split != "validation":
+            fitted = Predictions.of(validation, heads, trainer.predict(validation).predictions)
+        calibration = calibrate(fitted, scored if split != "validation" else None)
         for configured in (heads, trainer.heads):
             calibration.apply(configured)
     if not args.should_save:
@@ -208,18 +211,16 @@ def train(
     used = asdict(recipe_args) | chosen
     (folder / "recipe.yaml").write_text(yaml.safe_dump(_plain(used), allow_unicode=True), encoding="utf-8")
     train_labels = label_arrays(data["train"], heads)
-    baseline = majority_baseline(train_labels, output.label_ids, heads)
+    predictions = Predictions.of(data[split], heads, output.predictions)
+    if task.fold:
+        predictions.folds = np.full(len(predictions), task.fold[0])
     results = write_report(
         folder / "report",
-        logits=output.predictions,
-        labels=output.label_ids,
-        heads=heads,
-        ids=data[split]["id"],
-        texts=[text or "" for text in data[split]["text"]] if "text" in data[split].column_names else None,
-        log_history=log,
-        baseline=baseline,
+        predictions,
+        log=log,
+        baseline=majority_baseline(train_labels, predictions),
         calibration=calibration,
-        extra={
+        facts={
             "title": f"{task.name}: {split}",
             "task": task.name,
             "split": split,
@@ -245,9 +246,8 @@ def train(
     shutil.rmtree(folder / scratch.FOLDER, ignore_errors=True)
     if not args.keep_checkpoints:
         _remove_checkpoints(folder)
-    if task.fold:
-        write_held_out(folder, task.fold[0], data["validation"], output.predictions, heads)
-    print(format_table(results["scores"], baseline, heads, count_labelled(output.label_ids, heads)))
+    predictions.save(folder / PREDICTIONS)  # last of all: it also says that the run has finished
+    print(format_table(results))
     if args.push_to_hub:
         target = Target(trainer.hub_model_id, args.hub_private_repo, args.hub_revision, message="Finish training")
         print(f"pushed: {publishing.push(folder, target, HfApi(token=args.hub_token)).url}")
@@ -387,7 +387,7 @@ def _data_facts(
     facts: dict[str, Any] = {"division": division, "train_labelled": count_labelled(train_labels, heads)}
     few = {}
     for head in heads:
-        present, target = read_labels(train_labels.get(head.name), head)
+        present, target = head.rules.read(train_labels.get(head.name))
         if head.problem == "regression" or not present.any():
             continue
         target = target[present]
