@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 
 from hfk import load_task
-from hfk.training.train import label_arrays
+from hfk.tasks.labels import label_arrays
 
 
 def tfidf_scores(task_name: str, data: str | None = None) -> dict[str, float]:

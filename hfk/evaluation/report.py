@@ -36,7 +36,7 @@ from .metrics import (
     score_heads,
     score_intervals,
 )
-from .pages import render_page
+from .pages import render
 
 # One table a problem: (column title, metric suffix, taken from the baseline).
 COLUMNS = {
@@ -138,7 +138,15 @@ def write_report(
     sections = [_section(head, probs, chosen, labels, ids, texts, classes, file_stems(heads)) for head in heads]
     for section in sections:
         section["calibration"] = _calibration_sentence(results.get("calibration"), section["name"])
-    page = render_page(results, _tables(results, heads), _overall(results["scores"]), sections, pictures)
+    page = render(
+        "report.html",
+        title=str(results["extra"].get("title", "Evaluation")),
+        results=results,
+        tables=_tables(results, heads),
+        overall=_overall(results["scores"]),
+        sections=sections,
+        pictures=pictures,
+    )
     _write(run_dir / "report.html", page)
     return results
 

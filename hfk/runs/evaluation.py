@@ -12,7 +12,8 @@ from ..evaluation.metrics import count_labelled
 from ..evaluation.report import format_table, write_report
 from ..tasks import load_task
 from .recipe import MultiHeadTrainingArguments
-from ..training.train import environment, soft_columns
+from ..tasks.labels import soft_columns
+from ..training.train import environment
 from ..training.trainer import MultiHeadTrainer
 from ..inference.predictor import load_checkpoint
 from ..inference.table import read_task_file

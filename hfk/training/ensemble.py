@@ -41,6 +41,7 @@ from ..runs import card as cards
 from ..runs.recipe import check_options, parse_recipe
 from ..tasks import ABOUT_ROWS, Task, load_task
 from ..tasks.collator import MultiHeadCollator
+from ..tasks.labels import soft_columns
 
 FACTS = "ensemble.json"
 VALIDATION = "validation"
@@ -329,8 +330,6 @@ def predict_rows(
     Returns:
         `predictions` are the logits and `label_ids` the labels, both NumPy arrays by head; no metrics.
     """
-    from .train import soft_columns
-
     model.to(torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu").eval()
     batches = DataLoader(
         rows, batch_size, collate_fn=MultiHeadCollator(processor, model.config.heads, soft_columns(rows))

@@ -32,6 +32,7 @@ from ..models.configuration_multihead import HeadConfig
 from ..models.decoding import probabilities
 from ..runs.recipe import load_recipe, parse_recipe
 from ..tasks import Task, finest_head
+from ..tasks.labels import label_arrays
 from ..tasks.look_alikes import fold_numbers
 from ..tasks.source import WHOLE
 
@@ -306,7 +307,7 @@ def train_folds(
         >>> train_folds("ynat-mini", "runs/cv", folds=5)["scores"]["topic_accuracy"]  # doctest: +SKIP
     """
     from .ensemble import build_ensemble
-    from .train import environment, label_arrays, open_task, train
+    from .train import environment, open_task, train
 
     options = dict(recipe) if isinstance(recipe, dict) else load_recipe(recipe)
     options |= overrides or {}

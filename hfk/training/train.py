@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from datasets import Dataset, DatasetDict, List, Value
+from datasets import Dataset, DatasetDict
 from huggingface_hub import HfApi
 from torch.utils.data import DataLoader
 from transformers import set_seed
@@ -39,6 +39,7 @@ from ..runs import card as cards
 from ..runs.recipe import MultiHeadTrainingArguments, RecipeArguments, load_recipe, parse_recipe
 from ..tasks import ABOUT_ROWS, Task, list_tasks, load_task
 from ..tasks.collator import MultiHeadCollator, label_tensor
+from ..tasks.labels import label_arrays, soft_columns
 from . import scratch
 from .folds import take_fold, write_held_out
 from .techniques import distillation
@@ -328,25 +329,6 @@ def standardize(
     chosen = rows.shuffle(args.seed).select(range(min(count, len(rows))))
     loader = DataLoader(chosen, args.per_device_eval_batch_size, collate_fn=MultiHeadCollator(processor, []))
     model.standardize(loader)
-
-
-def soft_columns(rows: Dataset) -> tuple[str, ...]:
-    """Return the names of a dataset's columns that hold distributions over labels, not labels."""
-    return tuple(
-        name
-        for name, feature in rows.features.items()
-        if isinstance(feature, List) and isinstance(feature.feature, Value) and "float" in feature.feature.dtype
-    )
-
-
-def label_arrays(rows: Dataset, heads: list[HeadConfig]) -> dict[str, np.ndarray]:
-    """Return the label columns of a dataset as `hfk.evaluation` takes them: head name → array."""
-    soft = soft_columns(rows)
-    return {
-        head.name: label_tensor(rows[head.name], head, head.name in soft).numpy()
-        for head in heads
-        if head.name in rows.column_names
-    }
 
 
 def environment() -> dict[str, Any]:

@@ -22,9 +22,10 @@ from hfk.evaluation.metrics import score_heads
 from hfk.models.decoding import probabilities
 from hfk.runs.recipe import parse_recipe
 from hfk.runs.score import calibrate_checkpoint
+from hfk.tasks.labels import label_arrays
 from hfk.tools.audit import audit
 from hfk.training.folds import divide, pool_rows, read_probabilities, strata, take_fold, thin_classes, train_folds
-from hfk.training.train import label_arrays, open_task
+from hfk.training.train import open_task
 from tests import tiny
 
 ROOT = Path(__file__).resolve().parents[2]
