@@ -56,7 +56,7 @@ def pull_command(
 ) -> None:
     """Fetch a checkpoint from the Hub, checked before anything of it is loaded."""
     if training_state:
-        from .training.trainer import fetch_checkpoint
+        from .hub.training_checkpoints import fetch_checkpoint
 
         typer.echo(f"{fetch_checkpoint(repo_id, output_dir, revision=revision)}: the same `hfk train` goes on from it")
         return

@@ -21,9 +21,9 @@ import torch
 from sklearn import metrics as sk
 
 from ..models.configuration_multihead import HeadConfig
-from ..models.decoding import as_tensors, decide, head_parents, probabilities
-from ..models.heads import MISSING
-from ..models.hierarchy import consistent
+from ..models.decoding import as_tensors, decide, probabilities
+from ..models.hierarchy import consistent, head_parents
+from ..models.problems import MISSING
 
 ECE_BINS = 15
 

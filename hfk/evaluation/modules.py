@@ -14,8 +14,8 @@ import numpy as np
 from datasets import Features, List, Value
 
 from ..models.configuration_multihead import HeadConfig
-from ..models.decoding import as_tensors, head_parents
-from ..models.hierarchy import consistent
+from ..models.decoding import as_tensors
+from ..models.hierarchy import consistent, head_parents
 from .metrics import MISSING, multi_label_scores, regression_scores, single_label_scores
 
 

@@ -23,8 +23,8 @@ from .modeling_efficientnet_lite import EfficientNetLiteConfig  # noqa: F401
 from .modeling_ngram import NGramConfig  # noqa: F401
 from .modeling_recurrent import RecurrentConfig  # noqa: F401
 from .modeling_textcnn import TextCNNConfig  # noqa: F401
+from .problems import PROBLEMS, Problem
 
-PROBLEMS = ("single_label", "multi_label", "regression")
 HEAD_KINDS = ("linear", "mlp", "residual")
 FUSIONS = ("tokens", "pooled", "gated")
 TEXT_POOLINGS = ("cls", "mean", "max", "attention")
@@ -99,52 +99,33 @@ class HeadConfig:
             raise ValueError(f"{where}: problem {self.problem!r} is not one of {', '.join(PROBLEMS)}.")
         if self.kind not in HEAD_KINDS:
             raise ValueError(f"{where}: kind {self.kind!r} is not one of {', '.join(HEAD_KINDS)}.")
-        if self.problem == "regression":
-            if self.labels:
-                raise ValueError(f"{where}: a regression head predicts a number and takes no `labels`.")
-        elif not self.labels:
-            raise ValueError(f"{where} has no labels: give `labels`, the names in index order.")
         repeated = sorted({label for label in self.labels if self.labels.count(label) > 1})
         if repeated:
             raise ValueError(f"{where}: label {repeated[0]!r} is listed twice; label names must differ.")
-        if self.problem == "single_label" and len(self.labels) < 2:
-            raise ValueError(
-                f"{where} has one label only ({self.labels[0]!r}): there is nothing to decide; leave the column out."
-            )
-        if self.class_weights is not None and (
-            len(self.class_weights) != len(self.labels) or any(not 0 <= w < math.inf for w in self.class_weights)
-        ):
-            raise ValueError(f"{where}: class_weights needs {len(self.labels)} numbers of 0 or more, one a label.")
-        for name, low, high in (
-            ("label_smoothing", 0, 1), ("dropout", 0, 1), ("weight", 0, math.inf), ("focal_gamma", 0, math.inf),
-            ("logit_adjustment", 0, math.inf), ("path_weight", 0, math.inf),
-        ):  # fmt: skip
-            if not low <= getattr(self, name) < high:
-                raise ValueError(f"{where}: {name} must be in [{low}, {high}), not {getattr(self, name)}.")
-        if self.focal_gamma and self.problem == "regression":
-            raise ValueError(f"{where}: focal_gamma is for labels; a regression head predicts a number.")
-        if self.logit_adjustment and self.problem != "single_label":
-            raise ValueError(f"{where}: logit_adjustment needs labels that exclude each other: problem single_label.")
-        if self.prior is not None and (
-            len(self.prior) != len(self.labels) or any(not 0 < share < math.inf for share in self.prior)
-        ):
-            raise ValueError(f"{where}: prior needs {len(self.labels)} numbers above 0, one a label.")
+        self.rules.validate()
+        self.rules.validate_loss(self)
+        for name, high in (("dropout", 1), ("path_weight", math.inf)):
+            if not 0 <= getattr(self, name) < high:
+                raise ValueError(f"{where}: {name} must be in [0, {high}), not {getattr(self, name)}.")
         for name in ("temperature", "std"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{where}: {name} must be above 0, not {getattr(self, name)}.")
         if (self.parent is None) != (self.parent_of is None):
             raise ValueError(f"{where}: `parent` and `parent_of` come together; one of them is missing.")
-        if self.parent is not None and self.problem != "single_label":
-            raise ValueError(f"{where}: only a single_label head can have a parent.")
         if self.parent_of is not None and len(self.parent_of) != len(self.labels):
             raise ValueError(
                 f"{where}: parent_of has {len(self.parent_of)} entries for {len(self.labels)} labels; give one a label."
             )
 
     @property
+    def rules(self) -> Problem:
+        """What follows from the head's problem: loss, probabilities, answers, labels as arrays."""
+        return PROBLEMS[self.problem](self)
+
+    @property
     def num_outputs(self) -> int:
         """Width of the head's logits: the number of labels, 1 for regression."""
-        return 1 if self.problem == "regression" else len(self.labels)
+        return self.rules.num_outputs
 
 
 def validate_heads(heads: list[HeadConfig]) -> None:
@@ -195,7 +176,7 @@ def validate_parents(heads: Sequence[Any]) -> None:
             if above not in by_name:
                 raise ValueError(f"head {seen[-1]!r}: its parent {above!r} is not a head; heads: {', '.join(by_name)}.")
             for name in (seen[-1], above):
-                if by_name[name].problem != "single_label":
+                if not PROBLEMS[by_name[name].problem].exclusive:
                     raise ValueError(f"head {name!r}: only single_label heads can be parent or child.")
             if above in seen:
                 raise ValueError(f"the heads' parents run in a circle: {' → '.join([*seen, above])}.")

@@ -12,12 +12,7 @@ import torch
 from torch import Tensor
 
 from .configuration_multihead import HeadConfig
-from .hierarchy import best_path, coarse_to_fine, top_paths
-
-
-def head_parents(heads: list[HeadConfig]) -> dict[str, tuple[str, list[int]]]:
-    """Return the hierarchy of `heads` in the form that `best_path` takes: head name → (parent's name, parent_of)."""
-    return {head.name: (head.parent, head.parent_of) for head in heads if head.parent is not None}
+from .hierarchy import best_path, coarse_to_fine, head_parents, top_paths
 
 
 def probabilities(logits: dict[str, Tensor], heads: list[HeadConfig]) -> dict[str, Tensor]:
@@ -30,18 +25,7 @@ def probabilities(logits: dict[str, Tensor], heads: list[HeadConfig]) -> dict[st
     Returns:
         head name → float32 `(batch, labels)`; for regression `(batch,)` in the target's own unit.
     """
-    result = {}
-    for head in heads:
-        if head.name not in logits:
-            continue
-        values = logits[head.name].float()
-        if head.problem == "single_label":
-            result[head.name] = (values / head.temperature).softmax(-1)
-        elif head.problem == "multi_label":
-            result[head.name] = (values / head.temperature).sigmoid()
-        else:
-            result[head.name] = values.squeeze(-1) * head.std + head.mean
-    return result
+    return {head.name: head.rules.probabilities(logits[head.name]) for head in heads if head.name in logits}
 
 
 def decide(
@@ -59,27 +43,18 @@ def decide(
         head name → int64 `(batch,)` for `single_label`, bool `(batch, labels)` for `multi_label`, float32 `(batch,)`
         for `regression`.
     """
-    single = _path_scores(probs, heads)
-    if not consistent_paths:  # alone, a head that counts for nothing in a path still has an answer of its own
-        chosen = {name: probs[name].argmax(-1) for name in single}
-    elif single:
-        chosen = best_path(single, head_parents(heads))
-    result = {}
-    for head in heads:
-        if head.problem == "single_label":
-            result[head.name] = chosen[head.name]
-        else:
-            values = probs[head.name]
-            result[head.name] = values >= threshold if head.problem == "multi_label" else values
-    return result
+    chosen = {head.name: head.rules.decide(probs[head.name], threshold) for head in heads}
+    parents = head_parents(heads)
+    if consistent_paths and parents:  # alone, a head that counts for nothing in a path still has an answer of its own
+        chosen |= best_path(_path_scores(probs, heads), parents)
+    return chosen
 
 
 def _path_scores(probs: dict[str, Tensor], heads: list[HeadConfig]) -> dict[str, Tensor]:
-    """Logarithms of what each label is worth on a path."""
+    """Logarithms of what each label of a hierarchy's heads is worth on a path."""
+    family = {name for head in heads if head.parent is not None for name in (head.name, head.parent)}
     return {
-        head.name: head.path_weight * probs[head.name].clamp_min(1e-12).log()
-        for head in heads
-        if head.problem == "single_label"
+        head.name: head.path_weight * probs[head.name].clamp_min(1e-12).log() for head in heads if head.name in family
     }
 
 
@@ -132,24 +107,9 @@ def readable(
     for head in heads:
         if only is not None and head.name not in only:
             continue
-        values = probs[head.name]
-        if head.problem == "regression":
-            for row, value in zip(rows, values.tolist(), strict=True):
-                row[head.name] = value
-            continue
-        ranking = values
-        if head.problem == "single_label":  # the consistent label comes first, whatever its own probability
-            ranking = values.scatter(1, chosen[head.name][:, None], 2.0)
-        limit = top_k or (1 if head.problem == "single_label" else len(head.labels))
-        floor = threshold if threshold is not None else (0.5 if head.problem == "multi_label" and not top_k else 0.0)
-        order = ranking.topk(min(limit, len(head.labels))).indices
-        scores = values.gather(1, order)
-        for row, indices, row_scores in zip(rows, order.tolist(), scores.tolist(), strict=True):
-            row[head.name] = [
-                {"label": head.labels[index], "score": score}
-                for index, score in zip(indices, row_scores, strict=True)
-                if score >= floor
-            ]
+        said = head.rules.readable(probs[head.name], chosen[head.name], top_k, threshold)
+        for row, answer in zip(rows, said, strict=True):
+            row[head.name] = answer
     if min_score is not None:
         _hide_uncertain(rows, probs, chosen, heads, parents, min_score)
     if paths is not None:
@@ -167,7 +127,7 @@ def _hide_uncertain(
 ) -> None:
     """Put the label None in place of answers below `min_score`, and of those under them."""
     unknown: dict[str, Tensor] = {}
-    for name in coarse_to_fine([head.name for head in heads if head.problem == "single_label"], parents):
+    for name in coarse_to_fine([head.name for head in heads if head.rules.exclusive], parents):
         scores = probs[name].gather(1, chosen[name][:, None])[:, 0]
         unknown[name] = scores < min_score
         if name in parents:

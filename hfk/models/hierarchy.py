@@ -8,8 +8,16 @@ probabilities, not of the finest's alone: a coarse head has more rows a label to
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import torch
 from torch import Tensor
+
+
+def head_parents(heads: Iterable[Any]) -> dict[str, tuple[str, list[int]]]:
+    """Return the hierarchy of heads in the form that `best_path` takes: head name → (parent's name, parent_of)."""
+    return {head.name: (head.parent, head.parent_of) for head in heads if head.parent is not None}
 
 
 def best_path(log_probabilities: dict[str, Tensor], parents: dict[str, tuple[str, list[int]]]) -> dict[str, Tensor]:

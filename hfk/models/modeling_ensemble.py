@@ -14,7 +14,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers import AutoModel, PreTrainedModel
 
 from .configuration_ensemble import MultiHeadEnsembleConfig
@@ -173,39 +172,14 @@ class MultiHeadEnsemble(PreTrainedModel):
         weights = torch.where(weights.sum(1, keepdim=True) > 0, weights, reads.float())
         absent = weights.new_zeros(reads.shape[0], head.num_outputs)
         logits = [absent if output is None else output.logits[head.name] for output in outputs]
-        return vote(head, [config.heads[place] for config in self.config.members], logits, weights)
+        return head.rules.vote([config.heads[place] for config in self.config.members], logits, weights)
 
     predict = MultiHeadForClassification.predict
 
 
 def vote(head: HeadConfig, members: Sequence[HeadConfig], logits: Sequence[Tensor], weights: Tensor) -> Tensor:
-    """Average what members say of one head.
-
-    Args:
-        head: the ensemble's head; of it, only the problem and a regression's scale count.
-        members: the head as each member has it, with its own temperature and scale.
-        logits: each member's, `(batch, outputs)`.
-        weights: `(batch, members)`, 0 or more, no row all 0; need not sum to 1.
-
-    Returns:
-        float32 `(batch, outputs)`: logarithms of the averaged probabilities (`single_label`), their logits
-        (`multi_label`), or the averaged value on the head's scale (`regression`).
-
-    Example:
-        >>> topic = HeadConfig("topic", ["정치", "경제"])
-        >>> said = [torch.tensor([[0.8, 0.2]]).log(), torch.tensor([[0.4, 0.6]]).log()]
-        >>> vote(topic, [topic, topic], said, torch.ones(1, 2)).exp()
-        tensor([[0.6000, 0.4000]])
-    """
-    shares = (weights / weights.sum(1, keepdim=True)).float().T[:, :, None]  # (members, batch, 1)
-    if head.problem == "regression":
-        values = torch.stack([said.float() * own.std + own.mean for said, own in zip(logits, members, strict=True)])
-        return ((values * shares).sum(0) - head.mean) / head.std
-    scaled = torch.stack([said.float() / own.temperature for said, own in zip(logits, members, strict=True)])
-    if head.problem == "multi_label":
-        yes, no = (torch.logsumexp(F.logsigmoid(side) + shares.log(), 0) for side in (scaled, -scaled))
-        return yes - no
-    return torch.logsumexp(scaled.log_softmax(-1) + shares.log(), 0)
+    """Average what members say of one head; see `Problem.vote`."""
+    return head.rules.vote(members, logits, weights)
 
 
 AutoModel.register(MultiHeadEnsembleConfig, MultiHeadEnsemble, exist_ok=True)

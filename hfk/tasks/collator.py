@@ -15,8 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 from ..models.configuration_multihead import HeadConfig
-from ..models.heads import MISSING
 from ..models.image_preparation import open_image
+from ..models.problems import MISSING
 from ..models.processing_multihead import MultiHeadProcessor, RowError
 
 

@@ -7,12 +7,10 @@ has finished is the work of `hfk.hub.publishing`.
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -21,45 +19,30 @@ import numpy as np
 import torch
 from accelerate.utils import recursively_apply
 from datasets import Dataset
-from huggingface_hub import HfApi
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler, SequentialSampler, WeightedRandomSampler
 from transformers import EarlyStoppingCallback, EvalPrediction, PrinterCallback, Trainer, TrainerCallback
-from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, SaveStrategy
-from transformers.utils import logging
-from transformers.utils.hub import PushInProgress, hf_api
+from transformers.trainer import TRAINING_ARGS_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ..evaluation.metrics import score_heads
-from ..hub.commits import check_repo_id, clear_errors
-from ..hub.publishing import PICKLES
+from ..hub.training_checkpoints import push_checkpoint, write_training_card
 from ..models.configuration_multihead import HeadConfig
 from ..models.heads import disagreement
 from ..models.modeling_multihead import MultiHeadForClassification
 from ..models.processing_multihead import MultiHeadProcessor
-from ..runs.card import write_card
 from ..runs.recipe import MultiHeadTrainingArguments
 from ..tasks.collator import MultiHeadCollator, label_tensor
-from .techniques.averaging import TRAINED, WeightAverage
+from .techniques.averaging import WeightAverage
 from .techniques.eda import AugmentedRows, EasyDataAugmentation, EpochSampler
 from .techniques.pictures import ImageAugmentation
 from .techniques.rates import parameter_groups
-
-LAST_CHECKPOINT = "last-checkpoint"
-"""The folder in a repository that `hub_strategy: checkpoint` keeps the newest checkpoint in."""
-
-logger = logging.get_logger(__name__)
 
 
 class MultiHeadTrainer(Trainer):
     """Train `MultiHeadForClassification`, bare or wrapped by peft.
 
-    With `push_to_hub`, the top level of the repository is always a whole checkpoint without pickles: weights,
-    processor, remote code, `training_arguments.json`. `hub_strategy` says what comes there when: `end` only what
-    `push_to_hub()` sends; `every_save` every checkpoint; `checkpoint` and `all_checkpoints` too, and beside it, in
-    `last-checkpoint` or `checkpoint-STEP`, all that resuming needs (see `fetch_checkpoint`). Those folders hold
-    PyTorch's own optimizer and random-state files, which are pickles, read with `weights_only`; nothing that serves
-    the model looks at them.
+    With `push_to_hub`, `hub_strategy` says what comes to the Hub when; see `hfk.hub.training_checkpoints`.
 
     Args:
         model: the model.
@@ -255,57 +238,11 @@ class MultiHeadTrainer(Trainer):
             (folder / "training_arguments.json").write_text(self.args.to_json_string(), encoding="utf-8")
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """Write hfk's card for what is about to be pushed, unless the run folder has one."""
-        folder = Path(self.args.output_dir)
-        if self.is_world_process_zero() and (folder / "config.json").is_file() and not (folder / "README.md").exists():
-            write_card(folder, self.hub_model_id)
+        """Write hfk's card for what is about to be pushed."""
+        write_training_card(self)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        """Push a checkpoint as `hub_strategy` says, as one commit, while training goes on.
-
-        Upstream pickles the arguments into the run folder and pushes all that is there, reports on the user's rows
-        included, while training writes it and `save_total_limit` deletes checkpoints. Here the files that serve the
-        model are linked into a folder of their own first.
-        """
-        strategy, current = self.args.hub_strategy, self.push_in_progress
-        busy = current is not None and not current.is_done()
-        if not self.is_world_process_zero() or strategy == HubStrategy.END or (busy and not self.args.hub_always_push):
-            return
-        self.callback_handler.on_push_begin(self.args, self.state, self.control)
-        run, checkpoint = Path(self.args.output_dir), Path(checkpoint_folder)
-        stage = run / "_push" / checkpoint.name  # `push_to_hub` leaves names with _ out
-        shutil.rmtree(stage, ignore_errors=True)
-        stage.mkdir(parents=True)
-        for path in (run / "README.md", *checkpoint.iterdir()):
-            if path.is_file() and path.name not in (TRAINER_STATE_NAME, TRAINED) and not path.name.endswith(PICKLES):
-                _link(path, stage / path.name)
-        names = {HubStrategy.CHECKPOINT: LAST_CHECKPOINT, HubStrategy.ALL_CHECKPOINTS: checkpoint.name}
-        resumable = names.get(strategy)
-        if resumable is not None:
-            shutil.copytree(checkpoint, stage / resumable, copy_function=_link)
-        by_step = self.args.save_strategy == SaveStrategy.STEPS
-        reached = f"step {self.state.global_step}" if by_step else f"epoch {int(self.state.epoch)}"
-        job = hf_api().run_as_future(
-            self._upload,
-            stage,
-            commit_message=f"Training in progress, {reached}",
-            revision=self.args.hub_revision,
-            # What an older checkpoint left there, other shards or other processes' states, must not mix with this one.
-            delete_patterns=None if resumable is None else f"{resumable}/*",
-        )
-        self.push_in_progress = PushInProgress([*(current.jobs if busy else []), job])
-
-    def _upload(self, stage: Path, **options: Any) -> None:
-        """Push a staged checkpoint and take the stage away; what goes wrong is said, since upstream never looks."""
-        try:
-            hf_api().upload_folder(repo_id=self.hub_model_id, folder_path=stage, token=self.args.hub_token, **options)
-        except Exception as error:  # whatever it is, hours of training must not end for it
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            logger.warning(f"{stage.name} was not pushed to {self.hub_model_id}; training goes on. {reason}")
-        finally:
-            shutil.rmtree(stage, ignore_errors=True)
-            with suppress(OSError):  # another push may be waiting in there
-                stage.parent.rmdir()
+        push_checkpoint(self, checkpoint_folder)
 
 
 class Clock(TrainerCallback):
@@ -393,14 +330,6 @@ def count_tokens(rows: Dataset, processor: MultiHeadProcessor) -> list[int]:
     return counts
 
 
-def _link(source: str | os.PathLike, target: str | os.PathLike) -> None:
-    """Put a file at another place too, without copying where the file system can."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
-
-
 def last_checkpoint(folder: str | os.PathLike) -> str | None:
     """Return the newest complete `checkpoint-*` folder, or None.
 
@@ -409,51 +338,3 @@ def last_checkpoint(folder: str | os.PathLike) -> str | None:
     """
     found = [path for path in Path(folder).glob("checkpoint-*") if (path / "trainer_state.json").is_file()]
     return str(max(found, key=lambda path: int(path.name.split("-")[1]))) if found else None
-
-
-def fetch_checkpoint(
-    repo_id: str,
-    folder: str | os.PathLike,
-    name: str = LAST_CHECKPOINT,
-    revision: str | None = None,
-    api: HfApi | None = None,
-) -> str:
-    """Fetch a checkpoint that a run pushed, so that the run can go on here, from this very place in the data.
-
-    It becomes the run folder's `checkpoint-STEP`, where `last_checkpoint` and so `hfk train` find it. Fetch only what a
-    run of your own has pushed.
-
-    Args:
-        repo_id: `owner/name`, pushed to with `hub_strategy` `checkpoint` or `all_checkpoints`.
-        folder: the run folder here; made if it is not there.
-        name: the checkpoint's folder in the repository: `last-checkpoint`, or `checkpoint-STEP`.
-        revision: branch, tag or commit; `main` by default.
-        api: the client; one with the saved token by default.
-
-    Returns:
-        the checkpoint's path here, for `trainer.train(resume_from_checkpoint=...)`.
-
-    Raises:
-        ValueError: if there is no such checkpoint, it is not whole, or the Hub refuses.
-        ConnectionError: if the Hub can't be reached, or fails.
-
-    Example:
-        >>> fetch_checkpoint("owner/places", "runs/places")  # doctest: +SKIP
-        'runs/places/checkpoint-400'
-    """
-    check_repo_id(repo_id)
-    api = api or HfApi()
-    with clear_errors(api, repo_id):
-        sha = api.repo_info(repo_id, revision=revision).sha
-        part = Path(folder) / "_fetched" / sha  # what is there of an interrupted download of this commit is kept
-        api.snapshot_download(repo_id, revision=sha, allow_patterns=f"{name}/*", local_dir=part)
-    state = part / name / TRAINER_STATE_NAME
-    if not state.is_file():
-        raise ValueError(
-            f"{repo_id} has no whole {name}: it is there after a push with hub_strategy checkpoint or all_checkpoints."
-        )
-    target = Path(folder) / f"{PREFIX_CHECKPOINT_DIR}-{json.loads(state.read_text(encoding='utf-8'))['global_step']}"
-    shutil.rmtree(target, ignore_errors=True)
-    (part / name).replace(target)
-    shutil.rmtree(part.parent)
-    return str(target)

@@ -81,7 +81,7 @@ def test_every_strategy_pushes_what_it_promises(hub, places):
     hub.fault(f"POST .*/{hub.user}/broken/commit/", "refuse", times=99)
     process = hub.start(f"""
         import os, pathlib
-        from hfk.training.trainer import fetch_checkpoint
+        from hfk.hub.training_checkpoints import fetch_checkpoint
         from tests.hub.test_trainer_push import run
 
         os.makedirs("every_save")
@@ -163,7 +163,8 @@ def test_a_killed_run_goes_on_elsewhere_to_the_same_end(hub, places, tmp_path):
     second = hub.run(
         f"""
         import json
-        from hfk.training.trainer import fetch_checkpoint, last_checkpoint
+        from hfk.hub.training_checkpoints import fetch_checkpoint
+        from hfk.training.trainer import last_checkpoint
         from tests.hub.test_trainer_push import run
         checkpoint = fetch_checkpoint({repo!r}, "there")
         assert last_checkpoint("there") == checkpoint == "there/checkpoint-6", checkpoint

@@ -1,0 +1,156 @@
+"""A run that pushes while it trains: the Trainer's checkpoints to the Hub, and one of them back to go on from.
+
+The Trainer (`transformers.Trainer`, any subclass) decides when; `hub_strategy` decides what. The top level of the
+repository is always a whole checkpoint without pickles. `checkpoint` and `all_checkpoints` keep beside it, in
+`last-checkpoint` or `checkpoint-STEP`, all that resuming needs: PyTorch's own optimizer and random-state files are
+pickles, read with `weights_only`; nothing that serves the model looks at them. Publishing a finished run is
+`publishing`'s work.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import HfApi
+from huggingface_hub.utils import filter_repo_objects
+from transformers import Trainer
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, SaveStrategy
+from transformers.utils import logging
+from transformers.utils.hub import PushInProgress, hf_api
+
+from ..runs.card import write_card
+from .commits import check_repo_id, clear_errors
+from .publishing import PULLED
+
+LAST_CHECKPOINT = "last-checkpoint"
+"""The folder in a repository that `hub_strategy: checkpoint` keeps the newest checkpoint in."""
+SERVED = [*PULLED, "training_arguments.json", "adapter_config.json", "adapter_model.safetensors"]
+"""What of a training checkpoint comes to the top level: what serves the model, and how it was trained."""
+
+logger = logging.get_logger(__name__)
+
+
+def write_training_card(trainer: Trainer) -> None:
+    """Write hfk's card for what is about to be pushed, unless the run folder has one."""
+    folder = Path(trainer.args.output_dir)
+    if trainer.is_world_process_zero() and (folder / "config.json").is_file() and not (folder / "README.md").exists():
+        write_card(folder, trainer.hub_model_id)
+
+
+def push_checkpoint(trainer: Trainer, checkpoint_folder: str | os.PathLike) -> None:
+    """Push a checkpoint as `hub_strategy` says, as one commit, while training goes on.
+
+    Upstream pickles the arguments into the run folder and pushes all that is there, reports on the user's rows
+    included, while training writes it and `save_total_limit` deletes checkpoints. Here the files that serve the model
+    are linked into a folder of their own first. A push that fails is a warning: training does not end for it.
+
+    Args:
+        trainer: the Trainer, in the middle of training.
+        checkpoint_folder: the checkpoint that it has just saved.
+    """
+    args, state, current = trainer.args, trainer.state, trainer.push_in_progress
+    busy = current is not None and not current.is_done()
+    if not trainer.is_world_process_zero() or args.hub_strategy == HubStrategy.END:
+        return
+    if busy and not args.hub_always_push:
+        return
+    trainer.callback_handler.on_push_begin(args, state, trainer.control)
+    run, checkpoint = Path(args.output_dir), Path(checkpoint_folder)
+    stage = run / "_push" / checkpoint.name  # `Trainer.push_to_hub` leaves names with _ out
+    shutil.rmtree(stage, ignore_errors=True)
+    stage.mkdir(parents=True)
+    paths = [path for path in (run / "README.md", *checkpoint.iterdir()) if path.is_file()]
+    for path in filter_repo_objects(paths, allow_patterns=SERVED, key=lambda path: path.name):
+        _link(path, stage / path.name)
+    names = {HubStrategy.CHECKPOINT: LAST_CHECKPOINT, HubStrategy.ALL_CHECKPOINTS: checkpoint.name}
+    resumable = names.get(args.hub_strategy)
+    if resumable is not None:
+        shutil.copytree(checkpoint, stage / resumable, copy_function=_link)
+    by_step = args.save_strategy == SaveStrategy.STEPS
+    reached = f"step {state.global_step}" if by_step else f"epoch {int(state.epoch)}"
+    job = hf_api().run_as_future(
+        _upload,
+        stage,
+        repo_id=trainer.hub_model_id,
+        token=args.hub_token,
+        commit_message=f"Training in progress, {reached}",
+        revision=args.hub_revision,
+        # What an older checkpoint left there, other shards or other processes' states, must not mix with this one.
+        delete_patterns=None if resumable is None else f"{resumable}/*",
+    )
+    trainer.push_in_progress = PushInProgress([*(current.jobs if busy else []), job])
+
+
+def _upload(stage: Path, repo_id: str, **options: Any) -> None:
+    """Push a staged checkpoint and take the stage away; what goes wrong is said, since upstream never looks."""
+    try:
+        hf_api().upload_folder(repo_id=repo_id, folder_path=stage, **options)
+    except Exception as error:  # whatever it is, hours of training must not end for it
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        logger.warning(f"{stage.name} was not pushed to {repo_id}; training goes on. {reason}")
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+        with suppress(OSError):  # another push may be waiting in there
+            stage.parent.rmdir()
+
+
+def _link(source: str | os.PathLike, target: str | os.PathLike) -> None:
+    """Put a file at another place too, without copying where the file system can."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def fetch_checkpoint(
+    repo_id: str,
+    folder: str | os.PathLike,
+    name: str = LAST_CHECKPOINT,
+    revision: str | None = None,
+    api: HfApi | None = None,
+) -> str:
+    """Fetch a checkpoint that a run pushed, so that the run can go on here, from this very place in the data.
+
+    It becomes the run folder's `checkpoint-STEP`, where `hfk train` finds it. Fetch only what a run of your own has
+    pushed.
+
+    Args:
+        repo_id: `owner/name`, pushed to with `hub_strategy` `checkpoint` or `all_checkpoints`.
+        folder: the run folder here; made if it is not there.
+        name: the checkpoint's folder in the repository: `last-checkpoint`, or `checkpoint-STEP`.
+        revision: branch, tag or commit; `main` by default.
+        api: the client; one with the saved token by default.
+
+    Returns:
+        the checkpoint's path here, for `trainer.train(resume_from_checkpoint=...)`.
+
+    Raises:
+        ValueError: if there is no such checkpoint, it is not whole, or the Hub refuses.
+        ConnectionError: if the Hub can't be reached, or fails.
+
+    Example:
+        >>> fetch_checkpoint("owner/places", "runs/places")  # doctest: +SKIP
+        'runs/places/checkpoint-400'
+    """
+    check_repo_id(repo_id)
+    api = api or HfApi()
+    with clear_errors(api, repo_id):
+        sha = api.repo_info(repo_id, revision=revision).sha
+        part = Path(folder) / "_fetched" / sha  # what is there of an interrupted download of this commit is kept
+        api.snapshot_download(repo_id, revision=sha, allow_patterns=f"{name}/*", local_dir=part)
+    state = part / name / TRAINER_STATE_NAME
+    if not state.is_file():
+        raise ValueError(
+            f"{repo_id} has no whole {name}: it is there after a push with hub_strategy checkpoint or all_checkpoints."
+        )
+    target = Path(folder) / f"{PREFIX_CHECKPOINT_DIR}-{json.loads(state.read_text(encoding='utf-8'))['global_step']}"
+    shutil.rmtree(target, ignore_errors=True)
+    (part / name).replace(target)
+    shutil.rmtree(part.parent)
+    return str(target)
