@@ -22,7 +22,7 @@ from .card import write_card
 from ..inference.loading import load_checkpoint
 from ..models.configuration_multihead import HeadConfig
 from ..tasks import ABOUT_ROWS, load_task
-from .recipe import parse_recipe
+from .recipe import parse_recipe, translate
 from ..training.ensemble import predict_rows
 from ..training.folds import take_fold
 from ..training.train import open_task
@@ -110,12 +110,12 @@ def _run_rows(folder: Path, heads: list[HeadConfig]) -> dict[str, Dataset]:
             f"{folder} has no recipe.yaml that says which rows it was validated on; give labelled rows that it has not "
             "seen, with --data."
         ) from None
-    names = ("task", *ABOUT_ROWS, "folds", "fold")
+    options, names = translate(options), ("task", *ABOUT_ROWS)
     recipe, _ = parse_recipe({name: options[name] for name in names if options.get(name) is not None})
     task = open_task(recipe, heads)
     loaded = task.load()
-    if recipe.folds:
-        loaded = take_fold(task, loaded, recipe.folds, recipe.fold)
+    if recipe.split and "folds" in recipe.split:
+        loaded = take_fold(task, loaded, recipe.split["folds"], recipe.split.get("fold"))
     if "validation" not in loaded:
         raise ValueError(
             f"task {task.name!r} has no validation rows; give labelled rows that the model has not seen, with --data."

@@ -110,9 +110,7 @@ def _classes(facts: dict[str, Any]) -> str:
     keys = "".join(f'<span class="key {split}"></span>{split}' for split in splits)
     parts = [f'<p class="note">{keys}</p>' if facts["classes"] else ""]
     if facts["augmented"]:
-        note = (
-            "train, augmented: training rows, and the copies to expect in an epoch with <code>augmentation: eda</code>."
-        )
+        note = "train, augmented: training rows, and the copies to expect in an epoch with <code>eda: true</code>."
         parts.append(f'<p class="note">{note}</p>')
     heads: list[HeadConfig] = facts["heads"]
     for number, head in enumerate(heads):

@@ -38,7 +38,7 @@ from ..models.modeling_multihead import MultiHeadForClassification
 from ..models.processing_ensemble import MultiHeadEnsembleProcessor, processor_state
 from ..models.processing_multihead import MultiHeadProcessor
 from ..runs import card as cards
-from ..runs.recipe import check_options, parse_recipe
+from ..runs.recipe import parse_recipe, translate
 from ..tasks import ABOUT_ROWS, Task, load_task
 from ..tasks.collator import MultiHeadCollator
 from ..tasks.labels import soft_columns
@@ -365,7 +365,7 @@ def _run_folders(runs: Sequence[str | Path], output_dir: str | Path) -> list[Pat
 def _recipe(folder: Path) -> dict[str, Any] | None:
     try:
         recipe = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
-        check_options(recipe)
+        recipe = translate(recipe)
     except (OSError, ValueError, TypeError, yaml.YAMLError):
         return None
     return recipe
@@ -376,12 +376,16 @@ def _shared_task(folders: Sequence[Path]) -> tuple[Task, bool] | None:
     from .train import open_task
 
     recipes = [_recipe(folder) for folder in folders]
+    folds = [bool(recipe) and "folds" in (recipe.get("split") or {}) for recipe in recipes]
+    for recipe in filter(None, recipes):
+        split = {name: value for name, value in (recipe.get("split") or {}).items() if name not in ("folds", "fold")}
+        recipe["split"] = split or None
     keys = {tuple(str(recipe.get(name)) for name in ("task", *ABOUT_ROWS)) if recipe else None for recipe in recipes}
     if len(keys) != 1 or None in keys:
         return None
     try:
         chosen = {name: recipes[0].get(name) for name in ("task", *ABOUT_ROWS)}
-        return open_task(parse_recipe(chosen)[0]), not any(recipe.get("folds") for recipe in recipes)
+        return open_task(parse_recipe(chosen)[0]), not any(folds)
     except (ValueError, OSError):  # the task's file has moved
         return None
 

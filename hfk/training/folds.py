@@ -311,8 +311,7 @@ def train_folds(
 
     options = dict(recipe) if isinstance(recipe, dict) else load_recipe(recipe)
     options |= overrides or {}
-    for name in ("fold", "folds"):
-        options.pop(name, None)
+    options["split"] = {k: v for k, v in (options.get("split") or {}).items() if k not in ("fold", "folds")} or None
     if options.get("push_to_hub"):
         raise ValueError("the runs of the folds would push over each other: leave push_to_hub out, then hfk push.")
     if seeds is not None and (not seeds or len(set(seeds)) != len(seeds)):
@@ -337,7 +336,8 @@ def train_folds(
             continue
         if args.should_save:
             print(f"\nrun {number} of {len(runs)}: {run.name}", flush=True)
-        own = {"folds": folds, "fold": fold} | ({} if seed is None else {"seed": seed})
+        own = {"split": (options["split"] or {}) | {"folds": folds, "fold": fold}}
+        own |= {} if seed is None else {"seed": seed}
         train(options | own, run, resume=resume)
     if not args.should_save:
         return {}
@@ -396,7 +396,8 @@ def _state(
     seeds: list[int] | None,
 ) -> dict[str, Any]:
     """Say all that the finished folds depend on, as JSON holds it."""
-    values = {name: getattr(recipe_args, name, getattr(args, name, None)) for name in options if name not in INCIDENTAL}
+    used = recipe_args.to_dict()
+    values = {name: used.get(name) for name in options if name not in INCIDENTAL}
     hasher = hashlib.blake2b(digest_size=16)
     for name in rows.column_names:
         if name != "image":

@@ -1,8 +1,8 @@
 """`Technique`: what may change training, one class a file, and how a recipe names it.
 
 A recipe has one key a technique, whose value is `true`, the technique's main option, or a mapping of its options. The
-Trainer folds over the techniques that a recipe names and knows none of them. Defining a subclass registers it, in hfk or
-elsewhere; its annotated attributes are its options, the first one is the main one, and their types are checked.
+Trainer folds over the techniques that a recipe names and knows none of them. Defining a subclass registers it, in hfk
+or elsewhere; its annotated attributes are its options, the first one is the main one, and their types are checked.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from torch.utils.data import Sampler
 from transformers import TrainerCallback
 
 from ...models.configuration_multihead import HeadConfig
+from ...models.problems import HeadLoss
 from ...models.processing_multihead import MultiHeadProcessor
 from ...runs.recipe import ARGUMENTS, MAIN, OWN, MultiHeadTrainingArguments, convert, unknown_option
 from ...tasks import Task
@@ -38,6 +39,7 @@ class Setting:
         arguments: how is trained.
         heads: the model's heads.
         processor: prepares input.
+        losses: head name → how its loss is made; what is changed here holds.
         rows: split → rows as the task has them; without `train`, there is no training.
         task: what they are rows of, if a task was loaded.
     """
@@ -45,6 +47,7 @@ class Setting:
     arguments: MultiHeadTrainingArguments
     heads: list[HeadConfig]
     processor: MultiHeadProcessor
+    losses: dict[str, HeadLoss]
     rows: Mapping[str, Dataset] = field(default_factory=dict)
     task: Task | None = None
 
@@ -65,7 +68,7 @@ class Setting:
             ValueError: if there is none with hard labels; the sentence begins with `asks`.
         """
         soft = soft_columns(self.rows["train"])
-        single = [head for head in self.heads if head.problem == "single_label" and head.name not in soft]
+        single = [head for head in self.heads if head.rules.exclusive and head.name not in soft]
         if name is not None:
             single = [head for head in single if head.name == name]
         if not single:
@@ -77,12 +80,12 @@ class Setting:
 class Technique(TrainerCallback):
     """What may change training; every hook may be left out, and so may the events of `TrainerCallback`.
 
-    The hooks run in this order: `encoders` before the model is built; `begin`, `rows` and `model` when the Trainer is;
-    `collator`, `sampler` and `groups` when training begins; `batch` and `loss` at every step; `weights` around evaluation
-    and saving; `save` and `load` for checkpoints; `finish` and `facts` in the end.
+    The hooks run in this order: `encoders` before the model is built; `begin`, `model` and `rows` when the Trainer is;
+    `collator`, `sampler` and `groups` when training begins; `batch` and `loss` at every step; `weights` around
+    evaluation and saving; `save` and `load` for checkpoints; `finish` and `facts` in the end.
 
-    A subclass names its key: `class Ema(Technique, key="ema")`. It may say `default=` the value that holds where a recipe
-    says nothing.
+    A subclass names its key: `class Ema(Technique, key="ema")`. It may say `default=` the value that holds where a
+    recipe says nothing.
 
     Attributes:
         key: the recipe's key.
@@ -98,11 +101,12 @@ class Technique(TrainerCallback):
     last: ClassVar[bool] = False
     setting: ClassVar[Setting]  # of the instance; a ClassVar is no option
 
-    def __init_subclass__(cls, key: str, default: Any = False, **kwargs: Any) -> None:
+    def __init_subclass__(cls, key: str | None, default: Any = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls.key, cls.default = key, default
         dataclass(cls, eq=False)
-        TECHNIQUES[key] = cls
+        if key is not None:  # None is a base of others
+            cls.key, cls.default = key, default
+            TECHNIQUES[key] = cls
 
     @classmethod
     def from_option(cls, value: Any) -> Technique | None:

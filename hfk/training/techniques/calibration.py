@@ -21,7 +21,7 @@ class Calibration(Technique, key="calibrate"):
         super().begin(setting)
         rows, heads = setting.rows.get("validation"), setting.heads
         counts = count_labelled(label_arrays(rows, heads), heads) if rows is not None else {}
-        if not any(counts.get(head.name) for head in heads if head.problem != "regression"):
+        if not any(counts.get(head.name) for head in heads if head.rules.has_labels):
             raise ValueError(
                 "calibrate needs validation rows with labels of a classification head; there are none. Give the task a "
                 "validation split, or leave calibrate out."

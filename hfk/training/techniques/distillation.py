@@ -114,7 +114,9 @@ class Distillation(Technique, key="distillation"):
             rows = concatenate_datasets([rows, extra])
             facts["note"] = f"used {len(extra):,} unlabelled rows of {Path(self.unlabelled).name}"
             if arguments.should_save:
-                print(f"distillation: {facts['note']}; left out: {json.dumps(facts['unlabelled_left_out'])}", flush=True)
+                print(
+                    f"distillation: {facts['note']}; left out: {json.dumps(facts['unlabelled_left_out'])}", flush=True
+                )
         with arguments.main_process_first(desc="asking the teacher"):
             logits = teacher_logits(self.teacher, rows, arguments, with_embedding=self.hidden > 0)
         unread = sum(value is None for value in logits[_COLUMN + self._teacher.heads[0].name])
@@ -164,7 +166,7 @@ class Distillation(Technique, key="distillation"):
             logits, said = outputs.logits[head.name], teacher[head.name]
             soft = soft_loss(logits, said, labels.get(head.name), head, self.temperature, self.alpha)
             outputs.losses[f"{head.name}_teacher"] = soft
-            loss = loss + head.weight * soft
+            loss = loss + self.setting.losses[head.name].weight * soft
         if self.hidden:
             loss = loss + self.hidden * self._distance(outputs.embedding.float(), teacher[_EMBEDDING])
         return loss
@@ -223,29 +225,16 @@ def soft_loss(
         logits: the student's, `(batch, outputs)`.
         teacher: the teacher's logits, `(batch, labels)`, or values in their unit, `(batch, 1)`; NaN rows where it has
             no answer.
-        labels: as in `heads.head_loss`, to tell labelled rows; None without labels.
+        labels: as in `Problem.loss`, to tell labelled rows; None without labels.
         head: the student's head.
         temperature: T.
         alpha: weight of labelled rows; unlabelled ones weigh 1.
 
     Returns:
-        scalar, the weighted sum over the rows divided by the number of rows: T² × KL(teacher ‖ student), both softened
-        by T, for `single_label`; the same for each label's yes and no, averaged over the labels, for `multi_label`;
-        the squared difference in deviations for `regression`.
+        scalar, the weighted sum over the rows of `Problem.distillation`, divided by the number of rows.
     """
-    logits, known = logits.float(), ~teacher.isnan().any(-1)
-    teacher = teacher.nan_to_num()
-    if head.problem == "regression":
-        losses = (logits - (teacher - head.mean) / head.std).square().squeeze(-1)
-    elif head.problem == "multi_label":
-        soft = (teacher / temperature).sigmoid()
-        cross = F.binary_cross_entropy_with_logits(logits / temperature, soft, reduction="none")
-        entropy = F.binary_cross_entropy_with_logits(teacher / temperature, soft, reduction="none")
-        losses = (cross - entropy).mean(-1) * temperature**2
-    else:
-        target = (teacher / temperature).log_softmax(-1)
-        answer = (logits / temperature).log_softmax(-1)
-        losses = F.kl_div(answer, target, reduction="none", log_target=True).sum(-1) * temperature**2
+    known = ~teacher.isnan().any(-1)
+    losses = head.rules.distillation(logits.float(), teacher.nan_to_num(), temperature)
     if labels is None:
         labelled = torch.zeros_like(known)
     elif labels.is_floating_point():
@@ -323,8 +312,8 @@ def read_unlabelled(table: str, column: str | None, setting: Setting) -> tuple[D
     Args:
         table: its path.
         column: its text column; the task's own by default.
-        setting: gives the task, the processor (rows of whose text it leaves nothing are left out), and the labelled rows
-            (texts that are among them, validation and test included, are left out).
+        setting: gives the task, the processor (rows of whose text it leaves nothing are left out), and the labelled
+            rows (texts that are among them, validation and test included, are left out).
 
     Returns:
         the rows, and how many were left out for which reason.
@@ -424,12 +413,7 @@ def _ask(
                 tensors = {name: values.to(args.device) for name, values in processor.to_tensors(prepared).items()}
                 with torch.autocast(args.device.type, half, enabled=args.bf16 or args.fp16):
                     output = model(**tensors)
-                said = [
-                    output.logits[head.name].float() * head.std + head.mean
-                    if head.problem == "regression"
-                    else output.logits[head.name].float() / head.temperature
-                    for head in heads
-                ]
+                said = [head.rules.scaled(output.logits[head.name]) for head in heads]
                 said += [output.embedding.float()] * with_embedding
                 for column, values in zip(answers, said, strict=True):
                     for place, value in zip(kept, values.cpu().numpy(), strict=True):

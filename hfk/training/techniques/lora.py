@@ -1,4 +1,4 @@
-"""Low-rank adapters (Hu et al. 2021, arXiv:2106.09685) on the encoders' linear layers, in place of all their weights."""
+"""Low-rank adapters (Hu et al. 2021, arXiv:2106.09685) on the encoders' linear layers; their own weights stay."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Pictures changed a little each time they are trained on: mirrored, cropped, in another light.
 
-What a label is must not hang on any of that; where it does (left and right shoe, colors as classes), its share is set to
-0. Pillow does the work, before the encoder's own image processor resizes and normalizes.
+What a label is must not hang on any of that; where it does (left and right shoe, colors as classes), its share is set
+to 0. Pillow does the work, before the encoder's own image processor resizes and normalizes.
 """
 
 from __future__ import annotations

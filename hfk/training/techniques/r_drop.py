@@ -14,7 +14,7 @@ from .base import Technique
 
 
 class RDrop(Technique, key="r_drop"):
-    """Learn from every batch twice over, and from how far the two passes are apart; it doubles a step's time and memory.
+    """Learn from every batch twice over, and from how far the two passes are apart: twice a step's time and memory.
 
     Args:
         weight: of the disagreement, the paper's α; 0 for one pass.
@@ -31,6 +31,6 @@ class RDrop(Technique, key="r_drop"):
         return recursively_apply(lambda values: torch.cat([values, values]), batch)
 
     def loss(self, loss: Tensor, outputs: Any, batch: dict[str, Any]) -> Tensor:
-        """Add what the passes disagree by; half of the paper's weight, which adds their losses where here is the mean."""
-        outputs.losses["r_drop"] = apart = disagreement(outputs.logits, self.setting.heads)
+        """Add what the passes disagree by; half of the paper's weight, as it adds their losses and here is the mean."""
+        outputs.losses["r_drop"] = apart = disagreement(outputs.logits, self.setting.heads, self.setting.losses)
         return loss + self.weight / 2 * apart

@@ -11,12 +11,22 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ...models.configuration_multihead import HIERARCHY_LOSSES, HeadConfig
+from ...models.problems import HeadLoss
 from .base import Technique
 
 CLASS_WEIGHTS = ("balanced", "sqrt", "effective")
 
 
-class ClassWeights(Technique, key="class_weights"):
+class HeadTechnique(Technique, key=None):
+    """A technique that changes heads' losses; base of those below."""
+
+    def _losses(self, exclusive: bool = False) -> list[tuple[HeadConfig, HeadLoss]]:
+        """The heads that have labels (one label a row, if `exclusive`), and what their losses are told."""
+        heads = [(head, self.setting.losses[head.name]) for head in self.setting.heads]
+        return [(head, loss) for head, loss in heads if (head.rules.exclusive if exclusive else head.rules.has_labels)]
+
+
+class ClassWeights(HeadTechnique, key="class_weights"):
     """Let mistakes in rare classes cost more, in single-label heads; the mean weight over the training rows is 1.
 
     Args:
@@ -36,14 +46,14 @@ class ClassWeights(Technique, key="class_weights"):
 
     def model(self, model: Any) -> Any:
         """Weigh the classes; heads of soft labels stay as they are."""
-        for head, loss in _losses(model, "single_label"):
+        for head, loss in self._losses(exclusive=True):
             labels = self.setting.labels(head)
             if loss.class_weights is None and labels is not None and labels.ndim == 1:
                 loss.class_weights = balanced_weights(labels, len(head.labels), self.kind, self.beta)
         return model
 
 
-class Focal(Technique, key="focal"):
+class Focal(HeadTechnique, key="focal"):
     """Let what is right already cost less (Lin et al. 2017, arXiv:1708.02002), in all heads with labels.
 
     Args:
@@ -57,12 +67,12 @@ class Focal(Technique, key="focal"):
 
     def model(self, model: Any) -> Any:
         """Set it."""
-        for _, loss in _losses(model, "single_label", "multi_label"):
+        for _, loss in self._losses():
             loss.focal_gamma = loss.focal_gamma or self.gamma
         return model
 
 
-class LogitAdjustment(Technique, key="logit_adjustment", default={"strength": 0.0}):
+class LogitAdjustment(HeadTechnique, key="logit_adjustment", default={"strength": 0.0}):
     """Learn by logits to which the classes' log-frequencies are added, so that answers favor no class by its size.
 
     Menon et al. 2021, arXiv:2007.07314; in single-label heads. Choose this, or `sampling`, or `class_weights`.
@@ -80,14 +90,14 @@ class LogitAdjustment(Technique, key="logit_adjustment", default={"strength": 0.
 
     def model(self, model: Any) -> Any:
         """Set it, and the shares of the training rows where it is asked for."""
-        for head, loss in _losses(model, "single_label"):
+        for head, loss in self._losses(exclusive=True):
             loss.logit_adjustment = loss.logit_adjustment or self.strength
             if loss.logit_adjustment and loss.prior is None:
                 loss.prior = label_prior(self.setting.labels(head), len(head.labels))
         return model
 
 
-class LabelSmoothing(Technique, key="label_smoothing"):
+class LabelSmoothing(HeadTechnique, key="label_smoothing"):
     """Spread a share of every target evenly over the labels, in all heads with labels.
 
     Args:
@@ -101,7 +111,7 @@ class LabelSmoothing(Technique, key="label_smoothing"):
 
     def model(self, model: Any) -> Any:
         """Set it."""
-        for _, loss in _losses(model, "single_label", "multi_label"):
+        for _, loss in self._losses():
             loss.label_smoothing = loss.label_smoothing or self.share
         return model
 
@@ -125,11 +135,6 @@ class HierarchyLoss(Technique, key="hierarchy_loss"):
             raise ValueError("hierarchy_loss marginal needs a hierarchy, and no head has a `parent`.")
         model.config.hierarchy_loss = self.kind
         return model
-
-
-def _losses(model: Any, *problems: str) -> list[tuple[HeadConfig, Any]]:
-    """The heads of these problems, with what each one's loss is told."""
-    return [(head, head) for head in model.config.heads if head.problem in problems]
 
 
 def _check(name: str, value: float, below: float) -> None:
