@@ -23,8 +23,8 @@ from transformers.utils import logging
 
 from hfk import HeadConfig, MultiHeadForClassification, MultiHeadProcessor, Predictor, resolve_backbone
 from hfk.tasks.tables import read_table
-from hfk.tools.hashtags import Hashtagger
-from hfk.tools.noun_phrases import ANALYZERS, choose_analyzer, find_phrases
+from hfk.tools.hashtags.hashtagger import Hashtagger
+from hfk.tools.hashtags.noun_phrases import ANALYZERS, choose_analyzer, find_phrases
 
 SET = Path(__file__).with_name("hashtags.jsonl")
 COUNT = 5

@@ -29,8 +29,8 @@ from transformers.utils import logging
 from hfk import load_task, train
 from hfk.runs.recipe import parse_overrides
 from hfk.tasks.labels import label_arrays
+from hfk.tasks.split import finest_head
 from hfk.tasks.tables import read_table
-from hfk.tasks.task import finest_head
 
 PLACES = Path(__file__).parents[1] / "runs" / "tour_places" / "places.csv"
 METHODS = {
@@ -40,16 +40,16 @@ METHODS = {
     "sampling balanced": {"sampling": "balanced"},
     "weights sqrt": {"class_weights": "sqrt"},
     "weights balanced": {"class_weights": "balanced"},
-    "weights effective 0.99": {"class_weights": "effective", "class_weights_beta": 0.99},
-    "weights effective 0.999": {"class_weights": "effective", "class_weights_beta": 0.999},
-    "focal 1": {"focal_gamma": 1.0},
-    "focal 2": {"focal_gamma": 2.0},
+    "weights effective 0.99": {"class_weights": {"value": "effective", "beta": 0.99}},
+    "weights effective 0.999": {"class_weights": "effective"},
+    "focal 1": {"focal": 1.0},
+    "focal 2": {"focal": 2.0},
     "logit adjustment 0.5": {"logit_adjustment": 0.5},
     "logit adjustment 1": {"logit_adjustment": 1.0},
     "logit adjustment 1.5": {"logit_adjustment": 1.5},
-    "augmentation": {"augmentation": "eda"},
+    "augmentation": {"eda": True},
     "marginal": {"hierarchy_loss": "marginal"},
-    "adjustment + augmentation": {"logit_adjustment": 1.0, "augmentation": "eda"},
+    "adjustment + augmentation": {"logit_adjustment": 1.0, "eda": True},
     "adjustment + marginal": {"logit_adjustment": 1.0, "hierarchy_loss": "marginal"},
 }
 GROUPS = {"frequent": (100, None), "middling": (20, 99), "rare": (0, 19)}

@@ -1,68 +1,100 @@
 """hfk: Korean multi-head classification over text, images and both, in the Hugging Face ecosystem.
 
-Importing hfk makes its model known to transformers: `AutoModel`, `AutoConfig`, `AutoProcessor` and
-`pipeline("multi-head-classification", …)` then load hfk checkpoints without `trust_remote_code`. The other public names
-are imported when they are first used.
+With hfk imported, `AutoModel`, `AutoConfig`, `AutoProcessor` and `pipeline("multi-head-classification", …)` of
+transformers load hfk checkpoints without `trust_remote_code`. Importing hfk loads neither torch nor transformers: the
+public names are imported when they are first used, and the models are registered when transformers is imported, before
+or after hfk.
 """
 
 from __future__ import annotations
 
 import importlib
+import sys
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import Any
-
-from transformers import AutoModel
-from transformers.pipelines import PIPELINE_REGISTRY
-
-from .models.configuration_ensemble import MultiHeadEnsembleConfig
-from .models.configuration_multihead import HeadConfig, MultiHeadConfig
-from .models.modeling_ensemble import MultiHeadEnsemble
-from .models.modeling_multihead import MultiHeadForClassification, MultiHeadOutput
-from .models.pipeline_multihead import MultiHeadClassificationPipeline
-from .models.processing_ensemble import MultiHeadEnsembleProcessor
-from .models.processing_multihead import MultiHeadProcessor
 
 __version__ = "0.1.0"
 
-_LAZY = {
-    "Hashtagger": "hfk.tools.hashtags:Hashtagger",
-    "MultiHeadCollator": "hfk.tasks.collator:MultiHeadCollator",
-    "MultiHeadTrainer": "hfk.training.trainer:MultiHeadTrainer",
-    "MultiHeadTrainingArguments": "hfk.runs.recipe:MultiHeadTrainingArguments",
-    "Predictor": "hfk.inference.predictor:Predictor",
-    "Task": "hfk.tasks:Task",
-    "explain": "hfk.tools.explain:explain",
-    "load_task": "hfk.tasks:load_task",
-    "resolve_backbone": "hfk.backbones.registry:resolve",
-    "train": "hfk.training.train:train",
+_HOMES = {
+    "HeadConfig": "models.configuration_multihead",
+    "Hashtagger": "tools.hashtags.hashtagger",
+    "MultiHeadClassificationPipeline": "models.pipeline_multihead",
+    "MultiHeadCollator": "tasks.collator",
+    "MultiHeadConfig": "models.configuration_multihead",
+    "MultiHeadEnsemble": "models.modeling_ensemble",
+    "MultiHeadEnsembleConfig": "models.configuration_ensemble",
+    "MultiHeadEnsembleProcessor": "models.processing_ensemble",
+    "MultiHeadForClassification": "models.modeling_multihead",
+    "MultiHeadOutput": "models.modeling_multihead",
+    "MultiHeadProcessor": "models.processing_multihead",
+    "MultiHeadTrainer": "training.trainer",
+    "MultiHeadTrainingArguments": "runs.recipe",
+    "Predictor": "inference.predictor",
+    "Task": "tasks",
+    "explain": "tools.explain.attribution",
+    "load_task": "tasks",
+    "resolve_backbone": "backbones.registry",
+    "train": "training.train",
 }
+"""Public name → its module."""
+_OTHER_NAMES = {"resolve_backbone": "resolve"}  # what a name is called at home, where that differs
 
-__all__ = [
-    "HeadConfig",
-    "MultiHeadClassificationPipeline",
-    "MultiHeadConfig",
-    "MultiHeadEnsemble",
-    "MultiHeadEnsembleConfig",
-    "MultiHeadEnsembleProcessor",
-    "MultiHeadForClassification",
-    "MultiHeadOutput",
-    "MultiHeadProcessor",
-    *_LAZY,
-]
-
-PIPELINE_REGISTRY.register_pipeline(
-    "multi-head-classification",
-    pipeline_class=MultiHeadClassificationPipeline,
-    pt_model=AutoModel,
-    type="multimodal",
-)
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        module, _, attribute = _LAZY[name].partition(":")
-        return getattr(importlib.import_module(module), attribute)
-    raise AttributeError(f"module 'hfk' has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'hfk' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"hfk.{_HOMES[name]}"), _OTHER_NAMES.get(name, name))
 
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+def _register() -> None:
+    """Make the models known to transformers; each registers itself with the Auto classes when it is imported."""
+    from transformers import AutoModel
+    from transformers.pipelines import PIPELINE_REGISTRY
+
+    for module in ("modeling_ensemble", "modeling_multihead", "processing_ensemble", "processing_multihead"):
+        importlib.import_module(f"hfk.models.{module}")
+    PIPELINE_REGISTRY.register_pipeline(
+        "multi-head-classification",
+        pipeline_class=importlib.import_module("hfk.models.pipeline_multihead").MultiHeadClassificationPipeline,
+        pt_model=AutoModel,
+        type="multimodal",
+    )
+
+
+class _WhenTransformersComes(MetaPathFinder):
+    """Finds transformers as the other finders do, and has the models registered right after its import.
+
+    It waits for the package itself, not for one of its modules: when one of those is imported, others that the models
+    need may be half imported. `hfk.models` imports transformers before any module of its own for the same reason.
+    """
+
+    def find_spec(self, name: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:
+        if name != "transformers":
+            return None
+        others = (finder for finder in sys.meta_path if finder is not self)
+        spec = next(filter(None, (finder.find_spec(name, path, target) for finder in others)), None)
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def execute_and_register(module: ModuleType) -> None:
+                execute(module)
+                if self in sys.meta_path:
+                    sys.meta_path.remove(self)
+                    _register()
+
+            spec.loader.exec_module = execute_and_register
+        return spec
+
+
+if "transformers" in sys.modules:
+    _register()
+else:
+    sys.meta_path.insert(0, _WhenTransformersComes())

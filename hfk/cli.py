@@ -1,27 +1,30 @@
-"""The `hfk` command: thin; each subcommand calls one function of a room.
+"""The `hfk` command: the core commands, and one from each folder of `tools/`.
 
-Whatever goes wrong with input is one sentence on standard error and exit code 2; `HFK_DEBUG=1` shows the traceback.
+Each is thin: it reads its options and calls one function of a room. Rooms are imported inside the commands, so that
+`--help` and a slip of the pen are answered without waiting for torch. Whatever goes wrong with input is one sentence on
+standard error and exit code 2; `HFK_DEBUG=1` shows the traceback.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from . import cli_hub
+from . import __version__
+from .tools import TOOLS, BatchSize, Checkpoint, Device, Revision, count_rows, numbers, quiet
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Korean multi-head classification over text, images and both.",
 )
 backbones_app = typer.Typer(no_args_is_help=True, help="Pretrained encoders that come as PyPI packages.")
 app.add_typer(backbones_app, name="backbones")
@@ -31,6 +34,36 @@ metrics_app = typer.Typer(no_args_is_help=True, help="hfk's metrics, for `evalua
 app.add_typer(metrics_app, name="metrics")
 space_app = typer.Typer(no_args_is_help=True, help="Spaces: apps on the Hub.")
 app.add_typer(space_app, name="space")
+
+TaskName = Annotated[str, typer.Argument(help="Built-in task (see `hfk tasks`) or a task's YAML.")]
+Rows = Annotated[str | None, typer.Option(help="File of the rows, in place of the task's own.")]
+ImageDir = Annotated[
+    Path | None, typer.Option(help="What picture paths are relative to; the table's folder by default.")
+]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Start anew instead of resuming an interrupted run.")]
+RepoId = Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Repository on the Hub.")]
+Private = Annotated[
+    bool | None, typer.Option("--private/--public", help="Of a new repository; the owner's default without.")
+]
+Branch = Annotated[str | None, typer.Option("--revision", help="Branch to commit to, made if needed; main by default.")]
+CreatePr = Annotated[bool, typer.Option("--create-pr", help="Open a pull request instead of committing to main.")]
+Message = Annotated[str | None, typer.Option(help="Commit message.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="List what would be sent; send nothing.")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"hfk {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def hfk(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version of hfk.")
+    ] = False,
+) -> None:
+    """Korean multi-head classification over text, images and both."""
 
 
 @app.command("tasks")
@@ -72,30 +105,14 @@ def backbones_prepare(
         typer.echo(f"{name}  {prepare(name, force=force)}")
 
 
-@app.command("init")
-def init_command(
-    table: Annotated[Path, typer.Argument(help="CSV, TSV, JSONL or Parquet file, or a folder of pictures by class.")],
-    output: Annotated[Path | None, typer.Option(help="YAML to write; beside the table by default.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the YAML if it exists.")] = False,
-) -> None:
-    """Look at a table and write the YAML of a task for it, commented, to be checked and trained on."""
-    from .tools.init import inspect_table
-
-    target = output or table.with_suffix(".yaml")
-    if target.exists() and not force:
-        raise ValueError(f"{target} exists already; choose another --output, or replace it with --force.")
-    target.write_text(inspect_table(table, target.parent), encoding="utf-8")
-    typer.echo(f"wrote {target}: read it, correct it, then: hfk train {target} --output-dir runs/{target.stem}")
-
-
 @app.command("tokenizer")
 def tokenizer_command(
-    task: Annotated[str, typer.Argument(help="Built-in task (see `hfk tasks`) or a task's YAML.")],
+    task: TaskName,
     output_dir: Annotated[Path, typer.Option(help="Folder to make; a recipe's `tokenizer:` may name it.")],
     kind: Annotated[str, typer.Option(help="wordpiece, bpe, unigram, character or jamo.")] = "bpe",
     vocab_size: Annotated[int, typer.Option(help="Most pieces.")] = 8000,
     lowercase: Annotated[bool, typer.Option("--lowercase", help="Take capital letters for small ones.")] = False,
-    data: Annotated[str | None, typer.Option(help="File of the rows, in place of the task's own.")] = None,
+    data: Rows = None,
 ) -> None:
     """Train a tokenizer on a task's training texts, for an encoder that starts from nothing."""
     from .training.tokenizer_training import train_task_tokenizer
@@ -118,7 +135,7 @@ def train_command(
         ),
     ] = None,
     output_dir: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/hfk"),
-    fresh: Annotated[bool, typer.Option("--fresh", help="Start anew instead of resuming an interrupted run.")] = False,
+    fresh: Fresh = False,
     folds: Annotated[
         int | None,
         typer.Option(
@@ -133,15 +150,13 @@ def train_command(
     from .runs.recipe import parse_overrides
     from .training.train import train
 
-    overrides = parse_overrides(options or [])
-    if not sys.stderr.isatty():
-        overrides.setdefault("disable_tqdm", True)
+    overrides = quiet(parse_overrides(options or []))
     if seeds and not folds:
         raise ValueError("--seeds goes with --folds; for one run say seed=1.")
     if folds:
         from .training.folds import train_folds
 
-        if train_folds(recipe, output_dir, folds, _numbers(seeds, "--seeds"), overrides, resume=not fresh):
+        if train_folds(recipe, output_dir, folds, numbers(seeds, "--seeds"), overrides, resume=not fresh):
             report = output_dir / "report" / "report.html"
             typer.echo(f"\nensemble: {output_dir / 'ensemble'}    out-of-fold report: {report}")
         return
@@ -204,21 +219,19 @@ def distill_command(
         str | None, typer.Option(metavar="FILE", help="Table of texts without labels for the teacher to answer.")
     ] = None,
     text: Annotated[str | None, typer.Option(help="Text column of that table; the task's own by default.")] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Start anew instead of resuming an interrupted run.")] = False,
+    fresh: Fresh = False,
 ) -> None:
     """Train a student by what a teacher answers. The same command resumes an interrupted run."""
     from .runs.recipe import parse_overrides
     from .training.students import student_recipe
     from .training.train import train
 
-    overrides = parse_overrides(options or [])
-    if not sys.stderr.isatty():
-        overrides.setdefault("disable_tqdm", True)
+    overrides = quiet(parse_overrides(options or []))
     given = {
         "temperature": temperature,
         "alpha": alpha,
         "hidden": hidden_weight,
-        "layers": _numbers(layers, "--layers"),
+        "layers": numbers(layers, "--layers"),
         "unlabelled": unlabelled,
         "unlabelled_text": text,
     }
@@ -229,16 +242,14 @@ def distill_command(
 
 @app.command("evaluate")
 def evaluate_command(
-    checkpoint: Annotated[str, typer.Argument(help="Folder or Hub id.")],
+    checkpoint: Checkpoint,
     data: Annotated[str, typer.Option(help="Table with the label columns that the checkpoint was trained on.")],
-    image_dir: Annotated[
-        Path | None, typer.Option(help="What picture paths are relative to; the table's folder by default.")
-    ] = None,
+    image_dir: ImageDir = None,
     output_dir: Annotated[
         Path | None, typer.Option(help="Folder of the report; CHECKPOINT/report-FILE by default.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Rows a forward pass.")] = 64,
-    revision: Annotated[str | None, typer.Option(help="Commit of a Hub checkpoint.")] = None,
+    batch_size: BatchSize = 64,
+    revision: Revision = None,
 ) -> None:
     """Score a checkpoint on labelled rows and write a report."""
     from .runs.evaluation import evaluate
@@ -256,10 +267,8 @@ def calibrate_command(
     data: Annotated[
         str | None, typer.Option(help="Labelled table that it has not seen; its own validation rows by default.")
     ] = None,
-    image_dir: Annotated[
-        Path | None, typer.Option(help="What picture paths are relative to; the table's folder by default.")
-    ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Rows a forward pass.")] = 64,
+    image_dir: ImageDir = None,
+    batch_size: BatchSize = 64,
 ) -> None:
     """Fit every head's temperature, so that its probabilities mean what they say; answers stay as they are."""
     from .runs.score import calibrate_checkpoint
@@ -267,76 +276,14 @@ def calibrate_command(
     typer.echo(calibrate_checkpoint(checkpoint, data, image_dir, batch_size))
 
 
-@app.command("audit")
-def audit_command(
-    run: Annotated[Path, typer.Argument(help="Folder that `hfk train --folds` wrote, or its out_of_fold.parquet.")],
-    output_dir: Annotated[Path | None, typer.Option(help="Folder to write to; RUN/audit by default.")] = None,
-    task: Annotated[str | None, typer.Option(help="Task of the rows; what the run's recipe says by default.")] = None,
-    data: Annotated[str | None, typer.Option(help="The task's data file; likewise.")] = None,
-    max_given: Annotated[
-        float,
-        typer.Option(min=0, max=0.99, help="Propose to correct labels of at most this out-of-fold probability."),
-    ] = 0.02,
-) -> None:
-    """List labels that are probably wrong: a table, a page to review them, and a corrections.csv of the clearest."""
-    from .tools.audit import audit
-
-    typer.echo(audit(run, output_dir, task, data, max_given))
-
-
-@app.command("search")
-def search_command(
-    recipe: Annotated[str, typer.Argument(help="Built-in recipe, or a recipe's or task's YAML.")],
-    options: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="key=low:high, key=low:high:log or key=a|b to search (learning rates, label smoothing, weight decay "
-            "and epochs around the recipe's own by default); key=value for every trial."
-        ),
-    ] = None,
-    trials: Annotated[int, typer.Option(min=1, help="Trials in all, those that the folder holds included.")] = 20,
-    output_dir: Annotated[Path, typer.Option(help="Folder of the search.")] = Path("runs/search"),
-) -> None:
-    """Search for better options on the validation rows. The same command goes on with an interrupted search."""
-    from .runs.recipe import parse_overrides
-    from .tools.search import parse_ranges, search
-
-    ranges, others = parse_ranges(options or [])
-    typer.echo(f"\n{search(recipe, output_dir, trials, ranges, _quiet(parse_overrides(others)))}")
-    typer.echo(f"\nbest recipe: {output_dir / 'best.yaml'}    trials: {output_dir / 'trials.png'}")
-
-
-@app.command("ladder")
-def ladder_command(
-    task: Annotated[str, typer.Argument(help="Built-in task (see `hfk tasks`) or a task's YAML.")],
-    recipes: Annotated[str, typer.Option(metavar="A,B,C", help="Recipes to compare, built-in names or YAMLs.")],
-    options: Annotated[list[str] | None, typer.Argument(help="key=value for every recipe, such as data=FILE.")] = None,
-    seeds: Annotated[
-        str | None, typer.Option(metavar="1,2,3", help="Train each recipe with each; its own seed by default.")
-    ] = None,
-    head: Annotated[str | None, typer.Option(help="Head to compare; the finest by default.")] = None,
-    output_dir: Annotated[Path, typer.Option(help="Folder of the runs and the table.")] = Path("runs/ladder"),
-) -> None:
-    """Train several recipes on the same rows and compare quality, size, training time and speed in one table."""
-    from .runs.recipe import parse_overrides
-    from .tools.ladder import climb
-
-    names = [name.strip() for name in recipes.split(",") if name.strip()]
-    overrides = _quiet(parse_overrides(options or []))
-    typer.echo(f"\n{climb(task, names, output_dir, _numbers(seeds, '--seeds'), overrides, head)}")
-    typer.echo(f"\ntable: {output_dir / 'ladder.md'}    picture: {output_dir / 'ladder.png'}")
-
-
 @app.command("predict")
 def predict_command(
-    checkpoint: Annotated[str, typer.Argument(help="Folder or Hub id.")],
+    checkpoint: Checkpoint,
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="CSV, TSV, JSONL or Parquet file.")],
     target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="File to write, format by suffix.")],
     text: Annotated[list[str] | None, typer.Option(help="Text column; repeat for several.")] = None,
     image: Annotated[str | None, typer.Option(help="Picture column.")] = None,
-    image_dir: Annotated[
-        Path | None, typer.Option(help="What picture paths are relative to; the table's folder by default.")
-    ] = None,
+    image_dir: ImageDir = None,
     head: Annotated[list[str] | None, typer.Option(help="Head to write; repeat for several; all by default.")] = None,
     threshold: Annotated[
         float | None, typer.Option(min=0, max=1, help="Leave answers below this probability out.")
@@ -346,10 +293,10 @@ def predict_command(
         typer.Option(min=0, max=1, help='Below this probability an answer, and what lies under it, is "other": empty.'),
     ] = None,
     paths: Annotated[int | None, typer.Option(min=1, help="Also list this many whole paths, in a column.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Rows a forward pass.")] = 32,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, …")] = None,
+    batch_size: BatchSize = 32,
+    device: Device = None,
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    revision: Annotated[str | None, typer.Option(help="Commit of a Hub checkpoint.")] = None,
+    revision: Revision = None,
 ) -> None:
     """Classify every row of a table: the input's columns, then H_pred and H_score for each head H, then error."""
     from tqdm import tqdm
@@ -378,120 +325,80 @@ def predict_command(
             min_score=min_score,
             paths=paths,
         )
-    wrong = f", {counts['errors']} with an error (see the column `error`)" if counts["errors"] else ""
-    typer.echo(f"wrote {target}: {counts['rows']} rows{wrong}")
+    typer.echo(f"wrote {target}: {count_rows(counts)}")
 
 
-@app.command("explain")
-def explain_command(
-    checkpoint: Annotated[str, typer.Argument(help="Folder or Hub id.")],
-    text: Annotated[str | None, typer.Option(help="The text.")] = None,
-    image: Annotated[str | None, typer.Option(help="The picture's file.")] = None,
-    head: Annotated[str | None, typer.Option(help="Head to explain; the last one by default.")] = None,
-    label: Annotated[str | None, typer.Option(help="Label to explain; the answer by default.")] = None,
-    output: Annotated[
-        Path | None, typer.Option(help="Page (.html), heat map (.png) or numbers (.json); on the screen without.")
-    ] = None,
-    steps: Annotated[int, typer.Option(help="Points at which gradients are taken; more are more exact.")] = 64,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, …")] = None,
-    revision: Annotated[str | None, typer.Option(help="Commit of a Hub checkpoint.")] = None,
+@app.command("push")
+def push_command(
+    checkpoint: Annotated[Path, typer.Argument(help="Folder of a finished run or a saved checkpoint.")],
+    repo_id: RepoId,
+    private: Private = None,
+    revision: Branch = None,
+    create_pr: CreatePr = False,
+    message: Message = None,
+    dry_run: DryRun = False,
 ) -> None:
-    """Say why: how much each word and each patch of the picture moved one head's answer."""
-    from .inference.predictor import Predictor
-    from .tools.explain import explain
-    from .tools.explain_page import check_target, summarise, write_explanation
+    """Send a checkpoint to the Hub in one commit: weights, processor, the code it needs, card, endpoint handler."""
+    from .hub.commits import Target, list_plan
+    from .hub.publishing import plan_push, push
 
-    if output is not None:
-        check_target(output)
-    predictor = Predictor.from_pretrained(checkpoint, device, "float32", revision=revision)
-    explanation = explain(predictor, text, image, head, label, steps)
-    if output is None:
-        typer.echo(json.dumps(explanation.to_dict(), ensure_ascii=False))
+    target = Target(repo_id, private, revision, create_pr, message)
+    if dry_run:
+        plan = plan_push(checkpoint, repo_id)
+        typer.echo(list_plan(plan.files, plan.left_out))
         return
-    write_explanation(explanation, output, Path(checkpoint).name)
-    typer.echo(f"{summarise(explanation)}\nwrote {output}")
+    pushed = push(checkpoint, target)
+    typer.echo(f"{pushed.url}\n\nIt runs anywhere, pinned, with:")
+    typer.echo(
+        f'pipeline("multi-head-classification", model="{repo_id}", revision="{pushed.sha}", trust_remote_code=True)'
+    )
 
 
-@app.command("hashtags")
-def hashtags_command(
-    checkpoint: Annotated[str, typer.Argument(help="Folder or Hub id.")],
-    source: Annotated[Path | None, typer.Argument(metavar="[INPUT", help="Table, in place of one text.")] = None,
-    target: Annotated[Path | None, typer.Argument(metavar="OUTPUT]", help="File to write, format by suffix.")] = None,
-    text: Annotated[str | None, typer.Option(help="The text; with a table, the name of its text column.")] = None,
-    image: Annotated[str | None, typer.Option(help="The picture's file; with a table, its column.")] = None,
-    keywords: Annotated[int, typer.Option(help="Keywords of the text, at most.")] = 5,
-    min_score: Annotated[float, typer.Option(help="Use categories from this probability on.")] = 0.5,
-    analyzer: Annotated[str, typer.Option(help="kiwi, mecab, plain, or auto for the first installed.")] = "auto",
-    ranking: Annotated[
-        str, typer.Option(help="What ranks keywords: both (encoder and statistics), or statistics, much faster.")
-    ] = "both",
-    as_json: Annotated[bool, typer.Option("--json", help="Print scores too, as JSON.")] = False,
-    batch_size: Annotated[int, typer.Option(min=1, help="Rows a forward pass.")] = 32,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, …")] = None,
-    revision: Annotated[str | None, typer.Option(help="Commit of a Hub checkpoint.")] = None,
+@app.command("pull")
+def pull_command(
+    repo_id: RepoId,
+    output_dir: Annotated[Path, typer.Option(help="Folder to make.")],
+    revision: Annotated[str | None, typer.Option(help="Commit (best), tag or branch; main by default.")] = None,
+    allow_foreign_code: Annotated[
+        bool, typer.Option("--allow-foreign-code", help="Accept code from other repositories, and Hub kernels.")
+    ] = False,
+    training_state: Annotated[
+        bool,
+        typer.Option("--training-state", help="Fetch what hub_strategy=checkpoint pushed, to go on training from it."),
+    ] = False,
 ) -> None:
-    """Make hashtags: the categories that the checkpoint is sure of, and keywords of the text."""
-    from tqdm import tqdm
+    """Fetch a checkpoint from the Hub, checked before anything of it is loaded."""
+    if training_state:
+        from .hub.training_checkpoints import fetch_checkpoint
 
-    from .inference.predictor import Predictor
-    from .inference.table import read_task_file
-    from .tools.hashtags import Hashtagger, hashtag_table
-
-    if source is not None and target is None:
-        raise ValueError(f"name the file to write after {source}.")
-    if source is not None and not source.is_file():
-        raise FileNotFoundError(f"input file {source} does not exist.")
-    predictor = Predictor.from_pretrained(checkpoint, device, batch_size=batch_size, revision=revision)
-    tagger = Hashtagger(predictor, keywords, min_score, analyzer, ranking=ranking)
-    if source is None:
-        (made,) = tagger([{"text": text, "image": image}])
-        if "error" in made:
-            raise ValueError(made["error"])
-        typer.echo(json.dumps(made, ensure_ascii=False) if as_json else made["text"])
+        typer.echo(f"{fetch_checkpoint(repo_id, output_dir, revision=revision)}: the same `hfk train` goes on from it")
         return
-    columns = read_task_file(checkpoint, revision)
-    with tqdm(unit=" rows", disable=not sys.stderr.isatty()) as bar:
-        counts = hashtag_table(
-            tagger, source, target, [text] if text else None, image, columns=columns, on_rows=bar.update
-        )
-    wrong = f", {counts['errors']} with an error (see the column `error`)" if counts["errors"] else ""
-    typer.echo(f"wrote {target}: {counts['rows']} rows{wrong}")
+    from .hub.publishing import pull
+
+    commit = pull(repo_id, output_dir, revision, allow_foreign_code)
+    pinned = "" if revision == commit else f"; to have the same again, say --revision {commit}"
+    typer.echo(f"{output_dir}: {repo_id} at {commit}{pinned}")
 
 
-app.command("push")(cli_hub.push_command)
-app.command("pull")(cli_hub.pull_command)
-app.command("export")(cli_hub.export_command)
-
-
-@data_app.command("profile")
-def data_profile_command(
-    task: Annotated[str, typer.Argument(help="Built-in task (see `hfk tasks`), or a task's or recipe's YAML.")],
-    data: Annotated[str | None, typer.Option(help="File of the rows, in place of the task's own.")] = None,
-    text_cleaning: Annotated[
-        str | None,
-        typer.Option(help="simple, elaborate, none, or a list of steps; the recipe's own by default, or simple."),
-    ] = None,
-    tokenizer: Annotated[
-        str | None, typer.Option(help="Encoder whose tokens are counted; the recipe's by default.")
-    ] = None,
-    checkpoint: Annotated[
-        str | None, typer.Option(help="Trained on text and pictures: lists the rows for which the two disagree.")
-    ] = None,
-    output: Annotated[Path | None, typer.Option(help="HTML file; profile-TASK.html by default.")] = None,
+@data_app.command("push")
+def data_push_command(
+    task: TaskName,
+    repo_id: RepoId,
+    licence: Annotated[str, typer.Option(help="Of the rows, as the Hub calls it: cc-by-4.0, other, …")],
+    data: Rows = None,
+    private: Private = None,
+    revision: Branch = None,
+    create_pr: CreatePr = False,
+    message: Message = None,
 ) -> None:
-    """Look at a task's rows before training: classes, lengths, words, pictures, duplicates, contradictions."""
-    from .runs.recipe import parse_overrides
-    from .tools.profiling import profile_task
+    """Send a task's rows to the Hub: features, splits, pictures and a card with the counts of every label."""
+    from .hub.commits import Target
+    from .hub.datasets import push_dataset
+    from .tasks import load_task
 
-    cleaning = parse_overrides([f"text_cleaning={text_cleaning}"])["text_cleaning"] if text_cleaning else None
-    output = output or Path(f"profile-{Path(task).stem}.html")
-    facts = profile_task(task, output, data=data, text_cleaning=cleaning, tokenizer=tokenizer, checkpoint=checkpoint)
-    for finding in facts["findings"]:
-        typer.echo(f"- {finding}")
-    typer.echo(f"wrote {output}: {facts['rows']:,} rows")
-
-
-data_app.command("push")(cli_hub.data_push_command)
+    target = Target(repo_id, private, revision, create_pr, message)
+    pushed = push_dataset(load_task(task, **({"data": data} if data else {})), target, licence)
+    typer.echo(f'{pushed.url}\n\nload_dataset("{repo_id}", revision="{pushed.sha}")')
 
 
 @metrics_app.command("list")
@@ -503,10 +410,48 @@ def metrics_list() -> None:
         typer.echo(name)
 
 
-metrics_app.command("push")(cli_hub.metrics_push_command)
+@metrics_app.command("push")
+def metrics_push_command(
+    repo_id: RepoId,
+    metric: Annotated[str, typer.Option(help="Which one; see `hfk metrics list`.")],
+    private: Private = None,
+    message: Message = None,
+) -> None:
+    """Send a metric as a Space, from which evaluate.load("owner/name") loads it."""
+    from .hub.commits import Target
+    from .hub.spaces import push_metric
+
+    pushed = push_metric(metric, Target(repo_id, private, message=message))
+    typer.echo(f'{pushed.url}\n\nevaluate.load("{repo_id}", revision="{pushed.sha}")')
 
 
-space_app.command("push")(cli_hub.space_push_command)
+@space_app.command("push")
+def space_push_command(
+    folder: Annotated[Path, typer.Argument(help="With app, requirements.txt, and README.md with its front matter.")],
+    repo_id: RepoId,
+    private: Private = None,
+    revision: Branch = None,
+    create_pr: CreatePr = False,
+    message: Message = None,
+    dry_run: DryRun = False,
+    checkpoint: Annotated[
+        list[str] | None,
+        typer.Option(help="owner/name@revision of a checkpoint that the Space preloads and offers; may be repeated."),
+    ] = None,
+) -> None:
+    """Send a folder as a Space, in one commit."""
+    from .hub.commits import Target, list_plan
+    from .hub.spaces import plan_space, push_space
+
+    target = Target(repo_id, private, revision, create_pr, message)
+    if dry_run:
+        typer.echo(list_plan(*plan_space(folder)))
+        return
+    typer.echo(push_space(folder, target, checkpoints=checkpoint or ()).url)
+
+
+for tool in TOOLS:
+    importlib.import_module(f"hfk.tools.{tool}").command(app)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -518,9 +463,6 @@ def main(arguments: list[str] | None = None) -> None:
     if not sys.stderr.isatty():  # before any library reads it
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-        from transformers.utils import logging
-
-        logging.disable_progress_bar()
     show = warnings.showwarning
     warnings.showwarning = lambda message, category, *rest: (
         typer.echo(f"hfk: {message}", err=True) if category is UserWarning else show(message, category, *rest)
@@ -542,18 +484,6 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(2)
     finally:
         warnings.showwarning = show
-
-
-def _numbers(text: str | None, option: str) -> list[int] | None:
-    try:
-        return None if text is None else [int(number) for number in text.replace(",", " ").split()]
-    except ValueError:
-        raise ValueError(f"{option} needs whole numbers, such as 1,2,3, not {text!r}.") from None
-
-
-def _quiet(overrides: dict[str, Any]) -> dict[str, Any]:
-    """Leave progress bars out where nobody watches."""
-    return overrides if sys.stderr.isatty() else {"disable_tqdm": True} | overrides
 
 
 def _print_columns(rows: list[tuple[str, str]], width: int | None = None) -> None:

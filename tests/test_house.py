@@ -3,59 +3,90 @@
 from __future__ import annotations
 
 import ast
-import json
+import functools
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = [
-    "files",
-    "models",
-    "backbones",
-    "tasks",
-    "evaluation",
-    "inference",
-    "runs",
-    "hub",
-    "training",
-    "tools",
-    "cli_hub",
-    "cli",
-]
+ROOMS = ["files", "models", "backbones", "tasks", "evaluation", "inference", "runs", "hub", "training", "tools", "cli"]
 """A room may import only rooms to its left."""
-STILL_BACKWARDS = {("runs", "hub"), ("runs", "training"), ("evaluation", "runs")}
-"""Imports that the rooms have yet to lose."""
 MODELS_MAY_IMPORT = {"torch", "transformers", "numpy", "PIL", "tokenizers", "safetensors"}
-FILES = sorted(path for folder in ("hfk", "scripts", "spaces", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
-LIBRARY = [path for path in FILES if path.is_relative_to(ROOT / "hfk")]
-TEXTS = [
-    path
-    for folder in (".ci", "benchmarks", "docs", "hfk", "model_cards", "scripts", "spaces", "tests")
-    for path in sorted((ROOT / folder).rglob("*"))
-    if path.is_file()
-    and (path.suffix in (".py", ".md", ".yaml", ".toml", ".txt", ".html", ".sh", "") or path.name == "run")
-] + [ROOT / name for name in ("README.md", "Makefile", "pyproject.toml", "CONTRIBUTING.md", "CHANGELOG.md")]
+
+# What is yet to be mended, with how often it may occur: these lists only shrink.
+STILL_BACKWARDS = {("runs", "training")}
+STILL_INSIDE = {
+    "hfk/backbones/registry.py": 1,
+    "hfk/evaluation/report.py": 1,
+    "hfk/training/ensemble.py": 2,
+    "hfk/training/folds.py": 2,
+    "hfk/training/techniques/distillation.py": 1,
+    "hfk/training/train.py": 1,
+}
+STILL_PRIVATE = {
+    "hfk/models/processing_ensemble.py": 1,
+    "hfk/tools/audit/page.py": 1,
+    "hfk/tools/audit/suspects.py": 1,
+    "hfk/tools/hashtags/hashtagger.py": 1,
+    "hfk/tools/profile/page.py": 1,
+    "hfk/tools/profile/plots.py": 1,
+    "tests/tools/test_audit.py": 1,
+}
+
+
+class Import(NamedTuple):
+    """One import of a file: absolute module name, imported names, the functions around it."""
+
+    module: str
+    names: tuple[str, ...]
+    inside: tuple[str, ...]
+
+
+def files(*folders: str) -> list[Path]:
+    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
 
 
 def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-def imports(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """Every import of a file, lazy ones included: absolute module name, imported names."""
+@functools.cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@functools.cache
+def imports(path: Path) -> tuple[Import, ...]:
+    """Every import of a file, those inside functions and those for type checkers included."""
     package = path.relative_to(ROOT).with_suffix("").parts[:-1]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+
+    def visit(node: ast.AST, inside: tuple[str, ...]) -> Iterator[Import]:
         if isinstance(node, ast.Import):
-            yield from ((alias.name, []) for alias in node.names)
+            yield from (Import(alias.name, (), inside) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             above = package[: len(package) - node.level + 1] if node.level else ()
             module = ".".join([*above, *([node.module] if node.module else [])])
-            yield module, [alias.name for alias in node.names]
+            yield Import(module, tuple(alias.name for alias in node.names), inside)
+        else:
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                inside = (*inside, node.name)
+            for child in ast.iter_child_nodes(node):
+                yield from visit(child, inside)
+
+    return tuple(visit(tree_of(path), ()))
+
+
+def modules(found: Import) -> list[str]:
+    """The modules of hfk that an import names: `from . import x` names x where that is one."""
+    if found.module.split(".")[0] != "hfk":
+        return []
+    folder = ROOT / found.module.replace(".", "/")
+    inner = [name for name in found.names if (folder / name).is_dir() or (folder / f"{name}.py").is_file()]
+    return [f"{found.module}.{name}" for name in inner] or [found.module]
 
 
 def room_of(module: str) -> str | None:
@@ -67,77 +98,93 @@ def own_room(path: Path) -> str:
     return path.relative_to(ROOT / "hfk").parts[0].removesuffix(".py")
 
 
-@pytest.mark.parametrize("path", LIBRARY, ids=name_of)
-def test_imports_point_one_way(path):
-    room = own_room(path)
-    if room == "__init__":
-        pytest.skip("the front door names every room, lazily")
-    if room not in ROOMS:  # hfk/recipes holds files only
-        assert not list(imports(path))[1:], f"{name_of(path)} stands in no room"
-        return
-    for module, names in imports(path):
-        targets = [module] if module != "hfk" else [f"hfk.{name}" for name in names]
-        for target in filter(None, map(room_of, targets)):
-            if (room, target) in STILL_BACKWARDS:
-                continue
-            assert ROOMS.index(target) <= ROOMS.index(room), f"{name_of(path)} imports {target}, to the right of {room}"
+def within(found: dict[str, int], allowed: dict[str, int]) -> bool:
+    return all(count <= allowed.get(name, 0) for name, count in found.items())
 
 
-@pytest.mark.parametrize("path", LIBRARY, ids=name_of)
-def test_no_room_reaches_into_anothers_private_names(path):
-    for module, names in imports(path):
-        if room_of(module) and room_of(module) != own_room(path) and own_room(path) != "tools":  # yet to be mended
-            private = [name for name in [*module.split("."), *names] if name.startswith("_")]
-            assert not private, f"{name_of(path)} imports {private} from {module}"
+LIBRARY = files("hfk")
+USERS = files("scripts", "spaces", "benchmarks", "tests")
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "hfk" / "models").rglob("*.py")), ids=name_of)
+def test_imports_point_one_way():
+    backwards = {}
+    for path in LIBRARY:
+        room = own_room(path)
+        for found in imports(path):
+            for target in filter(None, map(room_of, modules(found))):
+                if room != "__init__" and (room not in ROOMS or ROOMS.index(target) > ROOMS.index(room)):
+                    backwards.setdefault((room, target), []).append(name_of(path))
+    assert backwards.keys() <= STILL_BACKWARDS, backwards
+
+
+def test_siblings_are_imported_at_the_top():
+    """But in cli.py and in a tool's `command`: whoever asks for help must not wait for torch."""
+    inside = {}
+    for path in LIBRARY:
+        for found in imports(path):
+            siblings = found.inside and modules(found)
+            command = own_room(path) == "cli" or (own_room(path) == "tools" and found.inside[:1] == ("command",))
+            if siblings and not command and path != ROOT / "hfk" / "__init__.py":
+                inside[name_of(path)] = inside.get(name_of(path), 0) + 1
+    assert within(inside, STILL_INSIDE), inside
+
+
+def test_no_private_name_crosses_a_file():
+    private = {}
+    for path in LIBRARY + USERS:
+        for found in imports(path):
+            names = [name for module in modules(found) for name in [*module.split("."), *found.names]]
+            if any(name.startswith("_") and not name.startswith("__") for name in names):
+                private[name_of(path)] = private.get(name_of(path), 0) + 1
+    assert within(private, STILL_PRIVATE), private
+
+
+def test_no_tool_imports_another_and_the_core_none():
+    tools = {path.name for path in (ROOT / "hfk" / "tools").iterdir() if (path / "__init__.py").is_file()}
+    for path in LIBRARY:
+        own = path.relative_to(ROOT / "hfk").parts[1] if own_room(path) == "tools" else None
+        for found in imports(path):
+            named = {parts[2] for parts in (module.split(".") for module in modules(found)) if parts[1:2] == ["tools"]
+                     and len(parts) > 2}  # fmt: skip
+            assert named & tools <= {own}, f"{name_of(path)} imports {named - {own}}"
+
+
+def test_every_tool_has_a_command_and_is_a_folder():
+    for path in (ROOT / "hfk" / "tools").iterdir():
+        if path.suffix == ".py":
+            assert path.name == "__init__.py", f"{name_of(path)} belongs into its tool's folder"
+        elif (path / "__init__.py").is_file():
+            assert "command" in [node.name for node in tree_of(path / "__init__.py").body if hasattr(node, "name")]
+
+
+@pytest.mark.parametrize("path", files("hfk/models"), ids=name_of)
 def test_what_travels_with_a_checkpoint_stands_alone(path):
     assert path.parent == ROOT / "hfk" / "models", "the folder is flat, as transformers copies it"
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.ImportFrom) and node.level:
             # `from . import x` would not be copied along with a checkpoint.
             assert node.level == 1 and node.module and "." not in node.module, f"line {node.lineno}"
             assert (path.parent / f"{node.module}.py").is_file()
-    for module, _ in imports(path):
-        top = module.split(".")[0]
+    for found in imports(path):
+        top = found.module.split(".")[0]
         if top == "hfk":
-            assert module.startswith("hfk.models."), module
+            assert found.module.startswith("hfk.models."), found
         else:
-            assert top in sys.stdlib_module_names or top in MODELS_MAY_IMPORT, module
+            assert top in sys.stdlib_module_names or top in MODELS_MAY_IMPORT, found
 
 
-@pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_every_file_says_what_it_is(path):
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    assert ast.get_docstring(tree), "no module docstring"
-    assert "from __future__ import annotations" in path.read_text(encoding="utf-8")
+def test_every_file_says_what_it_is():
+    for path in LIBRARY + USERS:
+        text = path.read_text(encoding="utf-8")
+        assert not text.strip() or "from __future__ import annotations" in text, name_of(path)
+        assert path in USERS or ast.get_docstring(tree_of(path)), f"{name_of(path)} has no module docstring"
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("*.py")), ids=name_of)
-def test_test_files_follow_too(path):
-    text = path.read_text(encoding="utf-8")
-    assert not text.strip() or "from __future__ import annotations" in text
-
-
-@pytest.mark.parametrize("path", TEXTS, ids=name_of)
-def test_no_path_of_one_machine(path):
-    found = re.findall(r"(?<![\w.~])/(?:work|root|home)/[\w.-]+", path.read_text(encoding="utf-8"))
-    assert not found, found
-
-
-def test_importing_hfk_imports_no_more_than_the_model_needs():
-    heavy = ["matplotlib", "gradio", "evaluate", "peft", "datasets", "sklearn", "pandas", "typer", "onnxruntime"]
-    code = f"import sys, json, hfk; print(json.dumps([m for m in {heavy!r} if m in sys.modules]))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert json.loads(done.stdout) == []
-
-
-def test_every_public_name_is_there():
-    import hfk
-
-    for name in hfk.__all__:
-        assert getattr(hfk, name) is not None
-    assert set(hfk.__all__) <= set(dir(hfk))
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        _ = hfk.nothing
+def test_no_path_of_one_machine():
+    folders = (".ci", "benchmarks", "docs", "hfk", "model_cards", "scripts", "spaces", "tests")
+    texts = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file()]
+    texts += [ROOT / name for name in ("README.md", "Makefile", "pyproject.toml", "CONTRIBUTING.md", "CHANGELOG.md")]
+    for path in texts:
+        if path.suffix in (".py", ".md", ".yaml", ".toml", ".txt", ".html", ".sh", "") and path.name != ".DS_Store":
+            found = re.findall(r"(?<![\w.~])/(?:work|root|home)/[\w.-]+", path.read_text(encoding="utf-8"))
+            assert not found, f"{name_of(path)}: {found}"

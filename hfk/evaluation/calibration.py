@@ -18,7 +18,8 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_expit, log_softmax
 
 from ..models.configuration_multihead import HeadConfig
-from .metrics import Arrays, expected_calibration_error, predict_arrays, read_labels, tree_roots
+from .metrics import Arrays, predict_arrays, read_labels, tree_roots
+from .modules.single_label_scores import expected_calibration_error
 
 LOWEST, HIGHEST = 0.1, 10.0
 """Temperatures outside of these are not looked for: a handful of rows that are all right would give 0."""

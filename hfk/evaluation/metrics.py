@@ -13,19 +13,18 @@ counting. Conventions a reader would ask about:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
 import torch
-from sklearn import metrics as sk
 
 from ..models.configuration_multihead import HeadConfig
 from ..models.decoding import as_tensors, decide, probabilities
 from ..models.hierarchy import consistent, head_parents
 from ..models.problems import MISSING
-
-ECE_BINS = 15
+from .modules.multi_label_scores import multi_label_scores
+from .modules.regression_scores import regression_scores
+from .modules.single_label_scores import single_label_scores
 
 Arrays = dict[str, np.ndarray]
 
@@ -171,132 +170,6 @@ def bootstrap_interval(
         values.append(metric(*(array[index] for array in arrays)))
     low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
-
-
-def single_label_scores(
-    target: np.ndarray, chosen: np.ndarray, probs: np.ndarray | None = None, top_k: int = 3
-) -> dict[str, float]:
-    """Score one `single_label` head on labelled rows.
-
-    Args:
-        target: int `(rows,)`, the right labels.
-        chosen: int `(rows,)`, the chosen labels.
-        probs: `(rows, labels)`; without it there is no top-k accuracy and no ECE.
-        top_k: the chosen label and the next most probable ones count, k in all.
-
-    Returns:
-        `accuracy`, `macro_f1`, `weighted_f1`, and with `probs` `top{k}_accuracy` and `ece`. The confidence of `ece` is
-        the probability of the chosen label: the score that users see.
-    """
-    scores = {
-        "accuracy": sk.accuracy_score(target, chosen),
-        "macro_f1": sk.f1_score(target, chosen, average="macro", zero_division=0),
-        "weighted_f1": sk.f1_score(target, chosen, average="weighted", zero_division=0),
-    }
-    if probs is not None:
-        names = np.arange(probs.shape[1])
-        if 1 < top_k < len(names):
-            ranking = probs.astype(np.float64)
-            np.put_along_axis(ranking, chosen[:, None], 2.0, axis=1)  # the chosen label is listed first
-            scores[f"top{top_k}_accuracy"] = sk.top_k_accuracy_score(target, ranking, k=top_k, labels=names)
-        confidence = np.take_along_axis(probs, chosen[:, None], axis=1)[:, 0]
-        scores["ece"] = expected_calibration_error(confidence, target == chosen)
-    return {name: float(value) for name, value in scores.items()}
-
-
-def multi_label_scores(target: np.ndarray, chosen: np.ndarray, probs: np.ndarray | None = None) -> dict[str, float]:
-    """Score one `multi_label` head on labelled rows.
-
-    Args:
-        target: bool `(rows, labels)`.
-        chosen: bool `(rows, labels)`.
-        probs: `(rows, labels)`; without it there is no mAP.
-
-    Returns:
-        `micro_f1` over all decisions; `macro_f1` over the labels that occur; `samples_f1`, the mean over rows, where a
-        row with nothing to find and nothing chosen counts 1; `map`, the mean average precision over the labels that
-        have a positive row.
-    """
-    # F1 = 2·hits / mentions, over all decisions, a label's column, or a row; 1 where nothing is to be found and nothing
-    # was chosen. By hand, because scikit-learn takes a single column for a binary target.
-    hits, mentions = 2 * (target & chosen), target.astype(np.int64) + chosen
-    occurs = mentions.any(axis=0)
-    per_row = np.where(mentions.any(axis=1), hits.sum(axis=1) / np.maximum(mentions.sum(axis=1), 1), 1.0)
-    scores = {
-        "micro_f1": hits.sum() / mentions.sum() if occurs.any() else 1.0,
-        "macro_f1": (hits.sum(axis=0)[occurs] / mentions.sum(axis=0)[occurs]).mean() if occurs.any() else 1.0,
-        "samples_f1": per_row.mean(),
-    }
-    if probs is not None and target.any():
-        positive = np.flatnonzero(target.any(axis=0))
-        scores["map"] = np.mean([sk.average_precision_score(target[:, i], probs[:, i]) for i in positive])
-    return {name: float(value) for name, value in scores.items()}
-
-
-def regression_scores(target: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
-    """Score one `regression` head on labelled rows.
-
-    Args:
-        target: float `(rows,)`, in the target's own unit.
-        predicted: float `(rows,)`, in the same unit.
-
-    Returns:
-        `mae` and `rmse` in the target's unit, and `r2` if there are at least two rows.
-    """
-    scores = {
-        "mae": sk.mean_absolute_error(target, predicted),
-        "rmse": math.sqrt(sk.mean_squared_error(target, predicted)),
-    }
-    if len(target) > 1:
-        scores["r2"] = sk.r2_score(target, predicted)
-    return {name: float(value) for name, value in scores.items()}
-
-
-def expected_calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = ECE_BINS) -> float:
-    """Measure how far confidence is from accuracy.
-
-    ECE = Σ_m |B_m|/n · |accuracy(B_m) - confidence(B_m)| over equal-width bins B_m = ((m-1)/M, m/M] of the confidence.
-
-    Args:
-        confidence: `(rows,)`, the probability of the chosen label.
-        right: bool `(rows,)`, whether it was right.
-        bins: M.
-
-    Returns:
-        A number from 0 (calibrated) to 1.
-
-    Source:
-        Guo, Pleiss, Sun, Weinberger: On Calibration of Modern Neural Networks, ICML 2017, equations 2–3, with their
-        M = 15.
-
-    Example:
-        >>> expected_calibration_error(np.array([0.75, 0.75]), np.array([True, False]))
-        0.25
-    """
-    count, mean_confidence, accuracy = reliability_bins(confidence, right, bins)
-    return float((count * np.abs(accuracy - mean_confidence)).sum() / max(count.sum(), 1))
-
-
-def reliability_bins(
-    confidence: np.ndarray, right: np.ndarray, bins: int = ECE_BINS
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sort rows into equal-width bins of confidence; the bins of `expected_calibration_error`.
-
-    Args:
-        confidence: `(rows,)`, in [0, 1].
-        right: bool `(rows,)`.
-        bins: how many.
-
-    Returns:
-        Per bin: how many rows, their mean confidence, their accuracy; 0 where a bin is empty.
-    """
-    confidence = np.asarray(confidence, dtype=np.float64)
-    place = np.digitize(confidence, np.linspace(0, 1, bins + 1)[1:-1], right=True)
-    count = np.bincount(place, minlength=bins)
-    share = np.maximum(count, 1)
-    mean_confidence = np.bincount(place, confidence, minlength=bins) / share
-    accuracy = np.bincount(place, np.asarray(right, dtype=np.float64), minlength=bins) / share
-    return count, mean_confidence, accuracy
 
 
 def rejection_curve(confidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

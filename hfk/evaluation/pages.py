@@ -21,7 +21,7 @@ PALETTE = {
     "blue": "#0072b2", "vermillion": "#d55e00", "green": "#009e73", "orange": "#e69f00",
     "pink": "#cc79a7", "sky": "#56b4e9", "gray": "#7f7f7f",
 }  # fmt: skip
-"""Okabe and Ito's colors, which color-blind readers can tell apart (https://jfly.uni-koeln.de/color/), and four grays."""
+"""Okabe and Ito's colors, which color-blind readers tell apart (https://jfly.uni-koeln.de/color/), and grays."""
 
 
 def render(template: str | Path, block: str | None = None, **facts: Any) -> str:

@@ -1,9 +1,9 @@
-"""Pictures, each returned as the bytes of a PNG: confusion, reliability, rejection, training curves, lengths, and those
-that compare runs.
+"""Pictures, each as the bytes of a PNG: confusion, reliability, rejection, training curves, lengths, trials, ladders.
 
-Figures are made with matplotlib's object-oriented API, never pyplot, so a user's backend, style and open figures stay
-as they are. Korean comes from a packaged font (`pip install "hfk[plots]"`), or from one that the system has; characters
-that it lacks fall back to matplotlib's own. Colours are Okabe and Ito's colour-blind-safe set and one blue ramp.
+Figures are made with matplotlib's object-oriented API, never pyplot (which scikit-learn's displays import), so a
+user's backend, style and open figures stay as they are. Korean comes from a packaged font (`pip install "hfk[plots]"`),
+or from one that the system has; characters that it lacks fall back to matplotlib's own. Colors are the pages' palette
+and one blue ramp. A tool draws its own pictures with `new_figure`, `plain`, `titles` and `to_png`.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ import importlib.util
 import io
 import math
 import warnings
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .metrics import expected_calibration_error, most_confused, rejection_curve, rejection_scores, reliability_bins
+from .metrics import most_confused, rejection_curve, rejection_scores
+from .modules.single_label_scores import expected_calibration_error, reliability_bins
+from .pages import PALETTE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,36 +30,32 @@ DPI = 150
 COUNTS_UP_TO = 25  # labels; beyond, a cell has no room for its count
 MATRIX_UP_TO = 60  # labels; beyond, nobody can read the matrix: the pairs that are mixed up are drawn instead
 
-INK, MUTED, RULE, PALE = "#1f2933", "#66727f", "#d9dee4", "#eef2f6"
-BLUE, VERMILLION = "#0072B2", "#D55E00"
-LINES = (BLUE, VERMILLION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
+INK, MUTED, RULE, PALE, BLUE, VERMILLION = (
+    PALETTE[name] for name in ("ink", "muted", "rule", "pale", "blue", "vermillion")
+)
+FAINT_BLUE = "#9fb3c4"
+LINES = [PALETTE[name] for name in ("blue", "vermillion", "green", "pink", "orange", "sky", "gray")]
 DASHES = ("-", "--", ":", "-.")
 # Steep at the low end: a mistake that takes 5% of a line must not look white.
 RAMP = ((0, "#ffffff"), (0.04, "#e3eef6"), (0.2, "#aecfe5"), (0.55, "#4a90c2"), (1, "#0b4f82"))
-_TIMES = {
+TIMES = {
     1: "1 s", 3: "3 s", 10: "10 s", 30: "30 s", 60: "1 min", 180: "3 min", 600: "10 min", 1800: "30 min", 3600: "1 h",
     10_800: "3 h", 36_000: "10 h", 86_400: "1 day",
 }  # fmt: skip
 
-# Packages are looked up without being imported: koreanize_matplotlib changes the user's settings on import.
-_PACKAGED_FONTS = (
-    ("pylopdf_fonts_ko", "NotoSansKR-Regular.otf"),
-    ("koreanize_matplotlib", "fonts/NanumGothic.ttf"),
-)
-_SYSTEM_FONTS = (
-    "Noto Sans KR",
-    "Noto Sans CJK KR",
-    "Pretendard",
-    "NanumGothic",
-    "Apple SD Gothic Neo",
-    "Malgun Gothic",
-)
+PACKAGED_FONT = "pylopdf_fonts_ko", "NotoSansKR-Regular.otf"
+SYSTEM_FONTS = (
+    "Noto Sans KR", "Noto Sans CJK KR", "Pretendard", "NanumGothic", "Apple SD Gothic Neo", "Malgun Gothic",
+)  # fmt: skip
+
+
+# ---------------------------------------------------------------------------------------------------- of an evaluation
 
 
 def confusion_png(target: np.ndarray, chosen: np.ndarray, labels: list[str], title: str = "Confusion") -> bytes:
     """Draw which labels are taken for which.
 
-    Only labels that occur are drawn. Colours are shares of a row (of a right label); up to 25 labels the cells carry
+    Only labels that occur are drawn. Colors are shares of a row (of a right label); up to 25 labels the cells carry
     counts; above 60 labels the most confused pairs are drawn as bars instead.
 
     Args:
@@ -65,14 +63,11 @@ def confusion_png(target: np.ndarray, chosen: np.ndarray, labels: list[str], tit
         chosen: int `(rows,)`, the chosen labels.
         labels: label names in index order.
         title: what stands above.
-
-    Returns:
-        a PNG.
     """
     occurring = np.union1d(target, chosen)
-    if len(occurring) > MATRIX_UP_TO:
-        return _confused_pairs_png(target, chosen, labels, title)
     size = len(occurring)
+    if size > MATRIX_UP_TO:
+        return _confused_pairs_png(target, chosen, labels, title)
     counts = np.zeros((size, size), dtype=np.int64)
     np.add.at(counts, (np.searchsorted(occurring, target), np.searchsorted(occurring, chosen)), 1)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -80,39 +75,53 @@ def confusion_png(target: np.ndarray, chosen: np.ndarray, labels: list[str], tit
     cell, font_size = next(
         look for limit, *look in ((8, 0.62, 10), (COUNTS_UP_TO, 0.44, 9), (999, 0.2, 7)) if size <= limit
     )
-    figure, axes = _figure(size * cell, size * cell)
+    figure, (axes,) = new_figure(size * cell, size * cell)
     image = axes.imshow(shares, cmap=_ramp(), vmin=0, vmax=1, interpolation="nearest")
     names = [_shorten(labels[index]) for index in occurring]
-    axes.set_xticks(range(size), names, rotation=90 if size > 8 else 45, ha="center" if size > 8 else "right")
-    if size <= 8:
-        for label in axes.get_xticklabels():
-            label.set_rotation_mode("anchor")
+    slanted = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if size <= 8 else {"rotation": 90}
+    axes.set_xticks(range(size), names, **slanted)
     axes.set_yticks(range(size), names)
     axes.tick_params(length=0, labelsize=font_size, labelcolor=INK, pad=4)
-    axes.set_xticks(np.arange(size + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(size + 1) - 0.5, minor=True)
+    for ticks in (axes.set_xticks, axes.set_yticks):
+        ticks(np.arange(size + 1) - 0.5, minor=True)
     axes.grid(which="minor", color=PALE, linewidth=0.6)
     axes.tick_params(which="minor", length=0)
-    for spine in axes.spines.values():
-        spine.set_color(RULE)
+    axes.spines[:].set_color(RULE)
     axes.set_xlabel("chosen", fontsize=10, color=MUTED, labelpad=8)
     axes.set_ylabel("right", fontsize=10, color=MUTED, labelpad=8)
-    if size <= COUNTS_UP_TO:
-        for row, column in np.argwhere(counts):
-            ink = "white" if shares[row, column] > 0.55 else INK
-            count = counts[row, column]
-            small = font_size - (0 if count < 1000 else 1.5 if count < 10_000 else 2.5)
-            axes.text(column, row, str(count), ha="center", va="center", fontsize=small, color=ink)
+    for row, column in np.argwhere(counts) if size <= COUNTS_UP_TO else ():
+        count = counts[row, column]
+        small = font_size - (0 if count < 1000 else 1.5 if count < 10_000 else 2.5)
+        ink = "white" if shares[row, column] > 0.55 else INK
+        axes.text(column, row, str(count), ha="center", va="center", fontsize=small, color=ink)
     width = size * cell
-    bar = figure.add_axes((1 + 0.15 / width, 0, 0.1 / width, 1))
-    scale = figure.colorbar(image, cax=bar, ticks=[0, 0.5, 1])
+    scale = figure.colorbar(image, cax=figure.add_axes((1 + 0.15 / width, 0, 0.1 / width, 1)), ticks=[0, 0.5, 1])
     scale.ax.set_yticklabels(["0%", "50%", "100%"], fontsize=8, color=MUTED)
     scale.ax.tick_params(length=0)
     scale.outline.set_visible(False)
     left_out = "" if size == len(labels) else f"; {size} of {len(labels)} labels occur"
     unit = "numbers are rows, " if size <= COUNTS_UP_TO else ""
-    _titles(axes, title, f"{len(target):,} rows; {unit}colours are shares of a line{left_out}")
-    return _png(figure)
+    titles(axes, title, f"{len(target):,} rows; {unit}colors are shares of a line{left_out}")
+    return to_png(figure)
+
+
+def _confused_pairs_png(target: np.ndarray, chosen: np.ndarray, labels: list[str], title: str) -> bytes:
+    pairs = most_confused(target, chosen, labels, limit=25)
+    figure, (axes,) = new_figure(4.2, max(0.24 * len(pairs), 0.5))
+    bars = axes.barh(range(len(pairs)), [count for _, _, count, _ in pairs], 0.68, color=BLUE, alpha=0.85, zorder=2)
+    shares = [f"{count:,} of {support:,} ({count / max(support, 1):.0%})" for _, _, count, support in pairs]
+    axes.bar_label(bars, shares, padding=5, fontsize=8, color=MUTED)
+    axes.set_yticks(range(len(pairs)), [f"{_shorten(right)} → {_shorten(taken)}" for right, taken, _, _ in pairs])
+    plain(axes, y=(len(pairs) - 0.4, -0.6), grid="x")
+    axes.tick_params(axis="y", labelsize=9, labelcolor=INK)
+    axes.locator_params(axis="x", integer=True, nbins=5)
+    axes.spines["bottom"].set_visible(False)
+    axes.spines["left"].set_visible(True)
+    wrong = int((target != chosen).sum())
+    shown = sum(count for _, _, count, _ in pairs)
+    note = f"right → chosen, rows; these {len(pairs)} pairs are {shown:,} of {wrong:,} mistakes in {len(target):,} rows"
+    titles(axes, title, note if wrong else f"no mistakes in {len(target):,} rows")
+    return to_png(figure)
 
 
 def reliability_png(confidence: np.ndarray, right: np.ndarray, title: str = "Reliability") -> bytes:
@@ -122,136 +131,21 @@ def reliability_png(confidence: np.ndarray, right: np.ndarray, title: str = "Rel
         confidence: `(rows,)`, the probability of the chosen label.
         right: bool `(rows,)`, whether it was right.
         title: what stands above.
-
-    Returns:
-        a PNG.
     """
     count, mean_confidence, accuracy = reliability_bins(confidence, right)
     edges = np.linspace(0, 1, len(count) + 1)
-    middle, width = (edges[:-1] + edges[1:]) / 2, edges[1] * 0.86
-    filled = count > 0
-    figure, axes = _figure(4.6, 3.5)
-    axes.plot([0, 1], [0, 1], color=INK, linewidth=1.1, linestyle="--", zorder=3, label="as right as confident")
+    middle, width, filled = (edges[:-1] + edges[1:]) / 2, edges[1] * 0.86, count > 0
+    figure, axes, below = _confidence_axes()
     axes.bar(middle[filled], accuracy[filled], width, color=BLUE, alpha=0.85, zorder=2, label="rows of this confidence")
     axes.scatter(
         mean_confidence[filled], accuracy[filled], s=16, color=VERMILLION, zorder=4, label="at the mean confidence"
     )
-    axes.set_ylabel("share that is right", fontsize=9, color=MUTED)
-    _plain(axes, x=(0, 1), y=(0, 1.02), grid="y")
-    axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25%", "50%", "75%", "100%"])
-    axes.tick_params(labelbottom=False)
-    axes.legend(
-        loc="upper left", bbox_to_anchor=(-0.02, -0.52), ncols=3, fontsize=8, frameon=False, labelcolor=INK,
-        columnspacing=1.2, handlelength=1.4,
-    )  # fmt: skip
-    below = figure.add_axes((0, -0.36, 1, 0.28))
-    below.bar(middle, count, width, color="#9fb3c4", zorder=2)
-    below.set_ylabel("rows", fontsize=9, color=MUTED)
-    below.set_xlabel("confidence in the chosen label", fontsize=9, color=MUTED)
-    _plain(below, x=(0, 1), grid="y")
-    below.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25%", "50%", "75%", "100%"])
-    below.locator_params(axis="y", nbins=3, integer=True)
-    ece = expected_calibration_error(confidence, right)
+    below.bar(middle, count, width, color=FAINT_BLUE, zorder=2)
+    _legend_below(axes)
     mean = f"{np.mean(confidence):.1%} confident, {np.mean(right):.1%} right"
-    _titles(axes, title, f"ECE {ece:.3f}; {len(confidence):,} rows, on average {mean}")
-    return _png(figure)
-
-
-def training_curves_png(log_history: list[dict[str, Any]], title: str = "Training") -> bytes | None:
-    """Draw loss, macro F1 of each head, and learning rate over the steps.
-
-    Args:
-        log_history: the entries of `Trainer.state.log_history`.
-        title: what stands above.
-
-    Returns:
-        a PNG, or None when the history holds nothing to draw.
-    """
-    logged = dict.fromkeys(key for entry in log_history for key in entry)
-    macro = [key for key in logged if key.startswith("eval_") and key.endswith("_macro_f1")]
-    macro.sort(key=lambda key: _head_of(key) == "mean")  # the heads as they come, their mean last
-    panels = [
-        ("loss", {"training": _series(log_history, "loss"), "validation": _series(log_history, "eval_loss")}, 2.1),
-        ("macro F1", {_head_of(key): _series(log_history, key) for key in macro}, 2.1),
-        ("learning rate", {"": _series(log_history, "learning_rate")}, 0.9),
-    ]
-    panels = [(name, {n: s for n, s in lines.items() if len(s[0])}, height) for name, lines, height in panels]
-    panels = [panel for panel in panels if panel[1]]
-    if not panels:
-        return None
-    last = max(steps[-1] for _, lines, _ in panels for steps, _ in lines.values())
-    figure, axes = _figure(6.2, panels[0][2])
-    top, gap = axes, 0.3
-    bottom = 0.0
-    for index, (name, lines, height) in enumerate(panels):
-        if index:
-            bottom -= (height + gap) / panels[0][2]
-            axes = figure.add_axes((0, bottom, 1, height / panels[0][2]))
-        for place, (label, (steps, values)) in enumerate(lines.items()):
-            colour, dash = LINES[place % len(LINES)], DASHES[place // len(LINES) % len(DASHES)]
-            colour, width = (INK, 1.2) if label == "mean" else (colour, 1.6)
-            marker = "o" if len(steps) < 40 and name != "learning rate" and label != "training" else None
-            axes.plot(steps, values, dash, color=colour, linewidth=width, marker=marker, markersize=3.2, label=label)
-        axes.set_ylabel(name, fontsize=9, color=MUTED)
-        _plain(axes, x=(0, max(last, 1) * 1.01), grid="y")
-        if name == "learning rate":
-            axes.set_ylim(bottom=0)
-            axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=False)
-            axes.yaxis.get_offset_text().set(fontsize=8, color=MUTED)
-            axes.locator_params(axis="y", nbins=3)
-        if list(lines) != [""]:
-            axes.legend(
-                loc="upper left",
-                bbox_to_anchor=(1.01, 1.03),
-                fontsize=8,
-                frameon=False,
-                labelcolor=INK,
-                borderaxespad=0,
-            )
-        axes.tick_params(labelbottom=index == len(panels) - 1)
-    axes.set_xlabel("step", fontsize=9, color=MUTED)
-    _titles(top, title, f"{last:,} steps")
-    return _png(figure)
-
-
-def lengths_png(
-    lengths: np.ndarray, title: str = "Text lengths", unit: str = "tokens", limit: int | None = None
-) -> bytes:
-    """Draw a histogram of text lengths, to choose a `max_length` by.
-
-    Args:
-        lengths: one length a text.
-        title: what stands above.
-        unit: what the lengths count.
-        limit: the planned maximum; drawn as a line, with the share of texts beyond it.
-
-    Returns:
-        a PNG.
-    """
-    lengths = np.asarray(lengths)
-    if lengths.size == 0:
-        raise ValueError("there are no lengths to draw.")
-    # A few very long texts would squeeze all others into one bar: the last bar gathers what is beyond.
-    end = max(float(np.quantile(lengths, 0.995)), (limit or 0) * 1.1, 1.0)
-    figure, axes = _figure(6.2, 2.6)
-    # Bars of whole numbers: others would hold two lengths here and three there, and show peaks that are none.
-    width = max(1, math.ceil(end / 50))
-    edges = np.arange(0, math.ceil(end / width) * width + width, width) - 0.5
-    axes.hist(np.minimum(lengths, end), bins=edges, color=BLUE, alpha=0.85, zorder=2)
-    _plain(axes, x=(0, end * 1.01), grid="y")
-    axes.set_xlabel(unit, fontsize=9, color=MUTED)
-    axes.set_ylabel("texts", fontsize=9, color=MUTED)
-    half, most, longest = (int(np.quantile(lengths, q)) for q in (0.5, 0.95, 1))
-    note = f"{lengths.size:,} texts; half up to {half:,} {unit}, 95% up to {most:,}, the longest {longest:,}"
-    if limit is not None:
-        axes.axvline(limit, color=VERMILLION, linewidth=1.4, zorder=3)
-        axes.annotate(
-            f"{limit:,}: {np.mean(lengths > limit):.1%} are longer",
-            (limit, 0.97), xycoords=("data", "axes fraction"), xytext=(-5, 0), textcoords="offset points",
-            ha="right", va="top", fontsize=9, color=VERMILLION,
-        )  # fmt: skip
-    _titles(axes, title, note)
-    return _png(figure)
+    ece = expected_calibration_error(confidence, right)
+    titles(axes, title, f"ECE {ece:.3f}; {len(confidence):,} rows, on average {mean}")
+    return to_png(figure)
 
 
 def calibration_png(
@@ -265,42 +159,22 @@ def calibration_png(
         right: bool `(rows,)`, whether the answer was right.
         title: what stands above.
         note: what else the line under the title says.
-
-    Returns:
-        a PNG.
     """
-    figure, axes = _figure(4.6, 3.5)
-    below = figure.add_axes((0, -0.36, 1, 0.28))
-    axes.plot([0, 1], [0, 1], color=INK, linewidth=1.1, linestyle="--", zorder=2, label="as right as confident")
+    figure, axes, below = _confidence_axes()
     errors = []
-    for name, confidence, colour, dash in (("before", before, VERMILLION, ":"), ("after", after, BLUE, "-")):
+    for name, confidence, color, dash in (("before", before, VERMILLION, ":"), ("after", after, BLUE, "-")):
         count, mean_confidence, accuracy = reliability_bins(confidence, right)
         filled = count > 0
-        axes.plot(mean_confidence[filled], accuracy[filled], dash, color=colour, linewidth=1.4, zorder=3)
+        axes.plot(mean_confidence[filled], accuracy[filled], dash, color=color, linewidth=1.4, zorder=3)
         # A bin of three rows says little: what it holds is the size of its dot.
         sizes = 8 + 110 * count[filled] / count.max()
-        axes.scatter(mean_confidence[filled], accuracy[filled], s=sizes, color=colour, alpha=0.75, zorder=4, label=name)
-        edges = np.linspace(0, 1, len(count) + 1)
-        below.stairs(count, edges, color=colour, linewidth=1.5, linestyle=dash, fill=False)
+        axes.scatter(mean_confidence[filled], accuracy[filled], s=sizes, color=color, alpha=0.75, zorder=4, label=name)
+        below.stairs(count, np.linspace(0, 1, len(count) + 1), color=color, linewidth=1.5, linestyle=dash)
         errors.append(f"{name} {expected_calibration_error(confidence, right):.3f}")
-    axes.set_ylabel("share that is right", fontsize=9, color=MUTED)
-    _plain(axes, x=(0, 1), y=(0, 1.02), grid="y")
-    axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25%", "50%", "75%", "100%"])
-    axes.tick_params(labelbottom=False)
-    legend = axes.legend(
-        loc="upper left", bbox_to_anchor=(-0.02, -0.52), ncols=3, fontsize=8, frameon=False, labelcolor=INK,
-        columnspacing=1.2, handlelength=1.4,
-    )  # fmt: skip
-    for handle in legend.legend_handles[1:]:
+    for handle in _legend_below(axes).legend_handles[1:]:
         handle.set_sizes([24])
-    below.set_ylabel("rows", fontsize=9, color=MUTED)
-    below.set_xlabel("confidence in the chosen label", fontsize=9, color=MUTED)
-    _plain(below, x=(0, 1), grid="y")
-    below.set_ylim(bottom=0)
-    below.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25%", "50%", "75%", "100%"])
-    below.locator_params(axis="y", nbins=3, integer=True)
-    _titles(axes, title, f"ECE {', '.join(errors)}{f'; {note}' if note else ''}")
-    return _png(figure)
+    titles(axes, title, f"ECE {', '.join(errors)}{f'; {note}' if note else ''}")
+    return to_png(figure)
 
 
 def rejection_png(
@@ -313,32 +187,119 @@ def rejection_png(
         right: bool `(rows,)`, whether it was right.
         title: what stands above.
         wanted: an accuracy, whose threshold is marked.
-
-    Returns:
-        a PNG.
     """
     _, coverage, accuracy = rejection_curve(confidence, right)
     scores = rejection_scores(confidence, right, wanted)
     # The first few rows make the curve jump, and say nothing about the model.
     shown = coverage * len(right) >= min(20, len(right))
-    figure, axes = _figure(4.6, 3.5)
+    figure, (axes,) = new_figure(4.6, 3.5)
     axes.plot(coverage[shown], accuracy[shown], color=BLUE, linewidth=1.8, zorder=3)
     low = min(float(accuracy[shown].min()), wanted)
-    _plain(axes, x=(0, 1.01), y=(max(0.0, low - 0.15 * (1 - low) - 0.01), 1.005), grid="y")
+    plain(axes, x=(0, 1.01), y=(max(0.0, low - 0.15 * (1 - low) - 0.01), 1.005))
     axes.axhline(wanted, color=INK, linewidth=1, linestyle="--", zorder=2)
+    reach = f"no threshold makes {wanted:.0%} of the answers right"
     if scores["coverage"] is not None:
         axes.axvline(scores["coverage"], color=VERMILLION, linewidth=1, linestyle=":", zorder=2)
         height = accuracy[np.isclose(coverage, scores["coverage"])][0]
         axes.scatter([scores["coverage"]], [height], s=34, color=VERMILLION, zorder=4, clip_on=False)
         reach = f"{wanted:.0%} right on the {scores['coverage']:.1%} of confidence ≥ {scores['threshold']:.3f}"
-    else:
-        reach = f"no threshold makes {wanted:.0%} of the answers right"
-    axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25%", "50%", "75%", "100%"])
+    _percents(axes.xaxis)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}" if low < 0.97 else f"{value:.1%}")
-    axes.set_xlabel("rows that are answered, the most confident first", fontsize=9, color=MUTED)
-    axes.set_ylabel("share that is right", fontsize=9, color=MUTED)
-    _titles(axes, title, f"AURC {scores['aurc']:.4f}; {reach}")
-    return _png(figure)
+    _name(axes, "rows that are answered, the most confident first", "share that is right")
+    titles(axes, title, f"AURC {scores['aurc']:.4f}; {reach}")
+    return to_png(figure)
+
+
+def training_curves_png(log_history: list[dict[str, Any]], title: str = "Training") -> bytes | None:
+    """Draw loss, macro F1 of each head, and learning rate over the steps; None if the history has nothing to draw.
+
+    Args:
+        log_history: the entries of `Trainer.state.log_history`.
+        title: what stands above.
+    """
+    logged = dict.fromkeys(key for entry in log_history for key in entry)
+    macro = [key for key in logged if key.startswith("eval_") and key.endswith("_macro_f1")]
+    heads = {key.removeprefix("eval_").removesuffix("_macro_f1"): key for key in macro}
+    if "mean" in heads:  # the heads as they come, their mean last
+        heads["mean"] = heads.pop("mean")
+    panels = []
+    for name, lines, height in (
+        ("loss", {"training": "loss", "validation": "eval_loss"}, 2.1),
+        ("macro F1", heads, 2.1),
+        ("learning rate", {"": "learning_rate"}, 0.9),
+    ):
+        drawn = {label: _series(log_history, key) for label, key in lines.items()}
+        panels.append((name, {label: series for label, series in drawn.items() if len(series[0])}, height))
+    panels = [panel for panel in panels if panel[1]]
+    if not panels:
+        return None
+    last = max(steps[-1] for _, lines, _ in panels for steps, _ in lines.values())
+    figure, all_axes = new_figure(6.2, *(height for _, _, height in panels))
+    for axes, (name, lines, _) in zip(all_axes, panels, strict=True):
+        for place, (label, (steps, values)) in enumerate(lines.items()):
+            color, dash = LINES[place % len(LINES)], DASHES[place // len(LINES) % len(DASHES)]
+            color, width = (INK, 1.2) if label == "mean" else (color, 1.6)
+            marker = "o" if len(steps) < 40 and name != "learning rate" and label != "training" else None
+            axes.plot(steps, values, dash, color=color, linewidth=width, marker=marker, markersize=3.2, label=label)
+        plain(axes, x=(0, max(last, 1) * 1.01))
+        _name(axes, "", name)
+        if name == "learning rate":
+            axes.set_ylim(bottom=0)
+            axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=False)
+            axes.yaxis.get_offset_text().set(fontsize=8, color=MUTED)
+            axes.locator_params(axis="y", nbins=3)
+        else:
+            beside = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.03), "borderaxespad": 0}
+            axes.legend(**beside, fontsize=8, frameon=False, labelcolor=INK)
+    _name(all_axes[-1], "step", panels[-1][0])
+    titles(all_axes[0], title, f"{last:,} steps")
+    return to_png(figure)
+
+
+def _series(log_history: list[dict[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:
+    """Collect (steps, values) of one key; a resumed run may log a step twice, the later entry counts."""
+    found = {entry["step"]: entry[key] for entry in log_history if key in entry and "step" in entry}
+    points = sorted((step, value) for step, value in found.items() if np.isfinite(value))
+    return np.array([step for step, _ in points]), np.array([value for _, value in points])
+
+
+# ----------------------------------------------------------------------------------------------- of rows, and of tools
+
+
+def lengths_png(
+    lengths: np.ndarray, title: str = "Text lengths", unit: str = "tokens", limit: int | None = None
+) -> bytes:
+    """Draw a histogram of text lengths, to choose a `max_length` by.
+
+    Args:
+        lengths: one length a text.
+        title: what stands above.
+        unit: what the lengths count.
+        limit: the planned maximum; drawn as a line, with the share of texts beyond it.
+    """
+    lengths = np.asarray(lengths)
+    if lengths.size == 0:
+        raise ValueError("there are no lengths to draw.")
+    # A few very long texts would squeeze all others into one bar: the last bar gathers what is beyond.
+    end = max(float(np.quantile(lengths, 0.995)), (limit or 0) * 1.1, 1.0)
+    figure, (axes,) = new_figure(6.2, 2.6)
+    # Bars of whole numbers: others would hold two lengths here and three there, and show peaks that are none.
+    width = max(1, math.ceil(end / 50))
+    edges = np.arange(0, math.ceil(end / width) * width + width, width) - 0.5
+    axes.hist(np.minimum(lengths, end), bins=edges, color=BLUE, alpha=0.85, zorder=2)
+    plain(axes, x=(0, end * 1.01))
+    _name(axes, unit, "texts")
+    if limit is not None:
+        axes.axvline(limit, color=VERMILLION, linewidth=1.4, zorder=3)
+        axes.annotate(
+            f"{limit:,}: {np.mean(lengths > limit):.1%} are longer",
+            (limit, 0.97), xycoords=("data", "axes fraction"), xytext=(-5, 0), textcoords="offset points",
+            ha="right", va="top", fontsize=9, color=VERMILLION,
+        )  # fmt: skip
+    half, most, longest = (int(np.quantile(lengths, q)) for q in (0.5, 0.95, 1))
+    note = f"{lengths.size:,} texts; half up to {half:,} {unit}, 95% up to {most:,}, the longest {longest:,}"
+    titles(axes, title, note)
+    return to_png(figure)
 
 
 def trials_png(
@@ -353,19 +314,17 @@ def trials_png(
         log: the parameters whose axis is logarithmic.
         goal: what `values` are called.
         title: what stands above.
-
-    Returns:
-        a PNG.
     """
-    width, height, gap, columns = 2.5, 2.1, 0.35, 3
-    figure, first = _figure(width, height)
+    rows = math.ceil(len(parameters) / 3)
+    figure, all_axes = new_figure(2.5 * 3 + 0.7, *[2.1] * rows, gap=0.75, columns=3)
+    for axes in all_axes[len(parameters) :]:
+        axes.remove()
     for place, (name, given) in enumerate(parameters.items()):
-        left, down = (place % columns) * (1 + gap / width), -(place // columns) * (1 + 0.75 / height)
-        axes = figure.add_axes((left, down, 1, 1)) if place else first
+        axes = all_axes[place]
         words = any(not isinstance(value, int | float) or isinstance(value, bool) for value in given)
         names = list(dict.fromkeys(map(str, given)))
         points = np.array([names.index(str(value)) for value in given] if words else given, dtype=float)
-        _plain(axes, grid="y")
+        plain(axes)
         if words:
             axes.set_xticks(range(len(names)), [_shorten(value, 12) for value in names])
             axes.set_xlim(-0.5, len(names) - 0.5)
@@ -377,15 +336,12 @@ def trials_png(
             axes.locator_params(axis="x", nbins=4)
         axes.scatter(points[~pruned], values[~pruned], s=22, color=BLUE, alpha=0.8, zorder=3)
         axes.scatter(points[pruned], values[pruned], s=22, facecolors="none", edgecolors=MUTED, zorder=2)
-        axes.set_xlabel(name, fontsize=9, color=MUTED)
-        if place % columns == 0:
-            axes.set_ylabel(goal, fontsize=9, color=MUTED)
-        else:
-            axes.tick_params(labelleft=False)
+        axes.tick_params(labelleft=place % 3 == 0)
+        _name(axes, name, "" if place % 3 else goal)
         axes.set_ylim(*_spread(values[~pruned] if (~pruned).any() else values))
     hollow = f", {int(pruned.sum())} of them stopped early (hollow; not all fit)" if pruned.any() else ""
-    _titles(first, title, f"{len(values)} trials{hollow}")
-    return _png(figure)
+    titles(all_axes[0], title, f"{len(values)} trials{hollow}")
+    return to_png(figure)
 
 
 def ladder_png(
@@ -398,89 +354,25 @@ def ladder_png(
         title: what stands above.
         score: what the score is called.
         note: the line under the title.
-
-    Returns:
-        a PNG.
     """
-    figure, axes = _figure(6.2, 3.9)
+    figure, (axes,) = new_figure(6.2, 3.9)
     seconds = np.array([max(rung[1], 0.1) for rung in rungs])
     middle, low, high = (np.array([rung[place] for rung in rungs]) for place in (2, 3, 4))
+    reach = [np.maximum(middle - low, 0), np.maximum(high - middle, 0)]
     axes.errorbar(
-        seconds, middle, yerr=[np.maximum(middle - low, 0), np.maximum(high - middle, 0)], fmt="o", color=BLUE,
-        ecolor="#9fb3c4", elinewidth=1.3, markersize=6, zorder=3,
-    )  # fmt: skip
+        seconds, middle, reach, fmt="o", color=BLUE, ecolor=FAINT_BLUE, elinewidth=1.3, markersize=6, zorder=3
+    )
     axes.set_xscale("log")
-    wide = np.log10(seconds.max() / seconds.min())
-    axes.set_xlim(seconds.min() / 10 ** (0.12 * wide + 0.1), seconds.max() * 10 ** (0.12 * wide + 0.1))
-    axes.set_ylim(*_spread(np.concatenate([low, high])))
-    _plain(axes, grid="y")
-    low_tick, high_tick = axes.get_xlim()
-    ticks = [step for step in _TIMES if low_tick <= step <= high_tick]
+    room = 10 ** (0.12 * np.log10(seconds.max() / seconds.min()) + 0.1)
+    plain(axes, x=(seconds.min() / room, seconds.max() * room), y=_spread(np.concatenate([low, high])))
+    ticks = [step for step in TIMES if seconds.min() / room <= step <= seconds.max() * room]
     if len(ticks) > 1:
-        axes.set_xticks(ticks, [_TIMES[step] for step in ticks])
+        axes.set_xticks(ticks, [TIMES[step] for step in ticks])
         axes.minorticks_off()
-    axes.set_xlabel("time to train", fontsize=9, color=MUTED)
-    axes.set_ylabel(score, fontsize=9, color=MUTED)
+    _name(axes, "time to train", score)
     _place_labels(axes, [rung[0] for rung in rungs], seconds, middle, low, high)
-    _titles(axes, title, note)
-    return _png(figure)
-
-
-@lru_cache(maxsize=1)
-def font_families() -> list[str]:
-    """Name the font families that pictures use: one with Korean, if there is any, and matplotlib's own behind it.
-
-    A packaged font is registered with matplotlib's font manager, which adds it to the list of known fonts and changes
-    no setting.
-
-    Returns:
-        family names, the first preferred.
-    """
-    manager = _font_manager()
-    fallback = "DejaVu Sans"
-    for package, file in _PACKAGED_FONTS:
-        found = importlib.util.find_spec(package)
-        path = Path(found.origin).parent / file if found and found.origin else None
-        if path and path.is_file():
-            manager.fontManager.addfont(path)
-            return [manager.FontProperties(fname=path).get_name(), fallback]
-    known = {font.name for font in manager.fontManager.ttflist}
-    for name in _SYSTEM_FONTS:
-        if name in known:
-            return [name, fallback]
-    warnings.warn('no Korean font was found, labels will show as boxes: pip install "hfk[plots]"', stacklevel=2)
-    return [fallback]
-
-
-def _confused_pairs_png(target: np.ndarray, chosen: np.ndarray, labels: list[str], title: str) -> bytes:
-    pairs = most_confused(target, chosen, labels, limit=25)
-    figure, axes = _figure(4.2, max(0.24 * len(pairs), 0.5))
-    shares = [count / support if support else 0 for _, _, count, support in pairs]
-    axes.barh(range(len(pairs)), [count for _, _, count, _ in pairs], 0.68, color=BLUE, alpha=0.85, zorder=2)
-    for place, ((_, _, count, support), share) in enumerate(zip(pairs, shares, strict=True)):
-        axes.annotate(
-            f"{count:,} of {support:,} ({share:.0%})", (count, place), xytext=(5, 0), textcoords="offset points",
-            va="center", fontsize=8, color=MUTED,
-        )  # fmt: skip
-    names = [f"{_shorten(right)} → {_shorten(taken)}" for right, taken, _, _ in pairs]
-    axes.set_yticks(range(len(pairs)), names)
-    _plain(axes, y=(len(pairs) - 0.4, -0.6), grid="x")
-    axes.tick_params(axis="y", labelsize=9, labelcolor=INK)
-    axes.locator_params(axis="x", integer=True, nbins=5)
-    axes.spines["bottom"].set_visible(False)
-    axes.spines["left"].set_visible(True)
-    wrong = int((target != chosen).sum())
-    shown = sum(count for _, _, count, _ in pairs)
-    note = f"right → chosen, rows; these {len(pairs)} pairs are {shown:,} of {wrong:,} mistakes in {len(target):,} rows"
-    _titles(axes, title, note if wrong else f"no mistakes in {len(target):,} rows")
-    return _png(figure)
-
-
-def _spread(values: np.ndarray) -> tuple[float, float]:
-    """Limits of an axis that leave some room around the values."""
-    low, high = float(values.min()), float(values.max())
-    room = 0.08 * (high - low) or 0.05 * abs(high) or 1.0
-    return low - room, high + room
+    titles(axes, title, note)
+    return to_png(figure)
 
 
 def _place_labels(
@@ -496,24 +388,24 @@ def _place_labels(
 
     renderer = FigureCanvasAgg(axes.figure).get_renderer()
     unit = axes.figure.dpi / 72
-    to_pixels = axes.transData.transform
-    places = to_pixels(np.column_stack([x, y]))
-    ends = [to_pixels(np.column_stack([x, values]))[:, 1] for values in (low, high)]
+    places, bottoms, tops = (axes.transData.transform(np.column_stack([x, values])) for values in (y, low, high))
     taken = [Bbox.from_extents(*(place - 5 * unit), *(place + 5 * unit)) for place in places]
-    taken += [Bbox.from_extents(p[0] - unit, b, p[0] + unit, t) for p, b, t in zip(places, *ends, strict=True)]
+    taken += [
+        Bbox.from_extents(bottom[0] - unit, bottom[1], top[0] + unit, top[1])
+        for bottom, top in zip(bottoms, tops, strict=True)
+    ]
     inside = axes.get_window_extent(renderer)
     directions = ((1, 0), (-1, 0), (1, 0.6), (-1, 0.6), (1, -0.6), (-1, -0.6), (0, 1), (0, -1))
     waiting = [int(index) for index in np.argsort(places[:, 0])]
-    distances = (8, 18, 30, 45, 62, 80, 0)  # 0: what found no free place stands beside its point all the same
-    for away in distances:
+    for away in (8, 18, 30, 45, 62, 80, 0):  # 0: what found no free place stands beside its point all the same
         for index in list(waiting):  # every name that finds a near place takes it before any goes far
             for dx, dy in directions:
-                near = away <= 8 and dy == 0
+                line = {"arrowstyle": "-", "color": FAINT_BLUE, "lw": 0.8, "shrinkB": 4}
                 text = axes.annotate(
                     names[index], (x[index], y[index]), xytext=(dx * (away or 8), dy * away),
                     textcoords="offset points", fontsize=9, color=INK, fontfamily=font_families(), parse_math=False,
                     ha=("center", "left", "right")[dx], va="center" if dx else ("bottom" if dy > 0 else "top"),
-                    arrowprops=None if near else {"arrowstyle": "-", "color": "#9fb3c4", "lw": 0.8, "shrinkB": 4},
+                    arrowprops=None if away <= 8 and dy == 0 else line,
                 )  # fmt: skip
                 text.update_positions(renderer)
                 box = Text.get_window_extent(text, renderer)  # an annotation's own extent includes its line
@@ -525,49 +417,50 @@ def _place_labels(
                 text.remove()
 
 
-def _series(log_history: list[dict[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:
-    """Collect (steps, values) of one key; a resumed run may log a step twice, the later entry counts."""
-    found = {entry["step"]: entry[key] for entry in log_history if key in entry and "step" in entry}
-    points = sorted((step, value) for step, value in found.items() if np.isfinite(value))
-    return np.array([step for step, _ in points]), np.array([value for _, value in points])
+# ------------------------------------------------------------------------------------------------ what all of them use
 
 
-def _head_of(key: str) -> str:
-    return key.removeprefix("eval_").removesuffix("_macro_f1")
+def new_figure(width: float, *heights: float, gap: float = 0.3, columns: int = 1) -> tuple[Figure, list[Axes]]:
+    """Make a figure of axes one above the other; labels lie outside, `to_png` makes room for them.
 
-
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
-    """Make a figure whose one axes is `width` × `height` inches; labels lie outside, `_png` makes room for them."""
+    Args:
+        width: of all columns together, inches.
+        heights: of each row of axes, inches.
+        gap: between two rows, inches.
+        columns: axes side by side; with one, all share the first axis.
+    """
     _font_manager()
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), facecolor="white")
-    return figure, figure.add_axes((0, 0, 1, 1), facecolor="white")
+    figure = Figure(figsize=(width, sum(heights) + gap * (len(heights) - 1)), facecolor="white")
+    inside = {"left": 0, "right": 1, "bottom": 0, "top": 1, "wspace": 0.14, "hspace": gap / np.mean(heights)}
+    made = figure.subplots(
+        len(heights), columns, sharex=columns == 1, squeeze=False, height_ratios=heights, gridspec_kw=inside
+    )
+    return figure, list(made.flat)
 
 
-def _plain(axes: Axes, x: tuple | None = None, y: tuple | None = None, grid: str = "y") -> None:
-    """Leave of an axes what is needed: a base line, a faint grid, small ticks."""
-    for side, spine in axes.spines.items():
-        spine.set_visible(side == "bottom")
-        spine.set_color(RULE)
+def plain(axes: Axes, x: tuple | None = None, y: tuple | None = None, grid: str = "y") -> None:
+    """Leave of an axes what is needed: a base line, a faint grid, small ticks; `x` and `y` are its limits."""
+    axes.spines[:].set_visible(False)
+    axes.spines[:].set_color(RULE)
+    axes.spines["bottom"].set_visible(True)
     axes.grid(visible=False)
     axes.grid(visible=True, axis=grid, color=RULE, linewidth=0.6, zorder=0)
     axes.set_axisbelow(True)
     axes.tick_params(length=0, labelsize=8.5, labelcolor=MUTED, pad=5)
-    if x:
-        axes.set_xlim(*x)
-    if y:
-        axes.set_ylim(*y)
+    axes.set(**{f"{side}lim": limits for side, limits in (("x", x), ("y", y)) if limits})
 
 
-def _titles(axes: Axes, title: str, note: str) -> None:
+def titles(axes: Axes, title: str, note: str) -> None:
     """Write the title, and a note under it, above the axes, flush left."""
     at = {"xycoords": "axes fraction", "textcoords": "offset points", "annotation_clip": False}
     axes.annotate(title, (0, 1), xytext=(0, 27), fontsize=13, color=INK, va="bottom", **at)
     axes.annotate(note, (0, 1), xytext=(0, 11), fontsize=8.5, color=MUTED, va="bottom", **at)
 
 
-def _png(figure: Figure) -> bytes:
+def to_png(figure: Figure) -> bytes:
+    """The figure as a PNG; the same numbers give the same bytes."""
     from matplotlib.text import Text
 
     families = font_families()
@@ -577,9 +470,71 @@ def _png(figure: Figure) -> bytes:
         text.set_fontfamily(families)
         text.set_parse_math(False)  # a label may well contain dollar signs
     buffer = io.BytesIO()
-    # No software tag: the same numbers give the same bytes.
     figure.savefig(buffer, format="png", dpi=DPI, bbox_inches="tight", pad_inches=0.25, metadata={"Software": None})
     return buffer.getvalue()
+
+
+@cache
+def font_families() -> list[str]:
+    """Name the font families that pictures use: one with Korean, if there is any, and matplotlib's own behind it.
+
+    A packaged font is added to matplotlib's list of known fonts, which changes no setting.
+    """
+    manager, fallback = _font_manager(), "DejaVu Sans"
+    package, file = PACKAGED_FONT
+    found = importlib.util.find_spec(package)  # without importing it
+    path = Path(found.origin).parent / file if found and found.origin else None
+    if path and path.is_file():
+        manager.fontManager.addfont(path)
+        return [manager.FontProperties(fname=path).get_name(), fallback]
+    known = {font.name for font in manager.fontManager.ttflist}
+    for name in SYSTEM_FONTS:
+        if name in known:
+            return [name, fallback]
+    warnings.warn('no Korean font was found, labels will show as boxes: pip install "hfk[plots]"', stacklevel=2)
+    return [fallback]
+
+
+def font_path() -> str:
+    """The file of the first of `font_families`."""
+    manager = _font_manager()
+    return manager.findfont(manager.FontProperties(family=font_families()[0]))
+
+
+def _confidence_axes() -> tuple[Figure, Axes, Axes]:
+    """Axes for the share that is right over the confidence, and a flat one below for how many rows there are."""
+    figure, (axes, below) = new_figure(4.6, 3.5, 0.98, gap=0.28)
+    axes.plot([0, 1], [0, 1], color=INK, linewidth=1.1, linestyle="--", zorder=3, label="as right as confident")
+    plain(axes, x=(0, 1), y=(0, 1.02))
+    plain(below)
+    _percents(axes.yaxis)
+    _percents(below.xaxis)
+    _name(axes, "", "share that is right")
+    _name(below, "confidence in the chosen label", "rows")
+    below.locator_params(axis="y", nbins=3, integer=True)
+    return figure, axes, below
+
+
+def _legend_below(axes: Axes) -> Any:
+    """A legend in one line under both axes of `_confidence_axes`."""
+    look = {"fontsize": 8, "frameon": False, "labelcolor": INK, "columnspacing": 1.2, "handlelength": 1.4}
+    return axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.52), ncols=3, **look)
+
+
+def _percents(axis: Any) -> None:
+    axis.set_ticks([0, 0.25, 0.5, 0.75, 1], ["0", "25%", "50%", "75%", "100%"])
+
+
+def _name(axes: Axes, x: str, y: str) -> None:
+    axes.set_xlabel(x, fontsize=9, color=MUTED)
+    axes.set_ylabel(y, fontsize=9, color=MUTED)
+
+
+def _spread(values: np.ndarray) -> tuple[float, float]:
+    """Limits of an axis that leave some room around the values."""
+    low, high = float(values.min()), float(values.max())
+    room = 0.08 * (high - low) or 0.05 * abs(high) or 1.0
+    return low - room, high + room
 
 
 def _ramp() -> Any:

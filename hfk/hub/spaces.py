@@ -1,14 +1,13 @@
 """`hfk space push`: a folder as a Space; and `hfk metrics push`: one of hfk's metrics as a Space that `evaluate` loads.
 
-A metric's Space has one Python file that stands alone: the class with everything of hfk that it uses, copied together
-from hfk's own source, so that `evaluate.load("owner/name")` needs no hfk. Its page is our own: the widget of evaluate
-0.4.6 uses `gradio.inputs`, which went with gradio 4.
+A metric's Space has one Python file that stands alone, from `hfk.evaluation.modules` as it is, so that
+`evaluate.load("owner/name")` needs no hfk. Its page is our own: the widget of evaluate 0.4.6 uses `gradio.inputs`,
+which went with gradio 4.
 """
 
 from __future__ import annotations
 
 import ast
-import importlib.util
 import json
 import re
 import tempfile
@@ -20,6 +19,7 @@ import yaml
 from huggingface_hub import HfApi, RepoCard
 from huggingface_hub.utils import filter_repo_objects
 
+from ..evaluation import modules
 from .commits import PlannedFile, Pushed, Target, check_repo_id, clear_errors, commit
 
 SDKS = ("gradio", "docker", "static")
@@ -28,28 +28,21 @@ LEFT_BEHIND = ("__pycache__", "node_modules", "flagged", "gradio_cached_examples
 PRELOADED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.py"]
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
 
-_HEADS = [
-    {"name": "cat1", "labels": ["자연", "음식"]},
-    {"name": "cat2", "labels": ["산", "한식"], "parent": "cat1", "parent_of": [0, 1]},
-]
-METRICS: dict[str, tuple[str, dict[str, Any]]] = {
-    "single_label_scores": (
-        "SingleLabelScores",
-        {"predictions": [0, 1, 1], "references": [0, 1, 0]},
-    ),
-    "multi_head_accuracy": (
-        "MultiHeadAccuracy",
-        {"predictions": [[0, 1], [1, 1]], "references": [[0, 1], [1, 0]], "names": ["cat1", "cat2"]},
-    ),
-    "hierarchy_consistency": ("HierarchyConsistency", {"predictions": [[0, 0], [0, 1]], "heads": _HEADS}),
-    "multi_label_scores": (
-        "MultiLabelScores",
-        {"predictions": [[0.9, 0.2], [0.4, 0.7]], "references": [[1, 0], [1, 1]]},
-    ),
-    "regression_scores": ("RegressionScores", {"predictions": [1.0, 3.0], "references": [1.0, 2.0]}),
+METRICS: dict[str, dict[str, Any]] = {
+    "single_label_scores": {"predictions": [0, 1, 1], "references": [0, 1, 0]},
+    "multi_head_accuracy": {
+        "predictions": [[0, 1], [1, 1]],
+        "references": [[0, 1], [1, 0]],
+        "names": ["cat1", "cat2"],
+    },
+    "hierarchy_consistency": {
+        "predictions": [[0, 0], [0, 1]],
+        "heads": [{"name": "cat1"}, {"name": "cat2", "parent": "cat1", "parent_of": [0, 1]}],
+    },
+    "multi_label_scores": {"predictions": [[0.9, 0.2], [0.4, 0.7]], "references": [[1, 0], [1, 1]]},
+    "regression_scores": {"predictions": [1.0, 3.0], "references": [1.0, 2.0]},
 }
-"""Name → class in `hfk.evaluation.modules` and an example of its arguments."""
-PACKAGES = {"sklearn": "scikit-learn>=1.6", "numpy": "numpy>=2.0", "torch": "torch>=2.6", "datasets": "datasets>=5.2"}
+"""File in `hfk.evaluation.modules` → an example of its metric's arguments."""
 GRADIO = "6.31.0"
 
 
@@ -182,105 +175,24 @@ def write_metric(name: str, folder: str | Path) -> None:
         raise ValueError(
             f"{folder.name!r} can't name a metric, as a module: use letters, digits and '_', such as {name}."
         )
-    class_name, example = METRICS[name]
-    source, packages = metric_source(class_name)
-    description = re.search(r'description = "([^"]+)"', source[source.index(f"class {class_name}(") :])[1]
-    requirements = ["evaluate>=0.4.6", *(PACKAGES[package] for package in packages if package in PACKAGES)]
+    source = Path(modules.__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
+    description = ast.get_docstring(ast.parse(source)).partition("\n")[0]
     texts = {
         f"{folder.name}.py": source,
-        "app.py": _APP.format(module=folder.name, example=_one_line_a_key(example)),
-        "requirements.txt": "\n".join(requirements) + "\n",
+        "app.py": _APP.format(module=folder.name, example=_one_line_a_key(METRICS[name])),
+        "requirements.txt": "evaluate>=0.4.6\ndatasets>=5.2\nnumpy>=2.0\nscikit-learn>=1.6\n",
         "README.md": _README.format(
             title=name.replace("_", " ").capitalize(),
             description=description,
             short=description.rstrip(".")[:60],
             gradio=GRADIO,
-            example=json.dumps(example, ensure_ascii=False),
+            example=json.dumps(METRICS[name], ensure_ascii=False),
             module=folder.name,
         ),
     }
     folder.mkdir(parents=True, exist_ok=True)
     for file, text in texts.items():
         (folder / file).write_text(text, encoding="utf-8")
-
-
-def metric_source(class_name: str) -> tuple[str, list[str]]:
-    """Write a metric of `hfk.evaluation.modules` as one file that needs no hfk.
-
-    Args:
-        class_name: such as `MultiHeadAccuracy`.
-
-    Returns:
-        the source, and the names of the packages it imports.
-    """
-    collected = _Collected()
-    collected.add("hfk.evaluation.modules", class_name)
-    bases = [name for name in collected.definitions if name.startswith("_") and f"({name})" in collected.class_lines]
-    parts = [
-        f'"""{class_name} of hfk (Apache-2.0), with everything of hfk that it uses."""',
-        "from __future__ import annotations",
-        "\n".join(sorted(collected.imports, key=lambda line: (line.startswith("from"), line))),
-        *collected.definitions.values(),
-        *(f"del {name}  # evaluate takes the first metric class that it finds" for name in bases),
-    ]
-    packages = sorted({line.split()[1].split(".")[0] for line in collected.imports})
-    return "\n\n".join(parts) + "\n", packages
-
-
-class _Collected:
-    """Definitions of hfk's modules by name, what they use before what uses it, and their imports."""
-
-    def __init__(self) -> None:
-        self.definitions: dict[str, str] = {}
-        self.imports: set[str] = set()
-        self.class_lines = ""
-        self._origin: dict[str, str] = {}
-
-    def add(self, module: str, name: str) -> None:
-        if self._origin.get(name) == module:
-            return
-        text, own, imported = _read_module(module)
-        if name in own:
-            if name in self._origin:
-                raise ValueError(f"two modules define {name}: {self._origin[name]} and {module}; rename one of them.")
-            self._origin[name] = module
-            node = own[name]
-            for part in ast.walk(node):
-                if isinstance(part, ast.Name):
-                    self.add(module, part.id)
-            start = min([node.lineno, *(decorator.lineno for decorator in getattr(node, "decorator_list", []))])
-            lines = text.splitlines()[start - 1 : node.end_lineno]
-            self.definitions[name] = "\n".join(lines)
-            if isinstance(node, ast.ClassDef):
-                self.class_lines += f"{lines[node.lineno - start]}\n"
-        elif name in imported:
-            source, statement = imported[name]
-            if source is None:
-                self.imports.add(statement)
-            else:
-                self.add(source, name)
-
-
-def _read_module(module: str) -> tuple[str, dict[str, ast.stmt], dict[str, tuple[str | None, str]]]:
-    """A module's text, its own top-level definitions, and its imports: name → (module of hfk or None, statement)."""
-    text = Path(importlib.util.find_spec(module).origin).read_text(encoding="utf-8")
-    own: dict[str, ast.stmt] = {}
-    imported: dict[str, tuple[str | None, str]] = {}
-    for node in ast.parse(text).body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            own[node.name] = node
-        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            own[node.targets[0].id] = node
-        elif isinstance(node, ast.Import):
-            for alias in node.names:
-                imported[alias.asname or alias.name] = (None, f"import {ast.unparse(alias)}")
-        elif isinstance(node, ast.ImportFrom):
-            source = None
-            if node.level:
-                source = importlib.util.resolve_name("." * node.level + node.module, module.rpartition(".")[0])
-            for alias in node.names:
-                imported[alias.asname or alias.name] = (source, f"from {node.module} import {ast.unparse(alias)}")
-    return text, own, imported
 
 
 def _one_line_a_key(example: dict[str, Any]) -> str:
@@ -340,7 +252,6 @@ _APP = '''"""A page to try the metric: its arguments as JSON in, its scores out.
 from __future__ import annotations
 
 import json
-import sys
 
 import evaluate
 import gradio as gr
@@ -356,9 +267,6 @@ def compute(arguments: str) -> dict:
         raise gr.Error(f"There are more than {{MAX_CHARACTERS:,}} characters.")
     try:
         given = json.loads(arguments)
-        if "heads" in given:
-            heads = sys.modules[type(metric).__module__].HeadConfig
-            given["heads"] = [heads(**head) for head in given["heads"]]
         return metric.compute(**given)
     except (ValueError, TypeError, KeyError, IndexError) as error:
         raise gr.Error(f"That can't be computed: {{error}}") from error

@@ -174,7 +174,7 @@ class Recipe:
             {'rank': 8}
         """
         options = dict(recipe) if isinstance(recipe, Mapping) else load_recipe(recipe)
-        options = merge(options, overrides or {})
+        options = merge(merge({}, options), overrides or {})
         check_renamed(options)
         if not options.get("task"):
             raise ValueError(

@@ -24,7 +24,6 @@ from ..models.configuration_multihead import HeadConfig
 from ..tasks import ABOUT_ROWS, load_task
 from .recipe import parse_recipe, translate
 from ..training.ensemble import predict_rows
-from ..training.folds import take_fold
 from ..training.train import open_task
 from ..inference.table import read_task_file
 
@@ -114,8 +113,6 @@ def _run_rows(folder: Path, heads: list[HeadConfig]) -> dict[str, Dataset]:
     recipe, _ = parse_recipe({name: options[name] for name in names if options.get(name) is not None})
     task = open_task(recipe, heads)
     loaded = task.load()
-    if recipe.split and "folds" in recipe.split:
-        loaded = take_fold(task, loaded, recipe.split["folds"], recipe.split.get("fold"))
     if "validation" not in loaded:
         raise ValueError(
             f"task {task.name!r} has no validation rows; give labelled rows that the model has not seen, with --data."

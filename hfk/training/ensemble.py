@@ -42,6 +42,7 @@ from ..runs.recipe import parse_recipe, translate
 from ..tasks import ABOUT_ROWS, Task, load_task
 from ..tasks.collator import MultiHeadCollator
 from ..tasks.labels import soft_columns
+from ..tasks.split import without_folds
 
 FACTS = "ensemble.json"
 VALIDATION = "validation"
@@ -375,17 +376,17 @@ def _shared_task(folders: Sequence[Path]) -> tuple[Task, bool] | None:
     """Find the task that all runs were trained on, and whether its validation rows are unseen by all of them."""
     from .train import open_task
 
-    recipes = [_recipe(folder) for folder in folders]
-    folds = [bool(recipe) and "folds" in (recipe.get("split") or {}) for recipe in recipes]
+    recipes, unseen = [_recipe(folder) for folder in folders], True
     for recipe in filter(None, recipes):
-        split = {name: value for name, value in (recipe.get("split") or {}).items() if name not in ("folds", "fold")}
-        recipe["split"] = split or None
+        split = recipe.get("split") or {}
+        unseen = unseen and not (split.get("folds") or recipe.get("folds"))
+        recipe["split"] = without_folds(split)
     keys = {tuple(str(recipe.get(name)) for name in ("task", *ABOUT_ROWS)) if recipe else None for recipe in recipes}
     if len(keys) != 1 or None in keys:
         return None
     try:
         chosen = {name: recipes[0].get(name) for name in ("task", *ABOUT_ROWS)}
-        return open_task(parse_recipe(chosen)[0]), not any(folds)
+        return open_task(parse_recipe(chosen)[0]), unseen
     except (ValueError, OSError):  # the task's file has moved
         return None
 

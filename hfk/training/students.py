@@ -15,6 +15,7 @@ from ..models.modeling_ensemble import MultiHeadEnsemble
 from ..models.processing_ensemble import MultiHeadEnsembleProcessor
 from ..runs.recipe import load_recipe, merge, translate
 from ..tasks import Task
+from ..tasks.split import without_folds
 
 ENCODER = "student_encoder"
 """Where in a run's folder the encoder of the teacher's layers is."""
@@ -45,9 +46,7 @@ def student_recipe(
     if isinstance(given, Mapping):
         kept = {name: value for name, value in given.items() if name in ("temperature", "alpha", "hidden")}
         options |= {"distillation": kept}
-    split = options.get("split")
-    if isinstance(split, Mapping) and "folds" in split:
-        options.pop("split")
+    options["split"] = without_folds(options.get("split"))
     return merge(options, {**(overrides or {}), "distillation.teacher": str(teacher)})
 
 

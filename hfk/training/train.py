@@ -36,7 +36,7 @@ from ..tasks import ABOUT_ROWS, Task, list_tasks, load_task
 from ..tasks.labels import label_arrays
 from . import scratch
 from .classification import build_trainer
-from .folds import take_fold, write_held_out
+from .folds import write_held_out
 from .techniques import make_techniques
 from .trainer import MultiHeadTrainer, last_checkpoint, unwrap
 
@@ -86,8 +86,6 @@ def prepare(
     with args.main_process_first(desc="preparing rows"):
         task = open_task(read)
         data = task.load()
-        if read.split and "folds" in read.split:
-            data = take_fold(task, data, read.split["folds"], read.split.get("fold"))
     if task.corrected and args.should_save:
         print(task.corrected, flush=True)
     if read.max_train_rows and read.max_train_rows < len(data.get("train", ())):
@@ -165,7 +163,7 @@ def train(
             "environment": environment(),
             "encoders": {kind: cards.public_name(getattr(recipe, f"{kind}_encoder")) for kind in ("text", "vision")},
             **({"corrections": task.corrected} if task.corrected else {}),
-            **_fold_facts(recipe),
+            **({"fold": f"{task.fold[0]} of {task.fold[1]}"} if task.fold else {}),
             **_data_facts(task, data, heads, train_labels),
         },
     )
@@ -173,8 +171,8 @@ def train(
     shutil.rmtree(folder / scratch.FOLDER, ignore_errors=True)
     if not args.keep_checkpoints:
         _remove_checkpoints(folder)
-    if recipe.split and "folds" in recipe.split:
-        write_held_out(folder, recipe.split["fold"], data["validation"], output.predictions, heads)
+    if task.fold:
+        write_held_out(folder, task.fold[0], data["validation"], output.predictions, heads)
     print(format_table(results["scores"], baseline, heads, count_labelled(output.label_ids, heads)))
     if args.push_to_hub:
         target = Target(trainer.hub_model_id, args.hub_private_repo, args.hub_revision, message="Finish training")
@@ -190,14 +188,7 @@ def open_task(recipe: Recipe, heads: list[HeadConfig] | None = None) -> Task:
         heads: a checkpoint's heads, whose labels then hold.
     """
     given = {name: getattr(recipe, name) for name in ABOUT_ROWS} | {"heads": heads}
-    if given["split"]:
-        given["split"] = {name: value for name, value in given["split"].items() if name not in ("folds", "fold")}
     return load_task(recipe.task, **{name: value for name, value in given.items() if value})
-
-
-def _fold_facts(recipe: Recipe) -> dict[str, str]:
-    split = recipe.split or {}
-    return {"fold": f"{split['fold']} of {split['folds']}"} if "folds" in split else {}
 
 
 def environment() -> dict[str, Any]:
@@ -251,7 +242,7 @@ def _data_facts(
     """Say about the rows what the model card tells, and what can't be known again without them."""
     # A split that hfk took out of other rows still carries their split's name.
     own = [name for name in ("validation", "test") if name in data and str(data[name].split) != name]
-    division = {"shares": {name: task.split[name] for name in own}, "seed": task.split.get("seed", 42)} if own else {}
+    division = {"shares": {name: task.shares[name] for name in own}, "seed": task.seed} if own else {}
     facts: dict[str, Any] = {"division": division, "train_labelled": count_labelled(train_labels, heads)}
     few = {}
     for head in heads:

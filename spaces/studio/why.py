@@ -18,9 +18,9 @@ from loading import Checkpoint
 from text import Trouble, both
 
 from hfk import Predictor
-from hfk.tools.explain import Explanation, explain
-from hfk.tools.explain_page import draw_patches, png_of, render_words, signed, strongest_words
-from hfk.tools.hashtags import Hashtagger
+from hfk.tools.explain.attribution import Explanation, explain
+from hfk.tools.explain.page import draw_patches, png_of, render_words, signed, strongest_words
+from hfk.tools.hashtags.hashtagger import Hashtagger
 
 MOST_KEYWORDS = 20
 TOP_WORDS = 5

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from hfk.evaluation import metrics as m
+from hfk.evaluation.modules.single_label_scores import expected_calibration_error, reliability_bins
 from hfk.models.configuration_multihead import HeadConfig
 
 COARSE = HeadConfig("대분류", ["자연", "음식"])
@@ -82,11 +83,11 @@ def test_ece_equals_a_hand_computation():
     right = np.array([True, False, True, False])
     first = 2 / 4 * abs(0.5 - (0.62 + 0.65) / 2)
     last = 2 / 4 * abs(0.5 - (0.95 + 1.0) / 2)
-    assert m.expected_calibration_error(confidence, right) == pytest.approx(first + last)
+    assert expected_calibration_error(confidence, right) == pytest.approx(first + last)
 
 
 def test_a_confidence_on_an_edge_belongs_to_the_bin_below():
-    count, _, _ = m.reliability_bins(np.array([0.0, 0.2, 0.20001, 1.0]), np.ones(4, dtype=bool), bins=5)
+    count, _, _ = reliability_bins(np.array([0.0, 0.2, 0.20001, 1.0]), np.ones(4, dtype=bool), bins=5)
     assert count.tolist() == [2, 1, 0, 0, 1]
 
 

@@ -21,7 +21,7 @@ def no_network_no_cache(monkeypatch, tmp_path):
 
 
 def test_single_label_scores():
-    metric = modules.SingleLabelScores()
+    metric = modules.SingleLabelScores(keep_in_memory=True)
     probabilities = np.array([[0.8, 0.1, 0.1, 0.0], [0.3, 0.4, 0.2, 0.1], [0.25, 0.25, 0.25, 0.25]])
     inputs = {"predictions": [0, 1, 0], "references": [0, 0, -100]}
     scores = metric.compute(**inputs, probabilities=probabilities)
@@ -32,14 +32,14 @@ def test_single_label_scores():
 
 
 def test_batches_added_give_what_one_call_gives():
-    metric = modules.SingleLabelScores()
+    metric = modules.SingleLabelScores(keep_in_memory=True)
     for predictions, references in (([0, 1], [0, 0]), ([2], [2])):
         metric.add_batch(predictions=predictions, references=references)
     assert metric.compute() == metric.compute(predictions=[0, 1, 2], references=[0, 0, 2])
 
 
 def test_multi_head_accuracy_with_missing_labels():
-    scores = modules.MultiHeadAccuracy().compute(
+    scores = modules.MultiHeadAccuracy(keep_in_memory=True).compute(
         predictions=np.array([[0, 1], [1, 1], [0, 0]]),
         references=np.array([[0, 1], [1, 0], [1, -100]]),
         names=["cat1", "cat2"],
@@ -51,9 +51,11 @@ def test_multi_head_accuracy_with_missing_labels():
 
 def test_multi_head_accuracy_refuses_what_does_not_fit():
     with pytest.raises(ValueError, match="give one column a head"):
-        modules.MultiHeadAccuracy().compute(predictions=[[0, 1]], references=[[0, 1]], names=["cat1"])
+        modules.MultiHeadAccuracy(keep_in_memory=True).compute(
+            predictions=[[0, 1]], references=[[0, 1]], names=["cat1"]
+        )
     with pytest.raises(ValueError, match="different lengths"):
-        modules.MultiHeadAccuracy().compute(predictions=[[0, 1], [0]], references=[[0, 1], [0]])
+        modules.MultiHeadAccuracy(keep_in_memory=True).compute(predictions=[[0, 1], [0]], references=[[0, 1], [0]])
 
 
 def test_hierarchy_consistency():
@@ -62,19 +64,23 @@ def test_hierarchy_consistency():
         HeadConfig("free", problem="regression"),
         HeadConfig("b", ["x1", "x2", "y1"], parent="a", parent_of=[0, 0, 1]),
     ]
-    scores = modules.HierarchyConsistency().compute(predictions=[[0, 0], [0, 1], [1, 1], [1, 2]], heads=heads)
+    scores = modules.HierarchyConsistency(keep_in_memory=True).compute(
+        predictions=[[0, 0], [0, 1], [1, 1], [1, 2]], heads=heads
+    )
     assert scores == {"hierarchy_consistency": 0.75}
 
 
 def test_multi_label_scores_take_probabilities_and_a_threshold():
-    metric = modules.MultiLabelScores()
+    metric = modules.MultiLabelScores(keep_in_memory=True)
     inputs = {"predictions": [[0.9, 0.3], [0.4, 0.1]], "references": [[1.0, 1.0], [float("nan"), 0.0]]}
     assert metric.compute(**inputs)["micro_f1"] == pytest.approx(2 / 3)
     assert metric.compute(**inputs, threshold=0.2)["samples_f1"] == 1.0
 
 
 def test_regression_scores():
-    scores = modules.RegressionScores().compute(predictions=[1.0, 2.0, 9.0], references=[1.0, 4.0, float("nan")])
+    scores = modules.RegressionScores(keep_in_memory=True).compute(
+        predictions=[1.0, 2.0, 9.0], references=[1.0, 4.0, float("nan")]
+    )
     assert scores["mae"] == 1.0
     assert scores["rmse"] == pytest.approx(np.sqrt(2))
 
@@ -90,4 +96,4 @@ def test_regression_scores():
 )
 def test_nothing_labelled_gives_no_scores(metric, missing):
     prediction = [0, 0] if isinstance(missing, list) else 0
-    assert metric().compute(predictions=[prediction], references=[missing]) == {}
+    assert metric(keep_in_memory=True).compute(predictions=[prediction], references=[missing]) == {}

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from hfk.tasks import load_task
-from hfk.tools.init import inspect_table
+from hfk.tools.init.inspection import inspect_table
 
 
 def rows(count=60):

@@ -34,7 +34,7 @@ HEADS = [
 
 def test_every_kind_of_head_in_canonical_columns(task):
     made = task(places(), text=["title", "overview"], id="id", heads=HEADS, split=None)
-    assert (made.text, made.image, made.id_column) == (True, False, "id")
+    assert (made.text, made.image) == (True, False)
     rows = made.load()["train"]
     assert rows.features == datasets.Features(
         {
@@ -79,15 +79,6 @@ def test_shuffled_rows_fall_into_the_same_splits(task):
     two = task("\n".join([header, *lines]), **settings).load()
     assert all(set(one[name]["id"]) == set(two[name]["id"]) for name in one)
     assert one["train"]["id"][:] != two["train"]["id"][:]
-
-
-def test_streaming_gives_the_same_rows(task):
-    made = task(places(40), text="overview", heads=HEADS)
-    arrow, stream = made.load(), made.load(streaming=True)
-    assert isinstance(stream, datasets.IterableDatasetDict)
-    assert list(stream) == list(arrow)
-    for name, part in stream.items():
-        assert list(part) == arrow[name].to_list()
 
 
 def test_a_changed_file_is_read_again(task):

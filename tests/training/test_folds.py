@@ -23,8 +23,9 @@ from hfk.models.decoding import probabilities
 from hfk.runs.recipe import parse_recipe
 from hfk.runs.score import calibrate_checkpoint
 from hfk.tasks.labels import label_arrays
-from hfk.tools.audit import audit
-from hfk.training.folds import divide, pool_rows, read_probabilities, strata, take_fold, thin_classes, train_folds
+from hfk.tasks.split import divide, strata, thin_classes
+from hfk.tools.audit.suspects import audit
+from hfk.training.folds import read_probabilities, train_folds
 from hfk.training.train import open_task
 from tests import tiny
 
@@ -122,10 +123,9 @@ def test_the_report_scores_the_out_of_fold_rows(cross_validated, places):
     folder, results = cross_validated
     assert results["counts"]["rows"] == 60 and (folder / "report" / "report.html").is_file()
     task = load_task(str(places))
-    data = task.load()
+    rows = task.pool(FOLDS).rows
     table = pq.read_table(folder / "out_of_fold.parquet")
     order = {identity: number for number, identity in enumerate(table["id"].to_pylist())}
-    rows = pool_rows(task, data)
     rows = rows.select(np.argsort([order[identity] for identity in rows["id"]]))
     probs = read_probabilities(table, task.heads)
     single = [head for head in task.heads if head.problem == "single_label"]
@@ -273,9 +273,9 @@ def test_a_killed_cross_validation_goes_on_where_it_stopped(cross_validated, enc
 def test_look_alikes_and_labels_are_spread_as_they_should_be(tmp_path):
     rows = titles(90)
     task = load_task(write_titles(tmp_path, rows, split={"validation": 0.2, "seed": 3}))
-    data = task.load()
-    pooled = pool_rows(task, data)
-    numbers = divide(pooled, task.heads, 5, 3)
+    pool = task.pool(5)
+    pooled, numbers = pool.rows, pool.folds
+    assert np.array(pooled["id"])[pool.order].tolist() == [row[0] for row in rows]
     where = dict(zip(pooled["id"], numbers.tolist(), strict=True))
     for row in range(9, 90, 10):
         assert where[f"r{row}"] == where[f"r{row - 1}"]
@@ -286,15 +286,14 @@ def test_look_alikes_and_labels_are_spread_as_they_should_be(tmp_path):
     # Neither the order of the rows nor where validation was cut off matters.
     shuffled = [rows[place] for place in np.random.default_rng(0).permutation(len(rows))]
     other = load_task(write_titles(tmp_path / "other", shuffled, split=None))
-    again = pool_rows(other, other.load())
+    again = other.pool(5).rows
     assert dict(zip(again["id"], divide(again, other.heads, 5, 3).tolist(), strict=True)) == where
     assert divide(pooled, task.heads, 5, 4).tolist() != numbers.tolist()
 
 
 def test_heads_are_stratified_together(places):
     task = load_task(str(places))
-    data = task.load()
-    rows = pool_rows(task, data)
+    rows = task.pool(2).rows
     names = strata(rows, task.heads, 2)
     assert len(set(names)) > len(set(rows["cat2"])) == 3
     assert set(strata(rows, task.heads, 1000)) == {"산", "바다", "한식"}  # too few rows of each combination
@@ -303,13 +302,12 @@ def test_heads_are_stratified_together(places):
 def test_a_fold_without_a_class_is_said(tmp_path, recwarn):
     rows = [*titles(40), ("r40", "하나뿐인 분류의 글", "라")]
     task = load_task(write_titles(tmp_path, rows, split=None))
-    data = task.load()
-    pooled = pool_rows(task, data)
-    numbers = divide(pooled, task.heads, 4, 42)
+    pooled, numbers = (pool := task.pool(4)).rows, pool.folds
     sentence = thin_classes(pooled, task.heads, numbers)
     fold = numbers[pooled["id"].index("r40")] if hasattr(pooled["id"], "index") else numbers[-1]
     assert sentence.startswith(f"all rows of label '라' (head 'kind') are in fold {fold}: the run that holds them out")
-    parts = take_fold(task, data, 4, int(fold))
+    task.split = task.division(4, int(fold))
+    parts = task.load()
     label = task.heads[0].labels.index("라")
     assert label not in parts["train"]["kind"] and label in parts["validation"]["kind"]
     assert thin_classes(pooled.select(range(40)), task.heads, numbers[:40]) is None

@@ -35,7 +35,7 @@ from ...models.processing_ensemble import MultiHeadEnsembleProcessor
 from ...models.processing_multihead import MultiHeadProcessor
 from ...runs.recipe import MultiHeadTrainingArguments
 from ...tasks import Task
-from ...tasks.look_alikes import image_bytes, normalise
+from ...tasks.look_alikes import image_bytes, normalize
 from ...tasks.tables import read_table
 from ..students import teacher_encoder
 from .base import Setting, Technique
@@ -334,16 +334,16 @@ def read_unlabelled(table: str, column: str | None, setting: Setting) -> tuple[D
                 f"column {name!r} is missing from {path.name}; it has: {', '.join(map(str, frame.columns))}. Name "
                 "the text column with --text."
             )
-    seen = {normalise(text) for rows in setting.rows.values() for text in rows["text"] if text}
+    seen = {normalize(text) for rows in setting.rows.values() for text in rows["text"] if text}
     texts, left_out = [], {"empty": 0, "repeated, or among the labelled rows": 0}
     for cells in zip(*(frame[name] for name in columns), strict=True):
         text = " ".join(str(cell) for cell in cells if isinstance(cell, str) and cell.strip())
         if processor.clean(text) is None:
             left_out["empty"] += 1
-        elif normalise(text) in seen:
+        elif normalize(text) in seen:
             left_out["repeated, or among the labelled rows"] += 1
         else:
-            seen.add(normalise(text))
+            seen.add(normalize(text))
             texts.append(text)
     if not texts:
         raise ValueError(f"{path.name} has no text that is not empty or among the labelled rows already.")

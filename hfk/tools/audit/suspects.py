@@ -1,0 +1,426 @@
+"""Likely label errors, from probabilities that a model gave to rows it had not seen: what `hfk audit` calls.
+
+`hfk train … --folds 5` leaves such probabilities in out_of_fold.parquet. Confident learning (cleanlab) compares them
+with the given labels, head by head; heads of a hierarchy are then brought to one consistent path, so that what is
+proposed can be applied. Nothing is changed here: the outcome is a list, a page to review it (`page.py`), and a
+corrections.csv of the clearest cases, which `hfk.tasks.corrections` applies when someone asks for it.
+"""
+
+from __future__ import annotations
+
+import operator
+import unicodedata
+import warnings
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import torch
+import yaml
+
+from ...evaluation.metrics import tree_roots
+from ...evaluation.report import _csv, _write
+from ...models.configuration_multihead import HeadConfig
+from ...models.decoding import decide
+from ...tasks import ABOUT_ROWS, Task, load_task
+from ...tasks.corrections import COLUMNS
+from ...tasks.tables import read_table
+from .page import render_audit, written
+
+OUT_OF_FOLD = "out_of_fold.parquet"
+MAX_GIVEN = 0.02
+"""The largest probability of a given label that is proposed for correction. On 5,000 real headlines with 5 % of the
+labels moved by chance, and a plain n-gram model, 84 % of what it and `MIN_SUGGESTED` let through had been moved."""
+MIN_SUGGESTED = 0.5
+FAR_OFF = 5.0  # regression: so many typical errors away
+LIST_COLUMNS = (
+    "id", "head", "given", "suggested", "given_probability", "suggested_probability", "score", "proposed", "reason",
+    "text",
+)  # fmt: skip
+
+
+@dataclass
+class Suspect:
+    """A label of one row that is probably wrong.
+
+    Args:
+        row: position in the out-of-fold rows.
+        head: the head's name.
+        given: the label that the row has: a name, a list of names (`multi_label`) or a number.
+        suggested: what it should be instead.
+        given_probability: of the given label; None for a number.
+        suggested_probability: of the suggested one; None for a number.
+        score: 0 to 1, how much the given label is to be trusted; lists are sorted by it.
+        reason: why, in plain words.
+        found: False for a label that only follows another one of its row, to keep the hierarchy.
+        proposed: whether corrections.csv has it.
+    """
+
+    row: int
+    head: str
+    given: Any
+    suggested: Any
+    given_probability: float | None
+    suggested_probability: float | None
+    score: float
+    reason: str
+    found: bool = True
+    proposed: bool = False
+
+
+@dataclass
+class Rows:
+    """Out-of-fold rows: their ids, labels by head, probabilities by head, and what they say."""
+
+    ids: list[str]
+    labels: dict[str, list[Any]]
+    probabilities: dict[str, np.ndarray]
+    texts: list[str | None]
+    images: list[Any] = field(default_factory=list)
+
+
+def audit(
+    source: str | Path,
+    output_dir: str | Path | None = None,
+    task: str | None = None,
+    data: str | None = None,
+    max_given: float = MAX_GIVEN,
+) -> str:
+    """Look for label errors among out-of-fold rows; writes label_errors.csv, corrections.csv and audit.html.
+
+    Args:
+        source: folder that `hfk train … --folds` wrote, or its out_of_fold.parquet.
+        output_dir: folder to write to; `audit` beside the file by default.
+        task: the task whose rows they are; by default what the run's recipe.yaml says.
+        data: the task's data file; likewise.
+        max_given: the largest probability of a given label whose correction is proposed.
+
+    Returns:
+        a table of what was found, for a terminal.
+
+    Raises:
+        FileNotFoundError: if there is no out_of_fold.parquet.
+        ImportError: if cleanlab is missing.
+        ValueError: if the file and the task do not fit each other; the sentence names the row or the column.
+    """
+    if not 0 <= max_given < 1:
+        raise ValueError(f"the largest probability of a given label must be in [0, 1), not {max_given}.")
+    path = _find(Path(source))
+    made, earlier = _open_task(path, task, data)
+    rows, heads = read_rows(path, made)
+    suspects = find_suspects(rows, heads, max_given)
+    folder = Path(output_dir) if output_dir is not None else path.parent / "audit"
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [_list_line(suspect, rows, heads) for suspect in suspects]
+    _write(folder / "label_errors.csv", _csv(list(LIST_COLUMNS), lines))
+    proposed = [suspect for suspect in suspects if suspect.proposed]
+    corrections = [_correction(suspect, rows) for suspect in proposed]
+    _write(folder / "corrections.csv", _csv(list(COLUMNS), [*earlier, *corrections]))
+    _write(folder / "audit.html", render_audit(made.name, rows, heads, suspects, earlier, max_given))
+    return _summary(rows, heads, suspects, max_given, folder)
+
+
+def read_rows(path: str | Path, task: Task) -> tuple[Rows, list[HeadConfig]]:
+    """Read an out_of_fold.parquet and what its rows say.
+
+    Args:
+        path: the file: `id`, and for each head `{head}_label` and `{head}_probabilities`.
+        task: the task of its rows; loaded here.
+
+    Returns:
+        the rows, and the heads that the file has.
+
+    Raises:
+        ValueError: if a column is missing, a row is none of the task's, or numbers of probabilities and labels differ.
+    """
+    name = Path(path).name
+    try:
+        table = pq.read_table(path)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{name} is no Parquet file that can be read: {str(error).splitlines()[0]}") from None
+    if "id" not in table.column_names:
+        raise ValueError(f"column 'id' is missing from {name}; it has: {', '.join(table.column_names)}.")
+    loaded = task.load()
+    heads = [head for head in task.heads if f"{head.name}_probabilities" in table.column_names]
+    if not heads:
+        wanted = ", ".join(f"{head.name}_probabilities" for head in task.heads)
+        raise ValueError(f"{name} has no probabilities for the heads of task {task.name!r}: none of {wanted}.")
+    ids = [str(identity) for identity in table["id"].to_pylist()]
+    repeated = pd.Series(ids).duplicated()
+    if repeated.any():
+        raise ValueError(
+            f"{name} has the id {ids[repeated.argmax()]!r} more than once; give the task an `id:` column whose ids are "
+            "unique over all its files, and train again."
+        )
+    places = {row: (split, place) for split, part in loaded.items() for place, row in enumerate(part["id"])}
+    unknown = [identity for identity in ids if identity not in places]
+    if unknown:
+        raise ValueError(
+            f"{name} has {len(unknown):,} rows that task {task.name!r} does not have, such as id {unknown[0]!r}: give "
+            "the task and the data that the run was trained on."
+        )
+    contents: dict[str, list[Any]] = {}
+    for column, there in (("text", task.text), ("image", task.image)):
+        cells = {split: part[column] for split, part in loaded.items()} if there else {}
+        contents[column] = [cells[places[row][0]][places[row][1]] for row in ids] if there else [None] * len(ids)
+    labels, probabilities = {}, {}
+    for head in heads:
+        if f"{head.name}_label" not in table.column_names:
+            raise ValueError(f"column '{head.name}_label' is missing from {name}.")
+        labels[head.name] = table[f"{head.name}_label"].to_pylist()
+        values = table[f"{head.name}_probabilities"].to_pylist()
+        wrong = [place for place, row in enumerate(values) if row is None or len(row) != head.num_outputs]
+        if wrong:
+            raise ValueError(
+                f"{name}, row with id {ids[wrong[0]]!r}: {head.name}_probabilities has "
+                f"{len(values[wrong[0]] or [])} numbers for {head.num_outputs} labels of the task as it is now."
+            )
+        probabilities[head.name] = np.asarray(values, dtype=np.float64)
+        if not np.isfinite(probabilities[head.name]).all():
+            raise ValueError(f"{name}: {head.name}_probabilities holds numbers that are not finite.")
+        known = set(head.labels)
+        for place, label in enumerate(labels[head.name] if known else []):
+            found = [label] if isinstance(label, str) else label or []
+            if not known.issuperset(found):
+                raise ValueError(
+                    f"{name}, row with id {ids[place]!r}: {head.name}_label {label!r} is no label of the task as it is "
+                    "now."
+                )
+    return Rows(ids, labels, probabilities, contents["text"], contents["image"]), heads
+
+
+def find_suspects(rows: Rows, heads: list[HeadConfig], max_given: float = MAX_GIVEN) -> list[Suspect]:
+    """Find labels that are probably wrong.
+
+    `single_label` and `multi_label` heads go through cleanlab's confident learning, its strictest rule (`both`), to
+    which clear cases are added; a number is suspected if it is more than five typical errors away. The labels that a
+    hierarchy should have at a suspected row are those of the most probable path.
+
+    Args:
+        rows: the rows.
+        heads: their heads, coarse to fine.
+        max_given: the largest probability of a given label that is proposed.
+
+    Returns:
+        suspects, the least trusted first; those of one row's hierarchy together.
+
+    Source:
+        Northcutt, Jiang, Chuang: Confident Learning: Estimating Uncertainty in Dataset Labels, JAIR 2021.
+    """
+    single = [head for head in heads if head.problem == "single_label"]
+    present = {head.name for head in heads}
+    tree = [head for head in single if head.parent is None or head.parent in present]
+    probs = {head.name: torch.as_tensor(rows.probabilities[head.name], dtype=torch.float32) for head in single}
+    paths = {name: chosen.numpy() for name, chosen in decide(probs, tree).items()} if tree else {}
+    twins = _twins(rows.texts)
+    suspects: dict[tuple[int, str], list[Suspect]] = defaultdict(list)
+    roots = tree_roots(heads)
+    for head in heads:
+        if head.problem == "single_label":
+            for suspect in _single_suspects(rows, head, paths.get(head.name), twins, max_given):
+                suspects[suspect.row, roots[head.name]].append(suspect)
+        else:
+            find = _multi_suspects if head.problem == "multi_label" else _number_suspects
+            for suspect in find(rows, head, max_given):
+                suspects[suspect.row, head.name].append(suspect)
+    for (row, root), found in suspects.items():
+        group = [head for head in tree if roots[head.name] == root]
+        named = {suspect.head for suspect in found}
+        accepted = any(suspect.proposed for suspect in found)
+        why = " and ".join(named)
+        for head in group:
+            given, path = rows.labels[head.name][row], head.labels[paths[head.name][row]]
+            if head.name not in named and given is not None and given != path:
+                own = rows.probabilities[head.name][row]
+                of_given, of_path = float(own[head.labels.index(given)]), float(own[head.labels.index(path)])
+                found.append(
+                    Suspect(row, head.name, given, path, of_given, of_path, of_given, f"follows {why}", found=False)
+                )
+        if accepted and len(group) > 1:  # half a path would contradict the hierarchy
+            for suspect in found:
+                suspect.proposed = True
+        order = {head.name: place for place, head in enumerate(heads)}
+        found.sort(key=lambda suspect: order[suspect.head])
+    trusted = {key: min(suspect.score for suspect in found if suspect.found) for key, found in suspects.items()}
+    return [suspect for key in sorted(suspects, key=lambda key: (trusted[key], key)) for suspect in suspects[key]]
+
+
+def _single_suspects(
+    rows: Rows, head: HeadConfig, path: np.ndarray | None, twins: dict[int, list[int]], max_given: float
+) -> list[Suspect]:
+    index = {label: number for number, label in enumerate(head.labels)}
+    known = np.array([place for place, label in enumerate(rows.labels[head.name]) if label is not None], dtype=int)
+    given = np.array([index[rows.labels[head.name][place]] for place in known], dtype=int)
+    if len(np.unique(given)) < 2:
+        return []
+    probs = rows.probabilities[head.name][known]
+    probs = probs / probs.sum(axis=1, keepdims=True)
+    usual = {label: float(probs[given == label, label].mean()) for label in np.unique(given)}
+    found = []
+    for place in _doubtful(given, probs, max_given):
+        row, label = int(known[place]), int(given[place])
+        suggested = int(probs[place].argmax() if path is None else path[row])
+        if suggested == label:  # the rest of the path speaks for the label after all
+            continue
+        of_given, of_suggested = float(probs[place, label]), float(probs[place, suggested])
+        reason = (
+            f"a model that had not seen the row gives {head.labels[suggested]} {of_suggested:.0%} and "
+            f"{head.labels[label]} {of_given:.1%}; rows labelled {head.labels[label]} get {usual[label]:.0%} on average"
+        )
+        others = [twin for twin in twins.get(row, []) if rows.labels[head.name][twin] not in (None, head.labels[label])]
+        if others:
+            reason += f"; the same text is {rows.labels[head.name][others[0]]} in the row with id {rows.ids[others[0]]}"
+        clear = of_given <= max_given and of_suggested >= MIN_SUGGESTED
+        names = head.labels[label], head.labels[suggested]
+        found.append(Suspect(row, head.name, *names, of_given, of_suggested, of_given, reason, proposed=clear))
+    return found
+
+
+def _multi_suspects(rows: Rows, head: HeadConfig, max_given: float) -> list[Suspect]:
+    """Each label of a `multi_label` head is a question of its own: is it there?"""
+    known = np.array([place for place, labels in enumerate(rows.labels[head.name]) if labels is not None], dtype=int)
+    flips: dict[int, list[tuple[str, bool, float]]] = defaultdict(list)
+    for number, label in enumerate(head.labels):
+        given = np.array([label in rows.labels[head.name][place] for place in known], dtype=int)
+        if len(np.unique(given)) < 2:
+            continue
+        there = rows.probabilities[head.name][known, number]
+        for place in _doubtful(given, np.column_stack([1 - there, there]), max_given):
+            trust = float(there[place] if given[place] else 1 - there[place])
+            flips[int(known[place])].append((label, bool(given[place]), trust))
+    found = []
+    for row, changes in flips.items():
+        given = list(rows.labels[head.name][row])
+        wrong = {label for label, _, _ in changes}
+        suggested = [label for label in head.labels if (label in given) != (label in wrong)]
+        trust = min(trust for _, _, trust in changes)
+        words = [f"{label} is {'given' if there else 'not given'} and gets {1 - p if not there else p:.1%}"
+                 for label, there, p in changes]  # fmt: skip
+        reason = f"a model that had not seen the row disagrees: {', '.join(words)}"
+        clear = all(p <= max_given for _, _, p in changes)
+        found.append(Suspect(row, head.name, given, suggested, trust, 1 - trust, trust, reason, proposed=clear))
+    return found
+
+
+def _number_suspects(rows: Rows, head: HeadConfig, _: float) -> list[Suspect]:
+    values = np.array([np.nan if label is None else float(label) for label in rows.labels[head.name]])
+    answers = rows.probabilities[head.name][:, 0]
+    errors = values - answers
+    known = np.isfinite(errors)
+    if known.sum() < 2:
+        return []
+    typical = 1.4826 * float(np.median(np.abs(errors[known] - np.median(errors[known]))))  # a deviation, if normal
+    if typical == 0:
+        return []
+    found = []
+    for row in np.flatnonzero(known & (np.abs(np.nan_to_num(errors)) > FAR_OFF * typical)):
+        off = abs(float(errors[row])) / typical
+        reason = (
+            f"a model that had not seen the row says {answers[row]:.6g}, {off:.0f} times its typical error "
+            f"({typical:.3g}) away"
+        )
+        found.append(
+            Suspect(int(row), head.name, float(values[row]), float(answers[row]), None, None, 1 / (1 + off), reason)
+        )
+    return found
+
+
+def _doubtful(given: np.ndarray, probs: np.ndarray, max_given: float) -> np.ndarray:
+    """Positions of the labels that confident learning calls wrong, or that `max_given` does.
+
+    Confident learning estimates how many labels of each class are wrong, and takes the least probable ones. Where
+    errors are few, that count rounds to none, however clear they are.
+    """
+    try:
+        from cleanlab.filter import find_label_issues
+    except ImportError as error:
+        raise ImportError('the audit needs cleanlab: pip install "hfk[audit]"') from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a class without rows is no news here
+        wrong = find_label_issues(given, probs, filter_by="both", n_jobs=1)
+    own = probs[np.arange(len(given)), given]
+    return np.flatnonzero(wrong | ((own <= max_given) & (probs.max(axis=1) >= MIN_SUGGESTED)))
+
+
+def _twins(texts: list[str | None]) -> dict[int, list[int]]:
+    """For each row, the other rows of the same text."""
+    groups: dict[str, list[int]] = defaultdict(list)
+    for row, text in enumerate(texts):
+        if text:
+            groups[" ".join(unicodedata.normalize("NFC", text).split())].append(row)
+    return {
+        row: [other for other in group if other != row] for group in groups.values() if len(group) > 1 for row in group
+    }
+
+
+def _find(source: Path) -> Path:
+    path = source / OUT_OF_FOLD if source.is_dir() else source
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"there is no {path}; `hfk train RECIPE --folds 5 --output-dir {source}` makes one: a label can only be "
+            "doubted by a model that was not trained on it."
+        )
+    return path
+
+
+def _open_task(path: Path, task: str | None, data: str | None) -> tuple[Task, list[list[str]]]:
+    """The task of the rows, and the lines of the corrections that its rows already had."""
+    options: dict[str, Any] = {}
+    recipe = next(iter([*path.parent.glob("recipe.yaml"), *sorted(path.parent.glob("fold-*/recipe.yaml"))]), None)
+    if task is None and recipe is not None:
+        options = yaml.safe_load(recipe.read_text(encoding="utf-8")) or {}
+    task = task or options.get("task")
+    if task is None:
+        raise ValueError(f"{path.parent} has no recipe.yaml that says which task the rows are of; say it with --task.")
+    given = {name: options.get(name) for name in ABOUT_ROWS} | ({"data": data} if data else {})
+    made = load_task(task, **{name: value for name, value in given.items() if value})
+    earlier: list[list[str]] = []
+    if made.corrections is not None:
+        lines = read_table(made.corrections).to_dict("records")
+        earlier = [[str(line[name]) if line.get(name) is not None else "" for name in COLUMNS] for line in lines]
+    return made, earlier
+
+
+def _correction(suspect: Suspect, rows: Rows) -> list[str]:
+    given, right = written(suspect.given), written(suspect.suggested)
+    return [rows.ids[suspect.row], suspect.head, given, right, f"audit: {suspect.reason}"]
+
+
+def _list_line(suspect: Suspect, rows: Rows, heads: list[HeadConfig]) -> list[Any]:
+    def number(value: float | None) -> str:
+        return "" if value is None else f"{value:.4f}"
+
+    return [
+        rows.ids[suspect.row], suspect.head, written(suspect.given), written(suspect.suggested),
+        number(suspect.given_probability), number(suspect.suggested_probability), number(suspect.score),
+        "yes" if suspect.proposed else "no", suspect.reason, rows.texts[suspect.row] or "",
+    ]  # fmt: skip
+
+
+def _summary(rows: Rows, heads: list[HeadConfig], suspects: list[Suspect], max_given: float, folder: Path) -> str:
+    lines = [f"{'head':16}{'labelled':>10}{'agrees':>10}{'listed':>10}{'proposed':>10}"]
+    for head in heads:
+        own = [suspect for suspect in suspects if suspect.head == head.name]
+        labelled = sum(label is not None for label in rows.labels[head.name])
+        agrees = "–"
+        if head.problem == "single_label" and labelled:
+            answers = [head.labels[best] for best in rows.probabilities[head.name].argmax(axis=1)]
+            agrees = f"{sum(map(operator.eq, answers, rows.labels[head.name])) / labelled:.0%}"
+        proposed = sum(suspect.proposed for suspect in own)
+        listed = sum(suspect.found for suspect in own)
+        lines.append(f"{head.name:16}{labelled:>10,}{agrees:>10}{listed:>10,}{proposed:>10,}")
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "agrees: how often the model chose the given label; one that seldom does is no judge.",
+            f"proposed: the given label gets at most {max_given:.0%} and another at least {MIN_SUGGESTED:.0%}, with "
+            "what the hierarchy then asks for.",
+            f"list: {folder / 'label_errors.csv'}    review: {folder / 'audit.html'}    proposal: "
+            f"{folder / 'corrections.csv'}",
+        ]
+    )

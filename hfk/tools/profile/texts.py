@@ -1,0 +1,218 @@
+"""What a task's texts are like: scripts, lengths, words by class with their clouds, examples.
+
+The part of `profile` that reads texts; every function takes the rows or their texts before and after cleaning.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tqdm import tqdm
+
+from ...models.configuration_multihead import HeadConfig
+from ...tasks import finest_head
+from .plots import word_cloud_png
+
+if TYPE_CHECKING:
+    from .facts import Rows
+
+WORD = re.compile(r"\w+")
+CLOUD_CLASSES = 12  # more clouds than these nobody compares
+LISTED_CLASSES = 60  # of one head, in the tables of words and examples
+SHOWN = 12  # examples of each finding
+PRIOR_WORDS = 500  # weight of the words of all classes, against which a class's own are held
+SEED = 0
+
+
+def text_facts(texts: Sequence[str | None], cleaned: list[str | None] | None, ids: Sequence[str]) -> dict[str, Any]:
+    """Say how many texts there are, what they are written in, and what cleaning changes.
+
+    Args:
+        texts: one a row, None where there is none.
+        cleaned: the same after cleaning, or None.
+        ids: one a row.
+    """
+    present = [text for text in texts if text]
+    kinds = {
+        "Hangul": "[가-힣]",
+        "Hanja": "[㐀-䶿一-鿿]",
+        "Latin letters": "[A-Za-z]",
+        "digits": r"\d",
+        "markup": r"</?[a-zA-Z][^<>]*>|&\w+;",
+        "web addresses": r"https?://|www\.",
+    }
+    facts: dict[str, Any] = {
+        "present": len(present),
+        "absent": len(texts) - len(present),
+        "kinds": {name: sum(1 for text in present if re.search(kind, text)) for name, kind in kinds.items()},
+    }
+    if cleaned is not None:
+        pairs = [(i, one, two) for i, one, two in zip(ids, texts, cleaned, strict=True) if one]
+        facts["changed"] = sum(" ".join(one.split()) != two for _, one, two in pairs)
+        facts["emptied"] = [(identity, one) for identity, one, two in pairs if not two]
+        facts["vocabulary"] = [
+            len({word for text in column if text for word in WORD.findall(text)}) for column in (texts, cleaned)
+        ]
+    return facts
+
+
+def measure_lengths(
+    texts: Sequence[str | None], cleaned: list[str | None] | None, tokenizer: Any, text_prefix: str
+) -> dict[str, Any]:
+    """Measure texts in characters and, with a tokenizer, in tokens, before and after cleaning.
+
+    Args:
+        texts: as in `text_facts`.
+        cleaned: as in `text_facts`.
+        tokenizer: a transformers tokenizer or None.
+        text_prefix: counted with the tokens.
+
+    Returns:
+        `characters` and perhaps `tokens`: each `before` and perhaps `after`, an int array.
+    """
+    columns = {"before": [text for text in texts if text]}
+    if cleaned is not None:
+        columns["after"] = [text for text in cleaned if text]
+    result = {"characters": {name: np.array([len(text) for text in column]) for name, column in columns.items()}}
+    if tokenizer is not None:
+        result["tokens"] = {}
+        for name, column in columns.items():
+            lengths: list[int] = []
+            for start in progress(range(0, len(column), 1000), "tokens"):
+                # The tokenizer warns of texts above its own maximum; how many there are is what is asked here.
+                batch = [text_prefix + text for text in column[start : start + 1000]]
+                lengths += map(len, tokenizer(batch, verbose=False)["input_ids"])
+            result["tokens"][name] = np.array(lengths)
+    return result
+
+
+def words_of_classes(
+    rows: Rows, cleaned: list[str | None] | None, heads: list[HeadConfig]
+) -> tuple[dict[str, dict[str, dict[str, list[tuple[str, int]]]]], dict[str, Any]]:
+    """Find each class's most frequent and most typical words, before and after cleaning, and draw their clouds.
+
+    Typical are words that the class has more often than the other classes, by the z-score of log-odds with an
+    informative Dirichlet prior (Monroe, Colaresi & Quinn 2008). A word is counted once a text.
+
+    Args:
+        rows: the rows.
+        cleaned: the texts after cleaning, or None.
+        heads: the heads.
+
+    Returns:
+        head → label → `before`, `after`, `typical` → (word, texts); and the clouds of one head: `head`, `classes`
+        (label → `before`, `after` → PNG), `left_out`.
+    """
+    assert rows.texts is not None
+    columns = {"before": [set(WORD.findall(text)) if text else () for text in progress(rows.texts, "words")]}
+    if cleaned is not None:
+        columns["after"] = [set(WORD.findall(text)) if text else () for text in progress(cleaned, "words")]
+    chosen = _head_of_clouds(heads)
+    words: dict[str, Any] = {}
+    clouds: dict[str, Any] = {}
+    for head in heads:
+        if head.problem == "regression":
+            continue
+        counts = {name: {label: Counter() for label in head.labels} for name in columns}
+        sizes: Counter[str] = Counter()
+        total: Counter[str] = Counter()
+        last = "after" if cleaned is not None else "before"
+        for row, labels in enumerate(rows.labels[head.name]):
+            if labels is not None:
+                total.update(columns[last][row])
+            for label in labels or ():
+                sizes[label] += 1
+                for name, column in columns.items():
+                    counts[name][label].update(column[row])
+        largest = [label for label, _ in sizes.most_common(LISTED_CLASSES)]
+        typical = _typical(counts[last], total, largest)
+        words[head.name] = {
+            label: {name: _most(by_label[label], SHOWN) for name, by_label in counts.items()}
+            | {"typical": typical[label]}
+            for label in largest
+        }
+        if head.name == chosen:
+            drawn = largest[:CLOUD_CLASSES]
+            clouds = {"head": head.name, "left_out": len(sizes) - len(drawn), "classes": {}}
+            for label in progress(drawn, "clouds"):
+                clouds["classes"][label] = {
+                    name: word_cloud_png(dict(_most(by_label[label], 60))) for name, by_label in counts.items()
+                }
+    return words, clouds
+
+
+def _most(counts: Counter[str], limit: int) -> list[tuple[str, int]]:
+    """The most frequent words; of equally frequent ones the first by the alphabet, so that a page is the same twice."""
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:limit]
+
+
+def _head_of_clouds(heads: list[HeadConfig]) -> str | None:
+    """The head whose classes get clouds: the finest of few enough classes, else the coarsest."""
+    found = [head for head in heads if head.problem != "regression"]
+    few = [head for head in found if len(head.labels) <= CLOUD_CLASSES]
+    if few:
+        return max(few, key=lambda head: (head.problem == "single_label", len(head.labels))).name
+    return min(found, key=lambda head: len(head.labels)).name if found else None
+
+
+def _typical(
+    counts: dict[str, Counter[str]], total: Counter[str], labels: list[str]
+) -> dict[str, list[tuple[str, int]]]:
+    everything = sum(total.values())
+    prior_words = min(PRIOR_WORDS, everything / 10)
+    weight = prior_words / max(everything, 1)
+    result = {}
+    for label in labels:
+        own, size = counts[label], sum(counts[label].values())
+        scored = []
+        for word, count in own.items():
+            if count < 3 or size >= everything:
+                continue
+            others, prior = total[word] - count, weight * total[word]
+            here = math.log((count + prior) / (size + prior_words - count - prior))
+            there = math.log((others + prior) / (everything - size + prior_words - others - prior))
+            scored.append(((here - there) / math.sqrt(1 / (count + prior) + 1 / (others + prior)), word, count))
+        best = sorted(scored, key=lambda item: (-item[0], item[1]))[:SHOWN]
+        result[label] = [(word, count) for score, word, count in best if score > 1.96]
+    return result
+
+
+def examples_of_classes(
+    rows: Rows, cleaned: list[str | None] | None, heads: list[HeadConfig], each: int = 3
+) -> dict[str, dict[str, list[tuple[str, str, str | None]]]]:
+    """Draw a few rows of each class of the finest head: head → label → (id, text, text after cleaning)."""
+    assert rows.texts is not None
+    found = [head for head in heads if head.problem != "regression"]
+    if not found:
+        return {}
+    head = max(found, key=lambda head: (head.name == finest_head(heads), len(head.labels)))
+    members: dict[str, list[int]] = defaultdict(list)
+    for row, labels in enumerate(rows.labels[head.name]):
+        for label in labels or ():
+            if rows.texts[row]:
+                members[label].append(row)
+    largest = sorted(members, key=lambda label: -len(members[label]))[:LISTED_CLASSES]
+    draw = random.Random(SEED)
+    return {
+        head.name: {
+            label: [
+                (rows.ids[row], rows.texts[row], cleaned[row] if cleaned is not None else None)
+                for row in draw.sample(members[label], min(each, len(members[label])))
+            ]
+            for label in head.labels
+            if label in largest
+        }
+    }
+
+
+def progress(items: Sequence[Any] | range, what: str) -> Iterable[Any]:
+    """Show how far a loop is, where somebody watches."""
+    watched = sys.stderr is not None and sys.stderr.isatty()
+    return tqdm(items, desc=f"{what:10}", leave=False, disable=not watched or len(items) < 5)

@@ -1,0 +1,397 @@
+"""Hyper-parameter search: `Trainer.hyperparameter_search` with Optuna, from a recipe to a better recipe.
+
+A range is an option of the recipe with its limits (`learning_rate=1e-5:5e-4:log`, `text_pooling=mean|cls`). Every trial
+is prepared as `hfk train` would, so any option may be searched, and is scored on the validation rows after its last
+epoch; the first trial is the recipe as it is. Trials live in a SQLite file in the folder: a search that was interrupted
+goes on, one that has finished can be given more trials. Of a trial only figures are kept; `hfk train best.yaml` makes
+the checkpoint.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import math
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from ...evaluation import plots
+from ...runs.recipe import MultiHeadTrainingArguments, check_renamed, load_recipe, merge, parse_recipe
+from ...training.train import Prepared, prepare
+
+STORAGE = "trials.sqlite"
+STARTUP_TRIALS = 4  # not pruned, and drawn at random: before them there is nothing to compare with
+_IN_A_TRIAL = {
+    "save_strategy": "no",
+    "load_best_model_at_end": False,
+    "early_stopping": False,
+    "push_to_hub": False,
+    "report_to": "none",
+    "calibrate": False,
+}
+"""No trial is kept or stopped by patience: the last epoch is what is compared."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """What values an option may take in a search.
+
+    Args:
+        low: the least value; None for a choice.
+        high: the greatest value.
+        log: whether values are drawn on a logarithmic scale.
+        whole: whether they are whole numbers.
+        choices: the values of a choice.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    whole: bool = False
+    choices: tuple[Any, ...] = ()
+
+    def suggest(self, trial: Any, name: str) -> Any:
+        """Let an Optuna trial draw a value."""
+        if self.choices:
+            return trial.suggest_categorical(name, list(self.choices))
+        draw = trial.suggest_int if self.whole else trial.suggest_float
+        return draw(name, self.low, self.high, log=self.log)
+
+    def holds(self, value: Any) -> bool:
+        """Tell whether a value is one of the range's."""
+        if self.choices:
+            return value in self.choices
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return number and self.low <= value <= self.high and (not self.whole or float(value).is_integer())
+
+
+def parse_ranges(items: list[str]) -> tuple[dict[str, Range], list[str]]:
+    """Tell ranges and choices among `key=value` words from plain options.
+
+    Args:
+        items: such as `["learning_rate=1e-5:5e-4:log", "text_pooling=mean|cls", "num_train_epochs=1:4", "seed=7"]`. A
+            range between two whole numbers without a point draws whole numbers.
+
+    Returns:
+        ranges by option, and the words that are none.
+
+    Raises:
+        ValueError: for a range that is none, or an unknown option.
+
+    Example:
+        >>> parse_ranges(["weight_decay=0.0:0.1", "seed=7"])
+        ({'weight_decay': Range(low=0.0, high=0.1, log=False, whole=False, choices=())}, ['seed=7'])
+    """
+    ranges, others = {}, []
+    for item in items:
+        name, _, value = item.partition("=")
+        name = name.strip().lstrip("-").replace("-", "_")
+        parts = [part.strip() for part in value.split(":")]
+        if "|" in value:
+            ranges[name] = Range(choices=tuple(yaml.safe_load(choice) for choice in value.split("|")))
+        elif len(parts) > 1 and all(map(_number, parts[:2])):
+            low, high = float(parts[0]), float(parts[1])
+            if len(parts) > 3 or parts[2:] not in ([], ["log"]) or not (math.isfinite(low) and low < high < math.inf):
+                raise ValueError(f"{item!r} is no range: write low:high or low:high:log, such as {name}=1e-5:1e-3:log.")
+            log = parts[2:] == ["log"]
+            if log and low <= 0:
+                raise ValueError(f"{item!r}: a logarithmic range starts above 0.")
+            whole = all(part.lstrip("-").isdecimal() for part in parts[:2])
+            ranges[name] = Range(low, high, log) if not whole else Range(int(low), int(high), log, whole=True)
+        else:
+            others.append(item)
+    check_renamed(ranges)
+    return ranges, others
+
+
+def default_ranges(options: dict[str, Any]) -> dict[str, Range]:
+    """Give the ranges that are searched when none are named: around the recipe's own values.
+
+    Args:
+        options: the recipe's options.
+    """
+    recipe, args = parse_recipe(options)
+    head = recipe.techniques.get("head_learning_rate") or 10 * args.learning_rate
+    epochs = max(1, round(args.num_train_epochs))
+    return {
+        "learning_rate": Range(args.learning_rate / 4, args.learning_rate * 4, log=True),
+        "head_learning_rate": Range(head / 5, head * 5, log=True),
+        "label_smoothing": Range(0.0, 0.2),
+        "weight_decay": Range(1e-4, 0.1, log=True),
+        "num_train_epochs": Range(max(1, epochs - 1), epochs + 2, whole=True),
+    }
+
+
+def search(
+    recipe: str | Path | dict[str, Any],
+    output_dir: str | Path,
+    trials: int,
+    ranges: dict[str, Range] | None = None,
+    overrides: dict[str, Any] | None = None,
+) -> str:
+    """Search for better options of a recipe on its validation rows.
+
+    TPE draws the trials (Bergstra et al. 2011), and one that is worse than the median of the others at the same step is
+    stopped. The folder gets `best.yaml`, a recipe for `hfk train`; `trials.csv`; `trials.png`; and the trials' storage.
+
+    Args:
+        recipe: as for `train`.
+        output_dir: the folder; trials that it holds already count.
+        trials: how many trials there are to be in all.
+        ranges: what is searched; `default_ranges` by default.
+        overrides: options that replace the recipe's, for every trial.
+
+    Returns:
+        a table of the best trials, for a terminal.
+
+    Raises:
+        ImportError: if Optuna is missing.
+        ValueError: for a wrong option, a task without validation rows, a folder with a search of another kind, or if no
+            trial came to an end.
+
+    Example:
+        >>> search("ynat-mini", "runs/search", trials=20)  # doctest: +SKIP
+    """
+    try:
+        import optuna
+    except ImportError as error:
+        raise ImportError('the search needs Optuna: pip install "hfk[search]"') from error
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise ValueError("the search runs in one process; start it without several.")
+    options = dict(recipe) if isinstance(recipe, dict) else load_recipe(recipe)
+    options |= overrides or {}
+    options.pop("output_dir", None)
+    ranges = ranges or default_ranges(options)
+    folder = Path(output_dir)
+    run = prepare(options | _IN_A_TRIAL, folder, resume=False)
+    if "validation" not in run.data:
+        raise ValueError(f"a search needs validation rows; task {run.task.name!r} has: {', '.join(run.data)}.")
+    goal = run.args.metric_for_best_model.removeprefix("eval_")
+    direction = "maximize" if run.args.greater_is_better else "minimize"
+    fixed = {name: value for name, value in options.items() if name not in ranges}
+    drawn = {name: dataclasses.asdict(values) for name, values in ranges.items()}
+    _check_same(folder / "search.json", {"goal": goal, **_jsonable({"options": fixed, "ranges": drawn})})
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # a failed trial's reason is said in a sentence of our own
+    where = {"study_name": "search", "storage": f"sqlite:///{(folder / STORAGE).resolve()}", "load_if_exists": True}
+    study = optuna.create_study(direction=direction, **where)
+    _mend(study, {name: _own_value(options, name) for name in ranges}, ranges)
+    missing = trials - len(_counted(study))
+    if missing > 0:
+        seed = (run.args.seed * 1009 + len(study.trials)) % 2**32  # going on must not draw the first trials again
+        _run_trials(
+            run,
+            options,
+            ranges,
+            folder,
+            goal,
+            study,
+            n_trials=missing,
+            direction=direction,
+            catch=(ValueError,),
+            sampler=optuna.samplers.TPESampler(n_startup_trials=STARTUP_TRIALS, seed=seed),
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS),
+            **where,
+        )
+    if not any(trial.state == optuna.trial.TrialState.COMPLETE for trial in study.trials):
+        reasons = [trial.user_attrs["failed"] for trial in study.trials if "failed" in trial.user_attrs]
+        raise ValueError(f"none of {len(reasons)} trials came to an end; the last: {reasons[-1]}")
+    best = options | study.best_params
+    text = f"# Trial {study.best_trial.number} of {len(study.trials)}: {goal} {study.best_value:.4f} on validation.\n"
+    text += yaml.safe_dump(_jsonable(best), allow_unicode=True, sort_keys=False)
+    (folder / "best.yaml").write_text(text, encoding="utf-8")
+    return _write_trials(folder, _counted(study), ranges, goal, study.best_trial.number, direction, run.task.name)
+
+
+def _run_trials(
+    run: Prepared,
+    options: dict[str, Any],
+    ranges: dict[str, Range],
+    folder: Path,
+    goal: str,
+    study: Any,
+    **settings: Any,
+) -> None:
+    """Run trials through the Trainer, with a line printed for each."""
+    trainer, told = run.trainer, {trial.number for trial in study.trials if trial.state.is_finished()}
+    training = {field.name for field in dataclasses.fields(MultiHeadTrainingArguments)}
+    train = trainer.train
+
+    def draw(trial: Any) -> dict[str, Any]:
+        return {name: values.suggest(trial, name) for name, values in ranges.items()}
+
+    def build(trial: Any) -> Any:
+        tell()
+        own = prepare(merge(options, draw(trial) | _IN_A_TRIAL), folder, resume=False).trainer
+        for technique in trainer.techniques:
+            trainer.remove_callback(technique)
+        for technique in own.techniques:
+            trainer.add_callback(technique)
+        for part in ("data_collator", "train_dataset", "eval_dataset", "processor", "processing_class", "heads",
+                     "techniques"):  # fmt: skip
+            setattr(trainer, part, getattr(own, part))
+        return own.model
+
+    def train_and_note(*args: Any, trial: Any, **kwargs: Any) -> Any:
+        try:
+            return train(*args, trial=trial, **kwargs)
+        except ValueError as error:  # logits that are not finite, mostly: too high a learning rate
+            trial.set_user_attr("failed", " ".join(str(error).split()))
+            raise
+
+    def tell() -> None:
+        for trial in study.get_trials(deepcopy=False):
+            if trial.state.is_finished() and trial.number not in told:
+                told.add(trial.number)
+                values = "  ".join(f"{name} {_short(value)}" for name, value in trial.params.items())
+                print(f"trial {trial.number}: {_outcome(trial, goal)}  {values}", flush=True)
+
+    trainer.model_init, trainer.train = build, train_and_note
+    try:
+        trainer.hyperparameter_search(
+            # Options of the model and the input are built in; the Trainer is told of its own ones.
+            hp_space=lambda trial: {name: value for name, value in draw(trial).items() if name in training},
+            compute_objective=lambda metrics: metrics[f"eval_{goal}"],
+            backend="optuna",
+            **settings,
+        )
+    except ValueError:  # upstream asks for the best trial, even if all have failed
+        if any(trial.values for trial in study.get_trials(deepcopy=False)) or not _counted(study):
+            raise
+    finally:
+        tell()
+
+
+def _mend(study: Any, own: dict[str, Any], ranges: dict[str, Range]) -> None:
+    """Queue what is to be tried first: the recipe's own values, and again whatever an interruption cut short."""
+    import optuna
+
+    if not study.trials and all(ranges[name].holds(value) for name, value in own.items()):
+        study.enqueue_trial(own)
+    again = {trial.user_attrs.get("again") for trial in study.trials}
+    for trial in study.trials:
+        if trial.state == optuna.trial.TrialState.RUNNING:
+            study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+        elif trial.state != optuna.trial.TrialState.FAIL or "failed" in trial.user_attrs:
+            continue
+        if trial.number not in again and trial.params:
+            study.enqueue_trial(trial.params, user_attrs={"again": trial.number})
+
+
+def _counted(study: Any) -> list[Any]:
+    """Trials that came to an end of some kind; those that were interrupted do not count."""
+    return [
+        trial
+        for trial in study.get_trials(deepcopy=False)
+        if trial.state.is_finished() and (trial.state.name != "FAIL" or "failed" in trial.user_attrs)
+    ]
+
+
+def _own_value(options: dict[str, Any], name: str) -> Any:
+    recipe, args = parse_recipe(options)
+    if name == "head_learning_rate" and name not in recipe.techniques:
+        return 10 * args.learning_rate
+    value = recipe.techniques[name] if name in recipe.techniques else getattr(recipe, name, getattr(args, name, None))
+    return int(value) if isinstance(value, float) and value.is_integer() and name == "num_train_epochs" else value
+
+
+def _check_same(path: Path, search: dict[str, Any]) -> None:
+    """Refuse to add trials to a search of another kind."""
+    if path.is_file():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        if before != search:
+            parts = [(f"{key}.{name}", before[key].get(name), search[key].get(name)) for key in ("options", "ranges")
+                     for name in sorted({*before[key], *search[key]})]  # fmt: skip
+            parts.append(("goal", before["goal"], search["goal"]))
+            name, old, new = next(part for part in parts if part[1] != part[2])
+            raise ValueError(
+                f"{path.parent} holds a search with {name} {_short(old)}, not {_short(new)}; choose another "
+                "--output-dir, or delete the folder."
+            )
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(search, ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+def _write_trials(
+    folder: Path, trials: list[Any], ranges: dict[str, Range], goal: str, best: int, direction: str, task: str
+) -> str:
+    """Write trials.csv and trials.png; returns the best trials as lines for a terminal."""
+    with open(folder / "trials.csv", "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["trial", "state", goal, "seconds", *ranges, "note"])
+        for trial in trials:
+            value = _reached(trial)
+            writer.writerow(
+                [
+                    trial.number,
+                    trial.state.name.lower(),
+                    "" if value is None else f"{value:.6f}",
+                    f"{trial.duration.total_seconds():.1f}",
+                    *(trial.params.get(name) for name in ranges),
+                    trial.user_attrs.get("failed", ""),
+                ]
+            )
+    drawn = [trial for trial in trials if _reached(trial) is not None and set(ranges) <= set(trial.params)]
+    try:
+        picture = plots.trials_png(
+            np.array([_reached(trial) for trial in drawn]),
+            {name: [trial.params[name] for trial in drawn] for name in ranges},
+            np.array([trial.state.name == "PRUNED" for trial in drawn]),
+            {name for name, values in ranges.items() if values.log},
+            goal.replace("_", " "),
+            f"{task}: what each option did",
+        )
+        (folder / "trials.png").write_bytes(picture)
+    except ImportError as error:
+        warnings.warn(f"the search has no picture: {error}", stacklevel=3)
+    complete = [trial for trial in trials if trial.state.name == "COMPLETE"]
+    complete.sort(key=lambda trial: trial.value, reverse=direction == "maximize")
+    lines = [f"{'trial':>5}  {goal:>16}  {'  '.join(ranges)}"]
+    for trial in complete[:10]:
+        values = "  ".join(f"{_short(trial.params[name]):>{len(name)}}" for name in ranges)
+        lines.append(f"{trial.number:>5}  {trial.value:>16.4f}  {values}")
+    first = next((trial for trial in complete if trial.number == 0), None)
+    if first is not None and best != 0:
+        gain = abs(complete[0].value - first.value)
+        lines += [
+            "",
+            f"The recipe as it is (trial 0) reached {first.value:.4f}; the best trial is {gain:.4f} better, on the "
+            "rows that chose it.",
+        ]
+    return "\n".join(lines)
+
+
+def _outcome(trial: Any, goal: str) -> str:
+    if trial.state.name == "FAIL":
+        return f"failed: {trial.user_attrs.get('failed', 'interrupted')}"
+    return f"{'stopped at' if trial.state.name == 'PRUNED' else 'done,'} {goal} {_reached(trial):.4f}"
+
+
+def _reached(trial: Any) -> float | None:
+    """What a trial reached: at its end, or when it was stopped."""
+    if trial.value is not None:
+        return trial.value
+    return trial.intermediate_values[max(trial.intermediate_values)] if trial.intermediate_values else None
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _jsonable(value: Any) -> Any:
+    return json.loads(json.dumps(value, default=str))

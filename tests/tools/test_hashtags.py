@@ -1,0 +1,315 @@
+"""Hashtags: names whole, particles off, none twice, categories that are sure, and rows that can't be used."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from hfk import HeadConfig, Predictor
+from hfk.tools.hashtags.hashtagger import Hashtagger, hashtag_table, label_tags
+from hfk.tools.hashtags.noun_phrases import ANALYZERS, LONGEST, STOP_WORDS, choose_analyzer, find_phrases
+from tests import tiny
+from tests.inference.test_attribution import run_cli
+
+ROOT = Path(__file__).resolve().parents[2]
+SEA = "강릉 안목해변은 남해 바다의 일출 명소다. 커피 거리와 모래사장을 걷는다. 커피 거리는 밤에 붐빈다."
+INSTALLED = [
+    pytest.param(
+        name,
+        marks=pytest.mark.skipif(
+            name != "plain" and importlib.util.find_spec({"kiwi": "kiwipiepy", "mecab": "mecab"}[name]) is None,
+            reason=f'{name} is not installed: pip install "hfk[korean]"',
+        ),
+    )
+    for name in ANALYZERS[1:]
+]
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    torch.manual_seed(0)
+    return Predictor(tiny.model("bert", "vit", fusion="gated", fusion_size=16), tiny.processor("bert", "vit"))
+
+
+def tags_of(text: str, analyzer: str) -> list[str]:
+    return [phrase.tag for phrase in find_phrases(text, analyzer)]
+
+
+# ------------------------------------------------------------------------------------------------------- noun phrases
+
+
+@pytest.mark.parametrize("analyzer", INSTALLED)
+def test_particles_are_off_and_compounds_joined(analyzer):
+    found = tags_of(SEA, analyzer)
+    assert {"커피거리", "모래사장"} <= set(found)
+    assert not [tag for tag in found if tag.endswith(("의", "을", "은", "는"))]
+    assert not {"걷는다", "붐빈다", "걷는", "밤에"} & set(found)
+
+
+def test_kiwi_keeps_names_whole():
+    pytest.importorskip("kiwipiepy")
+    found = tags_of(SEA, "kiwi")
+    assert {"강릉", "안목해변", "남해바다", "일출명소"} <= set(found)
+    assert not {"남해", "안목", "강릉안목해변", "해변", "바다"} & set(found)
+    assert next(phrase for phrase in find_phrases(SEA, "kiwi") if phrase.tag == "남해바다").proper
+
+
+@pytest.mark.parametrize(
+    ("word", "tag"),
+    [
+        ("바다가", "바다"), ("전문가", "전문가"), ("산책로", "산책로"), ("카페로", "카페"), ("물놀이", "물놀이"),
+        ("해수욕장이다.", "해수욕장"), ("마을", "마을"), ("온돌방에서", "온돌방"), ("유람선과", "유람선"),
+        ("바닷가", "바닷가"), ("바다다.", "바다"), ("기찻길로", "기찻길"), ("KTX", "KTX"),
+    ],
+)  # fmt: skip
+def test_without_an_analyzer_the_final_consonant_decides_what_is_a_particle(word, tag):
+    assert tags_of(word, "plain") == [tag]
+
+
+@pytest.mark.parametrize("word", ["아름다운", "유명하다.", "이어지고", "걷는", "이곳은", "1996", "4월", "함께", "밤에"])
+def test_without_an_analyzer_what_is_no_noun_is_left_out(word):
+    assert tags_of(word, "plain") == []
+
+
+@pytest.mark.parametrize("analyzer", INSTALLED)
+@settings(max_examples=60, deadline=None)
+@given(st.text(max_size=80))
+def test_any_text_is_borne_and_phrases_are_where_they_say(analyzer, text):
+    text = text.encode("utf-8", "ignore").decode()
+    for phrase in find_phrases(text, analyzer):
+        assert 0 <= phrase.start < phrase.end <= len(text)
+        assert re.sub(r"\s+", " ", text[phrase.start : phrase.end]) == phrase.words
+        assert 2 <= len(phrase.tag) <= LONGEST and phrase.words not in STOP_WORDS
+
+
+@pytest.mark.parametrize("analyzer", INSTALLED)
+def test_measures_are_no_hashtags(analyzer):
+    found = tags_of("모래밭이 1.2km쯤 이어진다. 300년 된 나무가 있고 2층은 카페다. 2024년 5월에 문을 열었다.", analyzer)
+    assert "모래밭" in found and not [tag for tag in found if any(letter.isdigit() for letter in tag)]
+
+
+def test_an_analyzer_that_is_missing_is_one_sentence(monkeypatch):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name in ("kiwipiepy", "mecab") else found(name)
+    )
+    assert choose_analyzer("auto") == "plain"
+    with pytest.raises(ImportError, match=r"hfk\[korean\]"):
+        choose_analyzer("kiwi")
+    with pytest.raises(ValueError, match="auto, kiwi, mecab, plain"):
+        choose_analyzer("komoran")
+
+
+# ----------------------------------------------------------------------------------------------------------- hashtags
+
+
+def test_form_of_the_hashtags(predictor):
+    (made,) = Hashtagger(predictor, analyzer="plain", min_score=0.0)([{"text": SEA}])
+    assert made["text"] == " ".join(made["hashtags"]) and len(made["keywords"]) <= 5
+    assert all(re.fullmatch(r"#\w+", tag) for tag in made["hashtags"])
+    assert len(set(made["hashtags"])) == len(made["hashtags"])
+    heads = [item["head"] for item in made["categories"]]
+    assert heads[:2] == ["cat1", "cat2"] and "price" not in heads
+    assert made == json.loads(json.dumps(made))
+
+
+def test_no_keyword_is_inside_another(predictor):
+    tagger = Hashtagger(predictor, keywords=50, analyzer="plain", heads=[])
+    (made,) = tagger([SEA])
+    found = [item["tag"] for item in made["keywords"]]
+    assert len(found) > 3
+    assert not [(a, b) for a in found for b in found if a != b and a in b]
+
+
+def test_categories_that_are_not_sure_are_left_out(predictor):
+    (everything,) = Hashtagger(predictor, min_score=0.0, analyzer="plain")([SEA])
+    (none,) = Hashtagger(predictor, min_score=1.0, analyzer="plain")([SEA])
+    assert everything["categories"] and none["categories"] == [] and none["keywords"]
+    (alone,) = Hashtagger(predictor, min_score=0.0, analyzer="plain", heads=[])([SEA])
+    assert alone["categories"] == [] and alone["keywords"] == none["keywords"]
+
+
+def test_a_keyword_that_is_a_category_comes_once():
+    heads = [HeadConfig("cat1", ["해수욕장/해변", "해수욕장/해변 둘"])]
+    predictor = Predictor(tiny.model("bert", heads=heads), tiny.processor())
+    (made,) = Hashtagger(predictor, min_score=0.0, analyzer="plain")(
+        ["낙산 해변은 이름난 해변이다. 안목의 해변도 있다."]
+    )
+    assert made["hashtags"].count("#해변") == 1 and "#해수욕장" in made["hashtags"]
+
+
+@pytest.mark.parametrize(
+    ("label", "tags"),
+    [
+        ("육상 레포츠", ["육상레포츠"]),
+        ("야영장,오토캠핑장", ["야영장", "오토캠핑장"]),
+        ("인문(문화/예술/역사)", ["인문"]),
+        ("5일장", ["5일장"]),
+        ("<script>x</script>", ["scriptx", "script"]),
+        ("2024", []),
+        ("()", []),
+    ],
+)
+def test_labels_as_hashtags(label, tags):
+    assert label_tags(label) == tags
+
+
+def test_what_stands_beside_a_row_changes_nothing(predictor):
+    tagger = Hashtagger(predictor, analyzer="plain", min_score=0.0)
+    rows = [SEA, "직접 담근 장으로 끓인 된장찌개와 보리밥을 내는 한식당이다.", "조선 시대의 오래된 절과 석탑이 있다."]
+    together = list(tagger(rows * 30))
+    assert len(together) == 90
+    for row, made in zip(rows, together, strict=False):
+        (alone,) = tagger([row])
+        assert alone["hashtags"] == made["hashtags"]
+
+
+def test_pictures_texts_and_what_is_neither(predictor):
+    picture = Image.new("RGB", (32, 32), "navy")
+    tagger = Hashtagger(predictor, analyzer="plain", min_score=0.0)
+    both, photo, nothing, bad = tagger(
+        [{"text": SEA, "image": picture}, {"image": picture}, {"text": " "}, {"text": 3}]
+    )
+    assert both["categories"] and both["keywords"]
+    assert photo["categories"] and photo["keywords"] == []
+    assert "no text or image" in nothing["error"] and "str" in bad["error"]
+
+
+def test_a_checkpoint_that_reads_no_text_ranks_by_where_phrases_stand():
+    predictor = Predictor(tiny.model(None, "vit"), tiny.processor(None, "vit"))
+    picture = Image.new("RGB", (32, 32), "navy")
+    (made,) = Hashtagger(predictor, analyzer="plain")([{"text": SEA, "image": picture}])
+    assert made["keywords"][0]["tag"] == "커피거리"  # the only one that comes twice
+
+
+def test_ranking_by_statistics_asks_no_encoder(predictor, monkeypatch):
+    monkeypatch.setattr(Hashtagger, "_encode", lambda self, texts: pytest.fail("the encoder was asked"))
+    (found,) = Hashtagger(predictor, analyzer="plain", ranking="statistics").extract([SEA])
+    assert found[0][0] == "커피거리"
+
+
+def test_a_text_of_50000_characters_and_one_of_markup(predictor):
+    tagger = Hashtagger(predictor, analyzer="plain", min_score=0.0)
+    long, markup = tagger([f"{SEA} " * 900, "<p><br></p> <img src='x.png'>"])
+    assert 0 < len(long["keywords"]) <= 5 and markup["keywords"] == []
+
+
+@pytest.mark.parametrize("nearest", ["바다", "카페", "절벽"])
+def test_the_phrase_nearest_to_the_text_is_chosen(predictor, monkeypatch, nearest):
+    """With vectors given by hand; the phrase stands between two others, so nothing else speaks for it."""
+    others = [word for word in ("바다", "카페", "절벽") if word != nearest]
+    vectors = {others[0]: [0.0, 1.0], others[1]: [0.1, 1.0]}
+
+    def encode(self, texts):
+        return torch.tensor([vectors.get(text, [1.0, 0.0]) for text in texts])
+
+    monkeypatch.setattr(Hashtagger, "_encode", encode)
+    text = f"{others[0]}, {nearest}, {others[1]}."
+    (found,) = Hashtagger(predictor, keywords=1, analyzer="plain").extract([text])
+    assert found[0][0] == nearest
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"keywords": -1}, "keywords must be from 0"),
+        ({"min_score": 2}, "min_score must be"),
+        ({"diversity": -0.1}, "diversity must be"),
+        ({"ranking": "luck"}, "both, statistics"),
+        ({"heads": ["price"]}, "cat1, cat2, tags"),
+    ],
+)
+def test_wrong_options_are_one_sentence(predictor, options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        Hashtagger(predictor, **options)
+
+
+# ------------------------------------------------------------------------------------------------------------ command
+
+
+def test_a_table_comes_back_whole(predictor, tmp_path):
+    source, target = tmp_path / "places.csv", tmp_path / "tagged.csv"
+    source.write_text(f'id,text\n1,"{SEA}"\n2,\n3,한식당의 된장찌개\n', encoding="utf-8")
+    tagger = Hashtagger(predictor, analyzer="plain")
+    assert hashtag_table(tagger, source, target) == {"rows": 3, "errors": 1}
+    with open(target, encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["id"] for row in rows] == ["1", "2", "3"]
+    assert rows[0]["hashtags"].startswith("#") and "no text" in rows[1]["error"] and not rows[1]["hashtags"]
+    with pytest.raises(ValueError, match="the input itself"):
+        hashtag_table(tagger, source, source)
+    with pytest.raises(ValueError, match="already has a column 'hashtags'"):
+        hashtag_table(tagger, target, tmp_path / "again.csv")
+
+
+def test_the_command(checkpoint, tmp_path, capsys):
+    options = ["hashtags", str(checkpoint), "--analyzer", "plain", "--min-score", "0"]
+    code, out, _ = run_cli(capsys, *options, "--text", SEA)
+    assert code == 0 and re.fullmatch(r"(#\w+ ?)+\n", out)
+    code, made, _ = run_cli(capsys, *options, "--text", SEA, "--json")
+    assert code == 0 and json.loads(made)["text"] == out.strip()
+    (tmp_path / "t.csv").write_text(f'설명\n"{SEA}"\n', encoding="utf-8")
+    table = [str(tmp_path / "t.csv"), str(tmp_path / "out.jsonl")]
+    code, _, err = run_cli(capsys, *options, *table)
+    assert code == 2 and "설명" in err
+    code, text, _ = run_cli(capsys, *options, *table, "--text", "설명")
+    assert code == 0 and "1 rows" in text
+    row = json.loads((tmp_path / "out.jsonl").read_text(encoding="utf-8"))
+    assert row["hashtags"] == out.strip()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["nowhere.csv", "out.csv"], "nowhere.csv does not exist"),
+        (["nowhere.csv"], "name the file to write"),
+        ([], "no text or image"),
+        (["--text", "글", "--analyzer", "komoran"], "komoran"),
+    ],
+)
+def test_the_command_says_what_is_wrong(checkpoint, tmp_path, capsys, monkeypatch, words, sentence):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run_cli(capsys, "hashtags", str(checkpoint), *words)
+    assert code == 2 and sentence in err and len(err.strip().splitlines()) == 1
+
+
+# ---------------------------------------------------------------------------------------------------------- benchmark
+
+
+def test_the_evaluation_set_is_what_it_says():
+    rows = [json.loads(line) for line in (ROOT / "benchmarks" / "hashtags.jsonl").read_text("utf-8").splitlines()]
+    assert len(rows) >= 40 and len({row["overview"] for row in rows}) == len(rows)
+    for row in rows:
+        assert len(set(row["hashtags"])) == len(row["hashtags"]) >= 5
+        assert all(re.fullmatch(r"\w+", tag) for tag in row["hashtags"])
+
+
+def test_the_benchmark_runs_and_finds_more_than_chance(checkpoint, tmp_path):
+    script = ROOT / "benchmarks" / "hashtags.py"
+    output = tmp_path / "scores.json"
+    words = [
+        sys.executable,
+        str(script),
+        str(checkpoint),
+        "--analyzers",
+        "plain",
+        "--rows",
+        "12",
+        "--output",
+        str(output),
+    ]
+    subprocess.run(words, check=True, capture_output=True, cwd=ROOT)
+    scores = json.loads(output.read_text(encoding="utf-8"))["plain"]
+    assert set(scores) >= {"tfidf", "statistics", "model"}
+    assert all(0 < way["precision_at_5"] <= 1 for way in scores.values()) and scores["model"]["rows_per_second"] > 0

@@ -1,0 +1,166 @@
+"""A ladder trains each recipe once, compares them on the same rows, and goes on where it was stopped."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+import hfk.tools.ladder.climb as ladder
+from hfk.evaluation import plots
+from hfk.tools.ladder.climb import climb
+from tests import tiny
+
+
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory, encoders) -> dict[str, str]:
+    """A task of texts and two recipes for it that differ in their pooling."""
+    folder = tmp_path_factory.mktemp("ground")
+    heads = [{"name": "cat1"}, {"name": "price", "problem": "regression"}]
+    made = {"task": str(tiny.write_task(folder, rows=36, image=None, heads=heads))}
+    common = tiny.RECIPE | {"num_train_epochs": 1, "task": "ynat-mini", "text_encoder": encoders["text_encoder"]}
+    for name, own in (("mean", {}), ("cls", {"text_pooling": "cls"})):
+        made[name] = str(folder / f"{name}.yaml")
+        Path(made[name]).write_text(yaml.safe_dump(common | own), encoding="utf-8")
+    return made
+
+
+@pytest.fixture(scope="module")
+def climbed(ground, tmp_path_factory) -> tuple[Path, str]:
+    folder = tmp_path_factory.mktemp("ladder")
+    return folder, climb(ground["task"], [ground["mean"], ground["cls"]], folder)
+
+
+def read(folder: Path) -> dict[str, dict[str, str]]:
+    with open(folder / "ladder.csv", encoding="utf-8", newline="") as file:
+        return {line["recipe"]: line for line in csv.DictReader(file)}
+
+
+def test_every_figure_is_that_of_the_run(climbed):
+    folder, said = climbed
+    rows = read(folder)
+    assert list(rows) == ["mean", "cls"]
+    for name, row in rows.items():
+        run = folder / name / "run"
+        results = json.loads((run / "report" / "metrics.json").read_text())
+        assert float(row["accuracy"]) == pytest.approx(results["scores"]["cat1_accuracy"], abs=1e-4)
+        low, high = results["intervals"]["cat1_macro_f1"]
+        assert (float(row["macro_f1_low"]), float(row["macro_f1_high"])) == pytest.approx((low, high), abs=1e-4)
+        assert int(row["parameters"]) == results["extra"]["parameters"]
+        assert float(row["train_seconds"]) == results["extra"]["train_seconds"]
+        weights = (run / "model.safetensors").stat().st_size / 1e6
+        assert weights < float(row["checkpoint_mb"]) < weights + 0.2
+        assert float(row["rows_per_second"]) > 1
+        assert yaml.safe_load((run / "recipe.yaml").read_text())["text_pooling"] == name
+    assert (folder / "ladder.md").read_text().strip() == said
+    assert said.count("\n| ") == 2 and "6 test rows, head cat1; 95% bootstrap intervals" in said
+    assert (folder / "ladder.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_every_card_has_the_table(climbed):
+    folder, table = climbed[0], (climbed[0] / "ladder.md").read_text(encoding="utf-8").strip()
+    runs = [path.parent for path in folder.glob("*/*/config.json")]
+    assert runs
+    for run in runs:
+        card = (run / "README.md").read_text(encoding="utf-8")
+        assert table in card.split("### Beside other recipes, on the same rows")[1].split("## Use")[0]
+
+
+def test_at_least_a_thousand_rows_are_timed(climbed, monkeypatch):
+    seen = []
+
+    class Counted(ladder.Predictor):
+        def __call__(self, rows, **options):
+            rows = list(rows)
+            seen.append(rows)
+            return super().__call__(rows, **options)
+
+    monkeypatch.setattr(ladder, "Predictor", Counted)
+    monkeypatch.setattr(ladder, "ROUNDS", 1)
+    folder, _ = climbed
+    rung = ladder.Rung("mean", [folder / "mean" / "run"], (0, 0, 0), (0, 0, 0), 1.0, 1, 1.0)
+    from hfk.tasks import load_task
+
+    ladder._time_inference([rung], load_task("ynat-mini").load()["test"])
+    warm, timed = seen
+    assert len(timed) >= ladder.TIMED_ROWS and warm == timed[: ladder.WARM_UP_ROWS]
+    assert rung.rows_per_second > 1
+
+
+def test_finished_runs_are_not_trained_again_and_seeds_are_averaged(ground, tmp_path, monkeypatch):
+    trained = []
+    train = ladder.train
+
+    def noted(options, run):
+        trained.append(run.relative_to(tmp_path).as_posix())
+        if len(trained) == 2:
+            raise KeyboardInterrupt
+        return train(options, run)
+
+    monkeypatch.setattr(ladder, "train", noted)
+    arguments = (ground["task"], [ground["mean"]], tmp_path, [1, 2])
+    with pytest.raises(KeyboardInterrupt):
+        climb(*arguments)
+    said = climb(*arguments)
+    assert trained == ["mean/seed-1", "mean/seed-2", "mean/seed-2"]
+    scores = [json.loads((tmp_path / "mean" / f"seed-{seed}" / "report" / "metrics.json").read_text())["scores"]
+              for seed in (1, 2)]  # fmt: skip
+    row = read(tmp_path)["mean"]
+    assert float(row["accuracy"]) == pytest.approx(sum(score["cat1_accuracy"] for score in scores) / 2, abs=1e-4)
+    assert row["seeds"] == "2" and "mean ± sd over seeds 1, 2" in said
+
+
+def test_a_run_of_other_options_or_rows_is_refused(climbed, ground, tmp_path):
+    folder = tmp_path / "ladder"
+    shutil.copytree(climbed[0], folder)
+    with pytest.raises(ValueError, match=r"mean.run was trained with learning_rate 0\.002, not 0\.01; choose another"):
+        climb(ground["task"], [ground["mean"]], folder, overrides={"learning_rate": 0.01})
+    predictions = folder / "cls" / "run" / "report" / "predictions.csv"
+    predictions.write_text("\n".join(predictions.read_text().splitlines()[:-1]), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"cls.run was scored on other rows than .*mean.run"):
+        climb(ground["task"], [ground["mean"], ground["cls"]], folder)
+
+
+def test_wrong_words_are_one_sentence_before_anything_is_trained(ground, tmp_path):
+    for recipes, message in (([], "name different recipes"), (["tuor"], "no recipe 'tuor'"),
+                             ([ground["mean"]] * 2, "name different recipes")):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            climb(ground["task"], recipes, tmp_path)
+    with pytest.raises(ValueError, match="not one of none, balanced"):
+        climb(ground["task"], [ground["mean"]], tmp_path, overrides={"class_weights": "heavy"})
+    assert not list(tmp_path.iterdir())
+    bad = tiny.write_task(tmp_path / "bad", rows=6, heads=[{"name": "cat1", "labels": ["자연"]}], image=None)
+    with pytest.raises(ValueError, match=r"recipe mean: .*row"):
+        climb(str(bad), [ground["mean"]], tmp_path)
+
+
+def test_names_in_the_picture_cover_neither_points_nor_each_other(monkeypatch):
+    """Eight rungs, five of them in one corner; the boxes are those that were drawn."""
+    pytest.importorskip("matplotlib")
+    figures = []
+    png = plots.to_png
+    monkeypatch.setattr(plots, "to_png", lambda figure: figures.append(figure) or png(figure))
+    rungs = [(f"recipe-{n}", 300.0 + 40 * n, 0.85 + 0.002 * n, 0.845, 0.862) for n in range(5)]
+    rungs += [("ngram", 20.0, 0.868, 0.86, 0.877), ("e5-small-ko", 1200.0, 0.88, 0.872, 0.889)]
+    rungs += [("긴 이름", 3600.0, 0.886, 0.88, 0.89)]
+    plots.ladder_png(rungs, "title")
+    axes = figures[0].axes[0]
+    names = {text.get_text(): text for text in axes.texts if text.get_text() in {rung[0] for rung in rungs}}
+    assert len(names) == len(rungs)
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.text import Text
+
+    figure = figures[0]
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    boxes = []
+    for text in names.values():
+        text.update_positions(renderer)
+        boxes.append(Text.get_window_extent(text, renderer))
+    points = axes.transData.transform([(seconds, score) for _, seconds, score, _, _ in rungs])
+    for place, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[place + 1 :])
+        assert not any(box.contains(*point) for point in points)
