@@ -50,8 +50,8 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 from hfk.backbones import registry as backbones
 from hfk.models.heads import total_loss
 from hfk.tasks.tables import read_table
-from hfk.training.train import prepare
 from hfk.training.techniques.base import count_tokens
+from hfk.training.train import prepare
 
 RUNS = Path(__file__).parents[1] / "runs" / "ynat_experiments"
 PROTOCOL = {"folds": 2, "fold": 0, "max_train_rows": 12000, "eval_strategy": "no", "save_strategy": "no",

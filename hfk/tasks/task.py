@@ -26,8 +26,9 @@ import numpy as np
 import pandas as pd
 
 from ..models.configuration_multihead import HeadConfig
+from ..models.problems import HeadLoss
 from .builder import TaskBuilder
-from .columns import resolve_heads
+from .columns import resolve_heads, resolve_losses
 from .corrections import apply_corrections, describe
 from .source import SPLITS, WHOLE, CleanRows, TableSource, report_conflicts
 from .split import divide, finest_head, split_indices
@@ -65,6 +66,7 @@ class Task:
         recipe: the name of the default training recipe, a mapping of overrides to it, or None.
         description: one line for `hfk tasks`.
         heads: the heads, coarse to fine; final after `load` (labels inferred, parents filled in, regression scaled).
+        head_losses: how each head is trained, as far as the task says so; final after `load`.
         corrections: a file of corrected labels, applied by `load`; see `corrections.apply_corrections`.
         corrected: what `load` says about it, for people; empty without corrections.
 
@@ -79,6 +81,7 @@ class Task:
     recipe: str | dict[str, Any] | None = None
     description: str = ""
     heads: list[HeadConfig] = field(default_factory=list)
+    head_losses: dict[str, HeadLoss] = field(default_factory=dict)
     corrections: Path | None = None
     corrected: str = ""
     _places: dict[str, list[int] | None] = field(default_factory=dict, init=False, repr=False)
@@ -219,6 +222,7 @@ class Task:
         }
         texts = [text for part in cleaned.values() for text in part.frame["text"]] if self.text else None
         heads = resolve_heads(self.source.heads, values, rows.__getitem__, texts)
+        self.head_losses = resolve_losses(self.source.heads, heads, values)
         start = 0
         for part in cleaned.values():
             for column in self.source.heads:

@@ -59,6 +59,7 @@ def build_trainer(
     heads = finish_heads(task.heads, recipe)
     set_seed(args.seed)
     model, processor = build(recipe, heads, names["text"], names["vision"])
+    model.set_training({name: replace(loss) for name, loss in task.head_losses.items()})  # as far as the task says
     _refuse_emptied_texts(processor, rows)
     _say_how_to_evaluate(args, heads, "validation" in rows)
     return MultiHeadTrainer(

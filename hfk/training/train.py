@@ -25,7 +25,8 @@ from datasets import DatasetDict
 from huggingface_hub import HfApi
 from transformers import TrainerCallback
 
-from ..evaluation.metrics import count_labelled, majority_baseline, read_labels
+from ..evaluation.metrics import majority_baseline
+from ..evaluation.predictions import count_labelled
 from ..evaluation.report import format_table, write_report
 from ..hub import publishing
 from ..hub.commits import Target
@@ -36,7 +37,7 @@ from ..tasks import ABOUT_ROWS, Task, list_tasks, load_task
 from ..tasks.labels import label_arrays
 from . import scratch
 from .classification import build_trainer
-from .folds import write_held_out
+from .folds import PREDICTIONS
 from .techniques import make_techniques
 from .trainer import MultiHeadTrainer, last_checkpoint, unwrap
 
@@ -130,7 +131,7 @@ def train(
     folder, heads = Path(output_dir), trainer.heads
     trainer.train(resume_from_checkpoint=run.checkpoint)
     trainer.finish()
-    output, split = trainer.predictions(), trainer.scored
+    predictions, split = trainer.predictions(), trainer.scored
     if not args.should_save:
         return {}
     unwrap(trainer.model).save_pretrained(folder)
@@ -140,19 +141,16 @@ def train(
     (folder / "training_log.json").write_text(json.dumps(log, indent=1), encoding="utf-8")
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe.to_dict(), allow_unicode=True), encoding="utf-8")
     train_labels = label_arrays(data["train"], heads)
-    baseline = majority_baseline(train_labels, output.label_ids, heads)
+    if task.fold:
+        predictions.folds = np.full(len(predictions), task.fold[0])
     facts = trainer.facts()
     results = write_report(
         folder / "report",
-        logits=output.predictions,
-        labels=output.label_ids,
-        heads=heads,
-        ids=data[split]["id"],
-        texts=[text or "" for text in data[split]["text"]] if "text" in data[split].column_names else None,
-        log_history=log,
-        baseline=baseline,
+        predictions,
+        log=log,
+        baseline=majority_baseline(train_labels, predictions),
         calibration=facts.pop("calibration", None),
-        extra={
+        facts={
             "title": f"{task.name}: {split}",
             "task": task.name,
             "split": split,
@@ -171,9 +169,8 @@ def train(
     shutil.rmtree(folder / scratch.FOLDER, ignore_errors=True)
     if not args.keep_checkpoints:
         _remove_checkpoints(folder)
-    if task.fold:
-        write_held_out(folder, task.fold[0], data["validation"], output.predictions, heads)
-    print(format_table(results["scores"], baseline, heads, count_labelled(output.label_ids, heads)))
+    predictions.save(folder / PREDICTIONS)  # last of all: it also says that the run has finished
+    print(format_table(results))
     if args.push_to_hub:
         target = Target(trainer.hub_model_id, args.hub_private_repo, args.hub_revision, message="Finish training")
         print(f"pushed: {publishing.push(folder, target, HfApi(token=args.hub_token)).url}")
@@ -246,15 +243,11 @@ def _data_facts(
     facts: dict[str, Any] = {"division": division, "train_labelled": count_labelled(train_labels, heads)}
     few = {}
     for head in heads:
-        present, target = read_labels(train_labels.get(head.name), head)
-        if head.problem == "regression" or not present.any():
-            continue
-        target = target[present]
-        many = head.problem == "multi_label"
-        counts = target.sum(axis=0) if many else np.bincount(target, minlength=len(head.labels))
-        rare = {label: int(n) for label, n in zip(head.labels, counts, strict=True) if n < cards.FEW_ROWS}
-        if rare:
-            few[head.name] = rare
+        present, target = head.rules.read(train_labels.get(head.name))
+        if present.any() and head.rules.has_labels:
+            counts = zip(head.labels, head.rules.counts(target[present]), strict=True)
+            few[head.name] = {label: int(count) for label, count in counts if count < cards.FEW_ROWS}
+    few = {name: rare for name, rare in few.items() if rare}
     if few:
         facts["few_training_rows"] = few
     if "text" in data["train"].column_names:

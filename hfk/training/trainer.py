@@ -14,15 +14,17 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler, SequentialSampler
 from transformers import EvalPrediction, PrinterCallback, Trainer
 from transformers.trainer import TRAINING_ARGS_NAME
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, PredictionOutput
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ..evaluation.metrics import score_heads
+from ..evaluation.predictions import Predictions
 from ..hub.training_checkpoints import push_checkpoint, write_training_card
 from ..models.configuration_multihead import HeadConfig
 from ..models.modeling_multihead import MultiHeadForClassification
@@ -79,8 +81,7 @@ class MultiHeadTrainer(Trainer):
         drawing = overriding(self.techniques, "sampler")
         if len(drawing) > 1:
             raise ValueError(f"{keys(drawing)} both say how training rows are drawn: leave one of them out.")
-        losses = getattr(model, "head_losses", None) or {head.name: head for head in self.heads}
-        setting = Setting(args, self.heads, processor, losses, self.splits, task)
+        setting = Setting(args, self.heads, processor, model.head_losses, self.splits, task)
         for technique in self.techniques:
             technique.begin(setting)
         for technique in self.techniques if train_dataset is not None else ():
@@ -90,7 +91,7 @@ class MultiHeadTrainer(Trainer):
             train_dataset = train_dataset.add_column(args.length_column_name, count_tokens(train_dataset, processor))
         self._head_losses: dict[str, Tensor] = {}
         self._head_loss_steps = 0
-        self._predicted: dict[str, PredictionOutput] = {}
+        self._logits: dict[str, dict[str, np.ndarray]] = {}
         soft = soft_columns(next(iter(self.splits.values()))) if self.splits else ()
         kwargs.setdefault("data_collator", MultiHeadCollator(processor, self.heads, soft))
         kwargs.setdefault("compute_metrics", self.compute_head_metrics)
@@ -111,7 +112,7 @@ class MultiHeadTrainer(Trainer):
 
     def compute_head_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
         """Score every head; see `hfk.evaluation.metrics.score_heads`."""
-        return score_heads(prediction.predictions, prediction.label_ids, self.heads)
+        return score_heads(Predictions(None, self.heads, prediction.predictions, prediction.label_ids))
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Create the optimizer; the techniques say how fast each weight learns."""
@@ -237,16 +238,16 @@ class MultiHeadTrainer(Trainer):
         """The split that a report is about: test, or else validation, or else train."""
         return next(name for name in ("test", "validation", "train") if name in self.splits)
 
-    def predictions(self, split: str | None = None) -> PredictionOutput:
-        """Return what the model says of a split, by default of the one that is scored; asked once.
+    def predictions(self, split: str | None = None) -> Predictions:
+        """Return what the model says of a split, by default of the one that is scored; it is asked once.
 
         Args:
             split: its name.
         """
         split = split or self.scored
-        if split not in self._predicted:
-            self._predicted[split] = self.predict(self.splits[split], metric_key_prefix=split)
-        return self._predicted[split]
+        if split not in self._logits:
+            self._logits[split] = self.predict(self.splits[split], metric_key_prefix=split).predictions
+        return Predictions.of(self.splits[split], self.heads, self._logits[split])
 
     def facts(self) -> dict[str, Any]:
         """Return what the report says of the training."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...evaluation.calibration import calibrate
-from ...evaluation.metrics import count_labelled
+from ...evaluation.predictions import count_labelled
 from ...tasks.labels import label_arrays
 from .base import Setting, Technique
 
@@ -29,9 +29,8 @@ class Calibration(Technique, key="calibrate"):
 
     def finish(self, trainer: Any) -> None:
         """Fit on the validation rows, and measure on those that are scored if they are others."""
-        fitted, scored = trainer.predictions("validation"), trainer.predictions()
-        held_out = None if scored is fitted else (scored.predictions, scored.label_ids)
-        self._found = calibrate(fitted.predictions, fitted.label_ids, trainer.heads, held_out)
+        held_out = None if trainer.scored == "validation" else trainer.predictions()
+        self._found = calibrate(trainer.predictions("validation"), held_out)
         self._found.apply(trainer.heads)
 
     def facts(self) -> dict[str, Any]:

@@ -23,7 +23,7 @@ class ModalityDropout(Technique, key="modality_dropout"):
 
     def model(self, model: Any) -> Any:
         """Set it."""
-        model.config.modality_dropout = self.probability
+        model.modality_dropout = self.probability
         return model
 
 
@@ -42,5 +42,5 @@ class ModalityLoss(Technique, key="modality_loss"):
 
     def model(self, model: Any) -> Any:
         """Set it."""
-        model.config.modality_loss = self.weight
+        model.modality_loss = self.weight
         return model

@@ -133,7 +133,7 @@ class HierarchyLoss(Technique, key="hierarchy_loss"):
         """Set it; ValueError if no head has a parent."""
         if not any(head.parent for head in model.config.heads):
             raise ValueError("hierarchy_loss marginal needs a hierarchy, and no head has a `parent`.")
-        model.config.hierarchy_loss = self.kind
+        model.hierarchy_loss = self.kind
         return model
 
 
