@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ...models.configuration_multihead import HIERARCHY_LOSSES, HeadConfig
+from ...models.configuration_multihead import HeadConfig
+from ...models.heads import HIERARCHY_LOSSES
 from ...models.problems import HeadLoss
 from .base import Technique
 
