@@ -15,7 +15,7 @@ from huggingface_hub import CommitOperationAdd, DatasetCard, DatasetCardData, Hf
 from ..models.configuration_multihead import HeadConfig
 from ..runs.card import label_tree, md
 from ..tasks import Task
-from .commits import Pushed, Target, clear_errors, prepare_repository, require_token, validate_card
+from .publishing import Pushed, Target, clear_errors, open_repository, validate_card
 
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 PROBLEMS = {"single_label": "one label", "multi_label": "any number of labels", "regression": "a number"}
@@ -46,9 +46,8 @@ def push_dataset(task: Task, target: Target, licence: str, api: HfApi | None = N
     data, text = dataset_card(task, rows, target.repo_id, licence)
     card = DatasetCard(f"---\n{data.to_yaml()}\n---\n\n{text}")
     with clear_errors(api, target.repo_id, write=True):
-        require_token(api)
         validate_card(api, str(card), "dataset")
-        prepare_repository(api, target, "dataset")
+        open_repository(api, target, "dataset")
         made = rows.push_to_hub(
             target.repo_id,
             commit_message=target.message or f"Push {sum(map(len, rows.values())):,} rows with hfk",

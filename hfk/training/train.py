@@ -31,7 +31,7 @@ from ..evaluation.calibration import calibrate
 from ..evaluation.metrics import count_labelled, majority_baseline, read_labels
 from ..evaluation.report import format_table, write_report
 from ..hub import publishing
-from ..hub.commits import Target
+from ..hub.publishing import Target
 from ..models.configuration_multihead import HeadConfig
 from ..models.modeling_multihead import MultiHeadForClassification
 from ..models.processing_multihead import MultiHeadProcessor
