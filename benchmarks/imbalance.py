@@ -29,8 +29,8 @@ from transformers.utils import logging
 from hfk import load_task, train
 from hfk.runs.recipe import parse_overrides
 from hfk.tasks.labels import label_arrays
+from hfk.tasks.split import finest_head
 from hfk.tasks.tables import read_table
-from hfk.tasks.task import finest_head
 
 PLACES = Path(__file__).parents[1] / "runs" / "tour_places" / "places.csv"
 METHODS = {

@@ -514,10 +514,11 @@ def _division(run: CardRun) -> str | None:
     division = division or {}
     details = [f"{share:.0%} for {name}" for name, share in division.get("shares", {}).items()]
     details += [f"seed {division['seed']}"] * ("seed" in division)
+    how = f" ({', '.join(details)})" if details else ""
     return (
-        f"hfk divided the rows{f' ({chr(44).join(details)})'.replace(',', ', ') if details else ''}: stratified on the "
-        "finest head, with exact and near duplicates of text or picture kept on one side. Near duplicates are found by "
-        "shared letters and small thumbnails; a rewritten text, or a mirrored or cropped picture, is not."
+        f"hfk divided the rows{how}: stratified on the finest head, with exact and near duplicates of text or "
+        "picture kept on one side. Near duplicates are found by shared letters and small thumbnails; a rewritten text, "
+        "or a mirrored or cropped picture, is not."
     )
 
 

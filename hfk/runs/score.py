@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,6 @@ from ..models.configuration_multihead import HeadConfig
 from ..tasks import ABOUT_ROWS, load_task
 from .recipe import parse_recipe
 from ..training.ensemble import predict_rows
-from ..training.folds import take_fold
 from ..training.train import open_task
 from ..inference.table import read_task_file
 
@@ -60,24 +60,13 @@ def calibrate_checkpoint(
         parts = _run_rows(folder, heads)
         shown, report = "test" if "test" in parts else "validation", folder / "report"
         made, log = _read_json(report / "metrics.json", {}), _read_json(folder / "training_log.json", [])
-    outputs = {name: predict_rows(model, processor, rows, batch_size) for name, rows in parts.items()}
-    fitted, seen = outputs["validation"], outputs[shown]
-    held_out = (seen.predictions, seen.label_ids) if shown != "validation" else None
-    calibration = calibrate(fitted.predictions, fitted.label_ids, heads, held_out)
+    said = {name: predict_rows(model, processor, rows, batch_size) for name, rows in parts.items()}
+    calibration = calibrate(said["validation"], said[shown] if shown != "validation" else None)
     calibration.apply(heads)
     _write_temperatures(folder / "config.json", calibration)
-    rows = parts[shown]
+    seen = replace(said[shown], heads=heads)  # with the new temperatures
     write_report(
-        report,
-        logits=seen.predictions,
-        labels=seen.label_ids,
-        heads=heads,
-        ids=rows["id"],
-        texts=[text or "" for text in rows["text"]] if "text" in rows.column_names else None,
-        log_history=log,
-        baseline=made.get("baseline"),
-        extra=made.get("extra"),
-        calibration=calibration,
+        report, seen, made.get("extra"), baseline=made.get("baseline"), log=log, calibration=calibration
     )
     if (folder / "README.md").is_file() and data is None:
         write_card(folder)
@@ -114,8 +103,6 @@ def _run_rows(folder: Path, heads: list[HeadConfig]) -> dict[str, Dataset]:
     recipe, _ = parse_recipe({name: options[name] for name in names if options.get(name) is not None})
     task = open_task(recipe, heads)
     loaded = task.load()
-    if recipe.folds:
-        loaded = take_fold(task, loaded, recipe.folds, recipe.fold)
     if "validation" not in loaded:
         raise ValueError(
             f"task {task.name!r} has no validation rows; give labelled rows that the model has not seen, with --data."

@@ -13,7 +13,8 @@ from typing import Any
 from ..models.configuration_multihead import HeadConfig
 from .columns import HeadColumn
 from .samples import unseen_places
-from .task import DEFAULT_SPLIT, Task, finest_head
+from .split import finest_head
+from .task import DEFAULT_SPLIT, Task
 from .tour import tour_mini_task, tour_task, tour_tree
 from .yaml_task import load_yaml, table_task
 from .ynat import TOPICS, ynat_mini_task, ynat_task

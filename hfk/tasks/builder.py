@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import datasets
-import numpy as np
 
 from ..models.configuration_multihead import HeadConfig
+from .labels import encode_label, head_feature
 
 
 @dataclass
@@ -49,7 +49,7 @@ class TaskBuilder(datasets.GeneratorBasedBuilder):
         for row, cells in enumerate(zip(*(frame[name] for name in names), strict=True)):
             values = dict(zip(names, cells, strict=True))
             for head in heads:
-                values[head.name] = _encode(values[head.name], head, index[head.name], head.name in soft)
+                values[head.name] = encode_label(values[head.name], head, index[head.name], head.name in soft)
             yield row, values
 
 
@@ -71,39 +71,8 @@ def canonical_features(frames: dict[str, Any], heads: list[HeadConfig]) -> datas
     return datasets.Features(features)
 
 
-def head_feature(head: HeadConfig, soft: bool = False) -> Any:
-    """The feature of a head's column.
-
-    Args:
-        head: the head.
-        soft: whether its rows carry distributions over the labels.
-
-    Returns:
-        `ClassLabel` (`single_label`), `List(Value("float32"))` of one probability a label (`single_label`, soft),
-        `List(ClassLabel)` (`multi_label`) or `Value("float32")` (`regression`). None is a missing label.
-    """
-    if head.problem == "regression":
-        return datasets.Value("float32")
-    if head.problem == "multi_label":
-        return datasets.List(datasets.ClassLabel(names=head.labels))
-    return datasets.List(datasets.Value("float32")) if soft else datasets.ClassLabel(names=head.labels)
-
-
 def is_soft(frames: dict[str, Any], head: HeadConfig) -> bool:
     """Whether any row of a `single_label` head carries a distribution instead of a label."""
     return head.problem == "single_label" and any(
         isinstance(value, list) for frame in frames.values() for value in frame[head.name]
     )
-
-
-def _encode(value: Any, head: HeadConfig, index: dict[str, int], soft: bool) -> Any:
-    if value is None or head.problem == "regression":
-        return value
-    if head.problem == "multi_label":
-        return [index[label] for label in value if label in index]
-    if not isinstance(value, list) and value not in index:  # rarer than the head's min_rows; all others were checked
-        return None
-    if not soft:
-        return index[value]
-    # One hard label among soft ones: all of its weight on that label.
-    return value if isinstance(value, list) else np.eye(len(index), dtype="float32")[index[value]].tolist()

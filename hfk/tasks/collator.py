@@ -6,17 +6,13 @@ and a batch is only as long as its longest row.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-import torch
 from PIL import Image
-from torch import Tensor
 
 from ..models.configuration_multihead import HeadConfig
 from ..models.image_preparation import open_image
-from ..models.problems import MISSING
 from ..models.processing_multihead import MultiHeadProcessor, RowError
 
 
@@ -54,7 +50,7 @@ class MultiHeadCollator:
             rows: rows in a task's columns: `id`, `text`, `image`, and one column a head.
 
         Returns:
-            the processor's tensors and `labels`: head name → tensor, as `heads.head_loss` takes them.
+            the processor's tensors and `labels`: head name → tensor, as `Problem.loss` takes them.
 
         Raises:
             ValueError: if a row can't be used; the sentence names its id.
@@ -70,7 +66,7 @@ class MultiHeadCollator:
             row = rows[error.row]
             raise ValueError(f"row with id {row.get('id', error.row)!r}: {error.reason}") from None
         labels = {
-            head.name: label_tensor([row[head.name] for row in rows], head, head.name in self.soft)
+            head.name: head.rules.tensor([row[head.name] for row in rows], head.name in self.soft)
             for head in self.heads
             if head.name in rows[0]
         }
@@ -89,33 +85,3 @@ class MultiHeadCollator:
                 except ValueError as error:
                     raise RowError(number, str(error)) from None
         return images
-
-
-def label_tensor(values: Sequence[Any], head: HeadConfig, soft: bool = False) -> Tensor:
-    """Turn one label column into a tensor.
-
-    Args:
-        values: `single_label`: an index, or with `soft` a distribution over the labels; `multi_label`: a list of
-            indices; `regression`: a number. None, NaN or -1 where unknown.
-        head: the head's configuration.
-        soft: whether a `single_label` column holds distributions.
-
-    Returns:
-        int64 `(rows,)` with -100 where unknown; float32 `(rows, labels)` with NaN rows where unknown, for `multi_label`
-        and for distributions; float32 `(rows,)` with NaN where unknown, for `regression`.
-    """
-    values = [None if isinstance(value, float) and math.isnan(value) else value for value in values]
-    if head.problem == "regression":
-        return torch.tensor([float("nan") if value is None else float(value) for value in values])
-    if head.problem == "single_label" and not soft:
-        return torch.tensor([MISSING if value is None or value < 0 else int(value) for value in values])
-    result = torch.full((len(values), len(head.labels)), float("nan"))
-    for row, value in enumerate(values):
-        if value is None:
-            continue
-        if soft:
-            result[row] = torch.tensor(value)
-        else:
-            result[row] = 0.0
-            result[row, list(value)] = 1.0
-    return result

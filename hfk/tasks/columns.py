@@ -15,14 +15,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ..models.configuration_multihead import HEAD_KINDS, PROBLEMS, HeadConfig, validate_heads, validate_parents
+from ..models.configuration_multihead import HEAD_KINDS, HeadConfig, validate_heads, validate_parents
+from ..models.problems import LOSS_OPTIONS, PROBLEMS, HeadLoss
 
 RESERVED = ("id", "text", "image")
 MISSING_WORDS = frozenset({"", "nan", "NaN", "<NA>", "NaT"})
-OPTIONS = (
-    "kind", "weight", "class_weights", "label_smoothing", "focal_gamma", "logit_adjustment", "prior", "dropout",
-    "temperature", "path_weight", "mean", "std",
-)  # fmt: skip
+HEAD_OPTIONS = ("kind", "dropout", "temperature", "path_weight", "mean", "std")
+OPTIONS = (*HEAD_OPTIONS, *LOSS_OPTIONS)
 _SHOWN = 5
 
 
@@ -44,8 +43,8 @@ class HeadColumn:
         min_rows: labels on fewer rows are left out, for long tails of rare values: `multi_label` cells lose them, other
             cells count as missing. Above 1, labels outside of `labels` are left out too instead of being errors.
         empty: what an empty `multi_label` cell means: `unknown` (no label given) or `none` (none applies).
-        options: further `HeadConfig` fields, those in `OPTIONS`. `class_weights` may be a list, a mapping from label
-            to weight (1.0 where absent), or "balanced".
+        options: further fields of `HeadConfig` and of `HeadLoss`, those in `OPTIONS`. `class_weights` may be a list, a
+            mapping from label to weight (1.0 where absent), or "balanced".
 
     Raises:
         ValueError: for an option outside of these; the sentence names the head.
@@ -97,7 +96,8 @@ class HeadColumn:
             base: where it is read from (column, separator, meaning of empty cells); the head's name by default.
             parents: the parent label of each label, for a head with `parent_of`.
         """
-        given = {name: getattr(head, name) for name in OPTIONS}
+        given = {name: value for name, value in (base.options if base else {}).items() if name in LOSS_OPTIONS}
+        given |= {name: getattr(head, name) for name in HEAD_OPTIONS}
         return cls(
             name=head.name,
             column=base.column if base else None,
@@ -248,14 +248,35 @@ def resolve_heads(
     for column in columns:
         labels[column.name] = _labels(column, values[column.name], where, texts)
     for column in columns:
-        options = {key: value for key, value in column.options.items() if value is not None}
-        options["class_weights"] = _class_weights(column, labels[column.name], values[column.name])
+        options = {key: column.options[key] for key in HEAD_OPTIONS if column.options.get(key) is not None}
         if column.parent is not None:
             options["parent"] = column.parent
             options["parent_of"] = _parent_of(column, labels, values, where)
         heads.append(HeadConfig(name=column.name, labels=labels[column.name], problem=column.problem, **options))
     validate_heads(heads)
     return heads
+
+
+def resolve_losses(
+    columns: Sequence[HeadColumn], heads: Sequence[HeadConfig], values: dict[str, list[Any]]
+) -> dict[str, HeadLoss]:
+    """Say how each head is trained, as far as its column says so: head name → `HeadLoss`.
+
+    Args:
+        columns: the heads as asked for.
+        heads: the same heads, final.
+        values: as for `resolve_heads`.
+
+    Raises:
+        ValueError: for options that the head can't have; one sentence.
+    """
+    losses = {}
+    for column, head in zip(columns, heads, strict=True):
+        options = {key: column.options[key] for key in LOSS_OPTIONS if column.options.get(key) is not None}
+        options["class_weights"] = _class_weights(column, head.labels, values[column.name])
+        losses[head.name] = HeadLoss(**options)
+        head.rules.validate_loss(losses[head.name])
+    return losses
 
 
 def _labels(

@@ -1,9 +1,4 @@
-"""Splits that measure honestly: stratified, seeded, blind to row order, and with no look-alikes on two sides.
-
-Rows whose texts or pictures are the same or nearly so are grouped first (`duplicate_groups`); then whole groups are
-dealt to train, validation and test, label by label (`split_indices`). What decides is a hash of the seed and the rows'
-content, never their position, so shuffling a table's rows moves none of them to another split. `fold_numbers` deals
-the same groups to folds.
+"""Look-alikes: rows whose texts or pictures are the same, or nearly so; `split.py` keeps them on one side.
 
 Near-duplicate texts: Jaccard similarity of character 3-gram sets, of letters and digits only, at least
 `TEXT_SIMILARITY`. The join is exact (prefix filtering over rarest-first grams, after Chaudhuri et al. 2006 and Bayardo
@@ -11,7 +6,7 @@ et al. 2007), so no pair above the threshold is missed by chance, as MinHash wou
 15,395 overviews 6 s on two cores. Near-duplicate pictures: 16×16 RGB thumbnails that differ by at most
 `IMAGE_DIFFERENCE` of their own contrast. Gradient hashes and absolute differences merge drawings on plain backgrounds,
 where most of the picture says nothing; relative to contrast, pale small objects stay apart, and re-encoded or resized
-copies are found. Mirrored, cropped or recoloured copies are not.
+copies are found. Mirrored, cropped or recolored copies are not.
 
 Chains (a~b~c~…) could join half of a templated table: groups of more than `max_group` rows are taken apart again at
 stricter similarities. Identical rows are never separated.
@@ -21,10 +16,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-import math
 import unicodedata
 import warnings
-from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -46,164 +39,6 @@ _BLOCK = 2048
 _COMMON = 2000  # grams of more rows than this compare only neighbours in text order
 
 
-def split_indices(
-    texts: Sequence[str | None] | None,
-    images: Sequence[Any] | None,
-    labels: Sequence[Any] | None,
-    fractions: Mapping[str, float],
-    seed: int = 42,
-    near_duplicates: bool = True,
-) -> dict[str, list[int]]:
-    """Divide rows into train and the named splits.
-
-    Args:
-        texts: one text a row, None where a row has none; None for a task without text.
-        images: one picture a row: a path, bytes, or a dict with `bytes` or `path`; None where a row has none.
-        labels: one label a row to stratify by (hashable; None where missing); None to divide without strata.
-        fractions: share of the rows in each split but train, such as `{"validation": 0.1, "test": 0.1}`.
-        seed: another seed gives another division.
-        near_duplicates: whether near-duplicates are kept together too, not only exact ones.
-
-    Returns:
-        Row numbers by split, `train` first, each list ascending; together they are all rows, each once. A label with
-        one row, or one group of look-alikes, is in train.
-
-    Raises:
-        ValueError: if fractions are negative, sum to 1 or more, or the sequences differ in length.
-
-    Example:
-        >>> parts = split_indices(["가", "나", "다", "라"], None, ["x", "x", "y", "y"], {"test": 0.5})
-        >>> len(parts["train"]), len(parts["test"])
-        (2, 2)
-    """
-    if "train" in fractions or any(not 0 <= share < 1 for share in fractions.values()) or sum(fractions.values()) >= 1:
-        raise ValueError(
-            f"split fractions {dict(fractions)} must each be in [0, 1) and sum to less than 1; train takes the rest."
-        )
-    strata, rows = _strata(texts, images, labels, seed, near_duplicates)
-    parts: dict[str, list[int]] = {"train": [], **{name: [] for name in fractions}}
-    seen = 0
-    for name in sorted(strata):
-        dealt = sorted(strata[name], key=lambda item: item[0])
-        size = sum(len(group) for _, group in dealt)
-        # Cumulative rounding: shares are right over all labels even where each label has few rows. What a label can't
-        # give, because its groups are large or its last is train's, the next ones do, up to their rounded-up share.
-        seen += size
-        need = {
-            part: min(math.floor(seen * share + 0.5) - len(parts[part]), math.ceil(size * share))
-            for part, share in fractions.items()
-        }
-        for position, (_, group) in enumerate(dealt):
-            room = [part for part in need if need[part] >= len(group)]
-            part = max(room, key=need.__getitem__) if room and position < len(dealt) - 1 else "train"
-            parts[part].extend(group)
-            if part != "train":
-                need[part] -= len(group)
-    largest = max((len(group) for dealt in strata.values() for _, group in dealt), default=0)
-    if rows >= 50 and largest > 0.1 * rows:
-        warnings.warn(
-            f"{largest} of {rows} rows are one group of the same or nearly the same text or picture, kept in one "
-            "split; a placeholder picture or a template may be the cause.",
-            stacklevel=2,
-        )
-    return {part: sorted(indices) for part, indices in parts.items()}
-
-
-def fold_numbers(
-    texts: Sequence[str | None] | None,
-    images: Sequence[Any] | None,
-    labels: Sequence[Any] | None,
-    folds: int,
-    seed: int = 42,
-    near_duplicates: bool = True,
-) -> np.ndarray:
-    """Deal rows to folds of like size: stratified, seeded, blind to row order, look-alikes together.
-
-    Args:
-        texts: as in `split_indices`.
-        images: as in `split_indices`.
-        labels: as in `split_indices`.
-        folds: how many folds, 2 or more.
-        seed: another seed gives another division.
-        near_duplicates: as in `split_indices`.
-
-    Returns:
-        int array `(rows,)`: the fold of each row, from 0.
-
-    Raises:
-        ValueError: if there are fewer rows, or groups of look-alikes, than folds, or the sequences differ in length.
-
-    Example:
-        >>> sorted(fold_numbers(["가", "나", "다", "라"], None, ["x", "x", "y", "y"], 2).tolist())
-        [0, 0, 1, 1]
-    """
-    if folds < 2:
-        raise ValueError(f"folds must be 2 or more, not {folds}.")
-    strata, rows = _strata(texts, images, labels, seed, near_duplicates)
-    groups = sum(len(dealt) for dealt in strata.values())
-    if groups < folds:
-        raise ValueError(f"{folds} folds can't be made of {groups} different rows; look-alikes count as one.")
-    numbers, sizes = np.zeros(rows, dtype=int), [0] * folds
-    for name in sorted(strata):
-        own = [0] * folds
-        # Large groups first, or the last one could unbalance what was even.
-        for _, group in sorted(strata[name], key=lambda item: (-len(item[1]), item[0])):
-            fold = min(range(folds), key=lambda number: (own[number], sizes[number], number))
-            numbers[group] = fold
-            own[fold] += len(group)
-            sizes[fold] += len(group)
-    return numbers
-
-
-def _strata(
-    texts: Sequence[str | None] | None,
-    images: Sequence[Any] | None,
-    labels: Sequence[Any] | None,
-    seed: int,
-    near_duplicates: bool,
-) -> tuple[dict[str, list[tuple[bytes, list[int]]]], int]:
-    """Group look-alikes, and the groups by label: label → (digest, row numbers) of each group; and the row count."""
-    columns = [column for column in (texts, images, labels) if column is not None]
-    if not columns or len({len(column) for column in columns}) != 1:
-        raise ValueError("texts, images and labels must be given for the same rows, and at least one of them.")
-    rows = len(columns[0])
-    images = None if images is None else describe_images(images, near_duplicates)
-    digests = content_digests(texts, images, rows, seed)
-    groups = duplicate_groups(texts, images, rows, near_duplicates=near_duplicates)
-    members: dict[int, list[int]] = defaultdict(list)
-    for row, group in enumerate(groups):
-        members[int(group)].append(row)
-    strata: dict[str, list[tuple[bytes, list[int]]]] = defaultdict(list)
-    for group in members.values():
-        names = Counter("" if labels is None or labels[row] is None else str(labels[row]) for row in group)
-        name = min(names, key=lambda label: (-names[label], label))
-        strata[name].append((min(digests[row] for row in group), group))
-    return strata, rows
-
-
-def content_digests(
-    texts: Sequence[str | None] | None, images: Sequence[Any] | None, rows: int, seed: int
-) -> list[bytes]:
-    """One 16-byte hash a row, of the seed, the text's letters and digits, and the picture's bytes.
-
-    Args:
-        texts: as in `split_indices`.
-        images: as in `split_indices`.
-        rows: how many rows there are.
-        seed: the seed.
-    """
-    images = None if images is None else describe_images(images, near_duplicates=False)
-    digests = []
-    for row in range(rows):
-        hasher = hashlib.blake2b(str(seed).encode(), digest_size=16)
-        text = texts[row] if texts is not None else None
-        hasher.update(b"\0text" + ("" if text is None else normalise(text)).encode("utf-8", "surrogatepass"))
-        picture = None if images is None else images[row]
-        hasher.update(b"\0image" + (b"" if picture is None else picture.digest))
-        digests.append(hasher.digest())
-    return digests
-
-
 def duplicate_groups(
     texts: Sequence[str | None] | None,
     images: Sequence[Any] | None,
@@ -214,8 +49,8 @@ def duplicate_groups(
     """Number the groups of rows that show the same or nearly the same text or picture.
 
     Args:
-        texts: as in `split_indices`.
-        images: as in `split_indices`.
+        texts: as in `split.split_indices`.
+        images: as in `split.split_indices`.
         rows: how many rows there are.
         near_duplicates: whether near-duplicates are linked too.
         max_group: groups of more rows are taken apart at stricter similarities (0.7, 0.8, 0.9, then equal letters and
@@ -251,14 +86,14 @@ def _components(rows: int, edges: np.ndarray) -> np.ndarray:
 # ------------------------------------------------------------------------------------------------------------ texts
 
 
-def normalise(text: str) -> str:
+def normalize(text: str) -> str:
     """Letters and digits of a text, NFKC and case-folded; the stripped text itself if it has none.
 
     Args:
         text: any text.
 
     Example:
-        >>> normalise("[속보] 코스피, 2,100 돌파!")
+        >>> normalize("[속보] 코스피, 2,100 돌파!")
         '속보코스피2100돌파'
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
@@ -286,7 +121,7 @@ def text_links(texts: Sequence[str | None], similarity: float = TEXT_SIMILARITY)
             links.append((verbatim[text], row, _IDENTICAL))
             continue
         verbatim[text] = row
-        key = normalise(text)
+        key = normalize(text)
         if key in first:
             links.append((first[key], row, _SAME_TEXT))
         else:
@@ -406,7 +241,7 @@ def describe_images(images: Sequence[Any], near_duplicates: bool = True) -> list
     """Read each picture once: its hash and, for near-duplicates, its thumbnail.
 
     Args:
-        images: one a row, as in `split_indices`; what is described already is passed through.
+        images: one a row, as in `split.split_indices`; what is described already is passed through.
         near_duplicates: whether thumbnails are made.
 
     Returns:
@@ -457,7 +292,7 @@ def image_links(images: Sequence[Any], near_duplicates: bool = True) -> np.ndarr
     """Pairs of rows with the same or nearly the same picture.
 
     Args:
-        images: one a row, as in `split_indices`.
+        images: one a row, as in `split.split_indices`.
         near_duplicates: whether pictures of other bytes are compared too (re-encoded, resized, slightly retouched).
 
     Returns:

@@ -18,21 +18,38 @@ import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import pandas as pd
 
 from ..models.configuration_multihead import HeadConfig
+from ..models.problems import HeadLoss
 from .builder import TaskBuilder
-from .columns import resolve_heads
+from .columns import resolve_heads, resolve_losses
 from .corrections import apply_corrections, describe
-from .look_alikes import split_indices
 from .source import SPLITS, WHOLE, CleanRows, TableSource, report_conflicts
+from .split import divide, finest_head, split_indices
 
 DEFAULT_SPLIT = {"validation": 0.1, "test": 0.1, "seed": 42}
+SPLIT_KEYS = ("validation", "test", "seed", "folds", "fold")
+
+
+@dataclass
+class Pool:
+    """The rows that are divided into folds.
+
+    Args:
+        rows: those of train, then those of validation.
+        folds: int array `(rows,)`: the fold that each is in, from 0.
+        order: the rows' numbers in the order of the task's own table, where it is one; else as they stand.
+    """
+
+    rows: datasets.Dataset
+    folds: np.ndarray
+    order: np.ndarray
 
 
 @dataclass
@@ -43,10 +60,13 @@ class Task:
         name: what it is called; names the cache folder too.
         source: where its rows come from.
         split: shares of the rows for `validation` and `test`, and a `seed`; splits that the source already has are
-            kept as they are, the others are taken out of `train`. None divides nothing.
+            kept as they are, the others are taken out of `train`. None divides nothing. With `folds` and `fold` the
+            rows of train and validation are divided into so many parts, of which this one, from 0, is validation and
+            the others are train; test rows are left out.
         recipe: the name of the default training recipe, a mapping of overrides to it, or None.
         description: one line for `hfk tasks`.
         heads: the heads, coarse to fine; final after `load` (labels inferred, parents filled in, regression scaled).
+        head_losses: how each head is trained, as far as the task says so; final after `load`.
         corrections: a file of corrected labels, applied by `load`; see `corrections.apply_corrections`.
         corrected: what `load` says about it, for people; empty without corrections.
 
@@ -61,13 +81,15 @@ class Task:
     recipe: str | dict[str, Any] | None = None
     description: str = ""
     heads: list[HeadConfig] = field(default_factory=list)
+    head_losses: dict[str, HeadLoss] = field(default_factory=dict)
     corrections: Path | None = None
     corrected: str = ""
+    _places: dict[str, list[int] | None] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        unknown = sorted(set(self.split or {}) - {"validation", "test", "seed"})
+        unknown = sorted(set(self.split or {}) - set(SPLIT_KEYS))
         if unknown:
-            raise ValueError(f"split: {unknown[0]!r} is not one of validation, test, seed, column.")
+            raise ValueError(f"split: {unknown[0]!r} is not one of {', '.join(SPLIT_KEYS)}, column.")
 
     @property
     def text(self) -> bool:
@@ -80,18 +102,48 @@ class Task:
         return self.source.image is not None
 
     @property
-    def id_column(self) -> str | None:
-        """The user's id column; None where rows are numbered."""
-        return self.source.id
+    def seed(self) -> int:
+        """The seed that the rows are divided by."""
+        return int((self.split or {}).get("seed", DEFAULT_SPLIT["seed"]))
 
-    def load(
-        self, streaming: bool = False, cache_dir: str | Path | None = None
-    ) -> datasets.DatasetDict | datasets.IterableDatasetDict:
+    @property
+    def fold(self) -> tuple[int, int] | None:
+        """Which fold is validation, and of how many; None where rows are not divided into folds."""
+        return (self.split["fold"], self.split["folds"]) if (self.split or {}).get("folds") else None
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The share of the rows that each split which is taken out of others is meant to have."""
+        if self.fold is not None:
+            return {"validation": 1 / self.fold[1]}
+        return {name: share for name in ("validation", "test") if (share := float((self.split or {}).get(name) or 0))}
+
+    def division(self, folds: int, fold: int) -> dict[str, Any]:
+        """What `split:` says to have one of several folds of this task's rows as validation.
+
+        Args:
+            folds: how many.
+            fold: which one, from 0.
+        """
+        column = {} if self.source.split_column is None else {"column": self.source.split_column}
+        return {**(self.split or {}), **column, "folds": folds, "fold": fold}
+
+    def pool(self, folds: int, cache_dir: str | Path | None = None) -> Pool:
+        """Load the rows of train and validation and divide them into folds; see `split.divide`.
+
+        Args:
+            folds: how many.
+            cache_dir: as for `load`.
+
+        Raises:
+            ValueError: if there is no train split, or too few rows; or as `load`.
+        """
+        return self._pool(self._load(cache_dir), folds)
+
+    def load(self, cache_dir: str | Path | None = None) -> datasets.DatasetDict:
         """Read, check, encode and divide the rows.
 
         Args:
-            streaming: return iterable data sets and write no Arrow files. The table's cells are held in memory either
-                way; pictures given as paths are not.
             cache_dir: where the Arrow files go; the `datasets` cache by default.
 
         Returns:
@@ -104,6 +156,25 @@ class Task:
             FileNotFoundError: if a data file is missing.
             ValueError: for whatever is wrong with the rows, naming file, row and column.
         """
+        if self.fold is None:
+            return self._load(cache_dir)
+        fold, folds = (self.split.get("fold"), self.split["folds"])
+        if isinstance(fold, bool) or not isinstance(fold, int) or not 0 <= fold < folds:
+            raise ValueError(f"fold must be from 0 to {folds - 1} for {folds} folds, not {fold}.")
+        pool = self.pool(folds, cache_dir)
+        parts = {"train": np.flatnonzero(pool.folds != fold), "validation": np.flatnonzero(pool.folds == fold)}
+        return datasets.DatasetDict({name: pool.rows.select(rows) for name, rows in parts.items()})
+
+    def _pool(self, data: datasets.DatasetDict, folds: int) -> Pool:
+        if "train" not in data:
+            raise ValueError(f"task {self.name!r} has no train split; it has: {', '.join(data)}.")
+        names = [name for name in ("train", "validation") if name in data]
+        rows = datasets.concatenate_datasets([data[name] for name in names])
+        places = [self._places.get(name) for name in names]
+        order = np.arange(len(rows)) if None in places else np.argsort(np.concatenate(places), kind="stable")
+        return Pool(rows, divide(rows, self.heads, folds, self.seed), order)
+
+    def _load(self, cache_dir: str | Path | None) -> datasets.DatasetDict:
         cleaned = self.source.clean()
         frames = divided = {split: part.frame for split, part in cleaned.items()}
         applied = None
@@ -131,21 +202,11 @@ class Task:
                 heads=heads,
             )
             indices = self._indices(divided, heads, Path(builder.cache_dir).parent)
-            if streaming:
-                loaded = builder.as_streaming_dataset()
-            else:
-                builder.download_and_prepare()
-                loaded = builder.as_dataset()
+            builder.download_and_prepare()
+            loaded = builder.as_dataset()
         self.heads = self._scale(heads, frames, indices)
         self.corrected = "" if applied is None else describe(applied.by_split(indices), applied)
-        if streaming:
-            parts = {
-                name: loaded[split]
-                if rows is None
-                else loaded[split].filter(partial(_among, set(rows)), with_indices=True)
-                for name, (split, rows) in indices.items()
-            }
-            return datasets.IterableDatasetDict(parts)
+        self._places = {name: rows for name, (split, rows) in indices.items() if split == WHOLE}
         return datasets.DatasetDict(
             {
                 name: loaded[split] if rows is None else loaded[split].select(rows)
@@ -161,6 +222,7 @@ class Task:
         }
         texts = [text for part in cleaned.values() for text in part.frame["text"]] if self.text else None
         heads = resolve_heads(self.source.heads, values, rows.__getitem__, texts)
+        self.head_losses = resolve_losses(self.source.heads, heads, values)
         start = 0
         for part in cleaned.values():
             for column in self.source.heads:
@@ -176,11 +238,12 @@ class Task:
         """For each split: the builder's split it is taken from, and which of its rows (None for all)."""
         given = {name: (name, None) for name in SPLITS if name in frames}
         source = WHOLE if WHOLE in frames else "train"
-        shares = {name: float((self.split or {}).get(name) or 0) for name in ("validation", "test")}
+        split = self.split or {}
+        shares = {name: float(split.get(name) or 0) for name in ("validation", "test")}
         shares = {name: share for name, share in shares.items() if share > 0 and name not in given}
         if source not in frames or not shares:
             return {**given, **({"train": (WHOLE, None)} if source == WHOLE else {})}
-        frame, seed = frames[source], int((self.split or {}).get("seed", 42))
+        frame, seed = frames[source], self.seed
         head = finest_head(heads)
         key = hashlib.blake2b(repr((2, source, seed, shares, head)).encode(), digest_size=8).hexdigest()
         cache = folder / f"split-{key}.json"
@@ -223,28 +286,11 @@ class Task:
         return heads
 
 
-def finest_head(heads: list[HeadConfig]) -> str | None:
-    """The head to stratify by: the `single_label` head of most labels, a child before its parent at a tie.
-
-    Args:
-        heads: the heads.
-
-    Returns:
-        Its name, None without a `single_label` head.
-    """
-    single = [head for head in heads if head.problem == "single_label"]
-    return max(single, key=lambda head: (len(head.labels), head.parent is not None)).name if single else None
-
-
 def _hard(value: Any, heads: list[HeadConfig], name: str) -> Any:
     if not isinstance(value, list):
         return value
     labels = next(head.labels for head in heads if head.name == name)
     return labels[max(range(len(value)), key=value.__getitem__)]
-
-
-def _among(rows: set[int], _: dict[str, Any], index: int) -> bool:
-    return index in rows
 
 
 @contextlib.contextmanager

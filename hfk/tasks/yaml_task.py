@@ -13,7 +13,7 @@ that run in a circle. Paths in it are relative to the file's own folder. `hfk in
       - {name: cat2, parent: cat1}
       - {name: mood, problem: multi_label, separator: ","}
       - {name: rating, column: stars, problem: regression, weight: 0.5}
-    split: {validation: 0.1, test: 0.1, seed: 42}     # or {column: split}
+    split: {validation: 0.1, test: 0.1, seed: 42}     # or {column: split}, or {folds: 5, fold: 0, seed: 42}
     corrections: corrections.csv    # columns id, head, from, to, reason; see `corrections.py`
     recipe: table
 """
@@ -34,7 +34,7 @@ from ..models.configuration_multihead import validate_parents
 from .columns import OPTIONS, HeadColumn
 from .source import MISSING_IMAGES, WHOLE, RawTable, TableSource, as_files, file_stamps, read_files, split_name
 from .tables import read_table
-from .task import DEFAULT_SPLIT, Task
+from .task import DEFAULT_SPLIT, SPLIT_KEYS, Task
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 KEYS = (
@@ -236,11 +236,12 @@ def _split(spec: Mapping[str, Any], at: str, given: Mapping[str, Any]) -> tuple[
         return None, None
     if not isinstance(split, Mapping):
         raise ValueError(f"{at}`split:` must be shares such as {{validation: 0.1, test: 0.1}}, or {{column: NAME}}.")
-    _check_keys(split, ("validation", "test", "seed", "column"), f"{at}split: ")
+    _check_keys(split, (*SPLIT_KEYS, "column"), f"{at}split: ")
     if "column" in split:
-        if set(split) - {"column", "seed"}:
+        if {"validation", "test"} & set(split):
             raise ValueError(f"{at}split: give either `column` or shares, not both.")
-        return None, str(split["column"])
+        column = str(split["column"])
+        return {key: value for key, value in split.items() if key != "column"} or None, column
     for name in ("validation", "test"):
         share = split.get(name) or 0
         if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share < 1:

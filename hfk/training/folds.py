@@ -1,7 +1,7 @@
 """Cross-validation: every row of train and validation is held out once; a task's own test rows stay out of it.
 
-One fold is an ordinary run, with the options `folds` and `fold` in its recipe: its validation rows are the fold, its
-training rows all others. `train_folds`, which `hfk train --folds` calls, runs those that are not finished yet, collects
+One fold is an ordinary run, whose task is divided into folds: its validation rows are the fold, its training rows all
+others. `train_folds`, which `hfk train --folds` calls, runs those that are not finished yet, collects
 what each run said of the rows it had not seen (`out_of_fold.parquet`), scores that like any evaluation, and puts the
 runs together as an ensemble. Which rows form a fold depends on their content and the task's split seed alone, so every
 seed and every restart divides them alike.
@@ -15,263 +15,24 @@ import os
 import shutil
 import statistics
 import warnings
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-import torch
-from datasets import Dataset, DatasetDict, concatenate_datasets
-from scipy.special import logit
+from datasets import Dataset
 
-from ..evaluation.metrics import count_labelled, majority_baseline
+from ..evaluation.metrics import majority_baseline
+from ..evaluation.predictions import Predictions
 from ..evaluation.report import format_table, write_report
-from ..models.configuration_multihead import HeadConfig
-from ..models.decoding import probabilities
 from ..runs.recipe import load_recipe, parse_recipe
-from ..tasks import Task, finest_head
-from ..tasks.labels import label_arrays
-from ..tasks.look_alikes import fold_numbers
-from ..tasks.source import WHOLE
+from ..tasks.split import thin_classes
 
-HELD_OUT = "held_out.parquet"
-"""What a fold's run said of the rows it had not seen; written last, so it also says that the run has finished."""
+PREDICTIONS = "predictions.parquet"
+"""What a run said of the rows that it is scored on; written last, so it also says that the run has finished."""
 OUT_OF_FOLD = "out_of_fold.parquet"
 MANIFEST = "folds.json"
 INCIDENTAL = ("output_dir", "disable_tqdm", "logging_steps", "keep_checkpoints", "report_to", "dataloader_num_workers")
 """Options that another call may change without making the finished folds wrong."""
-
-
-# ---------------------------------------------------------------------------------------------------------- dividing
-
-
-def pool_rows(task: Task, data: DatasetDict) -> Dataset:
-    """Return the rows that are divided into folds: train, then validation.
-
-    Args:
-        task: what they were loaded from; named in errors.
-        data: what `task.load` returned.
-
-    Raises:
-        ValueError: if there is no train split.
-    """
-    if "train" not in data:
-        raise ValueError(f"task {task.name!r} has no train split; it has: {', '.join(data)}.")
-    return concatenate_datasets([data[name] for name in ("train", "validation") if name in data])
-
-
-def divide(rows: Dataset, heads: list[HeadConfig], folds: int, seed: int) -> np.ndarray:
-    """Say which fold each row is in; stratified on all heads at once where that leaves enough rows, see `strata`.
-
-    Args:
-        rows: the pooled rows.
-        heads: the task's heads.
-        folds: how many folds.
-        seed: the task's split seed.
-
-    Returns:
-        int array `(rows,)`, from 0.
-
-    Raises:
-        ValueError: as `splitting.fold_numbers`.
-    """
-    labels = strata(rows, heads, folds)
-    key = hashlib.blake2b(digest_size=8)
-    for item in (folds, seed, *rows["id"], *labels):
-        key.update(f"{item}\0".encode("utf-8", "surrogatepass"))
-    # Beside the rows' own Arrow files, which have a folder of their own for every state of the table: looking for
-    # near-duplicate pictures takes minutes where there are many.
-    cache = Path(rows.cache_files[0]["filename"]).parent / f"folds-{key.hexdigest()}.json" if rows.cache_files else None
-    if cache is not None and cache.is_file():
-        return np.array(json.loads(cache.read_text(encoding="utf-8")))
-    texts = rows["text"][:] if "text" in rows.column_names else None
-    images = rows["image"][:] if "image" in rows.column_names else None
-    numbers = fold_numbers(texts, images, labels, folds, seed)
-    if cache is not None:
-        part = cache.with_suffix(f".{os.getpid()}.part")
-        part.write_text(json.dumps(numbers.tolist()), encoding="utf-8")
-        os.replace(part, cache)
-    return numbers
-
-
-def strata(rows: Dataset, heads: list[HeadConfig], folds: int) -> list[str]:
-    """Name what each row is stratified by: the combination of its labels in all heads that have no child.
-
-    Args:
-        rows: the pooled rows.
-        heads: the task's heads.
-        folds: a combination of fewer rows than this can't be spread; those rows go by the finest head alone.
-
-    Returns:
-        one name a row.
-    """
-    parents = {head.parent for head in heads}
-    columns = {
-        head.name: [_label_name(value, head) for value in rows[head.name]]
-        for head in heads
-        if head.problem != "regression" and head.name not in parents and head.name in rows.column_names
-    }
-    finest = finest_head(heads)
-    alone = columns.get(finest, [""] * len(rows))
-    combined = ["\0".join(names) for names in zip(*columns.values(), strict=True)] if columns else alone
-    counts = Counter(combined)
-    return [whole if counts[whole] >= folds else own for whole, own in zip(combined, alone, strict=True)]
-
-
-def take_fold(task: Task, data: DatasetDict, folds: int, fold: int | None) -> DatasetDict:
-    """Return a task's data as one fold's run sees it: the fold as validation, the rest as train, no test.
-
-    Args:
-        task: the task; its `split` is set to say how the rows were divided.
-        data: what `task.load` returned.
-        folds: how many folds.
-        fold: which one, from 0.
-
-    Raises:
-        ValueError: if there is no such fold, or the rows can't be divided.
-    """
-    if fold is None or not 0 <= fold < folds:
-        raise ValueError(f"fold must be from 0 to {folds - 1} for {folds} folds, not {fold}.")
-    rows, seed = pool_rows(task, data), _seed(task)
-    numbers = divide(rows, task.heads, folds, seed)
-    task.split = {"validation": 1 / folds, "seed": seed}
-    parts = {"train": np.flatnonzero(numbers != fold), "validation": np.flatnonzero(numbers == fold)}
-    return DatasetDict({name: rows.select(indices) for name, indices in parts.items()})
-
-
-def thin_classes(rows: Dataset, heads: list[HeadConfig], numbers: np.ndarray) -> str | None:
-    """Say which labels some fold's run never sees in training, because one fold holds all rows that have them.
-
-    Args:
-        rows: the pooled rows.
-        heads: the task's heads.
-        numbers: the fold of each row.
-
-    Returns:
-        a sentence; None if there is no such label.
-    """
-    found = []
-    for head in heads:
-        if head.problem == "regression" or head.name not in rows.column_names:
-            continue
-        where: dict[str, set[int]] = {label: set() for label in head.labels}
-        for value, fold in zip(rows[head.name], numbers, strict=True):
-            for label in _label_names(value, head):
-                where[label].add(int(fold))
-        found += [(head.name, label, next(iter(inside))) for label, inside in where.items() if len(inside) == 1]
-    if not found:
-        return None
-    head, label, fold = found[0]
-    more = f", and {len(found) - 1} more labels are in one fold only" if len(found) > 1 else ""
-    return (
-        f"all rows of label {label!r} (head {head!r}) are in fold {fold}{more}: the run that holds them out never "
-        "learns them. Give them more rows, or merge them with another label."
-    )
-
-
-def _seed(task: Task) -> int:
-    return int((task.split or {}).get("seed", 42))
-
-
-def _label_names(value: Any, head: HeadConfig) -> list[str]:
-    """Give a cell's labels by name: none if it is missing; of a distribution, the likeliest."""
-    if value is None:
-        return []
-    if head.problem == "multi_label":
-        return [head.labels[index] for index in sorted(value)]
-    return [head.labels[max(range(len(value)), key=value.__getitem__) if isinstance(value, list) else value]]
-
-
-def _label_name(value: Any, head: HeadConfig) -> str:
-    return "\1".join(_label_names(value, head))
-
-
-# ----------------------------------------------------------------------------------------------------- out of fold
-
-
-def write_held_out(
-    folder: Path, fold: int, rows: Dataset, logits: dict[str, np.ndarray], heads: list[HeadConfig]
-) -> None:
-    """Write what a fold's run says of the rows that it held out, in the columns of `out_of_fold.parquet`.
-
-    Args:
-        folder: of the run.
-        fold: its number.
-        rows: its validation rows.
-        logits: head name → `(rows, outputs)`, for these rows.
-        heads: the model's heads.
-    """
-    probs = probabilities({name: torch.as_tensor(values) for name, values in logits.items()}, heads)
-    table = _table(rows, np.full(len(rows), fold), {name: values.numpy() for name, values in probs.items()}, heads)
-    _write_table(table, folder / HELD_OUT)
-
-
-def read_probabilities(table: pa.Table, heads: list[HeadConfig]) -> dict[str, np.ndarray]:
-    """Read the probabilities of an `out_of_fold.parquet`.
-
-    Args:
-        table: the file's contents.
-        heads: the task's heads.
-
-    Returns:
-        head name → float32 `(rows, labels)`; `(rows,)`, the value, for `regression`.
-
-    Raises:
-        ValueError: if a head's column is missing or of another width.
-    """
-    result = {}
-    for head in heads:
-        name = f"{head.name}_probabilities"
-        if name not in table.column_names:
-            raise ValueError(f"{OUT_OF_FOLD} has no column {name!r}; it has: {', '.join(table.column_names)}.")
-        values = table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False).astype(np.float32)
-        if values.size != table.num_rows * head.num_outputs:
-            raise ValueError(f"column {name!r} of {OUT_OF_FOLD} does not hold {head.num_outputs} numbers a row.")
-        values = values.reshape(table.num_rows, head.num_outputs)
-        result[head.name] = values[:, 0] if head.problem == "regression" else values
-    return result
-
-
-def _table(rows: Dataset, numbers: np.ndarray, probs: dict[str, np.ndarray], heads: list[HeadConfig]) -> pa.Table:
-    columns: dict[str, pa.Array] = {
-        "id": pa.array([str(identity) for identity in rows["id"]], pa.string()),
-        "fold": pa.array(numbers, pa.int32()),
-    }
-    for head in heads:
-        values = list(rows[head.name]) if head.name in rows.column_names else [None] * len(rows)
-        if head.problem == "multi_label":
-            labels = [None if value is None else _label_names(value, head) for value in values]
-            columns[f"{head.name}_label"] = pa.array(labels, pa.list_(pa.string()))
-        elif head.problem == "single_label":
-            labels = [next(iter(_label_names(value, head)), None) for value in values]
-            columns[f"{head.name}_label"] = pa.array(labels, pa.string())
-        else:
-            columns[f"{head.name}_label"] = pa.array(values, pa.float64())
-        said = probs[head.name].reshape(len(rows), -1).astype(np.float32)
-        columns[f"{head.name}_probabilities"] = pa.array(list(said), pa.list_(pa.float32()))
-    return pa.table(columns)
-
-
-def _write_table(table: pa.Table, path: Path) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    pq.write_table(table, part)
-    os.replace(part, path)
-
-
-def _as_logits(probs: dict[str, np.ndarray], heads: list[HeadConfig]) -> dict[str, np.ndarray]:
-    """Turn probabilities into logits that decode to them, for the report."""
-    result = {}
-    for head in heads:
-        values = probs[head.name].astype(np.float64)
-        if head.problem == "single_label":
-            result[head.name] = np.log(values.clip(1e-12))
-        elif head.problem == "multi_label":
-            result[head.name] = logit(values.clip(1e-12, 1 - 1e-12))
-        else:
-            result[head.name] = ((values - head.mean) / head.std)[:, None]
-    return result
 
 
 # --------------------------------------------------------------------------------------------------------- training
@@ -321,9 +82,8 @@ def train_folds(
     recipe_args, args = parse_recipe(options | {"output_dir": str(output_dir)})
     with args.main_process_first(desc="dividing the rows"):
         task = open_task(recipe_args)
-        data = task.load()
-        rows = pool_rows(task, data)
-        numbers = divide(rows, task.heads, folds, _seed(task))
+        pool = task.pool(folds)
+        rows, numbers = pool.rows, pool.folds
         if args.should_save:  # before another process looks which runs are finished
             if not resume:
                 _remove_runs(folder)
@@ -333,30 +93,22 @@ def train_folds(
                 warnings.warn(warning, stacklevel=2)
     runs = [(fold, seed, folder / _run_name(fold, seed)) for seed in seeds or [None] for fold in range(folds)]
     for number, (fold, seed, run) in enumerate(runs, 1):
-        if (run / HELD_OUT).is_file():
+        if (run / PREDICTIONS).is_file():
             continue
         if args.should_save:
             print(f"\nrun {number} of {len(runs)}: {run.name}", flush=True)
-        own = {"folds": folds, "fold": fold} | ({} if seed is None else {"seed": seed})
+        own = {"split": task.division(folds, fold)} | ({} if seed is None else {"seed": seed})
         train(options | own, run, resume=resume)
     if not args.should_save:
         return {}
 
-    probs = _average(runs, numbers, task.heads)
-    order = _file_order(task, rows)
-    rows, numbers = rows.select(order), numbers[order]
-    probs = {name: values[order] for name, values in probs.items()}
-    _write_table(_table(rows, numbers, probs, task.heads), folder / OUT_OF_FOLD)
-    labels = label_arrays(rows, task.heads)
+    predictions = _collect(runs, rows.select(pool.order), numbers)
+    predictions.save(folder / OUT_OF_FOLD)
     results = write_report(
         folder / "report",
-        logits=_as_logits(probs, task.heads),
-        labels=labels,
-        heads=task.heads,
-        ids=rows["id"],
-        texts=[text or "" for text in rows["text"]] if "text" in rows.column_names else None,
-        baseline=majority_baseline(labels, labels, task.heads),
-        extra={
+        predictions,
+        baseline=majority_baseline(predictions.labels, predictions),
+        facts={
             "title": f"{task.name}: out of fold",
             "task": task.name,
             "split": "every row, by the run of the fold that held it out",
@@ -370,7 +122,7 @@ def train_folds(
         },
     )
     print(f"\nout of fold, {len(rows):,} rows:")
-    print(format_table(results["scores"], results["baseline"], task.heads, count_labelled(labels, task.heads)))
+    print(format_table(results))
     build_ensemble([run for _, _, run in runs], folder / "ensemble")
     return results
 
@@ -409,7 +161,7 @@ def _state(
 def _check_manifest(folder: Path, state: dict[str, Any]) -> None:
     """Write down what the folds in this folder are made from; refuse to mix them with others."""
     path = folder / MANIFEST
-    started = any(folder.glob(f"fold-*/{HELD_OUT}")) or any(folder.glob("fold-*/checkpoint-*"))
+    started = any(folder.glob(f"fold-*/{PREDICTIONS}")) or any(folder.glob("fold-*/checkpoint-*"))
     if path.is_file() and started:  # else there is nothing to mix with: an earlier call may have failed at once
         try:
             before = json.loads(path.read_text(encoding="utf-8"))
@@ -433,35 +185,19 @@ def _check_manifest(folder: Path, state: dict[str, Any]) -> None:
     os.replace(part, path)
 
 
-def _average(
-    runs: list[tuple[int, int | None, Path]], numbers: np.ndarray, heads: list[HeadConfig]
-) -> dict[str, np.ndarray]:
-    """Collect the held-out probabilities of all runs in the order of the pooled rows, averaged over seeds."""
-    shapes = {
-        head.name: (len(numbers),) if head.problem == "regression" else (len(numbers), len(head.labels))
-        for head in heads
-    }
-    total = {name: np.zeros(shape) for name, shape in shapes.items()}
-    count = len({seed for _, seed, _ in runs})
-    for fold, _, run in runs:
-        table = pq.read_table(run / HELD_OUT)
-        inside = np.flatnonzero(numbers == fold)
-        if table.num_rows != len(inside):
-            raise ValueError(f"{run / HELD_OUT} has {table.num_rows} rows for a fold of {len(inside)}: remove {run}.")
-        for name, values in read_probabilities(table, heads).items():
-            total[name][inside] += values / count
-    return total
-
-
-def _file_order(task: Task, rows: Dataset) -> np.ndarray:
-    """Where one file was divided into train and validation, give its rows their old order back."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # said when they were loaded
-        cleaned = task.source.clean()
-    if WHOLE not in cleaned:
-        return np.arange(len(rows))
-    place = {str(identity): number for number, identity in enumerate(cleaned[WHOLE].frame["id"])}
-    return np.argsort([place[str(identity)] for identity in rows["id"]], kind="stable")
+def _collect(runs: list[tuple[int, int | None, Path]], rows: Dataset, numbers: np.ndarray) -> Predictions:
+    """Collect what all runs said of the rows that they held out, averaged over seeds, in the order of the rows."""
+    parts = []
+    for fold in sorted({fold for fold, _, _ in runs}):
+        said = [Predictions.load(run / PREDICTIONS) for own, _, run in runs if own == fold]
+        for one, (_, _, run) in zip(said, [run for run in runs if run[0] == fold], strict=True):
+            if len(one) != int((numbers == fold).sum()):
+                count = int((numbers == fold).sum())
+                raise ValueError(f"{run / PREDICTIONS} has {len(one)} rows for a fold of {count}: remove {run}.")
+        parts.append(Predictions.mean(said))
+    found = Predictions.concatenate(parts)
+    place = {identity: row for row, identity in enumerate(found.ids)}
+    return found.select([place[str(identity)] for identity in rows["id"]])
 
 
 def _run_scores(runs: list[tuple[int, int | None, Path]]) -> dict[str, Any]:

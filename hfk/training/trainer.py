@@ -26,13 +26,14 @@ from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ..evaluation.metrics import score_heads
+from ..evaluation.predictions import Predictions
 from ..hub.training_checkpoints import push_checkpoint, write_training_card
 from ..models.configuration_multihead import HeadConfig
 from ..models.heads import disagreement
 from ..models.modeling_multihead import MultiHeadForClassification
 from ..models.processing_multihead import MultiHeadProcessor
 from ..runs.recipe import MultiHeadTrainingArguments
-from ..tasks.collator import MultiHeadCollator, label_tensor
+from ..tasks.collator import MultiHeadCollator
 from .techniques.averaging import WeightAverage
 from .techniques.eda import AugmentedRows, EasyDataAugmentation, EpochSampler
 from .techniques.pictures import ImageAugmentation
@@ -101,7 +102,7 @@ class MultiHeadTrainer(Trainer):
 
     def compute_head_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
         """Score every head; see `hfk.evaluation.metrics.score_heads`."""
-        return score_heads(prediction.predictions, prediction.label_ids, self.heads)
+        return score_heads(Predictions(None, self.heads, prediction.predictions, prediction.label_ids))
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Create the optimizer with the groups of `optimization.parameter_groups`."""
@@ -129,7 +130,7 @@ class MultiHeadTrainer(Trainer):
         outputs = model(**inputs)
         total, losses = outputs.loss, dict(outputs.losses or {})
         if model.training and self.args.r_drop:
-            losses["r_drop"] = disagreement(outputs.logits, self.heads)
+            losses["r_drop"] = disagreement(outputs.logits, self.heads, unwrap(self.model).head_losses)
             # Half of the paper's weight: it adds the two passes' losses, and here is their mean.
             total = total + self.args.r_drop / 2 * losses["r_drop"]
         if model.training and losses:
@@ -172,7 +173,7 @@ class MultiHeadTrainer(Trainer):
         if self.args.sampling == "natural" or rows is None:
             return super()._get_train_sampler(train_dataset)
         head = self._class_head(f"sampling {self.args.sampling!r}", self.args.sampling_head)
-        weights = sampling_weights(np.asarray(label_tensor(rows[head.name], head)), self.args.sampling)
+        weights = sampling_weights(np.asarray(head.rules.tensor(rows[head.name])), self.args.sampling)
         generator = torch.Generator().manual_seed(self.args.data_seed or self.args.seed)
         return WeightedRandomSampler(weights.tolist(), len(rows), generator=generator)
 
@@ -182,7 +183,7 @@ class MultiHeadTrainer(Trainer):
 
     def _augment(self, rows: Dataset, augmentation: EasyDataAugmentation) -> AugmentedRows:
         head = self._class_head("augmentation", augmentation.head)
-        labels = label_tensor(rows[head.name], head).numpy()
+        labels = head.rules.tensor(rows[head.name]).numpy()
         seed = self.args.data_seed or self.args.seed
         lengths = count_tokens(rows, self.processor) if self.args.train_sampling_strategy == "group_by_length" else None
         augmented = AugmentedRows(rows, labels, augmentation, self.processor.clean, seed, lengths)

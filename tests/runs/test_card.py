@@ -147,7 +147,7 @@ def test_encoders_are_named_by_hub_id_and_never_by_folder(run):
     assert (data.base_model_relation, data.license) == ("finetune", "apache-2.0")
     card = build_card(change(run, encoders={"text": "klue/roberta-large", "vision": None}))
     assert card.data.base_model == ["klue/roberta-large"]
-    assert card.data.license is None, "what the encoders' licences allow is not known"
+    assert card.data.license is None, "what the encoders' licenses allow is not known"
     assert "An encoder came from a folder" in card.text
 
 

@@ -10,15 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from hfk.tasks.look_alikes import (
-    TEXT_SIMILARITY,
-    duplicate_groups,
-    fold_numbers,
-    image_links,
-    normalise,
-    split_indices,
-    text_links,
-)
+from hfk.tasks.look_alikes import TEXT_SIMILARITY, duplicate_groups, image_links, normalize, text_links
+from hfk.tasks.split import fold_numbers, split_indices
 
 WORDS = ["바다", "산길", "전망대", "등대", "호수", "숲", "계곡", "미술관", "박물관", "국밥", "온천"]
 SHARES = {"validation": 0.2, "test": 0.2}
@@ -26,7 +19,7 @@ sentences = st.lists(st.sampled_from(WORDS), min_size=0, max_size=6).map(" ".joi
 
 
 def grams(text):
-    bare = normalise(text)
+    bare = normalize(text)
     return {bare[i : i + 3] for i in range(len(bare) - 2)}
 
 
@@ -42,7 +35,7 @@ def test_the_join_finds_exactly_the_pairs_above_the_threshold(texts):
     for i, one in enumerate(texts):
         for j in range(i + 1, len(texts)):
             near = jaccard(grams(one), grams(texts[j])) >= TEXT_SIMILARITY - 1e-9
-            if normalise(one) and (near or normalise(one) == normalise(texts[j])):
+            if normalize(one) and (near or normalize(one) == normalize(texts[j])):
                 assert groups[i] == groups[j]
             else:
                 assert (i, j) not in found
@@ -215,7 +208,7 @@ def test_folds_keep_look_alikes_together_and_every_row_has_one(rows, folds):
     assert all(len(set(numbers[groups == group])) == 1 for group in set(groups))
     # Another order of the rows changes nothing, but for rows that are the same to the eye of the hash.
     order = np.random.default_rng(0).permutation(len(rows))
-    if len({normalise(text) for text in texts}) == len(texts):
+    if len({normalize(text) for text in texts}) == len(texts):
         again = fold_numbers([texts[i] for i in order], None, [labels[i] for i in order], folds)
         assert again.tolist() == numbers[order].tolist()
 

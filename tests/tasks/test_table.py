@@ -8,6 +8,7 @@ import datasets
 import pytest
 
 from hfk import HeadConfig
+from hfk.models.problems import HeadLoss
 from hfk.tasks import load_task
 
 WHOLE = {"split": None}
@@ -34,7 +35,7 @@ HEADS = [
 
 def test_every_kind_of_head_in_canonical_columns(task):
     made = task(places(), text=["title", "overview"], id="id", heads=HEADS, split=None)
-    assert (made.text, made.image, made.id_column) == (True, False, "id")
+    assert (made.text, made.image) == (True, False)
     rows = made.load()["train"]
     assert rows.features == datasets.Features(
         {
@@ -56,8 +57,8 @@ def test_every_kind_of_head_in_canonical_columns(task):
         "rating": 0.5,
     }
     cat2 = made.heads[0]
-    assert (cat2.parent, cat2.parent_of, cat2.weight, cat2.kind) == ("cat1", [1, 0, 0, 1], 2.0, "mlp")
-    assert cat2.focal_gamma == 2.0 and cat2.logit_adjustment == 0.0
+    assert (cat2.parent, cat2.parent_of, cat2.kind) == ("cat1", [1, 0, 0, 1], "mlp")
+    assert made.head_losses["cat2"] == HeadLoss(weight=2.0, focal_gamma=2.0)
 
 
 def test_splits_and_scale_come_from_train_alone(task):
@@ -79,15 +80,6 @@ def test_shuffled_rows_fall_into_the_same_splits(task):
     two = task("\n".join([header, *lines]), **settings).load()
     assert all(set(one[name]["id"]) == set(two[name]["id"]) for name in one)
     assert one["train"]["id"][:] != two["train"]["id"][:]
-
-
-def test_streaming_gives_the_same_rows(task):
-    made = task(places(40), text="overview", heads=HEADS)
-    arrow, stream = made.load(), made.load(streaming=True)
-    assert isinstance(stream, datasets.IterableDatasetDict)
-    assert list(stream) == list(arrow)
-    for name, part in stream.items():
-        assert list(part) == arrow[name].to_list()
 
 
 def test_a_changed_file_is_read_again(task):
@@ -186,10 +178,10 @@ def test_class_weights_by_name_and_balanced(task):
     csv = "text,y\n하나,a\n둘,a\n셋,a\n넷,b\n다섯,b\n"
     made = task(csv, text="text", heads=[{"name": "y", "class_weights": {"b": 3}}], **WHOLE)
     made.load()
-    assert made.heads[0].class_weights == [1.0, 3.0]
+    assert made.head_losses["y"].class_weights == [1.0, 3.0]
     made = task(csv, text="text", heads=[{"name": "y", "class_weights": "balanced"}], **WHOLE)
     made.load()
-    assert made.heads[0].class_weights == pytest.approx([5 / 6, 5 / 4])
+    assert made.head_losses["y"].class_weights == pytest.approx([5 / 6, 5 / 4])
 
 
 def test_a_checkpoints_heads_hold_on_a_new_file(task, tmp_path):

@@ -19,12 +19,13 @@ from transformers import AutoModel, AutoProcessor
 
 from hfk import MultiHeadEnsemble, cli, load_task, train
 from hfk.evaluation.metrics import score_heads
+from hfk.evaluation.predictions import Predictions
 from hfk.models.decoding import probabilities
 from hfk.runs.recipe import parse_recipe
 from hfk.runs.score import calibrate_checkpoint
-from hfk.tasks.labels import label_arrays
+from hfk.tasks.split import divide, strata, thin_classes
 from hfk.tools.audit.suspects import audit
-from hfk.training.folds import divide, pool_rows, read_probabilities, strata, take_fold, thin_classes, train_folds
+from hfk.training.folds import train_folds
 from hfk.training.train import open_task
 from tests import tiny
 
@@ -78,7 +79,7 @@ def test_every_row_but_the_test_rows_is_held_out_once(cross_validated, places):
     assert sorted(table["id"].to_pylist()) == sorted([*data["train"]["id"], *data["validation"]["id"]])
     assert not set(table["id"].to_pylist()) & set(data["test"]["id"])
     for fold in range(FOLDS):
-        own = pq.read_table(folder / f"fold-{fold}" / "held_out.parquet")["id"].to_pylist()
+        own = pq.read_table(folder / f"fold-{fold}" / "predictions.parquet")["id"].to_pylist()
         where = [i for i, f in zip(table["id"].to_pylist(), table["fold"].to_pylist(), strict=True) if f == fold]
         assert sorted(own) == sorted(where) and own
         facts = json.loads((folder / f"fold-{fold}" / "report" / "metrics.json").read_text())["extra"]
@@ -91,30 +92,27 @@ def test_the_columns_are_those_that_other_tools_read(cross_validated, places):
     data = task.load()
     rows = {row["id"]: row for split in ("train", "validation") for row in data[split]}
     table = pq.read_table(folder / "out_of_fold.parquet")
-    assert table.column_names == ["id", "fold"] + [
-        f"{head.name}_{part}" for head in task.heads for part in ("label", "probabilities")
+    assert table.column_names == ["id", "text", "fold"] + [
+        f"{head.name}_{part}" for head in task.heads for part in ("label", "pred", "logits")
     ]
-    kinds = [str(table.schema.field(name).type) for name in table.column_names]
-    assert kinds[:3] == ["string", "int32", "string"] and kinds[3].startswith("list<") and "float" in kinds[3]
     cat2, tags = task.heads[1], task.heads[2]
     for line in table.to_pylist():
         row = rows[line["id"]]
         assert line["cat2_label"] == cat2.labels[row["cat2"]]
         assert line["tags_label"] == [tags.labels[index] for index in sorted(row["tags"])]
-        assert line["price_label"] == row["price"] and len(line["price_probabilities"]) == 1
-        assert sum(line["cat2_probabilities"]) == pytest.approx(1, abs=1e-5) and len(line["cat2_probabilities"]) == 3
+        assert line["price_label"] == row["price"] and len(line["price_logits"]) == 1
+        assert np.exp(line["cat2_logits"]).sum() == pytest.approx(1, abs=1e-5) and len(line["cat2_logits"]) == 3
 
 
 def test_what_a_run_says_is_what_its_checkpoint_says(cross_validated, places):
     folder, _ = cross_validated
-    table = pq.read_table(folder / "fold-1" / "held_out.parquet")
+    said = Predictions.load(folder / "fold-1" / "predictions.parquet")
     model = AutoModel.from_pretrained(folder / "fold-1")
     processor = AutoProcessor.from_pretrained(folder / "fold-1")
     data = load_task(str(places)).load()
     texts = {row["id"]: row["text"] for split in ("train", "validation") for row in data[split]}
-    ids = table["id"].to_pylist()[:4]
-    probs = probabilities(model(**processor(text=[texts[i] for i in ids])).logits, model.config.heads)
-    for name, values in read_probabilities(table, model.config.heads).items():
+    probs = probabilities(model(**processor(text=[texts[i] for i in said.ids[:4]])).logits, model.config.heads)
+    for name, values in said.probabilities.items():
         np.testing.assert_allclose(values[:4], probs[name].detach().numpy(), rtol=1e-4, atol=1e-5)
 
 
@@ -122,19 +120,9 @@ def test_the_report_scores_the_out_of_fold_rows(cross_validated, places):
     folder, results = cross_validated
     assert results["counts"]["rows"] == 60 and (folder / "report" / "report.html").is_file()
     task = load_task(str(places))
-    data = task.load()
-    table = pq.read_table(folder / "out_of_fold.parquet")
-    order = {identity: number for number, identity in enumerate(table["id"].to_pylist())}
-    rows = pool_rows(task, data)
-    rows = rows.select(np.argsort([order[identity] for identity in rows["id"]]))
-    probs = read_probabilities(table, task.heads)
-    single = [head for head in task.heads if head.problem == "single_label"]
-    scores = score_heads(
-        {h.name: np.log(probs[h.name].clip(1e-12)) for h in single}, label_arrays(rows, single), single
-    )
-    assert scores["cat2_accuracy"] == pytest.approx(results["scores"]["cat2_accuracy"])
-    error = np.abs(probs["price"] - np.array(rows["price"])).mean()
-    assert results["scores"]["price_mae"] == pytest.approx(error, rel=1e-4)
+    said = Predictions.load(folder / "out_of_fold.parquet")
+    assert sorted(said.ids) == sorted(task.pool(FOLDS).rows["id"])
+    assert score_heads(said) == pytest.approx(results["scores"], rel=1e-4)
     assert set(results["extra"]["runs"]) == {"summary", "fold-0", "fold-1", "fold-2"}
 
 
@@ -156,7 +144,7 @@ def test_the_ensemble_holds_all_runs_and_is_scored_on_the_test_rows(cross_valida
 def test_finished_folds_are_kept_and_others_are_trained(cross_validated, encoders, places, monkeypatch):
     folder, results = cross_validated
     stamps = {path: path.stat().st_mtime_ns for path in folder.glob("fold-*/model.safetensors")}
-    (folder / "fold-1" / "held_out.parquet").unlink()
+    (folder / "fold-1" / "predictions.parquet").unlink()
     trained = []
     from hfk.training import train as run
 
@@ -214,15 +202,13 @@ def test_seeds_are_averaged(encoders, tmp_path):
     options = OPTIONS | {"text_encoder": encoders["text_encoder"]}
     results = train_folds(task, tmp_path / "cv", 2, [1, 2], options)
     assert results["extra"]["seeds"] == [1, 2]
-    table = pq.read_table(tmp_path / "cv" / "out_of_fold.parquet")
-    runs = [pq.read_table(tmp_path / "cv" / f"fold-0-seed-{seed}" / "held_out.parquet") for seed in (1, 2)]
-    assert runs[0]["id"] == runs[1]["id"]  # the division does not depend on them
-    said = {line["id"]: line["kind_probabilities"] for line in table.to_pylist()}
-    values = [np.array(run["kind_probabilities"].to_pylist()) for run in runs]
+    runs = [Predictions.load(tmp_path / "cv" / f"fold-0-seed-{seed}" / "predictions.parquet") for seed in (1, 2)]
+    assert runs[0].ids == runs[1].ids  # the division does not depend on them
+    whole = Predictions.load(tmp_path / "cv" / "out_of_fold.parquet")
+    values = [run.probabilities["kind"] for run in runs]
     assert np.abs(values[0] - values[1]).max() > 1e-4
-    mean = dict(zip(runs[0]["id"].to_pylist(), (values[0] + values[1]) / 2, strict=True))
-    for identity, expected in mean.items():
-        np.testing.assert_allclose(said[identity], expected, rtol=1e-5)
+    mean = whole.select([whole.ids.index(identity) for identity in runs[0].ids]).probabilities["kind"]
+    np.testing.assert_allclose(mean, (values[0] + values[1]) / 2, rtol=1e-5)
     assert len(AutoModel.from_pretrained(tmp_path / "cv" / "ensemble").members) == 4
 
 
@@ -261,7 +247,7 @@ def test_a_killed_cross_validation_goes_on_where_it_stopped(cross_validated, enc
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
     stamp = (folder / "fold-0" / "model.safetensors").stat().st_mtime_ns
-    assert not (folder / "out_of_fold.parquet").exists() and not (folder / "fold-1" / "held_out.parquet").exists()
+    assert not (folder / "out_of_fold.parquet").exists() and not (folder / "fold-1" / "predictions.parquet").exists()
     results = train_folds(str(places), folder, 2, overrides=options)
     assert (folder / "fold-0" / "model.safetensors").stat().st_mtime_ns == stamp
     facts = json.loads((folder / "fold-1" / "report" / "metrics.json").read_text())["extra"]
@@ -273,9 +259,9 @@ def test_a_killed_cross_validation_goes_on_where_it_stopped(cross_validated, enc
 def test_look_alikes_and_labels_are_spread_as_they_should_be(tmp_path):
     rows = titles(90)
     task = load_task(write_titles(tmp_path, rows, split={"validation": 0.2, "seed": 3}))
-    data = task.load()
-    pooled = pool_rows(task, data)
-    numbers = divide(pooled, task.heads, 5, 3)
+    pool = task.pool(5)
+    pooled, numbers = pool.rows, pool.folds
+    assert np.array(pooled["id"])[pool.order].tolist() == [row[0] for row in rows]
     where = dict(zip(pooled["id"], numbers.tolist(), strict=True))
     for row in range(9, 90, 10):
         assert where[f"r{row}"] == where[f"r{row - 1}"]
@@ -286,15 +272,14 @@ def test_look_alikes_and_labels_are_spread_as_they_should_be(tmp_path):
     # Neither the order of the rows nor where validation was cut off matters.
     shuffled = [rows[place] for place in np.random.default_rng(0).permutation(len(rows))]
     other = load_task(write_titles(tmp_path / "other", shuffled, split=None))
-    again = pool_rows(other, other.load())
+    again = other.pool(5).rows
     assert dict(zip(again["id"], divide(again, other.heads, 5, 3).tolist(), strict=True)) == where
     assert divide(pooled, task.heads, 5, 4).tolist() != numbers.tolist()
 
 
 def test_heads_are_stratified_together(places):
     task = load_task(str(places))
-    data = task.load()
-    rows = pool_rows(task, data)
+    rows = task.pool(2).rows
     names = strata(rows, task.heads, 2)
     assert len(set(names)) > len(set(rows["cat2"])) == 3
     assert set(strata(rows, task.heads, 1000)) == {"산", "바다", "한식"}  # too few rows of each combination
@@ -303,13 +288,12 @@ def test_heads_are_stratified_together(places):
 def test_a_fold_without_a_class_is_said(tmp_path, recwarn):
     rows = [*titles(40), ("r40", "하나뿐인 분류의 글", "라")]
     task = load_task(write_titles(tmp_path, rows, split=None))
-    data = task.load()
-    pooled = pool_rows(task, data)
-    numbers = divide(pooled, task.heads, 4, 42)
+    pooled, numbers = (pool := task.pool(4)).rows, pool.folds
     sentence = thin_classes(pooled, task.heads, numbers)
     fold = numbers[pooled["id"].index("r40")] if hasattr(pooled["id"], "index") else numbers[-1]
     assert sentence.startswith(f"all rows of label '라' (head 'kind') are in fold {fold}: the run that holds them out")
-    parts = take_fold(task, data, 4, int(fold))
+    task.split = task.division(4, int(fold))
+    parts = task.load()
     label = task.heads[0].labels.index("라")
     assert label not in parts["train"]["kind"] and label in parts["validation"]["kind"]
     assert thin_classes(pooled.select(range(40)), task.heads, numbers[:40]) is None

@@ -15,8 +15,9 @@ from PIL import Image
 
 from hfk import MultiHeadForClassification, MultiHeadProcessor, MultiHeadTrainer, MultiHeadTrainingArguments
 from hfk.models.heads import disagreement
+from hfk.models.problems import HeadLoss
 from hfk.runs.recipe import RecipeArguments
-from hfk.tasks.collator import MultiHeadCollator, label_tensor
+from hfk.tasks.collator import MultiHeadCollator
 from hfk.training.techniques.rates import add_adapters, parameter_groups
 from hfk.training.train import balanced_weights, build
 from hfk.training.trainer import count_tokens, last_checkpoint, sampling_weights, unwrap
@@ -62,7 +63,8 @@ def test_eight_batches_of_one_equal_one_batch_of_eight(tmp_path, lora):
     weights, losses = [], []
     for size, steps in ((8, 1), (1, 8)):
         torch.manual_seed(0)
-        model = without_dropout(tiny.model("bert", heads=tiny.heads(class_weights=None, label_smoothing=0.1)))
+        model = without_dropout(tiny.model("bert"))
+        model.set_training({name: HeadLoss(label_smoothing=0.1) for name in ("cat1", "cat2", "tags")})
         args = arguments(
             tmp_path, per_device_train_batch_size=size, gradient_accumulation_steps=steps, num_train_epochs=2,
             train_sampling_strategy="sequential", learning_rate=1e-3, optim="sgd", max_grad_norm=0.0, logging_steps=1,
@@ -188,14 +190,14 @@ def test_balanced_sampling_draws_rare_classes_more_often(tmp_path):
 def test_collation_of_every_label_kind():
     tags, topic = tiny.heads()[2], tiny.heads()[0]
     assert torch.equal(
-        label_tensor([[0, 2], [], None], tags).nan_to_num(-1), torch.tensor([[1.0, 0, 1], [0, 0, 0], [-1, -1, -1]])
+        tags.rules.tensor([[0, 2], [], None]).nan_to_num(-1), torch.tensor([[1.0, 0, 1], [0, 0, 0], [-1, -1, -1]])
     )
     nan = float("nan")
-    assert label_tensor([0, None, -1, nan, 1], topic).tolist() == [0, -100, -100, -100, 1]
-    assert label_tensor([nan, [1]], tags).nan_to_num(-1).tolist() == [[-1, -1, -1], [0, 1, 0]]
-    assert label_tensor([nan, None, 2], tiny.heads()[3]).nan_to_num(-1).tolist() == [-1, -1, 2]
+    assert topic.rules.tensor([0, None, -1, nan, 1]).tolist() == [0, -100, -100, -100, 1]
+    assert tags.rules.tensor([nan, [1]]).nan_to_num(-1).tolist() == [[-1, -1, -1], [0, 1, 0]]
+    assert tiny.heads()[3].rules.tensor([nan, None, 2]).nan_to_num(-1).tolist() == [-1, -1, 2]
     assert torch.equal(
-        label_tensor([None, [0.25, 0.75]], topic, soft=True).nan_to_num(-1), torch.tensor([[-1.0, -1], [0.25, 0.75]])
+        topic.rules.tensor([None, [0.25, 0.75]], soft=True).nan_to_num(-1), torch.tensor([[-1.0, -1], [0.25, 0.75]])
     )
     with pytest.raises(ValueError, match="row with id 'b': there is no text"):
         MultiHeadCollator(tiny.processor(), [topic])([{"id": "a", "text": "가"}, {"id": "b", "text": " "}])
@@ -283,12 +285,12 @@ def test_two_passes_are_held_together(tmp_path):
         "tags": torch.randn(8, 3),
         "price": torch.randn(8, 1),
     }
-    heads = tiny.heads(class_weights=None)
+    heads = tiny.heads()
     expected = 0.0
     for head in heads:
         one, other = logits[head.name][:4], logits[head.name][4:]
         if head.problem == "regression":
-            expected += head.weight * (one - other).square().mean()
+            expected += (one - other).square().mean()
             continue
         if head.problem == "multi_label":
             make, shape = (lambda values: torch.stack([values.sigmoid(), 1 - values.sigmoid()], -1)), head.num_outputs
@@ -298,7 +300,7 @@ def test_two_passes_are_held_together(tmp_path):
         both = torch.nn.functional.kl_div(p.log(), q, reduction="sum") + torch.nn.functional.kl_div(
             q.log(), p, reduction="sum"
         )
-        expected += head.weight * both / 2 / 4 / shape
+        expected += both / 2 / 4 / shape
     assert disagreement(logits, heads).item() == pytest.approx(float(expected), rel=1e-4)
     same = {name: torch.cat([values[:4], values[:4]]) for name, values in logits.items()}
     assert disagreement(same, heads).item() == pytest.approx(0, abs=1e-6)
@@ -308,7 +310,7 @@ def test_r_drop_changes_nothing_where_there_is_no_dropout(tmp_path):
     weights = []
     for r_drop in (0.0, 4.0):
         torch.manual_seed(0)
-        model = without_dropout(tiny.model("bert", heads=tiny.heads(class_weights=None)))
+        model = without_dropout(tiny.model("bert"))
         args = arguments(
             tmp_path, per_device_train_batch_size=8, r_drop=r_drop, train_sampling_strategy="sequential",
             num_train_epochs=1, optim="sgd", learning_rate=1e-2, logging_steps=1,

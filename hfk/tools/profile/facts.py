@@ -27,7 +27,7 @@ from ...evaluation import plots
 from ...models.configuration_multihead import HeadConfig
 from ...models.text_cleaning import TextCleaner
 from ...tasks import finest_head
-from ...tasks.look_alikes import Picture, describe_images, duplicate_groups, image_bytes, normalise, text_links
+from ...tasks.look_alikes import Picture, describe_images, duplicate_groups, image_bytes, normalize, text_links
 from ...training.techniques.eda import copy_probabilities
 from .page import render_profile
 from .plots import image_sizes_png, values_png
@@ -379,7 +379,7 @@ def find_conflicts(rows: Rows, pictures: list[Picture | None] | None, heads: lis
         text = rows.texts[row] if rows.texts is not None else None
         picture = pictures[row] if pictures is not None else None
         if text or picture is not None:
-            members[normalise(text) if text else "", picture.digest if picture else b""].append(row)
+            members[normalize(text) if text else "", picture.digest if picture else b""].append(row)
     conflicts = []
     for group in members.values():
         for head in heads:

@@ -40,10 +40,11 @@ from ...models.processing_multihead import MultiHeadProcessor
 from ...runs.recipe import MultiHeadTrainingArguments, RecipeArguments, load_recipe
 from ...tasks import Task
 from ...tasks.collator import MultiHeadCollator
-from ...tasks.look_alikes import image_bytes, normalise
+from ...tasks.look_alikes import image_bytes, normalize
+from ...tasks.split import without_folds
 from ...tasks.tables import read_table
 from ..ensemble import FACTS
-from ..trainer import MultiHeadTrainer
+from ..trainer import MultiHeadTrainer, unwrap
 
 ANSWERS = "teacher.arrow"
 ENCODER = "student_encoder"
@@ -108,6 +109,7 @@ def distil(
             raise ValueError(f"{teacher} has no recipe.yaml to train the student by: name a recipe with --student.")
     options = dict(student) if isinstance(student, Mapping) else load_recipe(student)
     options = {name: value for name, value in options.items() if name not in _OWN}
+    options["split"] = without_folds(options.get("split"))
     return train(options | (overrides or {}) | {"teacher": str(teacher)}, output_dir, resume=resume)
 
 
@@ -252,16 +254,16 @@ def read_unlabelled(
                 f"column {column!r} is missing from {path.name}; it has: {', '.join(map(str, frame.columns))}. Name "
                 "the text column with --text."
             )
-    seen = {normalise(text) for rows in data.values() for text in rows["text"] if text}
+    seen = {normalize(text) for rows in data.values() for text in rows["text"] if text}
     texts, left_out = [], {"empty": 0, "repeated, or among the labelled rows": 0}
     for cells in zip(*(frame[column] for column in columns), strict=True):
         text = " ".join(str(cell) for cell in cells if isinstance(cell, str) and cell.strip())
         if processor.clean(text) is None:
             left_out["empty"] += 1
-        elif normalise(text) in seen:
+        elif normalize(text) in seen:
             left_out["repeated, or among the labelled rows"] += 1
         else:
-            seen.add(normalise(text))
+            seen.add(normalize(text))
             texts.append(text)
     if not texts:
         raise ValueError(f"{path.name} has no text that is not empty or among the labelled rows already.")
@@ -541,7 +543,7 @@ class DistillationTrainer(MultiHeadTrainer):
                     lesson.temperature,
                     lesson.alpha,
                 )
-                loss = loss + head.weight * soft
+                loss = loss + unwrap(self.model).head_losses[head.name].weight * soft
                 name = f"{head.name}_teacher"
                 self._head_losses[name] = self._head_losses.get(name, 0.0) + soft.detach()
             if lesson.hidden:
@@ -576,7 +578,7 @@ def soft_loss(
         logits: the student's, `(batch, outputs)`.
         teacher: the teacher's logits, `(batch, labels)`, or values in their unit, `(batch, 1)`; NaN rows where it has
             no answer.
-        labels: as in `heads.head_loss`, to tell labelled rows; None without labels.
+        labels: as in `Problem.loss`, to tell labelled rows; None without labels.
         head: the student's head.
         temperature: T.
         alpha: weight of labelled rows; unlabelled ones weigh 1.

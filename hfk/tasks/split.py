@@ -1,0 +1,294 @@
+"""Dividing rows so that scores are honest: stratified, seeded, blind to row order, no look-alikes on two sides.
+
+Rows whose texts or pictures are the same or nearly so are grouped first (`look_alikes.py`); then whole groups are
+dealt, label by label, to train, validation and test (`split_indices`) or to folds (`fold_numbers`). What decides is a
+hash of the seed and the rows' content, never their position, so shuffling a table moves no row to another side.
+The second half divides a task's loaded rows into folds: train and validation together, a task's own test rows stay out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+
+from ..files import write_atomic
+from ..models.configuration_multihead import HeadConfig
+from .look_alikes import describe_images, duplicate_groups, normalize
+
+
+def split_indices(
+    texts: Sequence[str | None] | None,
+    images: Sequence[Any] | None,
+    labels: Sequence[Any] | None,
+    fractions: Mapping[str, float],
+    seed: int = 42,
+    near_duplicates: bool = True,
+) -> dict[str, list[int]]:
+    """Divide rows into train and the named splits.
+
+    Args:
+        texts: one text a row, None where a row has none; None for a task without text.
+        images: one picture a row: a path, bytes, or a dict with `bytes` or `path`; None where a row has none.
+        labels: one label a row to stratify by (hashable; None where missing); None to divide without strata.
+        fractions: share of the rows in each split but train, such as `{"validation": 0.1, "test": 0.1}`.
+        seed: another seed gives another division.
+        near_duplicates: whether near-duplicates are kept together too, not only exact ones.
+
+    Returns:
+        Row numbers by split, `train` first, each list ascending; together they are all rows, each once. A label with
+        one row, or one group of look-alikes, is in train.
+
+    Raises:
+        ValueError: if fractions are negative, sum to 1 or more, or the sequences differ in length.
+
+    Example:
+        >>> parts = split_indices(["가", "나", "다", "라"], None, ["x", "x", "y", "y"], {"test": 0.5})
+        >>> len(parts["train"]), len(parts["test"])
+        (2, 2)
+    """
+    if "train" in fractions or any(not 0 <= share < 1 for share in fractions.values()) or sum(fractions.values()) >= 1:
+        raise ValueError(
+            f"split fractions {dict(fractions)} must each be in [0, 1) and sum to less than 1; train takes the rest."
+        )
+    strata, rows = _strata(texts, images, labels, seed, near_duplicates)
+    parts: dict[str, list[int]] = {"train": [], **{name: [] for name in fractions}}
+    seen = 0
+    for name in sorted(strata):
+        dealt = sorted(strata[name], key=lambda item: item[0])
+        size = sum(len(group) for _, group in dealt)
+        # Cumulative rounding: shares are right over all labels even where each label has few rows. What a label can't
+        # give, because its groups are large or its last is train's, the next ones do, up to their rounded-up share.
+        seen += size
+        need = {
+            part: min(math.floor(seen * share + 0.5) - len(parts[part]), math.ceil(size * share))
+            for part, share in fractions.items()
+        }
+        for position, (_, group) in enumerate(dealt):
+            room = [part for part in need if need[part] >= len(group)]
+            part = max(room, key=need.__getitem__) if room and position < len(dealt) - 1 else "train"
+            parts[part].extend(group)
+            if part != "train":
+                need[part] -= len(group)
+    largest = max((len(group) for dealt in strata.values() for _, group in dealt), default=0)
+    if rows >= 50 and largest > 0.1 * rows:
+        warnings.warn(
+            f"{largest} of {rows} rows are one group of the same or nearly the same text or picture, kept in one "
+            "split; a placeholder picture or a template may be the cause.",
+            stacklevel=2,
+        )
+    return {part: sorted(indices) for part, indices in parts.items()}
+
+
+def fold_numbers(
+    texts: Sequence[str | None] | None,
+    images: Sequence[Any] | None,
+    labels: Sequence[Any] | None,
+    folds: int,
+    seed: int = 42,
+    near_duplicates: bool = True,
+) -> np.ndarray:
+    """Deal rows to folds of like size: stratified, seeded, blind to row order, look-alikes together.
+
+    Args:
+        texts: as in `split_indices`.
+        images: as in `split_indices`.
+        labels: as in `split_indices`.
+        folds: how many folds, 2 or more.
+        seed: another seed gives another division.
+        near_duplicates: as in `split_indices`.
+
+    Returns:
+        int array `(rows,)`: the fold of each row, from 0.
+
+    Raises:
+        ValueError: if there are fewer rows, or groups of look-alikes, than folds, or the sequences differ in length.
+
+    Example:
+        >>> sorted(fold_numbers(["가", "나", "다", "라"], None, ["x", "x", "y", "y"], 2).tolist())
+        [0, 0, 1, 1]
+    """
+    if folds < 2:
+        raise ValueError(f"folds must be 2 or more, not {folds}.")
+    strata, rows = _strata(texts, images, labels, seed, near_duplicates)
+    groups = sum(len(dealt) for dealt in strata.values())
+    if groups < folds:
+        raise ValueError(f"{folds} folds can't be made of {groups} different rows; look-alikes count as one.")
+    numbers, sizes = np.zeros(rows, dtype=int), [0] * folds
+    for name in sorted(strata):
+        own = [0] * folds
+        # Large groups first, or the last one could unbalance what was even.
+        for _, group in sorted(strata[name], key=lambda item: (-len(item[1]), item[0])):
+            fold = min(range(folds), key=lambda number: (own[number], sizes[number], number))
+            numbers[group] = fold
+            own[fold] += len(group)
+            sizes[fold] += len(group)
+    return numbers
+
+
+def _strata(
+    texts: Sequence[str | None] | None,
+    images: Sequence[Any] | None,
+    labels: Sequence[Any] | None,
+    seed: int,
+    near_duplicates: bool,
+) -> tuple[dict[str, list[tuple[bytes, list[int]]]], int]:
+    """Group look-alikes, and the groups by label: label → (digest, row numbers) of each group; and the row count."""
+    columns = [column for column in (texts, images, labels) if column is not None]
+    if not columns or len({len(column) for column in columns}) != 1:
+        raise ValueError("texts, images and labels must be given for the same rows, and at least one of them.")
+    rows = len(columns[0])
+    images = None if images is None else describe_images(images, near_duplicates)
+    digests = content_digests(texts, images, rows, seed)
+    groups = duplicate_groups(texts, images, rows, near_duplicates=near_duplicates)
+    members: dict[int, list[int]] = defaultdict(list)
+    for row, group in enumerate(groups):
+        members[int(group)].append(row)
+    strata: dict[str, list[tuple[bytes, list[int]]]] = defaultdict(list)
+    for group in members.values():
+        names = Counter("" if labels is None or labels[row] is None else str(labels[row]) for row in group)
+        name = min(names, key=lambda label: (-names[label], label))
+        strata[name].append((min(digests[row] for row in group), group))
+    return strata, rows
+
+
+def content_digests(
+    texts: Sequence[str | None] | None, images: Sequence[Any] | None, rows: int, seed: int
+) -> list[bytes]:
+    """One 16-byte hash a row, of the seed, the text's letters and digits, and the picture's bytes.
+
+    Args:
+        texts: as in `split_indices`.
+        images: as in `split_indices`.
+        rows: how many rows there are.
+        seed: the seed.
+    """
+    images = None if images is None else describe_images(images, near_duplicates=False)
+    digests = []
+    for row in range(rows):
+        hasher = hashlib.blake2b(str(seed).encode(), digest_size=16)
+        text = texts[row] if texts is not None else None
+        hasher.update(b"\0text" + ("" if text is None else normalize(text)).encode("utf-8", "surrogatepass"))
+        picture = None if images is None else images[row]
+        hasher.update(b"\0image" + (b"" if picture is None else picture.digest))
+        digests.append(hasher.digest())
+    return digests
+
+
+# ------------------------------------------------------------------------------------------------------------- folds
+
+
+def without_folds(split: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What is left of a task's `split` where no fold is held out; None for nothing.
+
+    Args:
+        split: as in a task's YAML file.
+    """
+    return {key: value for key, value in (split or {}).items() if key not in ("folds", "fold")} or None
+
+
+def divide(rows: Dataset, heads: list[HeadConfig], folds: int, seed: int) -> np.ndarray:
+    """Say which fold each row is in; stratified on all heads at once where that leaves enough rows, see `strata`.
+
+    Args:
+        rows: the pooled rows.
+        heads: the task's heads.
+        folds: how many folds.
+        seed: the task's split seed.
+
+    Returns:
+        int array `(rows,)`, from 0.
+
+    Raises:
+        ValueError: as `fold_numbers`.
+    """
+    labels = strata(rows, heads, folds)
+    key = hashlib.blake2b(digest_size=8)
+    for item in (folds, seed, *rows["id"], *labels):
+        key.update(f"{item}\0".encode("utf-8", "surrogatepass"))
+    # Beside the rows' own Arrow files, which have a folder of their own for every state of the table: looking for
+    # near-duplicate pictures takes minutes where there are many.
+    cache = Path(rows.cache_files[0]["filename"]).parent / f"folds-{key.hexdigest()}.json" if rows.cache_files else None
+    if cache is not None and cache.is_file():
+        return np.array(json.loads(cache.read_text(encoding="utf-8")))
+    texts = rows["text"][:] if "text" in rows.column_names else None
+    images = rows["image"][:] if "image" in rows.column_names else None
+    numbers = fold_numbers(texts, images, labels, folds, seed)
+    if cache is not None:
+        write_atomic(cache, json.dumps(numbers.tolist()))
+    return numbers
+
+
+def strata(rows: Dataset, heads: list[HeadConfig], folds: int) -> list[str]:
+    """Name what each row is stratified by: the combination of its labels in all heads that have no child.
+
+    Args:
+        rows: the pooled rows.
+        heads: the task's heads.
+        folds: a combination of fewer rows than this can't be spread; those rows go by the finest head alone.
+
+    Returns:
+        one name a row.
+    """
+    parents = {head.parent for head in heads}
+    columns = {
+        head.name: ["\1".join(head.rules.names(value)) for value in rows[head.name]]
+        for head in heads
+        if head.problem != "regression" and head.name not in parents and head.name in rows.column_names
+    }
+    finest = finest_head(heads)
+    alone = columns.get(finest, [""] * len(rows))
+    combined = ["\0".join(names) for names in zip(*columns.values(), strict=True)] if columns else alone
+    counts = Counter(combined)
+    return [whole if counts[whole] >= folds else own for whole, own in zip(combined, alone, strict=True)]
+
+
+def thin_classes(rows: Dataset, heads: list[HeadConfig], numbers: np.ndarray) -> str | None:
+    """Say which labels some fold's run never sees in training, because one fold holds all rows that have them.
+
+    Args:
+        rows: the pooled rows.
+        heads: the task's heads.
+        numbers: the fold of each row.
+
+    Returns:
+        a sentence; None if there is no such label.
+    """
+    found = []
+    for head in heads:
+        if head.problem == "regression" or head.name not in rows.column_names:
+            continue
+        where: dict[str, set[int]] = {label: set() for label in head.labels}
+        for value, fold in zip(rows[head.name], numbers, strict=True):
+            for label in head.rules.names(value):
+                where[label].add(int(fold))
+        found += [(head.name, label, next(iter(inside))) for label, inside in where.items() if len(inside) == 1]
+    if not found:
+        return None
+    head, label, fold = found[0]
+    more = f", and {len(found) - 1} more labels are in one fold only" if len(found) > 1 else ""
+    return (
+        f"all rows of label {label!r} (head {head!r}) are in fold {fold}{more}: the run that holds them out never "
+        "learns them. Give them more rows, or merge them with another label."
+    )
+
+
+def finest_head(heads: list[HeadConfig]) -> str | None:
+    """The head to stratify by: the `single_label` head of most labels, a child before its parent at a tie.
+
+    Args:
+        heads: the heads.
+
+    Returns:
+        Its name, None without a `single_label` head.
+    """
+    single = [head for head in heads if head.problem == "single_label"]
+    return max(single, key=lambda head: (len(head.labels), head.parent is not None)).name if single else None
