@@ -185,7 +185,7 @@ def find_suspects(rows: Rows, heads: list[HeadConfig], max_given: float = MAX_GI
     Source:
         Northcutt, Jiang, Chuang: Confident Learning: Estimating Uncertainty in Dataset Labels, JAIR 2021.
     """
-    single = [head for head in heads if head.problem == "single_label"]
+    single = [head for head in heads if head.rules.exclusive]
     present = {head.name for head in heads}
     tree = [head for head in single if head.parent is None or head.parent in present]
     probs = {head.name: torch.as_tensor(rows.probabilities[head.name], dtype=torch.float32) for head in single}
@@ -194,13 +194,11 @@ def find_suspects(rows: Rows, heads: list[HeadConfig], max_given: float = MAX_GI
     suspects: dict[tuple[int, str], list[Suspect]] = defaultdict(list)
     roots = tree_roots(heads)
     for head in heads:
-        if head.problem == "single_label":
-            for suspect in _single_suspects(rows, head, paths.get(head.name), twins, max_given):
-                suspects[suspect.row, roots[head.name]].append(suspect)
-        else:
-            find = _multi_suspects if head.problem == "multi_label" else _number_suspects
-            for suspect in find(rows, head, max_given):
-                suspects[suspect.row, head.name].append(suspect)
+        find = head.rules.pick(
+            {"single_label": _single_suspects, "multi_label": _multi_suspects, "regression": _number_suspects}
+        )
+        for suspect in find(rows, head, max_given, paths.get(head.name), twins):
+            suspects[suspect.row, roots[head.name]].append(suspect)
     for (row, root), found in suspects.items():
         group = [head for head in tree if roots[head.name] == root]
         named = {suspect.head for suspect in found}
@@ -224,7 +222,7 @@ def find_suspects(rows: Rows, heads: list[HeadConfig], max_given: float = MAX_GI
 
 
 def _single_suspects(
-    rows: Rows, head: HeadConfig, path: np.ndarray | None, twins: dict[int, list[int]], max_given: float
+    rows: Rows, head: HeadConfig, max_given: float, path: np.ndarray | None, twins: dict[int, list[int]]
 ) -> list[Suspect]:
     index = {label: number for number, label in enumerate(head.labels)}
     known = np.array([place for place, label in enumerate(rows.labels[head.name]) if label is not None], dtype=int)
@@ -254,7 +252,7 @@ def _single_suspects(
     return found
 
 
-def _multi_suspects(rows: Rows, head: HeadConfig, max_given: float) -> list[Suspect]:
+def _multi_suspects(rows: Rows, head: HeadConfig, max_given: float, *_: Any) -> list[Suspect]:
     """Each label of a `multi_label` head is a question of its own: is it there?"""
     known = np.array([place for place, labels in enumerate(rows.labels[head.name]) if labels is not None], dtype=int)
     flips: dict[int, list[tuple[str, bool, float]]] = defaultdict(list)
@@ -280,7 +278,7 @@ def _multi_suspects(rows: Rows, head: HeadConfig, max_given: float) -> list[Susp
     return found
 
 
-def _number_suspects(rows: Rows, head: HeadConfig, _: float) -> list[Suspect]:
+def _number_suspects(rows: Rows, head: HeadConfig, *_: Any) -> list[Suspect]:
     values = np.array([np.nan if label is None else float(label) for label in rows.labels[head.name]])
     answers = rows.probabilities[head.name][:, 0]
     errors = values - answers
@@ -381,7 +379,7 @@ def _summary(rows: Rows, heads: list[HeadConfig], suspects: list[Suspect], max_g
         own = [suspect for suspect in suspects if suspect.head == head.name]
         labelled = sum(label is not None for label in rows.labels[head.name])
         agrees = "–"
-        if head.problem == "single_label" and labelled:
+        if head.rules.exclusive and labelled:
             answers = [head.labels[best] for best in rows.probabilities[head.name].argmax(axis=1)]
             agrees = f"{sum(map(operator.eq, answers, rows.labels[head.name])) / labelled:.0%}"
         proposed = sum(suspect.proposed for suspect in own)
