@@ -29,7 +29,7 @@ from ..evaluation.metrics import majority_baseline
 from ..evaluation.predictions import count_labelled
 from ..evaluation.report import format_table, write_report
 from ..hub import publishing
-from ..hub.commits import Target
+from ..hub.publishing import Target
 from ..models.configuration_multihead import HeadConfig
 from ..runs import card as cards
 from ..runs.recipe import MultiHeadTrainingArguments, Recipe
