@@ -23,7 +23,7 @@ import yaml
 from transformers import TrainerCallback
 
 from ...evaluation import plots
-from ...runs.recipe import check_options, load_recipe, parse_recipe
+from ...runs.recipe import check_renamed, load_recipe, merge, parse_recipe
 from ...training.train import prepare
 
 STORAGE = "trials.sqlite"
@@ -31,7 +31,7 @@ STARTUP_TRIALS = 4  # not pruned, and drawn at random: before them there is noth
 _IN_A_TRIAL = {
     "save_strategy": "no",
     "load_best_model_at_end": False,
-    "early_stopping_patience": None,
+    "early_stopping": False,
     "push_to_hub": False,
     "report_to": "none",
     "calibrate": False,
@@ -107,7 +107,7 @@ def parse_ranges(items: list[str]) -> tuple[dict[str, Range], list[str]]:
             ranges[name] = Range(low, high, log) if not whole else Range(int(low), int(high), log, whole=True)
         else:
             others.append(item)
-    check_options(dict.fromkeys(ranges))
+    check_renamed(ranges)
     return ranges, others
 
 
@@ -117,8 +117,8 @@ def default_ranges(options: dict[str, Any]) -> dict[str, Range]:
     Args:
         options: the recipe's options.
     """
-    _, args = parse_recipe(options)
-    head = args.head_learning_rate or 10 * args.learning_rate
+    recipe, args = parse_recipe(options)
+    head = recipe.techniques.get("head_learning_rate") or 10 * args.learning_rate
     epochs = max(1, round(args.num_train_epochs))
     return {
         "learning_rate": Range(args.learning_rate / 4, args.learning_rate * 4, log=True),
@@ -165,8 +165,7 @@ def search(
         raise ImportError('the search needs Optuna: pip install "hfk[search]"') from error
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise ValueError("the search runs in one process; start it without several.")
-    options = dict(recipe) if isinstance(recipe, dict) else load_recipe(recipe)
-    options |= overrides or {}
+    options = merge(recipe if isinstance(recipe, dict) else load_recipe(recipe), overrides or {})
     options.pop("output_dir", None)
     ranges = ranges or default_ranges(options)
     folder = Path(output_dir)
@@ -197,9 +196,7 @@ def search(
         values = {name: value.suggest(trial, name) for name, value in ranges.items()}
         reporter = _Reporter(trial, goal)
         try:
-            trainer = prepare(options, folder, values | _IN_A_TRIAL, resume=False).trainer
-            trainer.add_callback(reporter)
-            trainer.train()
+            prepare(options, folder, values | _IN_A_TRIAL, resume=False, callbacks=[reporter]).trainer.train()
         except ValueError as error:  # logits that are not finite, mostly: too high a learning rate
             trial.set_user_attr("failed", " ".join(str(error).split()))
             raise
@@ -215,7 +212,7 @@ def search(
         raise ValueError(f"none of {len(reasons)} trials came to an end; the last: {reasons[-1]}")
     best = study.best_trial
     text = f"# Trial {best.number} of {len(study.trials)}: {goal} {best.value:.4f} on validation.\n"
-    text += yaml.safe_dump(_jsonable(options | best.params), allow_unicode=True, sort_keys=False)
+    text += yaml.safe_dump(_jsonable(merge(options, best.params)), allow_unicode=True, sort_keys=False)
     (folder / "best.yaml").write_text(text, encoding="utf-8")
     _write_trials(folder, study, ranges, goal)
     _draw_trials(folder, study, ranges, goal, run.task.name)
@@ -262,9 +259,9 @@ def _counted(study: Any) -> list[Any]:
 
 def _own_value(options: dict[str, Any], name: str) -> Any:
     recipe, args = parse_recipe(options)
-    if name == "head_learning_rate" and args.head_learning_rate is None:
+    if name == "head_learning_rate" and name not in recipe.techniques:
         return 10 * args.learning_rate
-    value = getattr(recipe, name) if hasattr(recipe, name) else getattr(args, name)
+    value = recipe.techniques[name] if name in recipe.techniques else getattr(recipe, name, getattr(args, name, None))
     return int(value) if isinstance(value, float) and value.is_integer() and name == "num_train_epochs" else value
 
 
