@@ -146,7 +146,8 @@ def reliability_png(
         # A bin of three rows says little: what it holds is the size of its dot.
         sizes = 8 + 110 * count[filled] / count.max()
         axes.plot(mean_confidence[filled], accuracy[filled], dash, color=color, linewidth=1.4, zorder=3)
-        axes.scatter(mean_confidence[filled], accuracy[filled], s=sizes, color=color, alpha=0.75, zorder=4, label=name)
+        look = {"color": color, "alpha": 0.75, "zorder": 4, "clip_on": False}
+        axes.scatter(mean_confidence[filled], accuracy[filled], s=sizes, label=name, **look)
         edges, fill = np.linspace(0, 1, len(count) + 1), calibrated is None
         below.stairs(count, edges, color=FAINT_BLUE if fill else color, linewidth=1.5, linestyle=dash, fill=fill)
     plain(axes, x=(0, 1), y=(0, 1.02))

@@ -32,7 +32,7 @@ from ..evaluation.metrics import majority_baseline
 from ..evaluation.predictions import Predictions, count_labelled
 from ..evaluation.report import format_table, write_report
 from ..hub import publishing
-from ..hub.commits import Target
+from ..hub.publishing import Target
 from ..models.configuration_multihead import HeadConfig
 from ..models.modeling_multihead import MultiHeadForClassification
 from ..models.problems import HeadLoss
