@@ -22,7 +22,7 @@ import numpy as np
 import yaml
 
 from ...evaluation import plots
-from ...runs.recipe import MultiHeadTrainingArguments, check_options, load_recipe, parse_recipe
+from ...runs.recipe import MultiHeadTrainingArguments, check_renamed, load_recipe, merge, parse_recipe
 from ...training.train import Prepared, prepare
 
 STORAGE = "trials.sqlite"
@@ -30,7 +30,7 @@ STARTUP_TRIALS = 4  # not pruned, and drawn at random: before them there is noth
 _IN_A_TRIAL = {
     "save_strategy": "no",
     "load_best_model_at_end": False,
-    "early_stopping_patience": None,
+    "early_stopping": False,
     "push_to_hub": False,
     "report_to": "none",
     "calibrate": False,
@@ -106,7 +106,7 @@ def parse_ranges(items: list[str]) -> tuple[dict[str, Range], list[str]]:
             ranges[name] = Range(low, high, log) if not whole else Range(int(low), int(high), log, whole=True)
         else:
             others.append(item)
-    check_options(dict.fromkeys(ranges))
+    check_renamed(ranges)
     return ranges, others
 
 
@@ -116,8 +116,8 @@ def default_ranges(options: dict[str, Any]) -> dict[str, Range]:
     Args:
         options: the recipe's options.
     """
-    _, args = parse_recipe(options)
-    head = args.head_learning_rate or 10 * args.learning_rate
+    recipe, args = parse_recipe(options)
+    head = recipe.techniques.get("head_learning_rate") or 10 * args.learning_rate
     epochs = max(1, round(args.num_train_epochs))
     return {
         "learning_rate": Range(args.learning_rate / 4, args.learning_rate * 4, log=True),
@@ -228,8 +228,13 @@ def _run_trials(
 
     def build(trial: Any) -> Any:
         tell()
-        own = prepare(options | draw(trial) | _IN_A_TRIAL, folder, resume=False).trainer
-        for part in ("data_collator", "train_dataset", "eval_dataset", "processor", "processing_class", "heads"):
+        own = prepare(merge(options, draw(trial) | _IN_A_TRIAL), folder, resume=False).trainer
+        for technique in trainer.techniques:
+            trainer.remove_callback(technique)
+        for technique in own.techniques:
+            trainer.add_callback(technique)
+        for part in ("data_collator", "train_dataset", "eval_dataset", "processor", "processing_class", "heads",
+                     "techniques"):  # fmt: skip
             setattr(trainer, part, getattr(own, part))
         return own.model
 
@@ -290,9 +295,9 @@ def _counted(study: Any) -> list[Any]:
 
 def _own_value(options: dict[str, Any], name: str) -> Any:
     recipe, args = parse_recipe(options)
-    if name == "head_learning_rate" and args.head_learning_rate is None:
+    if name == "head_learning_rate" and name not in recipe.techniques:
         return 10 * args.learning_rate
-    value = getattr(recipe, name) if hasattr(recipe, name) else getattr(args, name)
+    value = recipe.techniques[name] if name in recipe.techniques else getattr(recipe, name, getattr(args, name, None))
     return int(value) if isinstance(value, float) and value.is_integer() and name == "num_train_epochs" else value
 
 
