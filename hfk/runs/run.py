@@ -29,6 +29,7 @@ from ..inference.table import TASK_FILE, read_task_file
 from ..models.configuration_multihead import HeadConfig
 from ..tasks import ABOUT_ROWS, Task, list_tasks, load_task
 from . import card
+from .recipe import Recipe, translate
 
 CONFIG = "config.json"
 RECIPE = "recipe.yaml"
@@ -69,26 +70,25 @@ class Run:
         self.folder = Path(folder)
 
     @classmethod
-    def start(cls, folder: str | Path, options: Mapping[str, Any], resume: bool = True, write: bool = True) -> Run:
+    def start(cls, folder: str | Path, recipe: Recipe, resume: bool = True) -> Run:
         """Start a run, or go on with the one that the folder holds.
 
         Args:
             folder: the folder; made if it is not there.
-            options: the recipe's options as given, values converted.
+            recipe: what is trained, and how; processes that do not save leave the folder alone.
             resume: False throws away what the folder holds of an earlier run, unfinished or not.
-            write: whether this process writes the folder; the others only read it.
 
         Raises:
             ValueError: if there is something to go on with and it is another run; the sentence names the option.
         """
         run = cls(folder)
-        if not write:
+        if not recipe.arguments.should_save:
             return run
         run.folder.mkdir(parents=True, exist_ok=True)
         if not resume:
             run.clear()
-        options = {name: value for name, value in options.items() if name not in INCIDENTAL}
-        run.agree(options=options)
+        used = recipe.to_dict()
+        run.agree(options={name: used[name] for name in recipe.options if name in used and name not in INCIDENTAL})
         if run.checkpoint is None:
             (run.folder / PREDICTIONS).unlink(missing_ok=True)  # of an earlier run, which this one replaces
         else:
@@ -185,7 +185,7 @@ class Run:
                 f"{self.folder} has no {RECIPE} that says which rows it was trained on; give labelled rows that it has "
                 "not seen, with --data."
             )
-        return options
+        return translate(options)
 
     def task(self, heads: list[HeadConfig] | None = None) -> Task:
         """Make the task that the run was trained on.
@@ -256,7 +256,7 @@ class Run:
         model: PreTrainedModel,
         processor: ProcessorMixin,
         task: Task | None = None,
-        options: Mapping[str, Any] | None = None,
+        recipe: Recipe | None = None,
         log: list[dict[str, Any]] | None = None,
     ) -> None:
         """Write the checkpoint and what belongs to it.
@@ -265,17 +265,17 @@ class Run:
             model: the model, adapters merged.
             processor: its processor.
             task: what it was trained on, for `hfk predict` and `hfk evaluate` to find its columns.
-            options: the recipe's options as used, plain values.
+            recipe: the recipe.
             log: `Trainer.state.log_history`.
         """
         model.save_pretrained(self.folder)
         processor.save_pretrained(self.folder)
         if task is not None:
-            write_atomic(self.folder / TASK_FILE, json.dumps(_columns(task, options), ensure_ascii=False, indent=1))
+            write_atomic(self.folder / TASK_FILE, json.dumps(_columns(task, recipe), ensure_ascii=False, indent=1))
         if log is not None:
             write_atomic(self.folder / LOG, json.dumps(log, indent=1))
-        if options is not None:
-            write_atomic(self.folder / RECIPE, yaml.safe_dump(dict(options), allow_unicode=True))
+        if recipe is not None:
+            write_atomic(self.folder / RECIPE, yaml.safe_dump(recipe.to_dict(), allow_unicode=True))
 
     def save_ensemble(
         self, model: PreTrainedModel, processor: ProcessorMixin, like: Run, facts: dict[str, Any]
@@ -337,19 +337,16 @@ def last_checkpoint(folder: str | Path) -> str | None:
     return str(max(found, key=lambda path: int(path.name.split("-")[1]))) if found else None
 
 
-def open_task(recipe: Any, heads: list[HeadConfig] | None = None) -> Task:
+def open_task(recipe: Recipe | Mapping[str, Any], heads: list[HeadConfig] | None = None) -> Task:
     """Make the task that a recipe names, with the recipe's own data, split and corrections.
 
     Args:
-        recipe: gives `task` and the options of `ABOUT_ROWS`: a recipe, or a mapping of options; of version 0.1 too.
+        recipe: gives `task` and the options of `ABOUT_ROWS`: a recipe, or a mapping of options.
         heads: a checkpoint's heads, whose labels then hold.
     """
     options = recipe if isinstance(recipe, Mapping) else vars(recipe)
     given = {name: options.get(name) for name in ABOUT_ROWS} | {"heads": heads}
-    task = load_task(options["task"], **{name: value for name, value in given.items() if value})
-    if options.get("folds"):  # as recipes said it before folds became a way of dividing
-        task.split = (task.split or {}) | {"folds": options["folds"], "fold": options["fold"]}
-    return task
+    return load_task(options["task"], **{name: value for name, value in given.items() if value})
 
 
 def scored_split(data: Mapping[str, Any]) -> str:
@@ -405,13 +402,13 @@ def read_labelled(
     return concatenate_datasets(list(loaded.values()))
 
 
-def _columns(task: Task, options: Mapping[str, Any] | None) -> dict[str, Any]:
+def _columns(task: Task, recipe: Recipe | None) -> dict[str, Any]:
     """What the columns are called, so that `hfk predict` and `hfk evaluate` find them."""
     kept = ("name", "column", "problem", "separator", "empty")
     heads = [{key: value for key, value in head.to_dict().items() if key in kept} for head in task.source.heads]
     columns = {"text": task.source.text, "image": task.source.image, "id": task.source.id, "heads": heads}
-    name = (options or {}).get("task")
-    return columns | ({"task": name} if name in list_tasks() else {})
+    named = {"task": recipe.task} if recipe is not None and recipe.task in list_tasks() else {}
+    return columns | named
 
 
 def _read_json(path: Path, default: Any = None) -> Any:

@@ -22,12 +22,12 @@ from ..evaluation.metrics import majority_baseline
 from ..evaluation.predictions import Predictions
 from ..evaluation.report import format_table
 from ..runs.facts import environment
-from ..runs.recipe import load_recipe, parse_recipe
+from ..runs.recipe import Recipe, load_recipe, merge
 from ..runs.run import FOLDS_BEFORE, REMEDY, Run, open_task, state_of
-from ..tasks.split import thin_classes
+from ..tasks.split import thin_classes, without_folds
 from ..tasks.task import Pool
 from .ensemble import build_ensemble
-from .train import given, train
+from .train import train
 
 
 def train_folds(
@@ -60,18 +60,20 @@ def train_folds(
         >>> train_folds("ynat-mini", "runs/cv", folds=5)["scores"]["topic_accuracy"]  # doctest: +SKIP
     """
     options = dict(recipe) if isinstance(recipe, Mapping) else load_recipe(recipe)
-    options |= overrides or {}
+    options = merge(options, overrides or {})
     if options.get("push_to_hub"):
         raise ValueError("the runs of the folds would push over each other: leave push_to_hub out, then hfk push.")
     if seeds is not None and (not seeds or len(set(seeds)) != len(seeds)):
         raise ValueError(f"seeds must be different whole numbers, not {', '.join(map(str, seeds)) or 'none'}.")
-    recipe_args, args = parse_recipe(options | {"output_dir": str(output_dir)})
+    options["split"] = without_folds(options.get("split"))
+    read = Recipe.read(options, {"output_dir": str(output_dir)})
+    args = read.arguments
     if resume and (Path(output_dir) / FOLDS_BEFORE).is_file():
         raise ValueError(f"{output_dir} holds folds of hfk 0.1, which can't be gone on with. {REMEDY}")
     with args.main_process_first(desc="dividing the rows"):
-        task = open_task(recipe_args)
+        task = open_task(read)
         pool = task.pool(folds)
-        run = Run.start(output_dir, given(options, recipe_args, args), resume, args.should_save)
+        run = Run.start(output_dir, read, resume)
         if args.should_save:  # before another process looks which runs are finished
             run.agree(folds=folds, seeds=seeds, **state_of(task, {"pool": pool.rows}))
             warning = thin_classes(pool.rows, task.heads, pool.folds)

@@ -233,7 +233,7 @@ def test_a_prepared_folder_is_an_ordinary_checkpoint(name, request):
     assert {"config.json", "model.safetensors", "README.md"} <= files
     assert {Path(file).suffix for file in files} <= {".json", ".safetensors", ".md", ".py"}
     card = (folder / "README.md").read_text(encoding="utf-8")
-    for fact in (f"license: {backbone.licence.lower()}", backbone.package, backbone.source, backbone.sha256):
+    for fact in (f"license: {backbone.license.lower()}", backbone.package, backbone.source, backbone.sha256):
         assert fact in card
     options = {"add_pooling_layer": False} if backbone.kind == "text" else {}
     assert AutoModel.from_pretrained(folder, **options).num_parameters() == backbone.parameters

@@ -13,9 +13,14 @@ from datasets import Dataset, DatasetDict
 
 from hfk import HeadConfig, load_task
 from hfk.evaluation.predictions import Predictions
+from hfk.runs.recipe import Recipe
 from hfk.runs.run import Run, scored_split, state_of
 
 OPTIONS = {"task": "places", "learning_rate": 1e-3, "split": {"folds": 3, "fold": 0}, "output_dir": "here"}
+
+
+def start(folder: Path, options: dict = OPTIONS, resume: bool = True) -> Run:
+    return Run.start(folder, Recipe.read(options), resume)
 
 
 def save_checkpoint(folder: Path, step: int = 20) -> None:
@@ -29,12 +34,12 @@ def predictions(rows: int = 2) -> Predictions:
 
 
 def test_an_interrupted_run_goes_on_from_its_last_whole_checkpoint(tmp_path, capsys):
-    run = Run.start(tmp_path / "run", OPTIONS)
+    run = start(tmp_path / "run", OPTIONS)
     assert run.checkpoint is None and not run.started and "resuming" not in capsys.readouterr().out
     save_checkpoint(run.folder, 9)
     save_checkpoint(run.folder, 20)
     (run.folder / "checkpoint-30").mkdir()  # half written
-    again = Run.start(run.folder, OPTIONS | {"output_dir": "there", "logging_steps": 3, "disable_tqdm": True})
+    again = start(run.folder, OPTIONS | {"output_dir": "there", "logging_steps": 3, "disable_tqdm": True})
     assert again.checkpoint.endswith("checkpoint-20") and "resuming from step 20" in capsys.readouterr().out
 
 
@@ -49,14 +54,14 @@ def test_an_interrupted_run_goes_on_from_its_last_whole_checkpoint(tmp_path, cap
 )
 def test_another_run_in_the_folder_is_refused_and_fresh_replaces_it(tmp_path, change, error):
     folder = tmp_path / "run"
-    Run.start(folder, OPTIONS)
-    Run.start(folder, OPTIONS | change)  # nothing to go on with: an earlier call may have failed at once
-    Run.start(folder, OPTIONS)
+    start(folder, OPTIONS)
+    start(folder, OPTIONS | change)  # nothing to go on with: an earlier call may have failed at once
+    start(folder, OPTIONS)
     save_checkpoint(folder)
     with pytest.raises(ValueError, match=error) as caught:
-        Run.start(folder, OPTIONS | change)
+        start(folder, OPTIONS | change)
     assert "--fresh" in str(caught.value) and "\n" not in str(caught.value)
-    run = Run.start(folder, OPTIONS | change, resume=False)
+    run = start(folder, OPTIONS | change, resume=False)
     assert run.checkpoint is None and json.loads((folder / "run.json").read_text())["options"].get("output_dir") is None
 
 
@@ -64,7 +69,7 @@ def test_changed_labels_and_rows_are_refused(tmp_path):
     task = load_task("ynat-mini")
     task.heads = [HeadConfig("topic", ["a", "b"])]
     rows = Dataset.from_dict({"id": ["1", "2"], "text": ["x", "y"], "topic": [0, 1]})
-    run = Run.start(tmp_path, OPTIONS)
+    run = start(tmp_path, OPTIONS)
     run.agree(**state_of(task, DatasetDict(train=rows)))
     save_checkpoint(tmp_path)
     run.agree(**state_of(task, DatasetDict(train=rows)))
@@ -77,30 +82,31 @@ def test_changed_labels_and_rows_are_refused(tmp_path):
 
 
 def test_a_damaged_state_is_one_sentence(tmp_path):
-    Run.start(tmp_path, OPTIONS)
+    start(tmp_path, OPTIONS)
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(ValueError, match=r"run\.json is damaged.*--fresh"):
-        Run.start(tmp_path, OPTIONS)
+        start(tmp_path, OPTIONS)
 
 
-def test_a_process_that_does_not_write_leaves_the_folder_alone(tmp_path):
-    Run.start(tmp_path / "run", OPTIONS, write=False)
+def test_a_process_that_does_not_save_leaves_the_folder_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(type(Recipe.read(OPTIONS).arguments), "should_save", False)
+    start(tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_predictions_say_that_a_run_has_finished_and_go_when_it_starts_anew(tmp_path):
-    run = Run.start(tmp_path, OPTIONS)
+    run = start(tmp_path, OPTIONS)
     with pytest.raises(ValueError, match="the run has not finished"):
         run.predictions()
     results = run.report(predictions(), {"title": "a run", "seed": 7})
     assert run.finished and run.results == results and run.facts["seed"] == 7
     assert run.predictions().ids == ["0", "1"]
-    assert not Run.start(tmp_path, OPTIONS).finished
+    assert not start(tmp_path, OPTIONS).finished
 
 
 def test_folds_are_a_run_too(tmp_path):
-    run = Run.start(tmp_path, OPTIONS)
-    Run.start(tmp_path / "fold-0", OPTIONS).report(predictions(), {})
+    run = start(tmp_path, OPTIONS)
+    start(tmp_path / "fold-0", OPTIONS).report(predictions(), {})
     assert run.started
     run.report(predictions(4), {})
     assert (
