@@ -24,7 +24,6 @@ STILL_INSIDE = {
     "hfk/evaluation/report.py": 1,
     "hfk/training/ensemble.py": 2,
     "hfk/training/folds.py": 2,
-    "hfk/training/techniques/distillation.py": 1,
     "hfk/training/train.py": 1,
 }
 STILL_PRIVATE = {

@@ -23,7 +23,7 @@ from .card import write_card
 from ..inference.loading import load_checkpoint
 from ..models.configuration_multihead import HeadConfig
 from ..tasks import ABOUT_ROWS, load_task
-from .recipe import parse_recipe
+from .recipe import parse_recipe, translate
 from ..training.ensemble import predict_rows
 from ..training.train import open_task
 from ..inference.table import read_task_file
@@ -99,7 +99,7 @@ def _run_rows(folder: Path, heads: list[HeadConfig]) -> dict[str, Dataset]:
             f"{folder} has no recipe.yaml that says which rows it was validated on; give labelled rows that it has not "
             "seen, with --data."
         ) from None
-    names = ("task", *ABOUT_ROWS, "folds", "fold")
+    options, names = translate(options), ("task", *ABOUT_ROWS)
     recipe, _ = parse_recipe({name: options[name] for name in names if options.get(name) is not None})
     task = open_task(recipe, heads)
     loaded = task.load()
