@@ -223,19 +223,20 @@ def distill_command(
 ) -> None:
     """Train a student by what a teacher answers. The same command resumes an interrupted run."""
     from .runs.recipe import parse_overrides
-    from .training.techniques.distillation import distil
+    from .training.students import student_recipe
+    from .training.train import train
 
     overrides = quiet(parse_overrides(options or []))
     given = {
-        "distill_temperature": temperature,
-        "distill_alpha": alpha,
-        "distill_hidden": hidden_weight,
-        "student_layers": numbers(layers, "--layers"),
+        "temperature": temperature,
+        "alpha": alpha,
+        "hidden": hidden_weight,
+        "layers": numbers(layers, "--layers"),
         "unlabelled": unlabelled,
         "unlabelled_text": text,
     }
-    overrides |= {name: value for name, value in given.items() if value is not None}
-    if distil(teacher, output_dir, student, overrides, resume=not fresh):
+    overrides |= {f"distillation.{name}": value for name, value in given.items() if value is not None}
+    if train(student_recipe(teacher, student, overrides), output_dir, resume=not fresh):
         typer.echo(f"\ncheckpoint: {output_dir}    report: {output_dir / 'report' / 'report.html'}")
 
 

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..models.configuration_multihead import HEAD_KINDS, HeadConfig, validate_heads, validate_parents
-from ..models.problems import LOSS_OPTIONS, PROBLEMS, HeadLoss
+from ..models.problems import LOSS_OPTIONS, PROBLEMS, HeadLoss, Problem
 
 RESERVED = ("id", "text", "image")
 MISSING_WORDS = frozenset({"", "nan", "NaN", "<NA>", "NaT"})
@@ -80,10 +80,16 @@ class HeadColumn:
             raise ValueError(f"{where}: conflicts {self.conflicts!r} is not one of error, ignore.")
         if isinstance(self.min_rows, bool) or not isinstance(self.min_rows, int) or self.min_rows < 1:
             raise ValueError(f"{where}: min_rows must be a whole number of at least 1, not {self.min_rows!r}.")
-        if self.separator is not None and (self.problem != "multi_label" or not str(self.separator)):
+        several = self.rules.has_labels and not self.rules.exclusive
+        if self.separator is not None and not (several and str(self.separator)):
             raise ValueError(f"{where}: a separator belongs to problem multi_label, and can't be empty.")
         if self.labels is not None:
             self.labels = [str(label) for label in self.labels]
+
+    @property
+    def rules(self) -> Problem:
+        """What follows from the problem, of a head whose labels need not be known yet."""
+        return PROBLEMS[self.problem](self)
 
     @classmethod
     def from_head(
@@ -104,7 +110,7 @@ class HeadColumn:
             problem=head.problem,
             separator=base.separator if base else None,
             parent=head.parent,
-            labels=None if head.problem == "regression" else list(head.labels),
+            labels=list(head.labels) if head.rules.has_labels else None,
             parents=parents,
             empty=base.empty if base else "unknown",
             conflicts=base.conflicts if base else "error",
@@ -133,7 +139,7 @@ def clean_labels(column: HeadColumn, cells: Iterable[Any], where: Callable[[int]
     Raises:
         ValueError: for a cell that can't be such a value, naming its row.
     """
-    read = {"single_label": _single, "multi_label": _multi, "regression": _number}[column.problem]
+    read = column.rules.pick({"single_label": _single, "multi_label": _multi, "regression": _number})
     return [read(column, cell, position, where) for position, cell in enumerate(cells)]
 
 
@@ -285,7 +291,7 @@ def _labels(
     name = (
         f"head {column.name!r} (column {column.column!r})" if column.column != column.name else f"head {column.name!r}"
     )
-    if column.problem == "regression":
+    if not column.rules.has_labels:
         numbers = {value for value in values if value is not None}
         if not numbers:
             raise ValueError(f"{name} has no numbers: every cell is empty; leave the column out.")
@@ -294,7 +300,7 @@ def _labels(
     for value in values:
         if isinstance(value, str):
             counts[value] += 1
-        elif value and column.problem == "multi_label":
+        elif value and not column.rules.exclusive:
             counts.update(value)
     allowed = column.labels if column.labels is not None else column.known
     if allowed is not None and column.min_rows == 1:
@@ -314,7 +320,7 @@ def _labels(
         raise ValueError(
             f"{name} has one value only ({next(iter(counts))!r}): nothing to decide; leave the column out."
         )
-    if texts is not None and column.problem == "single_label":
+    if texts is not None and column.rules.exclusive:
         same = sum(
             value is not None and value == (text or "").strip() for value, text in zip(values, texts, strict=True)
         )
@@ -445,7 +451,7 @@ def _class_weights(column: HeadColumn, labels: list[str], values: list[Any]) -> 
         return [weights.get(label, 1.0) for label in labels]
     if wanted != "balanced":
         raise ValueError(f"head {column.name!r}: class_weights is a list, a mapping from label to weight, or balanced.")
-    if column.problem == "multi_label":
+    if not column.rules.exclusive:
         given = [value for value in values if value is not None]
         counts = Counter(label for value in given for label in value)
         return [max(1.0, (len(given) - counts[label]) / max(1, counts[label])) for label in labels]

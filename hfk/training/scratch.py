@@ -25,7 +25,7 @@ from ..models.modeling_ngram import NGramConfig, NGramModel
 from ..models.modeling_recurrent import RecurrentConfig
 from ..models.modeling_textcnn import TextCNNConfig
 from ..models.processing_multihead import MultiHeadProcessor
-from ..runs.recipe import MultiHeadTrainingArguments, RecipeArguments
+from ..runs.recipe import Recipe
 from .tokenizer_training import BLANK, clean_texts, train_tokenizer
 
 ENCODERS: dict[str, type[PreTrainedConfig]] = dict(
@@ -40,12 +40,12 @@ TOKENIZERS = {"ngram": {"kind": "character", "vocab_size": 16000, "lowercase": T
 _FITTING_ROWS = 512
 
 
-def make_encoder(recipe: RecipeArguments, args: MultiHeadTrainingArguments, rows: Dataset, anew: bool) -> str:
+def make_encoder(recipe: Recipe, rows: Dataset, anew: bool) -> str:
     """Make the encoder folder of a recipe that starts from nothing, in the folder of its run.
 
     Args:
-        recipe: gives `text_encoder`, `text_config`, `tokenizer`, `embeddings`, and how texts are prepared.
-        args: gives the run's folder, the seed, and whether this process writes; the others find the folder made.
+        recipe: gives `text_encoder`, `text_config`, `tokenizer`, `embeddings`, how texts are prepared, the run's
+            folder, the seed, and whether this process writes; the others find the folder made.
         rows: the training rows.
         anew: False takes what an interrupted run has left.
 
@@ -56,6 +56,7 @@ def make_encoder(recipe: RecipeArguments, args: MultiHeadTrainingArguments, rows
         ValueError: for a wrong option.
         ImportError: if `embeddings` needs a package that is not installed.
     """
+    args = recipe.arguments
     folder = Path(args.output_dir)
     target = folder / FOLDER
     if not args.should_save or (not anew and (target / "config.json").is_file()):
@@ -92,7 +93,7 @@ def make_encoder(recipe: RecipeArguments, args: MultiHeadTrainingArguments, rows
     return str(target)
 
 
-def _make_tokenizer(recipe: RecipeArguments, texts: list[str]) -> PreTrainedTokenizerBase:
+def _make_tokenizer(recipe: Recipe, texts: list[str]) -> PreTrainedTokenizerBase:
     wanted = recipe.tokenizer
     if isinstance(wanted, str):
         if not Path(wanted).is_dir():
@@ -106,7 +107,7 @@ def _make_tokenizer(recipe: RecipeArguments, texts: list[str]) -> PreTrainedToke
     return train_tokenizer(texts, **options)
 
 
-def _make_config(recipe: RecipeArguments, tokenizer: PreTrainedTokenizerBase) -> PreTrainedConfig:
+def _make_config(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTrainedConfig:
     """The encoder's configuration: the recipe's `text_config`, and what the tokenizer decides."""
     kind = ENCODERS[recipe.text_encoder]
     known = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}

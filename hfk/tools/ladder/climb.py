@@ -30,6 +30,7 @@ from ...runs.card import write_card
 from ...runs.recipe import load_recipe, parse_recipe
 from ...tasks import finest_head
 from ...training.folds import INCIDENTAL
+from ...training.techniques import make_techniques
 from ...training.train import open_task, train
 
 TIMED_ROWS = 1000
@@ -121,7 +122,7 @@ def climb(
         for seed in seeds or [None]
     ]
     for _, options, run in wanted:  # all are looked at before the first is trained
-        parse_recipe(options)
+        make_techniques(parse_recipe(options)[0].techniques)  # a wrong option is said before the first run
         _check_same(run, options)
     for number, (name, options, run) in enumerate(wanted, 1):
         if is_finished(run):
@@ -158,11 +159,11 @@ def _check_same(run: Path, options: dict[str, Any]) -> None:
     if not is_finished(run):
         return
     before = yaml.safe_load((run / "recipe.yaml").read_text(encoding="utf-8"))
-    recipe, args = parse_recipe(options)
+    now = parse_recipe(options)[0].to_dict()
     for name in options:
         if name in INCIDENTAL:
             continue
-        value = getattr(recipe, name, getattr(args, name, None))
+        value = now.get(name)
         value = json.loads(json.dumps(value, default=lambda other: str(getattr(other, "value", other))))
         if name in before and before[name] != value:
             raise ValueError(
