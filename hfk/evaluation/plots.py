@@ -302,48 +302,6 @@ def lengths_png(
     return to_png(figure)
 
 
-def trials_png(
-    values: np.ndarray, parameters: dict[str, list[Any]], pruned: np.ndarray, log: set[str], goal: str, title: str
-) -> bytes:
-    """Draw what each parameter of a search did: a panel a parameter, a dot a trial.
-
-    Args:
-        values: `(trials,)`, what each trial reached.
-        parameters: name → one value a trial; words are put side by side.
-        pruned: bool `(trials,)`, those that were stopped early.
-        log: the parameters whose axis is logarithmic.
-        goal: what `values` are called.
-        title: what stands above.
-    """
-    rows = math.ceil(len(parameters) / 3)
-    figure, all_axes = new_figure(2.5 * 3 + 0.7, *[2.1] * rows, gap=0.75, columns=3)
-    for axes in all_axes[len(parameters) :]:
-        axes.remove()
-    for place, (name, given) in enumerate(parameters.items()):
-        axes = all_axes[place]
-        words = any(not isinstance(value, int | float) or isinstance(value, bool) for value in given)
-        names = list(dict.fromkeys(map(str, given)))
-        points = np.array([names.index(str(value)) for value in given] if words else given, dtype=float)
-        plain(axes)
-        if words:
-            axes.set_xticks(range(len(names)), [_shorten(value, 12) for value in names])
-            axes.set_xlim(-0.5, len(names) - 0.5)
-        elif name in log:
-            axes.set_xscale("log")
-            axes.minorticks_off()
-            axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        else:
-            axes.locator_params(axis="x", nbins=4)
-        axes.scatter(points[~pruned], values[~pruned], s=22, color=BLUE, alpha=0.8, zorder=3)
-        axes.scatter(points[pruned], values[pruned], s=22, facecolors="none", edgecolors=MUTED, zorder=2)
-        axes.tick_params(labelleft=place % 3 == 0)
-        _name(axes, name, "" if place % 3 else goal)
-        axes.set_ylim(*_spread(values[~pruned] if (~pruned).any() else values))
-    hollow = f", {int(pruned.sum())} of them stopped early (hollow; not all fit)" if pruned.any() else ""
-    titles(all_axes[0], title, f"{len(values)} trials{hollow}")
-    return to_png(figure)
-
-
 def ladder_png(
     rungs: list[tuple[str, float, float, float, float]], title: str, score: str = "accuracy", note: str = ""
 ) -> bytes:
