@@ -10,12 +10,12 @@ from datasets import concatenate_datasets
 
 from ..evaluation.predictions import Predictions
 from ..evaluation.report import format_table, write_report
-from ..tasks import load_task
-from .recipe import MultiHeadTrainingArguments
-from ..training.train import environment
-from ..training.trainer import MultiHeadTrainer
 from ..inference.predictor import load_checkpoint
 from ..inference.table import read_task_file
+from ..tasks import load_task
+from ..training.train import environment
+from ..training.trainer import MultiHeadTrainer
+from .recipe import MultiHeadTrainingArguments
 
 
 def evaluate(

@@ -1,9 +1,10 @@
 """`Recipe`: what is trained on what, and how, as one flat YAML.
 
-A recipe holds fields of `transformers.TrainingArguments`, a few of its own about rows, encoders, model and input, and one
-key a technique of training (`ema: 0.999`, `lora: {rank: 8}`). This room knows no technique: a key that is no field is kept
-in `Recipe.techniques`, and training says which of them it knows. Values are checked against the fields' types here:
-transformers' own `HfArgumentParser` lets wrong ones through from YAML, and rewrites the types of the dataclasses it reads.
+A recipe holds fields of `transformers.TrainingArguments`, a few of its own about rows, encoders, model and input, and
+one key a technique of training (`ema: 0.999`, `lora: {rank: 8}`). This room knows no technique: a key that is no field
+is kept in `Recipe.techniques`, and training says which of them it knows. Values are checked against the fields' types
+here: transformers' own `HfArgumentParser` lets wrong ones through from YAML, and rewrites the types of the dataclasses
+it reads.
 """
 
 from __future__ import annotations
@@ -84,8 +85,8 @@ class Recipe:
     Args:
         task: name of a built-in task, or path of a task YAML.
         data: data file for a built-in task that needs one (`tour`, `ynat`); None for what the task itself names.
-        split: how the rows are divided, such as `{validation: 0.2, test: 0}` or `{folds: 5, fold: 0}`; None for what the
-            task itself says.
+        split: how the rows are divided, such as `{validation: 0.2, test: 0}` or `{folds: 5, fold: 0}`; None for what
+            the task itself says.
         corrections: file of corrected labels, columns id, head, from, to, reason; applied to the task's rows when they
             are loaded (see `hfk.tasks.corrections`). None for what the task itself names.
         max_train_rows: train on this many rows only, drawn by the seed; for trying things out.
@@ -166,8 +167,8 @@ class Recipe:
             overrides: options that replace the recipe's; `lora.rank` replaces one of a mapping.
 
         Raises:
-            ValueError: for an option of version 0.1, a missing task, or a value of the wrong kind. Other unknown options
-                count as techniques; training refuses those that it does not know.
+            ValueError: for an option of version 0.1, a missing task, or a value of the wrong kind. Other unknown
+                options count as techniques; training refuses those that it does not know.
 
         Example:
             >>> Recipe.read("ynat-mini", {"lora": True, "lora.rank": 8}).techniques["lora"]
@@ -184,9 +185,7 @@ class Recipe:
         clean = {name: convert(name, options[name], own[name]) for name in OWN if name in options}
         given = {name: convert(name, options[name], how[name]) for name in ARGUMENTS if name in options}
         techniques = {name: value for name, value in options.items() if name not in own and name not in how}
-        return cls(
-            **clean, arguments=MultiHeadTrainingArguments(**given), techniques=techniques, options=options
-        )
+        return cls(**clean, arguments=MultiHeadTrainingArguments(**given), techniques=techniques, options=options)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the options as used, plain values for YAML: all of the recipe's own, the others where they were given.

@@ -133,12 +133,18 @@ def test_words_become_ranges_choices_and_options():
         ("learning_rate=1e-3:1e-5", "is no range: write low:high"),
         ("learning_rate=1e-5:1e-3:linear", "is no range: write low:high"),
         ("learning_rate=0:1e-3:log", "starts above 0"),
-        ("learing_rate=1e-5:1e-3", "no option 'learing_rate'. Did you mean 'learning_rate'"),
+        ("ema_decay=0.9:0.99", "ema_decay"),
     ],
 )
 def test_what_is_no_range_is_one_sentence(word, message):
     with pytest.raises(ValueError, match=message):
         parse_ranges([word])
+
+
+def test_an_unknown_option_is_one_sentence_before_the_first_trial(task, options, tmp_path):
+    with pytest.raises(ValueError, match=r"no option 'learing_rate'.*'learning_rate'"):
+        search(task, tmp_path / "search", 2, {"learing_rate": Range(1e-5, 1e-3)}, options)
+    assert not (tmp_path / "search" / "trials.sqlite").exists()
 
 
 def test_the_default_ranges_hold_the_recipes_own_values():

@@ -169,7 +169,8 @@ def search(
     options.pop("output_dir", None)
     ranges = ranges or default_ranges(options)
     folder = Path(output_dir)
-    run = prepare(options, folder, _IN_A_TRIAL, resume=False)
+    least = {name: values.choices[0] if values.choices else values.low for name, values in ranges.items()}
+    run = prepare(options, folder, least | _IN_A_TRIAL, resume=False)  # names what is wrong before the first trial
     if "validation" not in run.data:
         raise ValueError(f"a search needs validation rows; task {run.task.name!r} has: {', '.join(run.data)}.")
     arguments = run.trainer.args
