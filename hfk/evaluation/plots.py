@@ -1,4 +1,4 @@
-"""Pictures, each as the bytes of a PNG: confusion, reliability, rejection, training curves, lengths, trials, ladders.
+"""Pictures, each as the bytes of a PNG: confusion, reliability, rejection, training curves, lengths, ladders.
 
 Figures are made with matplotlib's object-oriented API, never pyplot (which scikit-learn's displays import), so a
 user's backend, style and open figures stay as they are. Korean comes from a packaged font (`pip install "hfk[plots]"`),
@@ -370,23 +370,20 @@ def _place_labels(
 # ------------------------------------------------------------------------------------------------ what all of them use
 
 
-def new_figure(width: float, *heights: float, gap: float = 0.3, columns: int = 1) -> tuple[Figure, list[Axes]]:
+def new_figure(width: float, *heights: float, gap: float = 0.3) -> tuple[Figure, list[Axes]]:
     """Make a figure of axes one above the other; labels lie outside, `to_png` makes room for them.
 
     Args:
-        width: of all columns together, inches.
-        heights: of each row of axes, inches.
-        gap: between two rows, inches.
-        columns: axes side by side; with one, all share the first axis.
+        width: of the axes, inches.
+        heights: of each, inches.
+        gap: between two, inches.
     """
     _font_manager()
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, sum(heights) + gap * (len(heights) - 1)), facecolor="white")
-    inside = {"left": 0, "right": 1, "bottom": 0, "top": 1, "wspace": 0.14, "hspace": gap / np.mean(heights)}
-    made = figure.subplots(
-        len(heights), columns, sharex=columns == 1, squeeze=False, height_ratios=heights, gridspec_kw=inside
-    )
+    inside = {"left": 0, "right": 1, "bottom": 0, "top": 1, "hspace": gap / np.mean(heights)}
+    made = figure.subplots(len(heights), sharex=True, squeeze=False, height_ratios=heights, gridspec_kw=inside)
     return figure, list(made.flat)
 
 
