@@ -149,16 +149,27 @@ def _label(cell: Any) -> str:
     return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell).strip()
 
 
+def soft_label(cell: str) -> list[float] | None:
+    """The numbers of a cell that is the JSON text of a list of them; None for any other.
+
+    Args:
+        cell: the text.
+    """
+    if not cell.lstrip().startswith("["):
+        return None
+    try:
+        parsed = json.loads(cell)
+    except json.JSONDecodeError:
+        return None
+    is_list = isinstance(parsed, list) and parsed and all(isinstance(p, (int, float)) for p in parsed)
+    return parsed if is_list else None
+
+
 def _single(column: HeadColumn, cell: Any, position: int, where: Callable[[int], str]) -> Any:
     if hasattr(cell, "tolist"):
         cell = cell.tolist()
-    if isinstance(cell, str) and cell.lstrip().startswith("["):
-        try:
-            parsed = json.loads(cell)
-        except json.JSONDecodeError:
-            parsed = None
-        if isinstance(parsed, list) and parsed and all(isinstance(p, (int, float)) for p in parsed):
-            cell = parsed
+    if isinstance(cell, str):
+        cell = soft_label(cell) or cell
     if not isinstance(cell, (list, tuple)):
         return None if _missing(cell) else _label(cell)
     at = f"{where(position)}: head {column.name!r}"

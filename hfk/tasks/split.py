@@ -13,7 +13,7 @@ import json
 import math
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -195,7 +195,20 @@ def without_folds(split: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return {key: value for key, value in (split or {}).items() if key not in ("folds", "fold")} or None
 
 
-def divide(rows: Dataset, heads: list[HeadConfig], folds: int, seed: int) -> np.ndarray:
+def digest(state: Any, names: Iterable[str | None]) -> str:
+    """A hash that names a division in a cache.
+
+    Args:
+        state: anything whose `repr` tells it.
+        names: of the rows, their labels, or both.
+    """
+    hasher = hashlib.blake2b(repr(state).encode(), digest_size=8)
+    for name in names:
+        hasher.update(f"{name}\0".encode("utf-8", "surrogatepass"))
+    return hasher.hexdigest()
+
+
+def divide(rows: Dataset, heads: list[HeadConfig], folds: int, seed: int, folder: Path | None = None) -> np.ndarray:
     """Say which fold each row is in; stratified on all heads at once where that leaves enough rows, see `strata`.
 
     Args:
@@ -203,6 +216,7 @@ def divide(rows: Dataset, heads: list[HeadConfig], folds: int, seed: int) -> np.
         heads: the task's heads.
         folds: how many folds.
         seed: the task's split seed.
+        folder: where the division is kept for the next time; it must be another one where texts or pictures differ.
 
     Returns:
         int array `(rows,)`, from 0.
@@ -211,12 +225,8 @@ def divide(rows: Dataset, heads: list[HeadConfig], folds: int, seed: int) -> np.
         ValueError: as `fold_numbers`.
     """
     labels = strata(rows, heads, folds)
-    key = hashlib.blake2b(digest_size=8)
-    for item in (folds, seed, *rows["id"], *labels):
-        key.update(f"{item}\0".encode("utf-8", "surrogatepass"))
-    # Beside the rows' own Arrow files, which have a folder of their own for every state of the table: looking for
-    # near-duplicate pictures takes minutes where there are many.
-    cache = Path(rows.cache_files[0]["filename"]).parent / f"folds-{key.hexdigest()}.json" if rows.cache_files else None
+    # Looking for near-duplicate pictures takes minutes where there are many.
+    cache = None if folder is None else folder / f"folds-{digest([folds, seed], [*rows['id'], *labels])}.json"
     if cache is not None and cache.is_file():
         return np.array(json.loads(cache.read_text(encoding="utf-8")))
     texts = rows["text"][:] if "text" in rows.column_names else None

@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -180,7 +181,8 @@ def test_heads_can_be_chosen_or_replaced():
 
 
 def sample(name):
-    return read_sample(name)["whole"][0].frame
+    (chunk,) = read_sample(name)[0].chunks()
+    return pd.DataFrame(chunk, dtype=object)
 
 
 def test_samples_are_balanced_small_and_in_the_tree():

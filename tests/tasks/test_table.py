@@ -91,7 +91,7 @@ def test_a_changed_file_is_read_again(task):
 def test_a_second_load_reads_the_cache(task, monkeypatch):
     made = task(places(), text="overview", heads=HEADS)
     made.load()
-    monkeypatch.setattr("hfk.tasks.builder.TaskBuilder._generate_examples", None)
+    monkeypatch.setattr("hfk.tasks.source.TableSource._clean", None)
     monkeypatch.setattr("hfk.tasks.task.split_indices", None)
     assert len(made.load()["train"]) == 16
 
@@ -192,9 +192,7 @@ def test_a_checkpoints_heads_hold_on_a_new_file(task, tmp_path):
     assert again.heads == made.heads
     heads = [HeadConfig("cat1", ["음식", "쇼핑"])]
     with pytest.raises(ValueError, match=r"data\.csv, row 1: '자연' is not a label of head 'cat1'"):
-        load_task(
-            {"data": made.source.read.args[0]["whole"][0], "text": "overview", "heads": HEADS}, heads=heads
-        ).load()
+        load_task({"data": file, "text": "overview", "heads": HEADS}, heads=heads).load()
 
 
 # ------------------------------------------------------------------------------------------------------------ images
