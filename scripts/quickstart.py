@@ -24,6 +24,7 @@ from hfk import (
     resolve_backbone,
 )
 from hfk.evaluation.metrics import score_heads
+from hfk.evaluation.predictions import Predictions
 from hfk.evaluation.report import write_report
 from hfk.training.train import standardize
 
@@ -78,17 +79,10 @@ trainer.train()
 
 # %%
 output = trainer.predict(data["test"])
-scores = score_heads(output.predictions, output.label_ids, heads)
+predictions = Predictions.of(data["test"], heads, output.predictions)
+scores = score_heads(predictions)
 print({name: round(scores[name], 3) for name in ("topic_accuracy", "topic_macro_f1", "letters_mae")})
-write_report(
-    folder / "report",
-    logits=output.predictions,
-    labels=output.label_ids,
-    heads=heads,
-    ids=data["test"]["id"],
-    texts=data["test"]["text"],
-    log_history=trainer.state.log_history,
-)
+write_report(folder / "report", predictions, {"title": "quickstart"}, log=trainer.state.log_history)
 print(f"look at {folder / 'report' / 'report.html'}")
 
 # %% [markdown]

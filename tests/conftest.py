@@ -19,13 +19,16 @@ os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="hfk-tests-")
 atexit.register(shutil.rmtree, os.environ["HF_HOME"], ignore_errors=True)
 
+import re
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 torch.set_num_threads(1)
 
+from hfk import cli
 from tests import tiny
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -35,6 +38,8 @@ def pytest_configure() -> None:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    settings.register_profile("hfk", deadline=None, max_examples=25)  # a busy machine is no failure
+    settings.load_profile("hfk")
 
 
 @pytest.fixture(scope="session")
@@ -103,3 +108,29 @@ def hub(hub_server, tmp_path_factory):
     hub = Hub(hub_server, f"user-{secrets.token_hex(4)}", folder)
     yield hub
     hub.close()
+
+
+@pytest.fixture
+def hfk(capsys):
+    """Run `hfk WORDS` in this process; returns exit code, standard output and standard error."""
+
+    def run(*words) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as caught:
+            cli.main([str(word) for word in words])
+        output = capsys.readouterr()
+        return caught.value.code or 0, output.out, output.err
+
+    return run
+
+
+@pytest.fixture
+def fails(hfk):
+    """Run `hfk WORDS`, which must fail with one sentence; returns the sentence."""
+
+    def run(*words) -> str:
+        code, output, errors = hfk(*words)
+        assert (code, output) == (2, ""), errors
+        assert re.fullmatch(r"hfk: [^\n]+\n", errors), errors
+        return errors
+
+    return run

@@ -40,32 +40,6 @@ COMMANDS = commands(typer.main.get_command(cli.app))
 ANSWERS = [f"{head}_{part}" for head in ("cat1", "cat2", "tags", "price") for part in ("pred", "score")] + ["error"]
 
 
-@pytest.fixture
-def hfk(capsys):
-    """Run `hfk WORDS` in this process; returns exit code, standard output and standard error."""
-
-    def run(*words) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as caught:
-            cli.main([str(word) for word in words])
-        output = capsys.readouterr()
-        return caught.value.code or 0, output.out, output.err
-
-    return run
-
-
-@pytest.fixture
-def fails(hfk):
-    """Run `hfk WORDS`, which must fail with one sentence; returns the sentence."""
-
-    def run(*words) -> str:
-        code, output, errors = hfk(*words)
-        assert (code, output) == (2, ""), errors
-        assert re.fullmatch(r"hfk: [^\n]+\n", errors), errors
-        return errors
-
-    return run
-
-
 def in_a_pipe(*words, **environment) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, "-m", "hfk.cli", *map(str, words)],

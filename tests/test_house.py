@@ -29,13 +29,7 @@ STILL_INSIDE = {
 }
 STILL_PRIVATE = {
     "hfk/models/processing_ensemble.py": 1,
-    "hfk/tools/audit/page.py": 1,
     "hfk/tools/audit/suspects.py": 1,
-    "hfk/tools/hashtags/hashtagger.py": 1,
-    "hfk/tools/profile/page.py": 1,
-    "hfk/tools/profile/plots.py": 1,
-    "tests/evaluation/test_audit.py": 1,
-    "tests/inference/test_attribution.py": 1,
 }
 
 

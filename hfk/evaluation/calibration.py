@@ -14,12 +14,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from scipy.optimize import minimize_scalar
-from scipy.special import log_expit, log_softmax
+from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from ..models.configuration_multihead import HeadConfig
-from .metrics import Arrays, predict_arrays, read_labels, tree_roots
+from .metrics import tree_roots
 from .modules.single_label_scores import expected_calibration_error
+from .predictions import Predictions
 
 LOWEST, HIGHEST = 0.1, 10.0
 """Temperatures outside of these are not looked for: a handful of rows that are all right would give 0."""
@@ -54,21 +57,14 @@ class Calibration:
 
 
 def calibrate(
-    logits: Arrays,
-    labels: Arrays,
-    heads: list[HeadConfig],
-    held_out: tuple[Arrays, Arrays] | None = None,
-    held_out_name: str = "test",
-    seed: int = 0,
+    predictions: Predictions, held_out: Predictions | None = None, held_out_name: str = "test", seed: int = 0
 ) -> Calibration:
     """Fit temperatures on validation rows and measure the gain on others.
 
     Args:
-        logits: of the validation rows: head name → `(rows, outputs)`, before any temperature.
-        labels: as in `hfk.evaluation.metrics.score_heads`.
-        heads: the heads' configurations; the temperatures they have are not looked at.
-        held_out: logits and labels of rows to measure on. Without them the validation rows are halved by chance, and
-            each half is measured with the temperature of the other.
+        predictions: of the validation rows; the temperatures that their heads have are not looked at.
+        held_out: of rows to measure on. Without them the validation rows are halved by chance, and each half is
+            measured with the temperature of the other.
         held_out_name: what those rows are called.
         seed: of the halving.
 
@@ -76,42 +72,37 @@ def calibrate(
         ValueError: if no head can be calibrated, or there are fewer than two rows.
 
     Example:
-        >>> head = HeadConfig("topic", ["정치", "경제"])
         >>> logits = {"topic": np.array([[9.0, 0], [9, 0], [9, 0], [0, 9]])}  # sure, and wrong once in four
-        >>> found = calibrate(logits, {"topic": np.array([0, 0, 1, 1])}, [head], held_out=None)
-        >>> found.temperatures["topic"] > 3
+        >>> topic = HeadConfig("topic", ["정치", "경제"])
+        >>> calibrate(Predictions(None, [topic], logits, {"topic": np.array([0, 0, 1, 1])})).temperatures["topic"] > 3
         True
     """
-    rows = len(next(iter(logits.values())))
-    temperatures = fit_temperatures(logits, labels, heads)
+    rows = len(predictions)
+    temperatures = fit_temperatures(predictions)
     if not temperatures:
         raise ValueError("there is nothing to calibrate: no classification head has a labelled row.")
     if rows < 2:
         raise ValueError("one row is too few to calibrate on.")
     if held_out is not None:
-        parts = [(*held_out, temperatures)]
+        parts = [(held_out, temperatures)]
         measured_on = held_out_name
     else:
         order = np.random.default_rng(seed).permutation(rows)
-        first, second = (
-            tuple({name: values[half] for name, values in part.items()} for part in (logits, labels))
-            for half in (order[: rows // 2], order[rows // 2 :])
-        )
+        first, second = (predictions.select(half) for half in (order[: rows // 2], order[rows // 2 :]))
         parts = [
-            (*first, temperatures | fit_temperatures(*second, heads)),
-            (*second, temperatures | fit_temperatures(*first, heads)),
+            (first, temperatures | fit_temperatures(second)),
+            (second, temperatures | fit_temperatures(first)),
         ]
         measured_on = "the same rows, each half with the temperature of the other half"
+    measured = [_measure(part, fitted) for part, fitted in parts]
     scores, reliability = {}, {}
-    for head in heads:
-        if head.name not in temperatures:
-            continue
-        found = [_measure(part_logits, part_labels, heads, fitted, head) for part_logits, part_labels, fitted in parts]
-        before, after, right, *losses = (np.concatenate(values) for values in zip(*found, strict=True))
-        scores[head.name] = {"temperature": temperatures[head.name]}
+    for name, temperature in temperatures.items():
+        found = zip(*(part[name] for part in measured), strict=True)
+        before, after, right, *losses = (np.concatenate(values) for values in found)
+        scores[name] = {"temperature": temperature}
         if right.size:
-            reliability[head.name] = before, after, right
-            scores[head.name] |= {
+            reliability[name] = before, after, right
+            scores[name] |= {
                 "rows": len(losses[0]),
                 "nll_before": float(losses[0].mean()),
                 "nll_after": float(losses[1].mean()),
@@ -121,13 +112,11 @@ def calibrate(
     return Calibration(temperatures, rows, measured_on, scores, reliability)
 
 
-def fit_temperatures(logits: Arrays, labels: Arrays, heads: list[HeadConfig]) -> dict[str, float]:
+def fit_temperatures(predictions: Predictions) -> dict[str, float]:
     """Find the temperature of least negative log-likelihood for every classification head.
 
     Args:
-        logits: head name → `(rows, labels)`.
-        labels: as in `hfk.evaluation.metrics.score_heads`; unlabelled cells are left out.
-        heads: the heads' configurations.
+        predictions: of labelled rows; unlabelled cells are left out, and the heads' own temperatures.
 
     Returns:
         head name → temperature in [0.1, 10]; the same for all heads of a hierarchy.
@@ -137,12 +126,8 @@ def fit_temperatures(logits: Arrays, labels: Arrays, heads: list[HeadConfig]) ->
         of which the likelihood has one minimum, so a bounded scalar search on log T finds it.
     """
     found = {}
-    for group in _groups(heads):
-        losses = []
-        for head in group:
-            present, target = read_labels(labels.get(head.name), head)
-            if present.any():
-                losses.append(_loss(np.asarray(logits[head.name], np.float64)[present], target[present], head))
+    for group in _groups(predictions.heads):
+        losses = [_loss(predictions, head) for head in group if predictions.target[head.name].present.any()]
         if losses:
             best = minimize_scalar(
                 lambda log_t, losses=losses: sum(float(loss(math.exp(log_t)).mean()) for loss in losses),
@@ -150,7 +135,7 @@ def fit_temperatures(logits: Arrays, labels: Arrays, heads: list[HeadConfig]) ->
                 method="bounded",
             )
             found |= {head.name: round(math.exp(best.x), 4) for head in group}
-    return found
+    return {head.name: found[head.name] for head in predictions.heads if head.name in found}
 
 
 def _groups(heads: list[HeadConfig]) -> list[list[HeadConfig]]:
@@ -158,39 +143,51 @@ def _groups(heads: list[HeadConfig]) -> list[list[HeadConfig]]:
     roots = tree_roots(heads)
     groups: dict[str, list[HeadConfig]] = {}
     for head in heads:
-        if head.problem != "regression":
+        if head.rules.has_labels:
             groups.setdefault(roots[head.name], []).append(head)
     return list(groups.values())
 
 
-def _loss(logits: np.ndarray, target: np.ndarray, head: HeadConfig) -> Callable[[float], np.ndarray]:
-    """Negative log-likelihood of each row as a function of the temperature."""
-    if head.problem == "multi_label":
-        signs = np.where(target, 1.0, -1.0)
-        return lambda temperature: -log_expit(signs * logits / temperature).mean(axis=1)
+def _loss(predictions: Predictions, head: HeadConfig) -> Callable[[float], np.ndarray]:
+    """Negative log-likelihood of each labelled row as a function of the temperature."""
+    present, target = predictions.target[head.name]
+    logits = torch.as_tensor(predictions.logits[head.name][present], dtype=torch.float64)
+    return head.rules.pick(_LOSS)(head, logits, target[present])
+
+
+def _single_label(head: HeadConfig, logits: Tensor, target: np.ndarray) -> Callable[[float], np.ndarray]:
     rows = np.arange(len(target))
-    return lambda temperature: -log_softmax(logits / temperature, axis=1)[rows, target]
+    return lambda temperature: -head.rules.log_probabilities(logits / temperature).numpy()[rows, target]
 
 
-def _measure(
-    logits: Arrays, labels: Arrays, heads: list[HeadConfig], temperatures: dict[str, float], head: HeadConfig
-) -> tuple[np.ndarray, ...]:
-    """Confidence before and after, whether it was right, and each labelled row's loss before and after.
+def _multi_label(head: HeadConfig, logits: Tensor, target: np.ndarray) -> Callable[[float], np.ndarray]:
+    signed = logits * torch.as_tensor(np.where(target, 1.0, -1.0))
+    return lambda temperature: -logsigmoid(signed / temperature).mean(1).numpy()
+
+
+_LOSS = {"single_label": _single_label, "multi_label": _multi_label}
+
+
+def _measure(predictions: Predictions, temperatures: dict[str, float]) -> dict[str, tuple[np.ndarray, ...]]:
+    """For each head: confidence before and after, whether it was right, each labelled row's loss before and after.
 
     The confidence of a `single_label` head is the probability of the answer that users get; that of a `multi_label`
     head is each label's own probability, which is right as often as the label is there.
     """
-    present, target = read_labels(labels.get(head.name), head, len(logits[head.name]))
-    target = target[present]
-    confidences = []
-    for fitted in ({}, temperatures):
-        used = [replace(each, temperature=fitted.get(each.name, 1.0)) for each in heads]
-        probs, chosen = predict_arrays(logits, used)
-        probs, answer = probs[head.name][present], chosen[head.name][present]
-        if head.problem == "multi_label":
-            confidences.append(probs.ravel())
-        else:
-            confidences.append(np.take_along_axis(probs, answer[:, None], axis=1)[:, 0])
-    right = target.ravel() if head.problem == "multi_label" else target == answer
-    loss = _loss(np.asarray(logits[head.name], np.float64)[present], target, head)
-    return *confidences, right, loss(1.0), loss(temperatures[head.name])
+    before, after = (
+        replace(predictions, heads=[replace(head, temperature=used.get(head.name, 1.0)) for head in predictions.heads])
+        for used in ({}, temperatures)
+    )
+    found = {}
+    for head in predictions.heads:
+        if head.name not in temperatures:
+            continue
+        present, target = predictions.target[head.name]
+        target = target[present]
+        told = [
+            head.rules.confidence(target, said.chosen[head.name][present], said.probabilities[head.name][present])
+            for said in (before, after)
+        ]
+        loss = _loss(predictions, head)
+        found[head.name] = (told[0][0], *told[1], loss(1.0), loss(temperatures[head.name]))
+    return found

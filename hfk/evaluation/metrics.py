@@ -16,37 +16,32 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import torch
 
 from ..models.configuration_multihead import HeadConfig
-from ..models.decoding import as_tensors, decide, probabilities
+from ..models.decoding import as_tensors
 from ..models.hierarchy import consistent, head_parents
-from ..models.problems import MISSING
 from .modules.multi_label_scores import multi_label_scores
 from .modules.regression_scores import regression_scores
 from .modules.single_label_scores import single_label_scores
+from .predictions import Arrays, Predictions
 
-Arrays = dict[str, np.ndarray]
+SCORES: dict[str, Callable[..., dict[str, float]]] = {
+    "single_label": single_label_scores,
+    "multi_label": multi_label_scores,
+    "regression": lambda target, predicted, _: regression_scores(target, predicted),
+}
+"""What scores one head, by its problem."""
 
 
-def score_heads(
-    logits: Arrays, labels: Arrays, heads: list[HeadConfig], threshold: float = 0.5, top_k: int = 3
-) -> dict[str, float]:
-    """Score logits against labels.
+def score_heads(predictions: Predictions) -> dict[str, float]:
+    """Score what a model said against what the rows say.
 
     Args:
-        logits: head name → `(rows, outputs)`, for every head.
-        labels: head name → `single_label`: int `(rows,)` with -100 where missing, or float `(rows, labels)`, a
-            distribution whose largest entry is taken as the label, NaN rows missing; `multi_label`: 0/1 float
-            `(rows, labels)`, NaN rows missing; `regression`: float `(rows,)` in the target's own unit, NaN missing.
-            A head may be absent.
-        heads: the heads' configurations.
-        threshold: a `multi_label` label is chosen when its probability reaches it.
-        top_k: the k of `{head}_top{k}_accuracy`.
+        predictions: of rows that have labels; a head without any has no scores.
 
     Returns:
-        A flat dict. `single_label`: `{head}_accuracy`, `_macro_f1`, `_weighted_f1`, `_top{k}_accuracy` (only with more
-        than k labels), `_ece`. `multi_label`: `{head}_micro_f1`, `_macro_f1`, `_samples_f1`, `_map`. `regression`:
+        A flat dict. `single_label`: `{head}_accuracy`, `_macro_f1`, `_weighted_f1`, `_top3_accuracy` (only with more
+        than three labels), `_ece`. `multi_label`: `{head}_micro_f1`, `_macro_f1`, `_samples_f1`, `_map`. `regression`:
         `{head}_mae`, `_rmse`, `_r2`. Over all heads: `exact_match`, the share of rows, among those with every
         classification head labelled, in which all of these heads are right; `mean_macro_f1`, the mean of the heads'
         macro F1; and with a hierarchy `hierarchy_consistency` of the answers, and what choosing each head alone would
@@ -54,32 +49,31 @@ def score_heads(
         `{head}_weighted_f1_independent`.
 
     Raises:
-        ValueError: if logits are missing, of the wrong shape or not finite, or a label is out of range; the sentence
-            names the head and the row.
+        ValueError: if a label is out of range; the sentence names the head and the row.
 
     Example:
         >>> topic = HeadConfig("topic", ["정치", "경제"])
-        >>> scores = score_heads({"topic": np.array([[2.0, 0], [0, 1]])}, {"topic": np.array([0, 0])}, [topic])
+        >>> said = Predictions(None, [topic], {"topic": np.array([[2.0, 0], [0, 1]])}, {"topic": np.array([0, 0])})
+        >>> scores = score_heads(said)
         >>> scores["topic_accuracy"], scores["exact_match"]
         (0.5, 0.5)
     """
-    probs, chosen = predict_arrays(logits, heads, threshold)
-    scores = _score(probs, chosen, labels, heads, top_k)
+    heads = predictions.heads
+    scores = _score(predictions.probabilities, predictions.chosen, predictions)
     if "hierarchy_consistency" in scores:
-        alone = decide(as_tensors(probs), heads, threshold, consistent_paths=False)
-        scores["hierarchy_consistency_independent"] = consistent(alone, head_parents(heads)).double().mean().item()
+        alone = predictions.decide(consistent_paths=False)
+        agree = consistent(as_tensors(alone), head_parents(heads))
+        scores["hierarchy_consistency_independent"] = agree.double().mean().item()
         family = {name for head in heads if head.parent is not None for name in (head.name, head.parent)}
-        for head in heads:
-            present, target = read_labels(labels.get(head.name), head, len(alone[head.name]))
-            if head.name in family and present.any():
-                found = single_label_scores(target[present], alone[head.name].numpy()[present])
-                scores |= {f"{head.name}_{name}_independent": found[name] for name in ("macro_f1", "weighted_f1")}
+        for name in [head.name for head in heads if head.name in family]:
+            present, target = predictions.target[name]
+            if present.any():
+                found = single_label_scores(target[present], alone[name][present])
+                scores |= {f"{name}_{score}_independent": found[score] for score in ("macro_f1", "weighted_f1")}
     return scores
 
 
-def majority_baseline(
-    train_labels: Arrays, labels: Arrays, heads: list[HeadConfig], top_k: int = 3
-) -> dict[str, float]:
+def majority_baseline(train_labels: Arrays, predictions: Predictions) -> dict[str, float]:
     """Score the best answer that ignores the input, learned from the training labels alone.
 
     Each head answers for itself: its most frequent label (`single_label`; the label frequencies serve as its
@@ -87,41 +81,28 @@ def majority_baseline(
     answers of a hierarchy need not agree, which `hierarchy_consistency` then shows.
 
     Args:
-        train_labels: the training labels, as in `score_heads`.
-        labels: the labels to score against, as in `score_heads`.
-        heads: the heads' configurations; a head without training labels is left out.
-        top_k: the k of `{head}_top{k}_accuracy`.
+        train_labels: the training labels, as in `Predictions`; a head without any is left out.
+        predictions: gives the heads, and the labels to score against.
 
     Returns:
         A dict with the names of `score_heads`.
     """
-    rows = next((len(values) for values in labels.values()), 0)
+    rows = len(predictions)
     probs, chosen = {}, {}
-    for head in heads:
-        present, target = read_labels(train_labels.get(head.name), head)
-        if not present.any():
-            continue
-        target = target[present]
-        if head.problem == "single_label":
-            prior = np.bincount(target, minlength=len(head.labels)) / len(target)
-            answer = prior.argmax()
-        else:
-            prior = target.mean(axis=0)
-            answer = prior >= 0.5 if head.problem == "multi_label" else prior
-        probs[head.name] = np.repeat(prior[None], rows, axis=0)
-        chosen[head.name] = np.repeat(np.asarray(answer)[None], rows, axis=0)
-    return _score(probs, chosen, labels, heads, top_k)
+    for head in predictions.heads:
+        present, target = head.rules.read(train_labels.get(head.name))
+        if present.any():
+            prior, answer = head.rules.majority(target[present])
+            probs[head.name] = np.repeat(np.asarray(prior)[None], rows, axis=0)
+            chosen[head.name] = np.repeat(np.asarray(answer)[None], rows, axis=0)
+    return _score(probs, chosen, predictions)
 
 
-def score_intervals(
-    chosen: Arrays, labels: Arrays, heads: list[HeadConfig], resamples: int = 1000, seed: int = 0
-) -> dict[str, tuple[float, float]]:
+def score_intervals(predictions: Predictions, resamples: int = 1000, seed: int = 0) -> dict[str, tuple[float, float]]:
     """Give the 95 % bootstrap intervals of accuracy and macro F1 for every `single_label` head.
 
     Args:
-        chosen: the chosen labels, as `predict_arrays` returns them.
-        labels: as in `score_heads`.
-        heads: the heads' configurations.
+        predictions: of rows that have labels.
         resamples: how many resamples to draw.
         seed: of the resampling.
 
@@ -129,12 +110,10 @@ def score_intervals(
         `{head}_accuracy` and `{head}_macro_f1` → (low, high).
     """
     intervals = {}
-    for head in heads:
-        if head.problem != "single_label":
-            continue
-        present, target = read_labels(labels.get(head.name), head, len(chosen[head.name]))
-        if present.any():
-            pair = target[present], chosen[head.name][present]
+    for head in predictions.heads:
+        present, target = predictions.target[head.name]
+        if head.rules.exclusive and present.any():
+            pair = target[present], predictions.chosen[head.name][present]
             right = pair[0] == pair[1]
             intervals[f"{head.name}_accuracy"] = bootstrap_interval(np.mean, right, resamples=resamples, seed=seed)
             intervals[f"{head.name}_macro_f1"] = bootstrap_interval(macro_f1, *pair, resamples=resamples, seed=seed)
@@ -258,101 +237,6 @@ def most_confused(
     return [(labels[right], labels[taken], count, int(support[right])) for right, taken, count in found]
 
 
-def predict_arrays(logits: Arrays, heads: list[HeadConfig], threshold: float = 0.5) -> tuple[Arrays, Arrays]:
-    """Turn logits into probabilities and chosen answers, exactly as the model's `predict` does.
-
-    Args:
-        logits: head name → `(rows, outputs)`.
-        heads: the heads' configurations.
-        threshold: of `multi_label` heads.
-
-    Returns:
-        `probabilities` and `decide` of `hfk.models.decoding`, as NumPy arrays.
-
-    Raises:
-        ValueError: as in `score_heads`.
-    """
-    checked = {}
-    rows = None
-    for head in heads:
-        if head.name not in logits:
-            raise ValueError(f"head {head.name!r}: there are no logits for it; there are some for {list(logits)}.")
-        values = np.asarray(logits[head.name])
-        rows = len(values) if rows is None else rows
-        if head.problem == "regression":
-            values = values[:, None] if values.ndim == 1 else values
-        if values.shape != (rows, head.num_outputs):
-            raise ValueError(
-                f"head {head.name!r}: its logits have the shape {values.shape}, not {(rows, head.num_outputs)}."
-            )
-        broken = np.flatnonzero(~np.isfinite(values).all(axis=1))
-        if broken.size:
-            raise ValueError(
-                f"head {head.name!r}, row {broken[0]}: the logits are not finite ({broken.size} such rows of {rows}); "
-                "training has probably diverged: try a lower learning rate, or bf16 instead of fp16."
-            )
-        checked[head.name] = values
-    with torch.inference_mode():
-        probs = probabilities(as_tensors(checked), heads)
-        chosen = decide(probs, heads, threshold)
-    return {n: v.numpy() for n, v in probs.items()}, {n: v.numpy() for n, v in chosen.items()}
-
-
-def read_labels(values: np.ndarray | None, head: HeadConfig, rows: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Tell labelled rows from unlabelled ones and bring the labels into one form.
-
-    Args:
-        values: one head's labels, as in `score_heads`, or None.
-        head: the head.
-        rows: how many rows there must be.
-
-    Returns:
-        bool `(rows,)`, which rows are labelled; and the labels: int64 `(rows,)`, bool `(rows, labels)` or float64
-        `(rows,)`, with zeros where missing.
-
-    Raises:
-        ValueError: naming head and row, if a label is out of range or the shape is wrong.
-    """
-    if values is None:
-        shape = (rows or 0, len(head.labels)) if head.problem == "multi_label" else (rows or 0,)
-        return np.zeros(rows or 0, dtype=bool), np.zeros(shape, dtype=np.int64)
-    values = np.asarray(values)
-    wide = head.problem == "multi_label" or (head.problem == "single_label" and values.ndim == 2)
-    shape = (len(values) if rows is None else rows, *([len(head.labels)] if wide else []))
-    if values.shape != shape:
-        raise ValueError(f"head {head.name!r}: its labels have the shape {values.shape}, not {shape}.")
-    if head.problem == "single_label" and not wide:
-        filled = np.where(np.isnan(values), MISSING, values) if values.dtype.kind == "f" else values
-        whole = filled.astype(np.int64)
-        present = whole != MISSING
-        bad = np.flatnonzero(present & ((whole < 0) | (whole >= len(head.labels)) | (whole != filled)))
-        if bad.size:
-            raise ValueError(
-                f"head {head.name!r}, row {bad[0]}: label {values[bad[0]]} is not an index from 0 to "
-                f"{len(head.labels) - 1}, nor {MISSING} for a missing one."
-            )
-        return present, np.where(present, whole, 0)
-    values = values.astype(np.float64)
-    infinite = np.flatnonzero(np.isinf(values).any(axis=1) if wide else np.isinf(values))
-    if infinite.size:
-        raise ValueError(f"head {head.name!r}, row {infinite[0]}: the label is infinite.")
-    present = ~(np.isnan(values).any(axis=1) if wide else np.isnan(values))
-    values = np.where(present[:, None] if wide else present, values, 0.0)
-    if head.problem == "single_label":
-        return present, values.argmax(axis=1)
-    return present, values >= 0.5 if wide else values
-
-
-def count_labelled(labels: Arrays, heads: list[HeadConfig]) -> dict[str, int]:
-    """Count the labelled rows of each head.
-
-    Args:
-        labels: as in `score_heads`.
-        heads: the heads' configurations.
-    """
-    return {head.name: int(read_labels(labels.get(head.name), head)[0].sum()) for head in heads}
-
-
 def tree_roots(heads: list[HeadConfig]) -> dict[str, str]:
     """Name the coarsest head above each head: itself where it has no parent among them.
 
@@ -369,34 +253,28 @@ def tree_roots(heads: list[HeadConfig]) -> dict[str, str]:
     return roots
 
 
-def _score(probs: Arrays, chosen: Arrays, labels: Arrays, heads: list[HeadConfig], top_k: int) -> dict[str, float]:
+def _score(probs: Arrays, chosen: Arrays, predictions: Predictions) -> dict[str, float]:
     """Score answers, however they came about; heads without answers or labels are passed over."""
-    rows = next((len(values) for values in chosen.values()), 0)
+    heads, rows = predictions.heads, len(predictions)
     scores: dict[str, float] = {}
     complete = right = np.ones(rows, dtype=bool)
     for head in heads:
-        present, target = read_labels(labels.get(head.name), head, rows)
+        present, target = predictions.target[head.name]
         answer = chosen.get(head.name)
-        if head.problem != "regression":
+        if head.rules.has_labels:
             complete = complete & present & (answer is not None)
         if answer is None or not present.any():
             continue
-        seen, taken, likely = target[present], answer[present], probs[head.name][present]
-        if head.problem == "single_label":
-            right = right & (target == answer)
-            found = single_label_scores(seen, taken, likely, top_k)
-        elif head.problem == "multi_label":
-            right = right & (target == answer).all(axis=1)
-            found = multi_label_scores(seen, taken, likely)
-        else:
-            found = regression_scores(seen, taken)
+        if head.rules.has_labels:
+            right = right & head.rules.right(target, answer)
+        found = head.rules.pick(SCORES)(target[present], answer[present], probs[head.name][present])
         scores |= {f"{head.name}_{name}": value for name, value in found.items()}
     macro = [scores[f"{head.name}_macro_f1"] for head in heads if f"{head.name}_macro_f1" in scores]
     if macro:
         scores["mean_macro_f1"] = float(np.mean(macro))
         if complete.any():
             scores["exact_match"] = float(right[complete].mean())
-    answered = [head for head in heads if head.name in chosen and head.problem == "single_label"]
+    answered = [head for head in heads if head.name in chosen and head.rules.exclusive]
     parents = head_parents([head for head in answered if head.parent in chosen])
     if parents and rows:
         single = as_tensors({head.name: chosen[head.name] for head in answered})

@@ -8,12 +8,14 @@ labels and texts from outside can neither run nor vanish. The palette is that of
 from __future__ import annotations
 
 import base64
-import html
+import io
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from ..models.image_preparation import ImageError, open_image
 
 TEMPLATES = Path(__file__).with_name("templates")
 PALETTE = {
@@ -46,6 +48,28 @@ def render(template: str | Path, block: str | None = None, **facts: Any) -> str:
     return found.render(facts) if block is None else "".join(found.blocks[block](found.new_context(facts)))
 
 
+def thumbnail(source: Any, pixels: int) -> bytes | None:
+    """Make a small JPEG of a picture for a page.
+
+    Args:
+        source: as for `open_image`, or None.
+        pixels: its longer side, at most.
+
+    Returns:
+        the JPEG; None without a picture, or for one that can't be read.
+    """
+    if source is None:
+        return None
+    try:
+        picture = open_image(source)
+    except ImageError:
+        return None
+    picture.thumbnail((pixels, pixels))
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=80)
+    return buffer.getvalue()
+
+
 @cache
 def _environment(folder: Path) -> Environment:
     made = Environment(
@@ -71,28 +95,3 @@ def _data_url(picture: bytes) -> str:
     """A PNG or JPEG as an address that needs no network."""
     kind = "jpeg" if picture.startswith(b"\xff\xd8") else "png"
     return f"data:image/{kind};base64,{base64.b64encode(picture).decode('ascii')}"
-
-
-# ------------------------------------------------------------------- what pages that are not yet templates still use
-
-STYLE = _environment(TEMPLATES).get_template("base.html").render(title="").split("<style>")[1].split("</style>")[0]
-
-
-def _table(header: list[str], lines: list[str], text_columns: int) -> str:
-    styles = [' class="text"'] * text_columns + [""] * (len(header) - text_columns)
-    head = "".join(f"<th{style}>{_text(title)}</th>" for title, style in zip(header, styles, strict=True))
-    rows = "".join(f"<tr>{line}</tr>\n" for line in lines)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>\n{rows}</tbody></table></div>'
-
-
-def _cell(content: str, style: str = "number") -> str:
-    return f'<td class="{style}">{_text(content)}</td>'
-
-
-def _cut(text: str, most: int = 240) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= most else text[:most] + "…"
-
-
-def _text(value: Any) -> str:
-    return html.escape(str(value), quote=True)

@@ -1,8 +1,8 @@
 """The report folder: what an evaluation leaves on disk for people and for programs.
 
 `metrics.json` for programs, `per_class.csv` and `predictions.csv` for spreadsheets, PNG pictures, and `report.html`,
-one self-contained page. Each file is written beside its place and then moved there, so an interrupted run leaves whole
-files only; the numbers are written first, the page last. `format_table` is the same summary for a terminal.
+one self-contained page. Each file is whole or not there (`hfk.files`); the numbers are written first, the
+page last. `format_table` is the same summary for a terminal.
 """
 
 from __future__ import annotations
@@ -12,31 +12,24 @@ import hashlib
 import io
 import json
 import math
-import os
 import re
-import tempfile
 import unicodedata
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from sklearn.metrics import precision_recall_fscore_support
 
+from ..files import write_atomic
 from ..models.configuration_multihead import HeadConfig
+from ..models.problems import PROBLEMS
+from . import plots
 from .calibration import Calibration
-from .metrics import (
-    Arrays,
-    count_labelled,
-    most_confused,
-    predict_arrays,
-    read_labels,
-    rejection_scores,
-    score_heads,
-    score_intervals,
-)
+from .metrics import most_confused, rejection_scores, score_heads, score_intervals
 from .pages import render
+from .predictions import Predictions
 
 # One table a problem: (column title, metric suffix, taken from the baseline).
 COLUMNS = {
@@ -69,148 +62,117 @@ WORST_ROWS = 12
 
 
 def write_report(
-    run_dir: str | Path,
+    folder: str | Path,
+    predictions: Predictions,
+    facts: dict[str, Any] | None = None,
     *,
-    logits: Arrays,
-    labels: Arrays,
-    heads: list[HeadConfig],
-    ids: Sequence[Any] | None = None,
-    texts: Sequence[str] | None = None,
-    log_history: list[dict[str, Any]] | None = None,
     baseline: dict[str, float] | None = None,
-    extra: dict[str, Any] | None = None,
-    threshold: float = 0.5,
+    log: list[dict[str, Any]] | None = None,
     calibration: Calibration | None = None,
 ) -> dict[str, Any]:
-    """Score a model's logits and write the report folder.
+    """Score what a model said and write the report folder.
 
     Args:
-        run_dir: the folder; made if it is not there; files of the same names in it are replaced.
-        logits: as in `score_heads`.
-        labels: as in `score_heads`.
-        heads: the heads' configurations.
-        ids: one id a row, for `predictions.csv` and the examples; row numbers without.
-        texts: one text a row; with them the page, and no other file, shows the mistakes made with most confidence.
-        log_history: `Trainer.state.log_history`, for the training curves.
+        folder: the folder; made if it is not there; files of the same names in it are replaced.
+        predictions: of labelled rows. Their texts, if there are any, stand on the page, beside the mistakes made with
+            most confidence, and in no other file.
+        facts: anything JSON can hold that a reader should know: `title`, dataset, split, seed, environment, command.
         baseline: what `majority_baseline` returned.
-        extra: anything JSON can hold that a reader should know: `title`, dataset, split, seed, environment, command.
-        threshold: of `multi_label` heads.
-        calibration: what `calibrate` found, if it was asked; the temperatures in `heads` are those that count.
+        log: `Trainer.state.log_history`, for the training curves.
+        calibration: what `calibrate` found, if it was asked; the temperatures of the predictions' heads are those that
+            count.
 
     Returns:
         What `metrics.json` holds: `scores`, `intervals` (95 % bootstrap), `baseline`, `counts`, `heads`, `rejection`
-        (head name → `rejection_scores`), `extra`, and `calibration` where there is one.
+        (head name → `rejection_scores`), `extra` (the facts), and `calibration` where there is one.
 
     Raises:
-        ValueError: as in `score_heads`, or if `ids` or `texts` have another length than the logits.
+        ValueError: as in `score_heads`.
     """
-    probs, chosen = predict_arrays(logits, heads, threshold)
-    rows = len(next(iter(probs.values())))
-    for name, values in (("ids", ids), ("texts", texts)):
-        if values is not None and len(values) != rows:
-            raise ValueError(f"{name} has {len(values)} entries for {rows} rows of logits.")
-    ids = list(range(rows)) if ids is None else list(ids)
+    heads = predictions.heads
+    confidences = _confidences(predictions)
     results = {
-        "scores": score_heads(logits, labels, heads, threshold),
-        "intervals": score_intervals(chosen, labels, heads),
+        "scores": score_heads(predictions),
+        "intervals": score_intervals(predictions),
         "baseline": baseline or {},
-        "counts": {"rows": rows, "labelled": count_labelled(labels, heads)},
+        "counts": {"rows": len(predictions), "labelled": predictions.labelled},
         "heads": [{"name": h.name, "problem": h.problem, "labels": len(h.labels), "parent": h.parent} for h in heads],
-        "rejection": {
-            name: rejection_scores(*pair) for name, pair in _confidences(probs, chosen, labels, heads).items()
-        },
-        "extra": extra or {},
+        "rejection": {name: rejection_scores(*pair) for name, pair in confidences.items()},
+        "extra": facts or {},
     }
     if calibration is not None:
         results["calibration"] = calibration.summary()
     results = _jsonable(results)
 
-    run_dir = Path(run_dir)
-    run_dir.mkdir(parents=True, exist_ok=True)
+    folder = Path(folder)
     text = json.dumps(results, ensure_ascii=False, indent=2, sort_keys=True, allow_nan=False)
-    _write(run_dir / "metrics.json", text + "\n")
-    classes = per_class(chosen, labels, heads)
-    _write(run_dir / "per_class.csv", _csv(["head", "label", "precision", "recall", "f1", "support"], classes))
-    _write(run_dir / "predictions.csv", _predictions_csv(probs, chosen, labels, heads, ids))
-    pictures = _draw(probs, chosen, labels, heads, log_history or [], calibration)
+    write_atomic(folder / "metrics.json", text + "\n")
+    classes = per_class(predictions)
+    write_atomic(folder / "per_class.csv", csv_text(["head", "label", "precision", "recall", "f1", "support"], classes))
+    write_atomic(folder / "predictions.csv", _predictions_csv(predictions))
+    pictures = _draw(predictions, confidences, log or [], calibration)
     for name, content in pictures.items():
-        _write(run_dir / name, content)
-    sections = [_section(head, probs, chosen, labels, ids, texts, classes, file_stems(heads)) for head in heads]
+        write_atomic(folder / name, content)
+    sections = [_section(head, predictions, classes) for head in heads]
     for section in sections:
         section["calibration"] = _calibration_sentence(results.get("calibration"), section["name"])
     page = render(
         "report.html",
         title=str(results["extra"].get("title", "Evaluation")),
         results=results,
-        tables=_tables(results, heads),
+        tables=_tables(results),
         overall=_overall(results["scores"]),
         sections=sections,
         pictures=pictures,
     )
-    _write(run_dir / "report.html", page)
+    write_atomic(folder / "report.html", page)
     return results
 
 
-def format_table(
-    scores: dict[str, float],
-    baseline: dict[str, float] | None,
-    heads: list[HeadConfig],
-    rows: dict[str, int] | None = None,
-) -> str:
+def format_table(results: dict[str, Any]) -> str:
     """Lay out the scores of each head next to the baseline, for a terminal.
 
     Args:
-        scores: what `score_heads` returned.
-        baseline: what `majority_baseline` returned, or None.
-        heads: the heads' configurations.
-        rows: labelled rows of each head, as `count_labelled` gives them; adds a column.
+        results: what `write_report` returned.
 
     Returns:
         Lines of text: one table a problem, then the scores over all heads. Korean is two columns wide, and aligned so.
 
     Example:
-        >>> head = HeadConfig("큰분류", ["자연", "음식"])
-        >>> print(format_table({"큰분류_accuracy": 0.9, "큰분류_macro_f1": 0.85}, None, [head], {"큰분류": 40}))
+        >>> heads = [{"name": "큰분류", "problem": "single_label"}]
+        >>> scores = {"큰분류_accuracy": 0.9, "큰분류_macro_f1": 0.85}
+        >>> print(format_table({"heads": heads, "scores": scores, "counts": {"labelled": {"큰분류": 40}}}))
         head    rows  accuracy  macro-F1
         큰분류    40     0.900     0.850
     """
-    results = {"scores": scores, "baseline": baseline or {}, "counts": {"labelled": rows or {}}}
     blocks = []
-    for header, lines in _tables(results, heads):
+    for header, lines in _tables(results):
         cells = [header, *lines]
         widths = [max(_width(line[place]) for line in cells) for place in range(len(header))]
         blocks.append("\n".join(_align(line, widths) for line in cells))
-    overall = _overall(scores)
+    overall = _overall(results["scores"])
     if overall:
         widest = max(_width(name) for name, _ in overall)
         blocks.append("\n".join(f"{_pad(name, widest)}  {value}" for name, value in overall))
     return "\n\n".join(blocks)
 
 
-def per_class(
-    chosen: Arrays, labels: Arrays, heads: list[HeadConfig]
-) -> list[tuple[str, str, float, float, float, int]]:
+def per_class(predictions: Predictions) -> list[tuple[str, str, float, float, float, int]]:
     """Give precision, recall, F1 and support of every label of every classification head that has labelled rows.
 
     Args:
-        chosen: as `predict_arrays` returns them.
-        labels: as in `score_heads`.
-        heads: the heads' configurations.
+        predictions: of labelled rows.
 
     Returns:
         (head, label, precision, recall, f1, support) in the order of heads and labels.
     """
     lines = []
-    for head in heads:
-        present, target = read_labels(labels.get(head.name), head)
-        if head.problem == "regression" or not present.any():
+    for head in predictions.heads:
+        present, target = predictions.target[head.name]
+        if not head.rules.has_labels or not present.any():
             continue
-        target, answer = target[present], chosen[head.name][present]
-        for index, label in enumerate(head.labels):
-            if head.problem == "multi_label":
-                here, said = target[:, index], answer[:, index]
-            else:
-                here, said = target == index, answer == index
+        values = target[present], predictions.chosen[head.name][present]
+        for label, here, said in zip(head.labels, *(head.rules.indicators(each).T for each in values), strict=True):
             precision, recall, f1, _ = precision_recall_fscore_support(here, said, average="binary", zero_division=0)
             lines.append((head.name, label, float(precision), float(recall), float(f1), int(here.sum())))
     return lines
@@ -236,43 +198,34 @@ def file_stems(heads: Iterable[HeadConfig]) -> dict[str, str]:
     return stems
 
 
-def _confidences(
-    probs: Arrays, chosen: Arrays, labels: Arrays, heads: list[HeadConfig]
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def _confidences(predictions: Predictions) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Of each `single_label` head with labelled rows: the confidence in the answers, and whether they are right."""
     found = {}
-    for head in heads:
-        present, target = read_labels(labels.get(head.name), head)
-        if head.problem == "single_label" and present.any():
-            right, taken = target[present], chosen[head.name][present]
-            confidence = np.take_along_axis(probs[head.name][present], taken[:, None], axis=1)[:, 0]
-            found[head.name] = confidence, right == taken
+    for head in predictions.heads:
+        present, target = predictions.target[head.name]
+        if head.rules.exclusive and present.any():
+            columns = target, predictions.chosen[head.name], predictions.probabilities[head.name]
+            found[head.name] = head.rules.confidence(*(column[present] for column in columns))
     return found
 
 
 def _draw(
-    probs: Arrays,
-    chosen: Arrays,
-    labels: Arrays,
-    heads: list[HeadConfig],
-    log_history: list[dict[str, Any]],
+    predictions: Predictions,
+    confidences: dict[str, tuple[np.ndarray, np.ndarray]],
+    log: list[dict[str, Any]],
     calibration: Calibration | None,
 ) -> dict[str, bytes]:
     """Draw all pictures: file name → PNG. Without matplotlib there are none, and one warning."""
-    from . import plots
-
     pictures = {}
-    stems = file_stems(heads)
-    confidences = _confidences(probs, chosen, labels, heads)
+    stems = file_stems(predictions.heads)
     try:
-        for head in heads:
+        for head in predictions.heads:
             name, stem = head.name, stems[head.name]
             if name in confidences:
-                present, target = read_labels(labels[name], head)
+                present, target = predictions.target[name]
+                pair = target[present], predictions.chosen[name][present]
                 title = f"{name}: right and chosen labels"
-                pictures[f"confusion_{stem}.png"] = plots.confusion_png(
-                    target[present], chosen[name][present], head.labels, title
-                )
+                pictures[f"confusion_{stem}.png"] = plots.confusion_png(*pair, head.labels, title)
                 title = f"{name}: is its confidence deserved?"
                 pictures[f"reliability_{stem}.png"] = plots.reliability_png(*confidences[name], title)
                 title = f"{name}: how many rows can it answer?"
@@ -280,7 +233,7 @@ def _draw(
             if calibration is not None and name in calibration.reliability:
                 title = f"{name}: before and after temperature {calibration.temperatures[name]:.2f}"
                 pictures[f"calibration_{stem}.png"] = plots.calibration_png(*calibration.reliability[name], title)
-        curves = plots.training_curves_png(log_history)
+        curves = plots.training_curves_png(log)
         if curves:
             pictures["training_curves.png"] = curves
     except ImportError as error:
@@ -288,40 +241,25 @@ def _draw(
     return pictures
 
 
-def _section(
-    head: HeadConfig,
-    probs: Arrays,
-    chosen: Arrays,
-    labels: Arrays,
-    ids: list[Any],
-    texts: Sequence[str] | None,
-    classes: list[tuple],
-    stems: dict[str, str],
-) -> dict[str, Any]:
+def _section(head: HeadConfig, predictions: Predictions, classes: list[tuple]) -> dict[str, Any]:
     """Collect what the page says about one head."""
-    present, target = read_labels(labels.get(head.name), head)
-    section: dict[str, Any] = {"name": head.name, "stem": stems[head.name], "problem": head.problem}
-    section["labelled"], section["wide"] = bool(present.any()), len(head.labels) > 12
+    present, target = predictions.target[head.name]
+    section: dict[str, Any] = {"name": head.name, "stem": file_stems(predictions.heads)[head.name]}
+    section |= {"problem": _nearest(head.problem), "labelled": bool(present.any()), "wide": len(head.labels) > 12}
     if not present.any():
         return section
-    answer = chosen[head.name]
-    if head.problem == "single_label":
+    answer, probs = predictions.chosen[head.name], predictions.probabilities[head.name]
+    score, error = head.rules.errors(target, answer, probs)
+    if head.rules.exclusive:
         section["confused"] = most_confused(target[present], answer[present], head.labels, limit=10)
-        score = np.take_along_axis(probs[head.name], answer[:, None], axis=1)[:, 0]
-        error = np.where(target != answer, score, -1.0)
-    elif head.problem == "multi_label":
-        score = np.abs(probs[head.name] - target).max(axis=1)
-        error = np.where((target != answer).any(axis=1), score, -1.0)
-    else:
-        error = score = np.abs(answer - target)
     section["weakest"] = sorted((line[1:] for line in classes if line[0] == head.name and line[5]), key=lambda c: c[3])
-    if texts is not None:
+    if predictions.texts is not None:
         error = np.where(present, error, -1.0)
-        worst = [int(row) for row in np.argsort(-error, kind="stable")[:WORST_ROWS] if error[row] > 0]
         section["worst"] = [
-            (str(ids[row]), str(texts[row]), _spoken(head, target[row]), _spoken(head, answer[row]), float(score[row]))
-            for row in worst
-        ]
+            (str(predictions.ids[row]), predictions.texts[row] or "", head.rules.say(target[row]),
+             head.rules.say(answer[row]), float(score[row]))
+            for row in map(int, np.argsort(-error, kind="stable")[:WORST_ROWS]) if error[row] > 0
+        ]  # fmt: skip
     return section
 
 
@@ -340,58 +278,50 @@ def _calibration_sentence(calibration: dict[str, Any] | None, head: str) -> str:
     )
 
 
-def _predictions_csv(probs: Arrays, chosen: Arrays, labels: Arrays, heads: list[HeadConfig], ids: list[Any]) -> str:
+def _predictions_csv(predictions: Predictions) -> str:
     header: list[str] = ["id"]
-    columns: list[list[Any]] = [ids]
-    for head in heads:
-        present, target = read_labels(labels.get(head.name), head, len(ids))
-        answer = chosen[head.name]
+    columns: list[Iterable[Any]] = [predictions.ids]
+    for head in predictions.heads:
+        target, probs = predictions.target[head.name], predictions.probabilities[head.name]
         header += [f"{head.name}_gold", f"{head.name}_pred"]
-        columns.append([_named(head, value) if seen else "" for value, seen in zip(target, present, strict=True)])
-        columns.append([_named(head, value) for value in answer])
-        if head.problem == "single_label":
+        columns.append([head.rules.write(value) if there else "" for there, value in zip(*target, strict=True)])
+        answers, write = predictions.chosen[head.name], head.rules.pick(_SCORE_CELL)
+        columns.append(map(head.rules.write, answers))
+        if write is not None:
             header.append(f"{head.name}_score")
-            columns.append([f"{p[a]:.6f}" for p, a in zip(probs[head.name], answer, strict=True)])
-        elif head.problem == "multi_label":
-            header.append(f"{head.name}_score")
-            columns.append([json.dumps([round(float(v), 6) for v in row]) for row in probs[head.name]])
-    return _csv(header, zip(*columns, strict=True))
+            columns.append(map(write, probs, answers))
+    return csv_text(header, zip(*columns, strict=True))
 
 
-def _spoken(head: HeadConfig, value: Any) -> str:
-    """Write a label as the page shows it."""
-    return (
-        ", ".join(json.loads(_named(head, value))) or "none" if head.problem == "multi_label" else _named(head, value)
-    )
+_SCORE_CELL = {
+    "single_label": lambda probs, answer: f"{probs[answer]:.6f}",
+    "multi_label": lambda probs, _: json.dumps([round(float(value), 6) for value in probs]),
+    "regression": None,
+}
 
 
-def _named(head: HeadConfig, value: Any) -> str:
-    """Write a label or a number as a person would; several labels as a JSON list, for labels may hold commas."""
-    if head.problem == "single_label":
-        return head.labels[int(value)]
-    if head.problem == "multi_label":
-        return json.dumps([head.labels[index] for index in np.flatnonzero(value)], ensure_ascii=False)
-    return f"{float(value):.6g}"
-
-
-def _tables(results: dict[str, Any], heads: list[HeadConfig]) -> list[tuple[list[str], list[list[str]]]]:
+def _tables(results: dict[str, Any]) -> list[tuple[list[str], list[list[str]]]]:
     """Lay out one table a problem: (header, lines), the first column being the head."""
-    scores, baseline = results["scores"], results["baseline"]
+    scores, baseline = results["scores"], results.get("baseline")
     counts = results["counts"]["labelled"]
     tables = []
     for problem, columns in COLUMNS.items():
-        shown = [head for head in heads if head.problem == problem]
+        shown = [head["name"] for head in results["heads"] if _nearest(head["problem"]) == problem]
         if not shown:
             continue
         columns = [column for column in columns if baseline or not column[2]]
-        header = ["head", *(["rows"] if counts else []), *(title for title, _, _ in columns)]
         lines = []
-        for head in shown:
-            values = [(baseline if base else scores).get(f"{head.name}_{suffix}") for _, suffix, base in columns]
-            count = [f"{counts.get(head.name, 0):,}"] if counts else []
-            lines.append([head.name, *count, *("–" if value is None else f"{value:.3f}" for value in values)])
-        tables.append((header, lines))
+        for name in shown:
+            values = [(baseline if base else scores).get(f"{name}_{suffix}") for _, suffix, base in columns]
+            cells = ("–" if value is None else f"{value:.3f}" for value in values)
+            lines.append([name, f"{counts.get(name, 0):,}", *cells])
+        tables.append((["head", "rows", *(title for title, _, _ in columns)], lines))
     return tables
+
+
+def _nearest(problem: str) -> str:
+    """The problem of `COLUMNS` that a problem is, or derives from."""
+    return next(rules.name for rules in PROBLEMS[problem].__mro__ if getattr(rules, "name", None) in COLUMNS)
 
 
 def _overall(scores: dict[str, float]) -> list[tuple[str, str]]:
@@ -416,7 +346,8 @@ def _align(line: list[str], widths: list[int]) -> str:
     return "  ".join([_pad(first, widths[0]), *numbers])
 
 
-def _csv(header: list[str], lines: Iterable[Iterable[Any]]) -> str:
+def csv_text(header: list[str], lines: Iterable[Iterable[Any]]) -> str:
+    """Write a table as CSV, floats with six digits."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(header)
@@ -435,17 +366,3 @@ def _jsonable(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if value is None or isinstance(value, (str, int, bool)) else str(value)
-
-
-def _write(path: Path, content: str | bytes) -> None:
-    """Write a file whole or not at all: to a temporary name in the same folder, then moved into place."""
-    data = content.encode("utf-8") if isinstance(content, str) else content
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(temporary, 0o644)  # mkstemp makes files that only their owner can read
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -83,35 +83,71 @@ def predict_table(
     for name in heads or []:
         if name not in [head.name for head in config.heads]:
             raise ValueError(f"no head is called {name!r}; heads: {', '.join(head.name for head in config.heads)}.")
-    if Path(target).exists() and Path(target).resolve() == Path(source).resolve():
-        raise ValueError(f"{target} is the input itself; write to another file.")
     chosen = [head for head in config.heads if heads is None or head.name in heads]
     added = [f"{head.name}_{part}" for head in chosen for part in ("pred", "score")]
     added += ["error"] if paths is None else ["paths", "error"]
-    folder = Path(image_dir) if image_dir is not None else Path(source).parent
-    counts = {"rows": 0, "errors": 0}
     numbers = [f"{head.name}_score" for head in chosen if head.problem != "multi_label"]
     numbers += [f"{head.name}_pred" for head in chosen if head.problem == "regression"]
-    with TableWriter(target, numbers) as writer:
+    names = [head.name for head in chosen]
+
+    def answer(rows: list[dict[str, Any]]) -> list[list[Any]]:
+        answers = predictor(rows, None, threshold, names, min_score, paths)
+        return [_cells(found, chosen, paths is not None) for found in answers]
+
+    return extend_table(predictor, source, target, answer, added, text, image, image_dir, columns, on_rows, numbers)
+
+
+def extend_table(
+    predictor: Predictor,
+    source: str | Path,
+    target: str | Path,
+    answer: Callable[[list[dict[str, Any]]], list[list[Any]]],
+    added: list[str],
+    text: list[str] | None = None,
+    image: str | None = None,
+    image_dir: str | Path | None = None,
+    columns: dict[str, Any] | None = None,
+    on_rows: Callable[[int], None] | None = None,
+    numbers: Iterable[str] = (),
+) -> dict[str, int]:
+    """Write a table again with more columns, chunk by chunk.
+
+    Args:
+        predictor: whose input the rows are; see `predict_table` for it and what is not named here.
+        source: see there.
+        target: see there.
+        answer: makes the new cells of some rows (`text` and `image`), of each in the order of `added`.
+        added: names of the new columns; the last is `error`, None for a row that is well.
+        text: see `predict_table`.
+        image: see there.
+        image_dir: see there.
+        columns: see there.
+        on_rows: see there.
+        numbers: which of `added` hold numbers.
+
+    Returns:
+        `{"rows": …, "errors": …}`.
+    """
+    if Path(target).exists() and Path(target).resolve() == Path(source).resolve():
+        raise ValueError(f"{target} is the input itself; write to another file.")
+    folder = Path(image_dir) if image_dir is not None else Path(source).parent
+    counts = {"rows": 0, "errors": 0}
+    with TableWriter(target, list(numbers)) as writer:
         for chunk in iter_table(source, chunk_rows=predictor.window):
             if not counts["rows"]:
-                text, image = _find_columns(
-                    list(chunk.columns), predictor, text, image, columns or {}, Path(source).name
-                )
-                taken = [name for name in added if name in chunk.columns]
+                names = list(chunk.columns)
+                text, image = _find_columns(names, predictor, text, image, columns or {}, Path(source).name)
+                taken = [name for name in added if name in names]
                 if taken:
                     raise ValueError(f"{Path(source).name} already has a column {taken[0]!r}; rename it first.")
             rows = [
                 {"text": _join(row, text), "image": _locate(row.get(image), folder) if image else None}
                 for row in chunk.to_dict("records")
             ]
-            names = [head.name for head in chosen]
-            answers = list(predictor(rows, None, threshold, names, min_score, paths))
-            cells = [_cells(answer, chosen, paths is not None) for answer in answers]
-            result = pd.DataFrame(cells, columns=added, dtype=object)
-            writer.write(pd.concat([chunk.reset_index(drop=True), result], axis=1))
+            made = pd.DataFrame(answer(rows), columns=added, dtype=object)
+            writer.write(pd.concat([chunk.reset_index(drop=True), made], axis=1))
             counts["rows"] += len(chunk)
-            counts["errors"] += sum("error" in answer and not isinstance(answer["error"], list) for answer in answers)
+            counts["errors"] += int(made["error"].notna().sum())
             if on_rows is not None:
                 on_rows(len(chunk))
     return counts

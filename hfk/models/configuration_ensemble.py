@@ -57,7 +57,7 @@ class MultiHeadEnsembleConfig(PreTrainedConfig):
         if heads is None:  # transformers builds a bare config to find defaults
             self.heads = common_heads(self.members) if self.members else []
         else:
-            self.heads = [head if isinstance(head, HeadConfig) else HeadConfig(**head) for head in heads]
+            self.heads = [head if isinstance(head, HeadConfig) else HeadConfig.from_dict(head) for head in heads]
         if self.members:
             self._validate()
         custom_pipelines = kwargs.pop("custom_pipelines", None)
@@ -99,16 +99,6 @@ class MultiHeadEnsembleConfig(PreTrainedConfig):
     def embedding_size(self) -> int:
         """Width of the members' embeddings, side by side."""
         return sum(member.embedding_size for member in self.members)
-
-    @property
-    def modality_dropout(self) -> float:
-        """The least that any member was trained with."""
-        return min((member.modality_dropout for member in self.members), default=0.0)
-
-    @property
-    def modality_loss(self) -> float:
-        """The least that any member was trained with."""
-        return min((member.modality_loss for member in self.members), default=0.0)
 
     def to_dict(self) -> dict[str, Any]:
         """Serialise, members and heads included."""
@@ -163,7 +153,6 @@ def common_heads(members: Sequence[MultiHeadConfig], names: Sequence[str] | None
             head.problem,
             head.parent,
             head.parent_of,
-            weight=head.weight,
             dropout=0.0,
             path_weight=sum(member.heads[place].path_weight for member in members) / len(members),
             mean=sum(member.heads[place].mean for member in members) / len(members),

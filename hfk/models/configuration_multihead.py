@@ -23,13 +23,13 @@ from .modeling_efficientnet_lite import EfficientNetLiteConfig  # noqa: F401
 from .modeling_ngram import NGramConfig  # noqa: F401
 from .modeling_recurrent import RecurrentConfig  # noqa: F401
 from .modeling_textcnn import TextCNNConfig  # noqa: F401
-from .problems import PROBLEMS, Problem
+from .problems import LOSS_OPTIONS, PROBLEMS, Problem
 
 HEAD_KINDS = ("linear", "mlp", "residual")
 FUSIONS = ("tokens", "pooled", "gated")
 TEXT_POOLINGS = ("cls", "mean", "max", "attention")
 IMAGE_POOLINGS = ("cls", "mean", "max")
-HIERARCHY_LOSSES = ("none", "marginal")
+TRAINING_OPTIONS = ("modality_dropout", "modality_loss", "hierarchy_loss")  # older checkpoints hold them
 PIPELINES = {
     "multi-head-classification": {"impl": "pipeline_multihead.MultiHeadClassificationPipeline", "pt": ["AutoModel"]}
 }
@@ -46,21 +46,11 @@ class HeadConfig:
         parent: name of the coarser head of which this one is a refinement, or None. Both must be `single_label`.
         parent_of: for each label, the index of its parent label in the parent head. Required with `parent`.
         kind: `linear`; `mlp` (Linear-ReLU-Linear); `residual` (a Linear and an MLP path, summed).
-        weight: factor of this head's loss in the total.
-        class_weights: one factor a label: multiplies the cross-entropy of rows of that label (`single_label`) or the
-            positive term (`multi_label`). None weighs all alike.
-        label_smoothing: share of the target spread evenly over the labels, in [0, 1).
-        focal_gamma: classification only: each term of the cross-entropy is multiplied by (1 - p) ** focal_gamma, so
-            that what is right already counts less (focal loss: Lin et al. 2017, arXiv:1708.02002); 0 changes nothing.
-        logit_adjustment: `single_label` only: this many times ln(prior) is added to the logits in the loss and not in
-            answers, so that rare labels are answered as readily as common ones (the τ of Menon et al. 2021,
-            arXiv:2007.07314, where 1 minimises the error averaged over labels); 0 changes nothing.
-        prior: each label's share of the training rows, above 0; what `logit_adjustment` needs. Training fills it in.
         dropout: dropout probability before the head's first layer.
         temperature: logits are divided by it before softmax or sigmoid; set by calibration, 1.0 changes nothing.
         path_weight: `single_label` only: power of this head's probability in the product that chooses a path through a
             hierarchy. Below 1 it has less to say, with 0 nothing: its answer is then the parent of what is chosen below
-            it, which suits heads whose finer ones learned with `class_weights` or `logit_adjustment`.
+            it, which suits heads whose finer ones learned with class weights or a logit adjustment.
         mean: `regression` only: the target's mean; the head predicts (target - mean) / std.
         std: `regression` only: the target's standard deviation, above 0.
 
@@ -78,12 +68,6 @@ class HeadConfig:
     parent: str | None = None
     parent_of: list[int] | None = None
     kind: str = "linear"
-    weight: float = 1.0
-    class_weights: list[float] | None = None
-    label_smoothing: float = 0.0
-    focal_gamma: float = 0.0
-    logit_adjustment: float = 0.0
-    prior: list[float] | None = None
     dropout: float = 0.1
     temperature: float = 1.0
     path_weight: float = 1.0
@@ -103,7 +87,6 @@ class HeadConfig:
         if repeated:
             raise ValueError(f"{where}: label {repeated[0]!r} is listed twice; label names must differ.")
         self.rules.validate()
-        self.rules.validate_loss(self)
         for name, high in (("dropout", 1), ("path_weight", math.inf)):
             if not 0 <= getattr(self, name) < high:
                 raise ValueError(f"{where}: {name} must be in [0, {high}), not {getattr(self, name)}.")
@@ -116,6 +99,11 @@ class HeadConfig:
             raise ValueError(
                 f"{where}: parent_of has {len(self.parent_of)} entries for {len(self.labels)} labels; give one a label."
             )
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> HeadConfig:
+        """Make a head of a checkpoint's dict; what checkpoints of older versions say of its training is left out."""
+        return cls(**{name: value for name, value in values.items() if name not in LOSS_OPTIONS})
 
     @property
     def rules(self) -> Problem:
@@ -203,15 +191,7 @@ class MultiHeadConfig(PreTrainedConfig):
         text_pooling: `cls`, `mean`, `max` or `attention` over the text encoder's tokens; `tokens` fusion
             reads all of them.
         image_pooling: `mean`, `cls` or `max` over the vision encoder's positions.
-        modality_dropout: in training, the probability that a row which has both text and image loses one of them.
-        modality_loss: in training, what the loss of the text alone and that of the image alone weigh beside the loss
-            of both, in rows that have both. Otherwise the side that learns faster leaves the other little to learn
-            (gradient blending: Wang et al. 2020, arXiv:1905.12681). The encoders run once; 1 makes all three equal.
-        hierarchy_loss: `marginal` adds to the loss of every head that has finer ones below it the cross-entropy of the
-            finest one's probabilities, summed over the labels under each of its own: rows whose finest label is not
-            known then train the finest head too, and its mistakes inside the right branch cost less than others.
-            `none` trains every head by its own logits alone. Answers are decoded alike.
-        initializer_range: standard deviation of the normal initialisation of new weights.
+        initializer_range: standard deviation of the normal initialization of new weights.
         **kwargs: passed to `PreTrainedConfig`.
 
     Raises:
@@ -240,34 +220,27 @@ class MultiHeadConfig(PreTrainedConfig):
         fusion_dropout: float = 0.1,
         text_pooling: str = "mean",
         image_pooling: str = "mean",
-        modality_dropout: float = 0.0,
-        modality_loss: float = 0.0,
-        hierarchy_loss: str = "none",
         initializer_range: float = 0.02,
         **kwargs: Any,
     ) -> None:
         self.text_config = _sub_config(text_config)
         self.vision_config = _sub_config(vision_config)
-        self.heads = [head if isinstance(head, HeadConfig) else HeadConfig(**head) for head in heads or []]
+        self.heads = [head if isinstance(head, HeadConfig) else HeadConfig.from_dict(head) for head in heads or []]
         both = self.text_config is not None and self.vision_config is not None
         # transformers builds a bare config to find defaults; an empty one is checked only when a model is made of it.
         if self.heads:
             validate_heads(self.heads)
-        if hierarchy_loss not in HIERARCHY_LOSSES:
-            raise ValueError(f"hierarchy_loss {hierarchy_loss!r} is not one of {', '.join(HIERARCHY_LOSSES)}.")
-        if hierarchy_loss == "marginal" and self.heads and not any(head.parent for head in self.heads):
-            raise ValueError("hierarchy_loss marginal needs a hierarchy, and no head has a `parent`.")
         if both and fusion not in FUSIONS:
             raise ValueError(f"fusion {fusion!r} is not one of {', '.join(FUSIONS)}.")
         if text_pooling not in TEXT_POOLINGS:
             raise ValueError(f"text_pooling {text_pooling!r} is not one of {', '.join(TEXT_POOLINGS)}.")
         if image_pooling not in IMAGE_POOLINGS:
             raise ValueError(f"image_pooling {image_pooling!r} is not one of {', '.join(IMAGE_POOLINGS)}.")
-        for name, value in (("modality_dropout", modality_dropout), ("fusion_dropout", fusion_dropout)):
-            if not 0 <= value < 1:
-                raise ValueError(f"{name} must be in [0, 1), not {value}.")
-        if not 0 <= modality_loss < math.inf:
-            raise ValueError(f"modality_loss must be 0 or more, not {modality_loss}.")
+        if not 0 <= fusion_dropout < 1:
+            raise ValueError(f"fusion_dropout must be in [0, 1), not {fusion_dropout}.")
+        for name in TRAINING_OPTIONS:
+            if name in kwargs:
+                raise ValueError(f"{name} is an option of training, not of the model: model.set_training({name}=…).")
         self.fusion = fusion if both else None
         if both and fusion == "pooled":
             width = encoder_hidden_size(self.text_config) + encoder_hidden_size(self.vision_config)
@@ -288,9 +261,6 @@ class MultiHeadConfig(PreTrainedConfig):
         self.fusion_dropout = fusion_dropout
         self.text_pooling = text_pooling
         self.image_pooling = image_pooling
-        self.modality_dropout = modality_dropout
-        self.modality_loss = modality_loss
-        self.hierarchy_loss = hierarchy_loss
         self.initializer_range = initializer_range
         custom_pipelines = kwargs.pop("custom_pipelines", None)
         # The base class resets the encoders' attention to its own, None here: keep what they were built with.
@@ -301,6 +271,12 @@ class MultiHeadConfig(PreTrainedConfig):
         # `pipeline()` insists on remote code for every task listed here; with hfk imported, the task is registered.
         if custom_pipelines and "multi-head-classification" not in PIPELINE_REGISTRY.supported_tasks:
             self.custom_pipelines = custom_pipelines
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> MultiHeadConfig:
+        """Make a configuration of a checkpoint's dict, older versions' included."""
+        values = {name: value for name, value in config_dict.items() if name not in TRAINING_OPTIONS}
+        return super().from_dict(values, **kwargs)
 
     @property
     def embedding_size(self) -> int:

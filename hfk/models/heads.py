@@ -17,6 +17,8 @@ from .configuration_multihead import HeadConfig, MultiHeadConfig
 from .hierarchy import head_parents, leaves, marginals
 from .problems import HeadLoss
 
+HIERARCHY_LOSSES = ("none", "marginal")
+
 
 class Head(nn.Module):
     """One head: dropout, then `linear`, `mlp` or `residual` (long path plus short path).
@@ -76,7 +78,7 @@ def total_loss(
         logits: head name → logits.
         labels: head name → labels as in `Problem.loss`; heads may be left out.
         heads: the heads' configurations.
-        hierarchy_loss: `marginal` adds to a parent head's loss that of the finest heads' summed probabilities.
+        hierarchy_loss: one of `HIERARCHY_LOSSES`; see `MultiHeadForClassification.set_training`.
         options: head name → how it is trained; neutral by default.
 
     Returns:
@@ -91,7 +93,7 @@ def total_loss(
     if not labels:
         raise ValueError(f"labels are empty: give a tensor for at least one head of {', '.join(logits)}.")
     rules = {head.name: head.rules for head in heads}
-    options = {head.name: head for head in heads} | dict(options or {})
+    options = {name: HeadLoss() for name in rules} | dict(options or {})
     losses = {
         name: own.loss(logits[name], labels[name], options[name]) for name, own in rules.items() if name in labels
     }
@@ -128,11 +130,6 @@ def disagreement(
     """
     total = torch.zeros((), device=next(iter(logits.values())).device)
     for head in heads:
-        weight = (options or {}).get(head.name, head).weight
+        weight = (options or {}).get(head.name, HeadLoss()).weight
         total = total + weight * head.rules.disagreement(*logits[head.name].float().chunk(2)).mean()
     return total
-
-
-def head_loss(logits: Tensor, labels: Tensor, config: HeadConfig) -> Tensor:
-    """Loss of one head, a scalar; see `Problem.loss`."""
-    return config.rules.loss(logits, labels, config)

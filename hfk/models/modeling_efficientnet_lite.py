@@ -15,13 +15,16 @@ import math
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoModelForImageClassification, PreTrainedConfig, PreTrainedModel
+from transformers import AutoModelForImageClassification, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import (
     BaseModelOutputWithPoolingAndNoAttention,
     ImageClassifierOutputWithNoAttention,
 )
+from transformers.utils import can_return_tuple
+
+from .encoder_base import register_encoder
 
 
 class EfficientNetLiteConfig(PreTrainedConfig):
@@ -39,7 +42,7 @@ class EfficientNetLiteConfig(PreTrainedConfig):
         stage_strides: stride of the first block of each stage (1 or 2).
         stage_expansions: by how much a block's inside is wider than its input.
         hidden_size: channels of the last feature map, and width of the pooled vector.
-        batch_norm_eps: epsilon of the batch normalisations.
+        batch_norm_eps: epsilon of the batch normalizations.
         batch_norm_momentum: weight of a new batch in the running statistics, as PyTorch counts (TensorFlow's 0.99).
         classifier_dropout: dropout before the classifier of `EfficientNetLiteForImageClassification`.
 
@@ -79,7 +82,7 @@ class EfficientNetLiteConfig(PreTrainedConfig):
 
 
 class EfficientNetLiteConvLayer(nn.Module):
-    """Convolution with "same" padding, batch normalisation and, unless told otherwise, ReLU6."""
+    """Convolution with "same" padding, batch normalization and, unless told otherwise, ReLU6."""
 
     def __init__(
         self,
@@ -162,7 +165,7 @@ class EfficientNetLitePreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
-        super()._init_weights(module)  # batch normalisations: ones, zeros, fresh running statistics
+        super()._init_weights(module)  # batch normalizations: ones, zeros, fresh running statistics
         if isinstance(module, nn.Conv2d):
             # as the published model: deviation by fan-out, where a depthwise filter has one output
             fan_out = module.out_channels // module.groups * math.prod(module.kernel_size)
@@ -206,18 +209,15 @@ class EfficientNetLiteModel(EfficientNetLitePreTrainedModel):
         self.head = EfficientNetLiteConvLayer(config, width, config.hidden_size)
         self.post_init()
 
+    @can_return_tuple
     def forward(
-        self,
-        pixel_values: Tensor,
-        output_hidden_states: bool | None = None,
-        return_dict: bool | None = None,
-    ) -> BaseModelOutputWithPoolingAndNoAttention | tuple:
+        self, pixel_values: Tensor, output_hidden_states: bool | None = None
+    ) -> BaseModelOutputWithPoolingAndNoAttention:
         """Encode pictures.
 
         Args:
-            pixel_values: `(batch, num_channels, height, width)`, normalised.
+            pixel_values: `(batch, num_channels, height, width)`, normalized.
             output_hidden_states: also return the stem's and every stage's feature map.
-            return_dict: False for a plain tuple; by default as the configuration says.
 
         Returns:
             `last_hidden_state` `(batch, hidden_size, ceil(height/32), ceil(width/32))` for the default strides,
@@ -230,9 +230,6 @@ class EfficientNetLiteModel(EfficientNetLitePreTrainedModel):
             raise ValueError(f"pixel_values have {pixel_values.shape[1]} channels; expected {self.config.num_channels}")
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
-        if return_dict is None:
-            return_dict = self.config.return_dict
-
         # Depthwise convolutions run faster on CPUs where a place's channels lie together.
         hidden_state = self.stem(pixel_values.contiguous(memory_format=torch.channels_last))
         feature_maps = [hidden_state]
@@ -242,12 +239,11 @@ class EfficientNetLiteModel(EfficientNetLitePreTrainedModel):
                 feature_maps.append(hidden_state)
         last = self.head(hidden_state)
 
-        output = BaseModelOutputWithPoolingAndNoAttention(
+        return BaseModelOutputWithPoolingAndNoAttention(
             last_hidden_state=last,
             pooler_output=last.mean(dim=(2, 3)),
             hidden_states=tuple(feature_maps) if output_hidden_states else None,
         )
-        return output if return_dict else output.to_tuple()
 
 
 class EfficientNetLiteForImageClassification(EfficientNetLitePreTrainedModel):
@@ -260,36 +256,26 @@ class EfficientNetLiteForImageClassification(EfficientNetLitePreTrainedModel):
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
         self.post_init()
 
+    @can_return_tuple
     def forward(
-        self,
-        pixel_values: Tensor,
-        labels: Tensor | None = None,
-        output_hidden_states: bool | None = None,
-        return_dict: bool | None = None,
-    ) -> ImageClassifierOutputWithNoAttention | tuple:
+        self, pixel_values: Tensor, labels: Tensor | None = None, output_hidden_states: bool | None = None
+    ) -> ImageClassifierOutputWithNoAttention:
         """Classify pictures.
 
         Args:
-            pixel_values: `(batch, num_channels, height, width)`, normalised.
+            pixel_values: `(batch, num_channels, height, width)`, normalized.
             labels: `(batch,)` class indices; with them, the output has a cross-entropy `loss`.
             output_hidden_states: also return the stem's and every stage's feature map.
-            return_dict: False for a plain tuple; by default as the configuration says.
 
         Returns:
             `logits` `(batch, num_labels)`, and `loss` and `hidden_states` when asked for.
         """
-        if return_dict is None:
-            return_dict = self.config.return_dict
         encoded = self.efficientnet_lite(pixel_values, output_hidden_states=output_hidden_states, return_dict=True)
         logits = self.classifier(self.dropout(encoded.pooler_output))
         loss = None if labels is None else self.loss_function(labels, logits, self.config)
-        output = ImageClassifierOutputWithNoAttention(loss=loss, logits=logits, hidden_states=encoded.hidden_states)
-        return output if return_dict else output.to_tuple()
+        return ImageClassifierOutputWithNoAttention(loss=loss, logits=logits, hidden_states=encoded.hidden_states)
 
 
-EfficientNetLiteConfig.register_for_auto_class()
-EfficientNetLiteModel.register_for_auto_class("AutoModel")
+register_encoder(EfficientNetLiteConfig, EfficientNetLiteModel)
 EfficientNetLiteForImageClassification.register_for_auto_class("AutoModelForImageClassification")
-AutoConfig.register(EfficientNetLiteConfig.model_type, EfficientNetLiteConfig, exist_ok=True)
-AutoModel.register(EfficientNetLiteConfig, EfficientNetLiteModel, exist_ok=True)
 AutoModelForImageClassification.register(EfficientNetLiteConfig, EfficientNetLiteForImageClassification, exist_ok=True)

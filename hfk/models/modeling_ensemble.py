@@ -102,7 +102,7 @@ class MultiHeadEnsemble(PreTrainedModel):
         """Classify one batch.
 
         Args:
-            labels: head name → labels as in `heads.head_loss`; the loss is that of the averaged answer.
+            labels: head name → labels as in `Problem.loss`; the loss is that of the averaged answer.
             return_dict: False returns a tuple without the None fields.
             **inputs: those of `MultiHeadForClassification.forward` for processor 0; for processor k of
                 `MultiHeadEnsembleProcessor`, with the prefix `processor{k}_`; and for each of them its

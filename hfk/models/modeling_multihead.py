@@ -8,6 +8,7 @@ purpose: the Trainer would take them as a sign that the model normalises its los
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -20,8 +21,9 @@ from transformers.utils import ModelOutput
 from .configuration_multihead import HeadConfig, MultiHeadConfig, encoder_hidden_size, validate_heads
 from .decoding import decide, probabilities
 from .fusion import Pooling, Standardization, TokensFusion, VectorFusion, drop_modalities
-from .heads import Heads, total_loss
+from .heads import HIERARCHY_LOSSES, Heads, total_loss
 from .pipeline_multihead import MultiHeadClassificationPipeline  # noqa: F401  (travels with every checkpoint)
+from .problems import HeadLoss
 
 
 @dataclass
@@ -83,7 +85,46 @@ class MultiHeadForClassification(PreTrainedModel):
         else:
             self.fusion = TokensFusion(config) if config.fusion == "tokens" else VectorFusion(config)
         self.heads = Heads(config)
+        self.set_training()
         self.post_init()
+
+    def set_training(
+        self,
+        head_losses: dict[str, HeadLoss] | None = None,
+        modality_dropout: float = 0.0,
+        modality_loss: float = 0.0,
+        hierarchy_loss: str = "none",
+    ) -> None:
+        """Say how the model is trained: attributes of the same names, which change no answer and are not saved.
+
+        Args:
+            head_losses: head name → how this head is trained; neutral by default.
+            modality_dropout: in training, the probability that a row which has both text and image loses one of them.
+            modality_loss: in training, what the loss of the text alone and that of the image alone weigh beside the
+                loss of both, in rows that have both. Otherwise the side that learns faster leaves the other little to
+                learn (gradient blending: Wang et al. 2020, arXiv:1905.12681). The encoders run once; 1 makes all three
+                equal.
+            hierarchy_loss: `marginal` adds to the loss of every head that has finer ones below it the cross-entropy of
+                the finest one's probabilities, summed over the labels under each of its own: rows whose finest label is
+                not known then train the finest head too, and its mistakes inside the right branch cost less than
+                others. `none` trains every head by its own logits alone.
+
+        Raises:
+            ValueError: for a value that a head or the model can't have.
+        """
+        heads = self.config.heads
+        for name in head_losses or {}:
+            self.config.head(name).rules.validate_loss(head_losses[name])
+        if hierarchy_loss not in HIERARCHY_LOSSES:
+            raise ValueError(f"hierarchy_loss {hierarchy_loss!r} is not one of {', '.join(HIERARCHY_LOSSES)}.")
+        if hierarchy_loss == "marginal" and not any(head.parent for head in heads):
+            raise ValueError("hierarchy_loss marginal needs a hierarchy, and no head has a `parent`.")
+        if not 0 <= modality_dropout < 1:
+            raise ValueError(f"modality_dropout must be in [0, 1), not {modality_dropout}.")
+        if not 0 <= modality_loss < math.inf:
+            raise ValueError(f"modality_loss must be 0 or more, not {modality_loss}.")
+        self.head_losses = {head.name: HeadLoss() for head in heads} | (head_losses or {})
+        self.modality_dropout, self.modality_loss, self.hierarchy_loss = modality_dropout, modality_loss, hierarchy_loss
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -172,7 +213,7 @@ class MultiHeadForClassification(PreTrainedModel):
             text_present: bool `(batch,)`, False in rows without text; all True by default when `input_ids` is given.
             image_present: bool `(batch,)`, False in rows without an image; likewise.
             token_type_ids: int64 `(batch, tokens)`, for encoders that use them.
-            labels: head name → labels as in `heads.head_loss`; any heads may be left out.
+            labels: head name → labels as in `Problem.loss`; any heads may be left out.
             return_dict: False returns a tuple without the None fields.
 
         Returns:
@@ -206,10 +247,10 @@ class MultiHeadForClassification(PreTrainedModel):
         elif self.text_encoder is None:
             embedding = self.fusion(image_tokens)
         else:
-            if self.training and self.config.modality_dropout:
-                text_present, image_present = drop_modalities(text_present, image_present, self.config.modality_dropout)
+            if self.training and self.modality_dropout:
+                text_present, image_present = drop_modalities(text_present, image_present, self.modality_dropout)
             embedding = self.fusion(text_tokens, attention_mask, text_present, image_tokens, image_present)
-            if self.training and self.config.modality_loss:  # a row that has one side only shows that one again
+            if self.training and self.modality_loss:  # a row that has one side only shows that one again
                 only_text, only_image = text_present & ~image_present, image_present & ~text_present
                 alone = [
                     self.fusion(text_tokens, attention_mask, text_present, image_tokens, only_image),
@@ -218,11 +259,11 @@ class MultiHeadForClassification(PreTrainedModel):
         logits = self.heads(embedding)
         loss = losses = None
         if labels is not None:
-            heads, kind, weight = self.config.heads, self.config.hierarchy_loss, self.config.modality_loss
-            loss, losses = total_loss(logits, labels, heads, kind)
+            how = {"heads": self.config.heads, "hierarchy_loss": self.hierarchy_loss, "options": self.head_losses}
+            loss, losses = total_loss(logits, labels, **how)
             if alone:
-                others = sum(total_loss(self.heads(side), labels, heads, kind)[0] for side in alone)
-                loss = (loss + weight * others) / (1 + 2 * weight)
+                others = sum(total_loss(self.heads(side), labels, **how)[0] for side in alone)
+                loss = (loss + self.modality_loss * others) / (1 + 2 * self.modality_loss)
         output = MultiHeadOutput(loss=loss, losses=losses, logits=logits, embedding=embedding)
         return output if return_dict is not False else output.to_tuple()
 

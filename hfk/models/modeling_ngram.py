@@ -16,9 +16,12 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPoolingAndNoAttention
+from transformers.utils import can_return_tuple
+
+from .encoder_base import TextEncoder, check_share, register_encoder
 
 _LOW = (1 << 31) - 1
 # Without pattern and below 2**30: with hashes below 2**31 and ids below 2**21, no sum of products reaches 2**62, so no
@@ -90,9 +93,7 @@ class NGramConfig(PreTrainedConfig):
             raise ValueError(f"vocab_size must be from 1 to {1 << 21}, not {self.vocab_size}.")
         if self.min_count < 1:
             raise ValueError(f"min_count must be 1 or more, not {self.min_count}.")
-        for name in ("dropout", "hidden_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be in [0, 1), not {getattr(self, name)}.")
+        check_share(self, "dropout", "hidden_dropout")
         if self.hidden_size is None:
             self.hidden_size = self.embedding_size
         if not self.num_hidden_layers and self.hidden_size != self.embedding_size:
@@ -103,13 +104,28 @@ class NGramConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
 
 
-class NGramPreTrainedModel(PreTrainedModel):
-    """Loading, saving and initial weights."""
+class NGramModel(TextEncoder):
+    """The encoder: one vector a text.
+
+    Example:
+        >>> model = NGramModel(NGramConfig(vocab_size=9, num_buckets=64)).eval()
+        >>> tuple(model(torch.tensor([[3, 4, 2, 5]])).pooler_output.shape)
+        (1, 16)
+    """
 
     config_class = NGramConfig
     base_model_prefix = "ngram"
-    main_input_name = "input_ids"
-    input_modalities = ("text",)
+
+    def __init__(self, config: NGramConfig):
+        super().__init__(config)
+        self.embeddings = nn.EmbeddingBag(config.num_buckets, config.embedding_size, mode="sum", padding_idx=0)
+        widths = [config.embedding_size] + [config.hidden_size] * config.num_hidden_layers
+        self.layers = nn.ModuleList(nn.Linear(low, high) for low, high in pairwise(widths))
+        self.dropout = nn.Dropout(config.hidden_dropout)
+        self.register_buffer("idf", torch.ones(config.num_buckets))
+        # The check byte of the n-gram that owns a bucket; 0, as before `fit`, lets every one in.
+        self.register_buffer("owners", torch.zeros(config.num_buckets, dtype=torch.uint8))
+        self.post_init()
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
@@ -123,44 +139,15 @@ class NGramPreTrainedModel(PreTrainedModel):
             init.ones_(module.idf)
             init.zeros_(module.owners)
 
-
-class NGramModel(NGramPreTrainedModel):
-    """The encoder: one vector a text.
-
-    Example:
-        >>> model = NGramModel(NGramConfig(vocab_size=9, num_buckets=64)).eval()
-        >>> tuple(model(torch.tensor([[3, 4, 2, 5]])).pooler_output.shape)
-        (1, 16)
-    """
-
-    def __init__(self, config: NGramConfig):
-        super().__init__(config)
-        self.embeddings = nn.EmbeddingBag(config.num_buckets, config.embedding_size, mode="sum", padding_idx=0)
-        widths = [config.embedding_size] + [config.hidden_size] * config.num_hidden_layers
-        self.layers = nn.ModuleList(nn.Linear(low, high) for low, high in pairwise(widths))
-        self.dropout = nn.Dropout(config.hidden_dropout)
-        self.register_buffer("idf", torch.ones(config.num_buckets))
-        # The check byte of the n-gram that owns a bucket; 0, as before `fit`, lets every one in.
-        self.register_buffer("owners", torch.zeros(config.num_buckets, dtype=torch.uint8))
-        self.post_init()
-
-    def get_input_embeddings(self) -> nn.Module:
-        """Return the n-grams' embeddings."""
-        return self.embeddings
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        """Replace the n-grams' embeddings."""
-        self.embeddings = value
-
+    @can_return_tuple
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, return_dict: bool | None = None
-    ) -> BaseModelOutputWithPoolingAndNoAttention | tuple:
+        self, input_ids: Tensor, attention_mask: Tensor | None = None
+    ) -> BaseModelOutputWithPoolingAndNoAttention:
         """Encode texts.
 
         Args:
             input_ids: int64 `(batch, characters)`.
             attention_mask: `(batch, characters)`, non-zero where a character counts.
-            return_dict: False for a plain tuple; by default as the configuration says.
 
         Returns:
             `pooler_output` `(batch, hidden_size)`: the embeddings of the text's n-grams, summed by TF-IDF weights of
@@ -168,8 +155,6 @@ class NGramModel(NGramPreTrainedModel):
             `last_hidden_state` `(batch, characters, hidden_size)`: the same vector at every character, so that every
             pooling gives it back.
         """
-        if return_dict is None:
-            return_dict = self.config.return_dict
         buckets, weights = self.features(input_ids, attention_mask)
         if self.training and self.config.dropout:
             # not scaled up: the weights are brought to length 1 again
@@ -178,10 +163,9 @@ class NGramModel(NGramPreTrainedModel):
         vector = self.embeddings(buckets, per_sample_weights=weights.to(self.embeddings.weight.dtype))
         for layer in self.layers:
             vector = self.dropout(nn.functional.gelu(layer(vector)))
-        output = BaseModelOutputWithPoolingAndNoAttention(
+        return BaseModelOutputWithPoolingAndNoAttention(
             last_hidden_state=vector[:, None].expand(-1, input_ids.shape[1], -1), pooler_output=vector
         )
-        return output if return_dict else output.to_tuple()
 
     def features(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return the n-grams of texts and their weights: how often each comes, times how rare it is.
@@ -326,7 +310,4 @@ def _fold(value: Tensor) -> Tensor:
     return (value ^ (value >> 31)) & _LOW
 
 
-NGramConfig.register_for_auto_class()
-NGramModel.register_for_auto_class("AutoModel")
-AutoConfig.register(NGramConfig.model_type, NGramConfig, exist_ok=True)
-AutoModel.register(NGramConfig, NGramModel, exist_ok=True)
+register_encoder(NGramConfig, NGramModel)

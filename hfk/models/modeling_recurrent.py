@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig
 from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPoolingAndNoAttention
+from transformers.utils import can_return_tuple
+
+from .encoder_base import TextEncoder, check_share, register_encoder
 
 CELLS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 
@@ -59,8 +62,7 @@ class RecurrentConfig(PreTrainedConfig):
             raise ValueError(f"num_hidden_layers must be 1, 2 or 3, not {self.num_hidden_layers}.")
         if self.bidirectional and self.hidden_size % 2:
             raise ValueError(f"hidden_size {self.hidden_size} is odd, and two directions share it.")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), not {self.dropout}.")
+        check_share(self, "dropout")
         super().__post_init__(**kwargs)
 
 
@@ -82,23 +84,33 @@ class RecurrentLayer(GradientCheckpointingLayer):
         return torch.cat([output, behind], -1)
 
 
-class RecurrentPreTrainedModel(PreTrainedModel):
-    """Loading, saving and initial weights."""
+class RecurrentModel(TextEncoder):
+    """The encoder.
+
+    Example:
+        >>> model = RecurrentModel(RecurrentConfig(vocab_size=50, hidden_size=8)).eval()
+        >>> tuple(model(torch.tensor([[3, 4, 5]])).last_hidden_state.shape)
+        (1, 3, 8)
+    """
 
     config_class = RecurrentConfig
     base_model_prefix = "recurrent"
-    main_input_name = "input_ids"
-    input_modalities = ("text",)
     supports_gradient_checkpointing = True
     _no_split_modules = ("RecurrentLayer",)
 
+    def __init__(self, config: RecurrentConfig):
+        super().__init__(config)
+        self.embeddings = nn.Embedding(config.vocab_size, config.embedding_size, padding_idx=config.pad_token_id)
+        self.dropout = nn.Dropout(config.dropout)
+        self.layers = nn.ModuleList(
+            RecurrentLayer(config, config.hidden_size if number else config.embedding_size)
+            for number in range(config.num_hidden_layers)
+        )
+        self.post_init()
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
-        if isinstance(module, nn.Embedding):
-            init.normal_(module.weight, std=self.config.initializer_range)
-            if module.padding_idx is not None:
-                init.zeros_(module.weight[module.padding_idx])
-        elif isinstance(module, nn.RNNBase):
+        if isinstance(module, nn.RNNBase):
             for name, weight in module.named_parameters():
                 if name.startswith("weight_ih"):
                     init.xavier_uniform_(weight)
@@ -111,51 +123,23 @@ class RecurrentPreTrainedModel(PreTrainedModel):
                     init.copy_(weight, gates.flatten().to(weight))
                 else:
                     init.zeros_(weight)
+        else:
+            super()._init_weights(module)
 
-
-class RecurrentModel(RecurrentPreTrainedModel):
-    """The encoder.
-
-    Example:
-        >>> model = RecurrentModel(RecurrentConfig(vocab_size=50, hidden_size=8)).eval()
-        >>> tuple(model(torch.tensor([[3, 4, 5]])).last_hidden_state.shape)
-        (1, 3, 8)
-    """
-
-    def __init__(self, config: RecurrentConfig):
-        super().__init__(config)
-        self.embeddings = nn.Embedding(config.vocab_size, config.embedding_size, padding_idx=config.pad_token_id)
-        self.dropout = nn.Dropout(config.dropout)
-        self.layers = nn.ModuleList(
-            RecurrentLayer(config, config.hidden_size if number else config.embedding_size)
-            for number in range(config.num_hidden_layers)
-        )
-        self.post_init()
-
-    def get_input_embeddings(self) -> nn.Module:
-        """Return the pieces' embeddings."""
-        return self.embeddings
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        """Replace the pieces' embeddings."""
-        self.embeddings = value
-
+    @can_return_tuple
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, return_dict: bool | None = None
-    ) -> BaseModelOutputWithPoolingAndNoAttention | tuple:
+        self, input_ids: Tensor, attention_mask: Tensor | None = None
+    ) -> BaseModelOutputWithPoolingAndNoAttention:
         """Encode texts.
 
         Args:
             input_ids: int64 `(batch, tokens)`.
             attention_mask: `(batch, tokens)`, non-zero where a token counts: the first ones of every row.
-            return_dict: False for a plain tuple; by default as the configuration says.
 
         Returns:
             `last_hidden_state` `(batch, tokens, hidden_size)`, and `pooler_output` `(batch, hidden_size)`: the state
             after the whole text, of either direction.
         """
-        if return_dict is None:
-            return_dict = self.config.return_dict
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         lengths = attention_mask.bool().sum(1, keepdim=True)
@@ -169,8 +153,7 @@ class RecurrentModel(RecurrentPreTrainedModel):
         if self.config.bidirectional:  # the backward direction ends at the first token
             half = self.config.hidden_size // 2
             pooled = torch.cat([pooled[:, :half], hidden_states[:, 0, half:]], -1)
-        output = BaseModelOutputWithPoolingAndNoAttention(last_hidden_state=hidden_states, pooler_output=pooled)
-        return output if return_dict else output.to_tuple()
+        return BaseModelOutputWithPoolingAndNoAttention(last_hidden_state=hidden_states, pooler_output=pooled)
 
 
 def _reorder(tokens: Tensor, order: Tensor) -> Tensor:
@@ -178,7 +161,4 @@ def _reorder(tokens: Tensor, order: Tensor) -> Tensor:
     return tokens.gather(1, order[..., None].expand(-1, -1, tokens.shape[-1]))
 
 
-RecurrentConfig.register_for_auto_class()
-RecurrentModel.register_for_auto_class("AutoModel")
-AutoConfig.register(RecurrentConfig.model_type, RecurrentConfig, exist_ok=True)
-AutoModel.register(RecurrentConfig, RecurrentModel, exist_ok=True)
+register_encoder(RecurrentConfig, RecurrentModel)

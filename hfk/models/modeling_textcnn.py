@@ -11,10 +11,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPoolingAndNoAttention
+from transformers.utils import can_return_tuple
 
+from .encoder_base import TextEncoder, check_share, register_encoder
 from .modeling_recurrent import RecurrentConfig, RecurrentModel
 
 
@@ -55,8 +57,7 @@ class TextCNNConfig(PreTrainedConfig):
         self.windows = list(self.windows)
         if not self.windows or any(not 1 <= window <= 32 for window in self.windows):
             raise ValueError(f"windows must be sizes from 1 to 32, as [3, 4, 5], not {self.windows}.")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), not {self.dropout}.")
+        check_share(self, "dropout")
         if self.recurrent is not None:
             self.recurrent_config()
         kwargs.pop("hidden_size", None)
@@ -76,26 +77,7 @@ class TextCNNConfig(PreTrainedConfig):
         return RecurrentConfig(**{name: getattr(self, name) for name in shared}, **self.recurrent)
 
 
-class TextCNNPreTrainedModel(PreTrainedModel):
-    """Loading, saving and initial weights."""
-
-    config_class = TextCNNConfig
-    base_model_prefix = "textcnn"
-    main_input_name = "input_ids"
-    input_modalities = ("text",)
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module):
-        if isinstance(module, nn.Embedding):
-            init.normal_(module.weight, std=self.config.initializer_range)
-            if module.padding_idx is not None:
-                init.zeros_(module.weight[module.padding_idx])
-        elif isinstance(module, nn.Conv1d):
-            init.kaiming_normal_(module.weight, nonlinearity="relu")
-            init.zeros_(module.bias)
-
-
-class TextCNNModel(TextCNNPreTrainedModel):
+class TextCNNModel(TextEncoder):
     """The encoder.
 
     Example:
@@ -103,6 +85,9 @@ class TextCNNModel(TextCNNPreTrainedModel):
         >>> tuple(model(torch.tensor([[3, 4, 5]])).last_hidden_state.shape)
         (1, 3, 8)
     """
+
+    config_class = TextCNNConfig
+    base_model_prefix = "textcnn"
 
     def __init__(self, config: TextCNNConfig):
         super().__init__(config)
@@ -117,34 +102,37 @@ class TextCNNModel(TextCNNPreTrainedModel):
         self.convolutions = nn.ModuleList(nn.Conv1d(width, config.num_filters, window) for window in config.windows)
         self.post_init()
 
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module):
+        if isinstance(module, nn.Conv1d):
+            init.kaiming_normal_(module.weight, nonlinearity="relu")
+            init.zeros_(module.bias)
+        else:
+            super()._init_weights(module)
+
     def get_input_embeddings(self) -> nn.Module:
         """Return the pieces' embeddings."""
-        return self.embeddings if self.recurrent is None else self.recurrent.get_input_embeddings()
+        return self.embeddings if self.recurrent is None else self.recurrent.embeddings
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         """Replace the pieces' embeddings."""
-        if self.recurrent is None:
-            self.embeddings = value
-        else:
-            self.recurrent.set_input_embeddings(value)
+        (self if self.recurrent is None else self.recurrent).embeddings = value
 
+    @can_return_tuple
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, return_dict: bool | None = None
-    ) -> BaseModelOutputWithPoolingAndNoAttention | tuple:
+        self, input_ids: Tensor, attention_mask: Tensor | None = None
+    ) -> BaseModelOutputWithPoolingAndNoAttention:
         """Encode texts.
 
         Args:
             input_ids: int64 `(batch, tokens)`.
             attention_mask: `(batch, tokens)`, non-zero where a token counts: the first ones of every row.
-            return_dict: False for a plain tuple; by default as the configuration says.
 
         Returns:
             `last_hidden_state` `(batch, tokens, hidden_size)`: of every token, what each filter (after ReLU) finds in
             the window around it, of which the part outside the text is zeros; and `pooler_output`
             `(batch, hidden_size)`, its max over time.
         """
-        if return_dict is None:
-            return_dict = self.config.return_dict
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         if self.recurrent is None:
@@ -159,11 +147,7 @@ class TextCNNModel(TextCNNPreTrainedModel):
             found.append(nn.functional.relu(convolution(nn.functional.pad(tokens, sides))))
         last = torch.where(mask, torch.cat(found, 1).transpose(1, 2), 0.0)
         # Nothing is below 0 after ReLU, so the zeros of padding never win.
-        output = BaseModelOutputWithPoolingAndNoAttention(last_hidden_state=last, pooler_output=last.amax(1))
-        return output if return_dict else output.to_tuple()
+        return BaseModelOutputWithPoolingAndNoAttention(last_hidden_state=last, pooler_output=last.amax(1))
 
 
-TextCNNConfig.register_for_auto_class()
-TextCNNModel.register_for_auto_class("AutoModel")
-AutoConfig.register(TextCNNConfig.model_type, TextCNNConfig, exist_ok=True)
-AutoModel.register(TextCNNConfig, TextCNNModel, exist_ok=True)
+register_encoder(TextCNNConfig, TextCNNModel)

@@ -56,6 +56,9 @@ class HeadLoss:
     prior: list[float] | None = None
 
 
+LOSS_OPTIONS = tuple(HeadLoss.__dataclass_fields__)
+
+
 class Problem:
     """The rules of one head; base of all problems.
 
@@ -226,7 +229,7 @@ class Problem:
         values = np.asarray(values)
         self._check_shape(values, shape)
         values = values.astype(np.float64)
-        wide = values.reshape(len(values), -1)
+        wide = values.reshape(len(values), math.prod(shape[1:]))  # of no rows too
         infinite = np.flatnonzero(np.isinf(wide).any(axis=1))
         if infinite.size:
             raise ValueError(f"head {self.head.name!r}, row {infinite[0]}: the label is infinite.")

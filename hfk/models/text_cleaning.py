@@ -82,11 +82,13 @@ ANALYZERS = {"kiwi": ("kiwipiepy", "kiwipiepy"), "mecab": ("mecab", "python-meca
 """Analyzer → its module and its package."""
 _DICTIONARIES = {"kiwi": "kiwipiepy_model", "mecab": "python-mecab-ko-dic"}
 
-_SIMPLE = ["html", "url", "normalize", "hanja_words", "hanja", "symbols", "quotes", "repeat", "whitespace"]
 PRESETS: dict[str, list[Any]] = {
-    "simple": _SIMPLE,
-    "elaborate": [*_SIMPLE[:5], "abbreviations", "numbers", *_SIMPLE[5:8], "morphemes", "whitespace"],
-}
+    "simple": ["html", "url", "normalize", "hanja_words", "hanja", "symbols", "quotes", "repeat", "whitespace"],
+    "elaborate": [
+        "html", "url", "normalize", "hanja_words", "hanja", "abbreviations", "numbers", "symbols", "quotes", "repeat",
+        "morphemes", "whitespace",
+    ],
+}  # fmt: skip
 """`simple` writes the same thing one way and needs no package; `elaborate` also filters by part of speech."""
 
 

@@ -500,7 +500,7 @@ def _limits(run: CardRun) -> list[str]:
             f"Pictures are resized to {size['width']}×{size['height']} pixels: small details and writing are lost."
         )
     if text and image:
-        dropped = 1.0 if run.config.modality_loss else run.config.modality_dropout
+        dropped = 1.0 if run.recipe.get("modality_loss") else float(run.recipe.get("modality_dropout") or 0)
         limits.append(
             f"Text or picture may be missing; this was practised on {dropped:.0%} of the rows that have both."
             if dropped

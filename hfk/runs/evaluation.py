@@ -8,7 +8,7 @@ from pathlib import Path
 
 from datasets import concatenate_datasets
 
-from ..evaluation.metrics import count_labelled
+from ..evaluation.predictions import Predictions
 from ..evaluation.report import format_table, write_report
 from ..tasks import load_task
 from .recipe import MultiHeadTrainingArguments
@@ -71,16 +71,12 @@ def evaluate(
         return ""
     results = write_report(
         output_dir,
-        logits=output.predictions,
-        labels=output.label_ids,
-        heads=heads,
-        ids=rows["id"],
-        texts=[text or "" for text in rows["text"]] if "text" in rows.column_names else None,
-        extra={
+        Predictions.of(rows, heads, output.predictions),
+        {
             "title": f"{Path(checkpoint).name} on {Path(data).name}",
             "rows": len(rows),
             "rows_per_second": round(len(rows) / output.metrics["test_runtime"], 1),
             "environment": environment(),
         },
     )
-    return format_table(results["scores"], None, heads, count_labelled(output.label_ids, heads))
+    return format_table(results)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,24 +60,13 @@ def calibrate_checkpoint(
         parts = _run_rows(folder, heads)
         shown, report = "test" if "test" in parts else "validation", folder / "report"
         made, log = _read_json(report / "metrics.json", {}), _read_json(folder / "training_log.json", [])
-    outputs = {name: predict_rows(model, processor, rows, batch_size) for name, rows in parts.items()}
-    fitted, seen = outputs["validation"], outputs[shown]
-    held_out = (seen.predictions, seen.label_ids) if shown != "validation" else None
-    calibration = calibrate(fitted.predictions, fitted.label_ids, heads, held_out)
+    said = {name: predict_rows(model, processor, rows, batch_size) for name, rows in parts.items()}
+    calibration = calibrate(said["validation"], said[shown] if shown != "validation" else None)
     calibration.apply(heads)
     _write_temperatures(folder / "config.json", calibration)
-    rows = parts[shown]
+    seen = replace(said[shown], heads=heads)  # with the new temperatures
     write_report(
-        report,
-        logits=seen.predictions,
-        labels=seen.label_ids,
-        heads=heads,
-        ids=rows["id"],
-        texts=[text or "" for text in rows["text"]] if "text" in rows.column_names else None,
-        log_history=log,
-        baseline=made.get("baseline"),
-        extra=made.get("extra"),
-        calibration=calibration,
+        report, seen, made.get("extra"), baseline=made.get("baseline"), log=log, calibration=calibration
     )
     if (folder / "README.md").is_file() and data is None:
         write_card(folder)

@@ -15,14 +15,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ..models.configuration_multihead import HEAD_KINDS, PROBLEMS, HeadConfig, validate_heads, validate_parents
+from ..models.configuration_multihead import HEAD_KINDS, HeadConfig, validate_heads, validate_parents
+from ..models.problems import LOSS_OPTIONS, PROBLEMS, HeadLoss, Problem
 
 RESERVED = ("id", "text", "image")
 MISSING_WORDS = frozenset({"", "nan", "NaN", "<NA>", "NaT"})
-OPTIONS = (
-    "kind", "weight", "class_weights", "label_smoothing", "focal_gamma", "logit_adjustment", "prior", "dropout",
-    "temperature", "path_weight", "mean", "std",
-)  # fmt: skip
+HEAD_OPTIONS = ("kind", "dropout", "temperature", "path_weight", "mean", "std")
+OPTIONS = (*HEAD_OPTIONS, *LOSS_OPTIONS)
 _SHOWN = 5
 
 
@@ -44,8 +43,8 @@ class HeadColumn:
         min_rows: labels on fewer rows are left out, for long tails of rare values: `multi_label` cells lose them, other
             cells count as missing. Above 1, labels outside of `labels` are left out too instead of being errors.
         empty: what an empty `multi_label` cell means: `unknown` (no label given) or `none` (none applies).
-        options: further `HeadConfig` fields, those in `OPTIONS`. `class_weights` may be a list, a mapping from label
-            to weight (1.0 where absent), or "balanced".
+        options: further fields of `HeadConfig` and of `HeadLoss`, those in `OPTIONS`. `class_weights` may be a list, a
+            mapping from label to weight (1.0 where absent), or "balanced".
 
     Raises:
         ValueError: for an option outside of these; the sentence names the head.
@@ -81,10 +80,20 @@ class HeadColumn:
             raise ValueError(f"{where}: conflicts {self.conflicts!r} is not one of error, ignore.")
         if isinstance(self.min_rows, bool) or not isinstance(self.min_rows, int) or self.min_rows < 1:
             raise ValueError(f"{where}: min_rows must be a whole number of at least 1, not {self.min_rows!r}.")
-        if self.separator is not None and (self.problem != "multi_label" or not str(self.separator)):
+        if self.separator is not None and (not self.several or not str(self.separator)):
             raise ValueError(f"{where}: a separator belongs to problem multi_label, and can't be empty.")
         if self.labels is not None:
             self.labels = [str(label) for label in self.labels]
+
+    @property
+    def rules(self) -> Problem:
+        """What follows from the head's problem."""
+        return PROBLEMS[self.problem](self)
+
+    @property
+    def several(self) -> bool:
+        """Whether a row may have several labels."""
+        return self.rules.has_labels and not self.rules.exclusive
 
     @classmethod
     def from_head(
@@ -97,14 +106,15 @@ class HeadColumn:
             base: where it is read from (column, separator, meaning of empty cells); the head's name by default.
             parents: the parent label of each label, for a head with `parent_of`.
         """
-        given = {name: getattr(head, name) for name in OPTIONS}
+        given = {name: value for name, value in (base.options if base else {}).items() if name in LOSS_OPTIONS}
+        given |= {name: getattr(head, name) for name in HEAD_OPTIONS}
         return cls(
             name=head.name,
             column=base.column if base else None,
             problem=head.problem,
             separator=base.separator if base else None,
             parent=head.parent,
-            labels=None if head.problem == "regression" else list(head.labels),
+            labels=list(head.labels) if head.rules.has_labels else None,
             parents=parents,
             empty=base.empty if base else "unknown",
             conflicts=base.conflicts if base else "error",
@@ -133,7 +143,7 @@ def clean_labels(column: HeadColumn, cells: Iterable[Any], where: Callable[[int]
     Raises:
         ValueError: for a cell that can't be such a value, naming its row.
     """
-    read = {"single_label": _single, "multi_label": _multi, "regression": _number}[column.problem]
+    read = column.rules.pick({"single_label": _single, "multi_label": _multi, "regression": _number})
     return [read(column, cell, position, where) for position, cell in enumerate(cells)]
 
 
@@ -259,8 +269,7 @@ def resolve_heads(
     for column in columns:
         labels[column.name] = _labels(column, values[column.name], where, texts)
     for column in columns:
-        options = {key: value for key, value in column.options.items() if value is not None}
-        options["class_weights"] = _class_weights(column, labels[column.name], values[column.name])
+        options = {key: column.options[key] for key in HEAD_OPTIONS if column.options.get(key) is not None}
         if column.parent is not None:
             options["parent"] = column.parent
             options["parent_of"] = _parent_of(column, labels, values, where)
@@ -269,13 +278,35 @@ def resolve_heads(
     return heads
 
 
+def resolve_losses(
+    columns: Sequence[HeadColumn], heads: Sequence[HeadConfig], values: dict[str, list[Any]]
+) -> dict[str, HeadLoss]:
+    """Say how each head is trained, as far as its column says so: head name → `HeadLoss`.
+
+    Args:
+        columns: the heads as asked for.
+        heads: the same heads, final.
+        values: as for `resolve_heads`.
+
+    Raises:
+        ValueError: for options that the head can't have; one sentence.
+    """
+    losses = {}
+    for column, head in zip(columns, heads, strict=True):
+        options = {key: column.options[key] for key in LOSS_OPTIONS if column.options.get(key) is not None}
+        options["class_weights"] = _class_weights(column, head.labels, values[column.name])
+        losses[head.name] = HeadLoss(**options)
+        head.rules.validate_loss(losses[head.name])
+    return losses
+
+
 def _labels(
     column: HeadColumn, values: list[Any], where: Callable[[int], str], texts: Sequence[str | None] | None
 ) -> list[str]:
     name = (
         f"head {column.name!r} (column {column.column!r})" if column.column != column.name else f"head {column.name!r}"
     )
-    if column.problem == "regression":
+    if not column.rules.has_labels:
         numbers = {value for value in values if value is not None}
         if not numbers:
             raise ValueError(f"{name} has no numbers: every cell is empty; leave the column out.")
@@ -284,7 +315,7 @@ def _labels(
     for value in values:
         if isinstance(value, str):
             counts[value] += 1
-        elif value and column.problem == "multi_label":
+        elif value and column.several:
             counts.update(value)
     allowed = column.labels if column.labels is not None else column.known
     if allowed is not None and column.min_rows == 1:
@@ -304,7 +335,7 @@ def _labels(
         raise ValueError(
             f"{name} has one value only ({next(iter(counts))!r}): nothing to decide; leave the column out."
         )
-    if texts is not None and column.problem == "single_label":
+    if texts is not None and column.rules.exclusive:
         same = sum(
             value is not None and value == (text or "").strip() for value, text in zip(values, texts, strict=True)
         )
@@ -435,7 +466,7 @@ def _class_weights(column: HeadColumn, labels: list[str], values: list[Any]) -> 
         return [weights.get(label, 1.0) for label in labels]
     if wanted != "balanced":
         raise ValueError(f"head {column.name!r}: class_weights is a list, a mapping from label to weight, or balanced.")
-    if column.problem == "multi_label":
+    if column.several:
         given = [value for value in values if value is not None]
         counts = Counter(label for value in given for label in value)
         return [max(1.0, (len(given) - counts[label]) / max(1, counts[label])) for label in labels]

@@ -180,7 +180,7 @@ def _finder(rows: Rows) -> Callable[[dict[str, Any], str], list[int]]:
 
 
 def _known_labels(column: HeadColumn, values: list[Any]) -> set[str] | None:
-    if column.problem == "regression":
+    if not column.rules.has_labels:
         return None
     given = column.labels if column.labels is not None else column.known
     if given is not None:
@@ -189,7 +189,7 @@ def _known_labels(column: HeadColumn, values: list[Any]) -> set[str] | None:
 
 
 def _read(column: HeadColumn, cell: Any, where: str) -> Any:
-    if column.problem == "multi_label" and isinstance(cell, str) and cell.lstrip().startswith("["):
+    if column.several and isinstance(cell, str) and cell.lstrip().startswith("["):
         try:  # a JSON list, even where the table separates labels by a sign
             cell = json.loads(cell)
         except json.JSONDecodeError:
@@ -209,13 +209,13 @@ def _same(column: HeadColumn, left: Any, right: Any) -> bool:
     left, right = _hard(column, left), _hard(column, right)
     if left is None or right is None:
         return left is right
-    if column.problem == "regression":  # a file may have been written with six digits
+    if not column.rules.has_labels:  # a file may have been written with six digits
         return math.isclose(left, right, rel_tol=1e-5, abs_tol=1e-9)
-    return set(left) == set(right) if column.problem == "multi_label" else left == right
+    return set(left) == set(right) if column.several else left == right
 
 
 def _hard(column: HeadColumn, value: Any) -> Any:
-    if column.problem == "single_label" and isinstance(value, list):  # a distribution
+    if column.rules.exclusive and isinstance(value, list):  # a distribution
         return column.labels[max(range(len(value)), key=value.__getitem__)]
     return value
 

@@ -29,11 +29,15 @@ def head_feature(head: HeadConfig, soft: bool = False) -> Any:
         `ClassLabel` (`single_label`), `List(Value("float32"))` of one probability a label (`single_label`, soft),
         `List(ClassLabel)` (`multi_label`) or `Value("float32")` (`regression`). None is a missing label.
     """
-    if head.problem == "regression":
-        return datasets.Value("float32")
-    if head.problem == "multi_label":
-        return datasets.List(datasets.ClassLabel(names=head.labels))
-    return datasets.List(datasets.Value("float32")) if soft else datasets.ClassLabel(names=head.labels)
+    number = datasets.Value("float32")
+    label = datasets.ClassLabel(names=head.labels) if head.rules.has_labels else None
+    return head.rules.pick(
+        {
+            "single_label": datasets.List(number) if soft else label,
+            "multi_label": datasets.List(label),
+            "regression": number,
+        }
+    )
 
 
 def encode_labels(values: Sequence[Any], head: HeadConfig) -> tuple[Any, pa.Array]:

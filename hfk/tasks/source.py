@@ -225,7 +225,7 @@ class TableSource:
                 "id": datasets.Value("string"),
                 **({"text": datasets.Value("string")} if self.text else {}),
                 **({"image": datasets.Image(decode=False)} if self.image else {}),
-                **{f"head{number}": kinds[head.problem] for number, head in enumerate(self.heads)},
+                **{f"head{number}": head.rules.pick(kinds) for number, head in enumerate(self.heads)},
                 "_file": datasets.Value("string"),
                 "_row": datasets.Value("int64"),
                 "_split": datasets.Value("string"),
@@ -277,7 +277,7 @@ class TableSource:
             clean["image"] = [_image(cell, folder) for cell in chunk[self.image]]
         for number, head in enumerate(self.heads):
             labels = clean_labels(head, chunk[head.column], where)
-            if head.problem == "single_label":
+            if head.rules.exclusive:
                 labels = [json.dumps(value) if isinstance(value, list) else value for value in labels]
             clean[f"head{number}"] = labels
         clean["_file"], clean["_row"] = [table.file] * len(rows), list(rows)
@@ -385,7 +385,7 @@ def report_conflicts(rows: Rows, heads: list[HeadColumn], values: dict[str, list
         same.setdefault(given, []).append(row)
     conflicting, names = set(), []
     for head in heads:
-        if head.problem == "regression":  # a number measured twice differs without contradicting
+        if not head.rules.has_labels:  # a number measured twice differs without contradicting
             continue
         labels = values[head.name]
         found = [

@@ -252,7 +252,7 @@ def strata(rows: Dataset, heads: list[HeadConfig], folds: int) -> list[str]:
     columns = {
         head.name: ["\1".join(head.rules.names(value)) for value in rows[head.name]]
         for head in heads
-        if head.problem != "regression" and head.name not in parents and head.name in rows.column_names
+        if head.rules.has_labels and head.name not in parents and head.name in rows.column_names
     }
     finest = finest_head(heads)
     alone = columns.get(finest, [""] * len(rows))
@@ -274,7 +274,7 @@ def thin_classes(rows: Dataset, heads: list[HeadConfig], numbers: np.ndarray) ->
     """
     found = []
     for head in heads:
-        if head.problem == "regression" or head.name not in rows.column_names:
+        if not head.rules.has_labels or head.name not in rows.column_names:
             continue
         where: dict[str, set[int]] = {label: set() for label in head.labels}
         for value, fold in zip(rows[head.name], numbers, strict=True):
@@ -300,5 +300,5 @@ def finest_head(heads: list[HeadConfig]) -> str | None:
     Returns:
         Its name, None without a `single_label` head.
     """
-    single = [head for head in heads if head.problem == "single_label"]
+    single = [head for head in heads if head.rules.exclusive]
     return max(single, key=lambda head: (len(head.labels), head.parent is not None)).name if single else None

@@ -24,7 +24,8 @@ import pyarrow as pa
 
 from ..files import write_atomic
 from ..models.configuration_multihead import HeadConfig
-from .columns import resolve_heads
+from ..models.problems import HeadLoss
+from .columns import resolve_heads, resolve_losses
 from .corrections import apply_corrections, describe
 from .labels import encode_labels
 from .source import SPLITS, WHOLE, Rows, TableSource, report_conflicts
@@ -62,6 +63,7 @@ class Task:
             the others are train; test rows are left out.
         description: one line for `hfk tasks`.
         heads: the heads, coarse to fine; final after `load` (labels inferred, parents filled in, regression scaled).
+        head_losses: how each head is trained, as far as the task says so; final after `load`.
         corrections: a file of corrected labels, applied by `load`; see `corrections.apply_corrections`.
         corrected: what `load` says about it, for people; empty without corrections.
 
@@ -75,6 +77,7 @@ class Task:
     split: dict[str, Any] | None = field(default_factory=lambda: dict(DEFAULT_SPLIT))
     description: str = ""
     heads: list[HeadConfig] = field(default_factory=list)
+    head_losses: dict[str, HeadLoss] = field(default_factory=dict)
     corrections: Path | None = None
     corrected: str = ""
     _places: dict[str, np.ndarray] = field(default_factory=dict, init=False, repr=False)
@@ -178,6 +181,7 @@ class Task:
             values, applied = apply_corrections(self.corrections, rows, columns, values)
         report_conflicts(rows, columns, values)
         heads = resolve_heads(columns, values, rows.where, rows.cells("text"))
+        self.head_losses = resolve_losses(columns, heads, values)
         folder = Path(cache_dir or datasets.config.HF_DATASETS_CACHE) / "hfk" / rows.stamp
         indices = self._divide(rows, divided, heads, folder)
         self.heads = self._scale(heads, values, indices)
@@ -221,7 +225,7 @@ class Task:
         """Set each regression head's mean and deviation from the train rows, unless they were given."""
         given = {column.name: column.options for column in self.source.heads}
         for head in heads:
-            if head.problem != "regression" or "train" not in indices:
+            if head.rules.has_labels or "train" not in indices:
                 continue
             numbers = [value for row in indices["train"].tolist() if (value := values[head.name][row]) is not None]
             if len(set(numbers)) < 2 and given[head.name].get("std") is None:

@@ -14,6 +14,7 @@ import sys
 import warnings
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +26,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers import PreTrainedModel, ProcessorMixin
-from transformers.trainer_utils import PredictionOutput
 
-from ..evaluation.metrics import count_labelled, read_labels, score_heads
+from ..evaluation.metrics import score_heads
+from ..evaluation.predictions import Predictions
 from ..evaluation.report import format_table, write_report
 from ..inference.loading import load_checkpoint, load_config
 from ..models.configuration_ensemble import MultiHeadEnsembleConfig, common_heads
-from ..models.configuration_multihead import HeadConfig, MultiHeadConfig
-from ..models.decoding import as_tensors, probabilities
+from ..models.configuration_multihead import MultiHeadConfig
 from ..models.modeling_ensemble import MultiHeadEnsemble, vote
 from ..models.modeling_multihead import MultiHeadForClassification
 from ..models.processing_ensemble import MultiHeadEnsembleProcessor, processor_state
@@ -41,7 +41,6 @@ from ..runs import card as cards
 from ..runs.recipe import check_options, parse_recipe
 from ..tasks import ABOUT_ROWS, Task, load_task
 from ..tasks.collator import MultiHeadCollator
-from ..tasks.labels import soft_columns
 from ..tasks.split import without_folds
 
 FACTS = "ensemble.json"
@@ -49,11 +48,10 @@ VALIDATION = "validation"
 """In place of a table's path: the validation rows of the task that all runs share."""
 _NO_ARCHITECTURE = (
     "transformers_version", "auto_map", "custom_pipelines", "_name_or_path", "architectures", "dtype",
-    "modality_dropout", "modality_loss", "fusion_dropout", "hierarchy_loss", "initializer_range",
+    "fusion_dropout", "initializer_range",
 )  # fmt: skip
 _TRAINING_ONLY = (
-    "temperature", "weight", "class_weights", "label_smoothing", "dropout", "focal_gamma", "logit_adjustment", "prior",
-    "path_weight",
+    "temperature", "dropout", "path_weight",
 )  # fmt: skip
 
 
@@ -89,15 +87,12 @@ def build_ensemble(
     members: list[MultiHeadForClassification] = []
     processors: list[MultiHeadProcessor] = []
     fit_rows, fit_source = (None, "") if fit_on is None else _labelled_rows(folders, fit_on, shared)
-    said: list[dict[str, Tensor]] = []
-    labels: dict[str, np.ndarray] = {}
+    said: list[Predictions] = []
     for folder in folders:
         model, processor = load_checkpoint(folder)
         for member, own in _members(model, processor):
             if fit_rows is not None:
-                output = predict_rows(member, own, fit_rows)
-                labels = output.label_ids
-                said.append(as_tensors(output.predictions))
+                said.append(predict_rows(member, own, fit_rows))
             members.append(member)
             processors.append(own)
     if len({member.dtype for member in members}) > 1:  # safetensors could hold both; one forward pass can't
@@ -105,39 +100,33 @@ def build_ensemble(
     processor, readers = MultiHeadEnsembleProcessor.join(processors)
     weights = {}
     if fit_rows is not None:
-        weights = fit_weights(said, labels, [member.config.heads for member in members])
+        weights = fit_weights(said)
     ensemble = MultiHeadEnsemble.from_members(members, readers, weights)
     heads = ensemble.config.heads
     facts |= {"members": len(members), "weights": {h.name: ensemble.config.member_weights(h.name) for h in heads}}
     if fit_rows is not None:
         logits = {
-            head.name: vote(head, [m.config.head(head.name) for m in members], [one[head.name] for one in said],
-                            torch.tensor(ensemble.config.member_weights(head.name)).expand(len(fit_rows), -1))
+            head.name: vote(head, [m.config.head(head.name) for m in members],
+                            [torch.as_tensor(one.logits[head.name]) for one in said],
+                            torch.tensor(ensemble.config.member_weights(head.name)).expand(len(fit_rows), -1)).numpy()
             for head in heads
         }  # fmt: skip
         facts["fitted_on"] = {
             "rows": len(fit_rows),
             "source": fit_source,
-            "members": [
-                _short(score_heads(_arrays(one), labels, member.config.heads))
-                for one, member in zip(said, members, strict=True)
-            ],
-            "ensemble": _short(score_heads(_arrays(logits), labels, heads)),
+            "members": [_short(score_heads(one)) for one in said],
+            "ensemble": _short(score_heads(replace(said[0], heads=heads, logits=logits))),
         }  # fmt: skip
     return _finish(Path(output_dir), ensemble, processor, folders, shared, facts)
 
 
-def fit_weights(
-    said: Sequence[dict[str, Tensor]], labels: dict[str, np.ndarray], members: Sequence[list[HeadConfig]]
-) -> dict[str, list[float]]:
+def fit_weights(said: Sequence[Predictions]) -> dict[str, list[float]]:
     """Find, head by head, the members' weights of least log-loss (least squared error for `regression`).
 
     The weights are 0 or more and sum to 1; so the problem is convex, and has one best value.
 
     Args:
-        said: each member's logits, head name → `(rows, outputs)`.
-        labels: as in `score_heads`.
-        members: each member's heads.
+        said: each member's predictions of the same labelled rows.
 
     Returns:
         head name → one weight a member. A head without labelled rows is left out.
@@ -145,13 +134,11 @@ def fit_weights(
     from scipy.optimize import minimize
 
     count, result = len(said), {}
-    for place, head in enumerate(members[0]):
-        present, target = read_labels(labels.get(head.name), head)
+    for head in said[0].heads:
+        present, target = said[0].target[head.name]
         if not present.any() or count < 2:
             continue
-        own = [heads[place] for heads in members]
-        answers = [probabilities(one, [config])[head.name] for one, config in zip(said, own, strict=True)]
-        probs = np.stack([answer.double().numpy() for answer in answers])[:, present]
+        probs = np.stack([one.probabilities[head.name].astype(np.float64) for one in said])[:, present]
         target = target[present]
         if head.problem == "regression":
             # Targets in deviations, or the tolerance would mean another thing for prices in won than for stars.
@@ -239,10 +226,8 @@ def cook_soup(
         if processor_state(own) != state:
             raise ValueError(f"{folder} prepares its input in another way than {folders[0]}: no soup of the two.")
         if rows is not None:
-            output = predict_rows(other, own, rows)
-            scores.append(score_heads(output.predictions, output.label_ids, other.config.heads))
-    heads = model.config.heads
-    for head in heads:
+            scores.append(score_heads(predict_rows(other, own, rows)))
+    for head in model.config.heads:
         head.temperature = 1.0
     order = (
         sorted(range(len(folders)), key=lambda n: -_main_score(scores[n])) if rows is not None else range(len(folders))
@@ -253,8 +238,7 @@ def cook_soup(
         candidate = weights if total is None else {name: _plus(total[name], weights[name]) for name in total}
         if kind == "greedy":
             _pour(model, candidate, len(kept) + 1)
-            output = predict_rows(model, processor, rows)
-            score = _main_score(score_heads(output.predictions, output.label_ids, heads))
+            score = _main_score(score_heads(predict_rows(model, processor, rows)))
             if score < best:
                 continue
             best = score
@@ -267,8 +251,7 @@ def cook_soup(
         "kept": [folders[number].name for number in kept],
     }
     if rows is not None:
-        output = predict_rows(model, processor, rows)
-        soup = score_heads(output.predictions, output.label_ids, heads)
+        soup = score_heads(predict_rows(model, processor, rows))
         facts["scored_on"] = {
             "rows": len(rows), "source": source, "runs": [_short(one) for one in scores], "soup": _short(soup)
         }  # fmt: skip
@@ -317,9 +300,7 @@ def _architecture(config: MultiHeadConfig) -> dict[str, Any]:
 
 
 @torch.inference_mode()
-def predict_rows(
-    model: PreTrainedModel, processor: ProcessorMixin, rows: Dataset, batch_size: int = 64
-) -> PredictionOutput:
+def predict_rows(model: PreTrainedModel, processor: ProcessorMixin, rows: Dataset, batch_size: int = 64) -> Predictions:
     """Run a model on rows in a task's columns, in their order, in this process alone.
 
     Args:
@@ -327,26 +308,16 @@ def predict_rows(
         processor: its processor.
         rows: the rows.
         batch_size: rows a forward pass.
-
-    Returns:
-        `predictions` are the logits and `label_ids` the labels, both NumPy arrays by head; no metrics.
     """
     model.to(torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu").eval()
-    batches = DataLoader(
-        rows, batch_size, collate_fn=MultiHeadCollator(processor, model.config.heads, soft_columns(rows))
-    )
-    logits, labels = defaultdict(list), defaultdict(list)
+    batches = DataLoader(rows, batch_size, collate_fn=MultiHeadCollator(processor, []))
+    logits = defaultdict(list)
     for batch in tqdm(batches, desc="predict", disable=not sys.stderr.isatty()):
-        for name, values in batch.pop("labels", {}).items():
-            labels[name].append(values.numpy())
         output = model(**{name: values.to(model.device) for name, values in batch.items()})
         for name, values in output.logits.items():
             logits[name].append(values.float().cpu().numpy())
-    return PredictionOutput(
-        {name: np.concatenate(parts) for name, parts in logits.items()},
-        {name: np.concatenate(parts) for name, parts in labels.items()},
-        None,
-    )
+    logits = {name: np.concatenate(parts) for name, parts in logits.items()}
+    return Predictions.of(rows, [replace(head) for head in model.config.heads], logits)
 
 
 def _run_folders(runs: Sequence[str | Path], output_dir: str | Path) -> list[Path]:
@@ -450,16 +421,11 @@ def _report(
     split = next((name for name in ("test", VALIDATION) if name in data and (name == "test" or unseen)), None)
     if split is None:
         return
-    rows, heads = data[split], model.config.heads
-    output = predict_rows(model, processor, rows)
+    rows = data[split]
     results = write_report(
         folder / "report",
-        logits=output.predictions,
-        labels=output.label_ids,
-        heads=heads,
-        ids=rows["id"],
-        texts=[text or "" for text in rows["text"]] if "text" in rows.column_names else None,
-        extra={
+        predict_rows(model, processor, rows),
+        {
             "title": f"{task.name}: {split}",
             "task": task.name,
             "split": split,
@@ -470,7 +436,7 @@ def _report(
         },
     )
     print(f"\n{facts['kind']} of {len(facts['runs'])} runs, {split} rows:")
-    print(format_table(results["scores"], None, heads, count_labelled(output.label_ids, heads)))
+    print(format_table(results))
 
 
 def _main_score(scores: dict[str, float]) -> float:
@@ -482,7 +448,3 @@ def _main_score(scores: dict[str, float]) -> float:
 
 def _short(scores: dict[str, float]) -> dict[str, float]:
     return {name: round(value, 4) for name, value in scores.items()}
-
-
-def _arrays(logits: dict[str, Tensor]) -> dict[str, np.ndarray]:
-    return {name: values.float().numpy() for name, values in logits.items()}

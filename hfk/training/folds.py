@@ -19,112 +19,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-import torch
 from datasets import Dataset
-from scipy.special import logit
 
-from ..evaluation.metrics import count_labelled, majority_baseline
+from ..evaluation.metrics import majority_baseline
+from ..evaluation.predictions import Predictions
 from ..evaluation.report import format_table, write_report
-from ..models.configuration_multihead import HeadConfig
-from ..models.decoding import probabilities
 from ..runs.recipe import load_recipe, parse_recipe
-from ..tasks.labels import label_arrays
 from ..tasks.split import thin_classes
 
-HELD_OUT = "held_out.parquet"
-"""What a fold's run said of the rows it had not seen; written last, so it also says that the run has finished."""
+PREDICTIONS = "predictions.parquet"
+"""What a run said of the rows that it is scored on; written last, so it also says that the run has finished."""
 OUT_OF_FOLD = "out_of_fold.parquet"
 MANIFEST = "folds.json"
 INCIDENTAL = ("output_dir", "disable_tqdm", "logging_steps", "keep_checkpoints", "report_to", "dataloader_num_workers")
 """Options that another call may change without making the finished folds wrong."""
-
-
-# ----------------------------------------------------------------------------------------------------- out of fold
-
-
-def write_held_out(
-    folder: Path, fold: int, rows: Dataset, logits: dict[str, np.ndarray], heads: list[HeadConfig]
-) -> None:
-    """Write what a fold's run says of the rows that it held out, in the columns of `out_of_fold.parquet`.
-
-    Args:
-        folder: of the run.
-        fold: its number.
-        rows: its validation rows.
-        logits: head name → `(rows, outputs)`, for these rows.
-        heads: the model's heads.
-    """
-    probs = probabilities({name: torch.as_tensor(values) for name, values in logits.items()}, heads)
-    table = _table(rows, np.full(len(rows), fold), {name: values.numpy() for name, values in probs.items()}, heads)
-    _write_table(table, folder / HELD_OUT)
-
-
-def read_probabilities(table: pa.Table, heads: list[HeadConfig]) -> dict[str, np.ndarray]:
-    """Read the probabilities of an `out_of_fold.parquet`.
-
-    Args:
-        table: the file's contents.
-        heads: the task's heads.
-
-    Returns:
-        head name → float32 `(rows, labels)`; `(rows,)`, the value, for `regression`.
-
-    Raises:
-        ValueError: if a head's column is missing or of another width.
-    """
-    result = {}
-    for head in heads:
-        name = f"{head.name}_probabilities"
-        if name not in table.column_names:
-            raise ValueError(f"{OUT_OF_FOLD} has no column {name!r}; it has: {', '.join(table.column_names)}.")
-        values = table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False).astype(np.float32)
-        if values.size != table.num_rows * head.num_outputs:
-            raise ValueError(f"column {name!r} of {OUT_OF_FOLD} does not hold {head.num_outputs} numbers a row.")
-        values = values.reshape(table.num_rows, head.num_outputs)
-        result[head.name] = values[:, 0] if head.problem == "regression" else values
-    return result
-
-
-def _table(rows: Dataset, numbers: np.ndarray, probs: dict[str, np.ndarray], heads: list[HeadConfig]) -> pa.Table:
-    columns: dict[str, pa.Array] = {
-        "id": pa.array([str(identity) for identity in rows["id"]], pa.string()),
-        "fold": pa.array(numbers, pa.int32()),
-    }
-    for head in heads:
-        values = list(rows[head.name]) if head.name in rows.column_names else [None] * len(rows)
-        if head.problem == "multi_label":
-            labels = [None if value is None else head.rules.names(value) for value in values]
-            columns[f"{head.name}_label"] = pa.array(labels, pa.list_(pa.string()))
-        elif head.problem == "single_label":
-            labels = [next(iter(head.rules.names(value)), None) for value in values]
-            columns[f"{head.name}_label"] = pa.array(labels, pa.string())
-        else:
-            columns[f"{head.name}_label"] = pa.array(values, pa.float64())
-        said = probs[head.name].reshape(len(rows), -1).astype(np.float32)
-        columns[f"{head.name}_probabilities"] = pa.array(list(said), pa.list_(pa.float32()))
-    return pa.table(columns)
-
-
-def _write_table(table: pa.Table, path: Path) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    pq.write_table(table, part)
-    os.replace(part, path)
-
-
-def _as_logits(probs: dict[str, np.ndarray], heads: list[HeadConfig]) -> dict[str, np.ndarray]:
-    """Turn probabilities into logits that decode to them, for the report."""
-    result = {}
-    for head in heads:
-        values = probs[head.name].astype(np.float64)
-        if head.problem == "single_label":
-            result[head.name] = np.log(values.clip(1e-12))
-        elif head.problem == "multi_label":
-            result[head.name] = logit(values.clip(1e-12, 1 - 1e-12))
-        else:
-            result[head.name] = ((values - head.mean) / head.std)[:, None]
-    return result
 
 
 # --------------------------------------------------------------------------------------------------------- training
@@ -185,7 +93,7 @@ def train_folds(
                 warnings.warn(warning, stacklevel=2)
     runs = [(fold, seed, folder / _run_name(fold, seed)) for seed in seeds or [None] for fold in range(folds)]
     for number, (fold, seed, run) in enumerate(runs, 1):
-        if (run / HELD_OUT).is_file():
+        if (run / PREDICTIONS).is_file():
             continue
         if args.should_save:
             print(f"\nrun {number} of {len(runs)}: {run.name}", flush=True)
@@ -194,20 +102,13 @@ def train_folds(
     if not args.should_save:
         return {}
 
-    probs = _average(runs, numbers, task.heads)
-    rows, numbers = rows.select(pool.order), numbers[pool.order]
-    probs = {name: values[pool.order] for name, values in probs.items()}
-    _write_table(_table(rows, numbers, probs, task.heads), folder / OUT_OF_FOLD)
-    labels = label_arrays(rows, task.heads)
+    predictions = _collect(runs, rows.select(pool.order), numbers)
+    predictions.save(folder / OUT_OF_FOLD)
     results = write_report(
         folder / "report",
-        logits=_as_logits(probs, task.heads),
-        labels=labels,
-        heads=task.heads,
-        ids=rows["id"],
-        texts=[text or "" for text in rows["text"]] if "text" in rows.column_names else None,
-        baseline=majority_baseline(labels, labels, task.heads),
-        extra={
+        predictions,
+        baseline=majority_baseline(predictions.labels, predictions),
+        facts={
             "title": f"{task.name}: out of fold",
             "task": task.name,
             "split": "every row, by the run of the fold that held it out",
@@ -221,7 +122,7 @@ def train_folds(
         },
     )
     print(f"\nout of fold, {len(rows):,} rows:")
-    print(format_table(results["scores"], results["baseline"], task.heads, count_labelled(labels, task.heads)))
+    print(format_table(results))
     build_ensemble([run for _, _, run in runs], folder / "ensemble")
     return results
 
@@ -260,7 +161,7 @@ def _state(
 def _check_manifest(folder: Path, state: dict[str, Any]) -> None:
     """Write down what the folds in this folder are made from; refuse to mix them with others."""
     path = folder / MANIFEST
-    started = any(folder.glob(f"fold-*/{HELD_OUT}")) or any(folder.glob("fold-*/checkpoint-*"))
+    started = any(folder.glob(f"fold-*/{PREDICTIONS}")) or any(folder.glob("fold-*/checkpoint-*"))
     if path.is_file() and started:  # else there is nothing to mix with: an earlier call may have failed at once
         try:
             before = json.loads(path.read_text(encoding="utf-8"))
@@ -284,24 +185,19 @@ def _check_manifest(folder: Path, state: dict[str, Any]) -> None:
     os.replace(part, path)
 
 
-def _average(
-    runs: list[tuple[int, int | None, Path]], numbers: np.ndarray, heads: list[HeadConfig]
-) -> dict[str, np.ndarray]:
-    """Collect the held-out probabilities of all runs in the order of the pooled rows, averaged over seeds."""
-    shapes = {
-        head.name: (len(numbers),) if head.problem == "regression" else (len(numbers), len(head.labels))
-        for head in heads
-    }
-    total = {name: np.zeros(shape) for name, shape in shapes.items()}
-    count = len({seed for _, seed, _ in runs})
-    for fold, _, run in runs:
-        table = pq.read_table(run / HELD_OUT)
-        inside = np.flatnonzero(numbers == fold)
-        if table.num_rows != len(inside):
-            raise ValueError(f"{run / HELD_OUT} has {table.num_rows} rows for a fold of {len(inside)}: remove {run}.")
-        for name, values in read_probabilities(table, heads).items():
-            total[name][inside] += values / count
-    return total
+def _collect(runs: list[tuple[int, int | None, Path]], rows: Dataset, numbers: np.ndarray) -> Predictions:
+    """Collect what all runs said of the rows that they held out, averaged over seeds, in the order of the rows."""
+    parts = []
+    for fold in sorted({fold for fold, _, _ in runs}):
+        said = [Predictions.load(run / PREDICTIONS) for own, _, run in runs if own == fold]
+        for one, (_, _, run) in zip(said, [run for run in runs if run[0] == fold], strict=True):
+            if len(one) != int((numbers == fold).sum()):
+                count = int((numbers == fold).sum())
+                raise ValueError(f"{run / PREDICTIONS} has {len(one)} rows for a fold of {count}: remove {run}.")
+        parts.append(Predictions.mean(said))
+    found = Predictions.concatenate(parts)
+    place = {identity: row for row, identity in enumerate(found.ids)}
+    return found.select([place[str(identity)] for identity in rows["id"]])
 
 
 def _run_scores(runs: list[tuple[int, int | None, Path]]) -> dict[str, Any]:

@@ -28,12 +28,14 @@ from transformers import set_seed
 
 from ..backbones import registry as backbones
 from ..evaluation.calibration import calibrate
-from ..evaluation.metrics import count_labelled, majority_baseline, read_labels
+from ..evaluation.metrics import majority_baseline
+from ..evaluation.predictions import Predictions, count_labelled
 from ..evaluation.report import format_table, write_report
 from ..hub import publishing
 from ..hub.commits import Target
 from ..models.configuration_multihead import HeadConfig
 from ..models.modeling_multihead import MultiHeadForClassification
+from ..models.problems import HeadLoss
 from ..models.processing_multihead import MultiHeadProcessor
 from ..runs import card as cards
 from ..runs.recipe import MultiHeadTrainingArguments, RecipeArguments, load_recipe, parse_recipe
@@ -41,7 +43,7 @@ from ..tasks import ABOUT_ROWS, Task, list_tasks, load_task
 from ..tasks.collator import MultiHeadCollator
 from ..tasks.labels import label_arrays, soft_columns
 from . import scratch
-from .folds import write_held_out
+from .folds import PREDICTIONS
 from .techniques import distillation
 from .techniques.rates import add_adapters
 from .trainer import MultiHeadTrainer, last_checkpoint, unwrap
@@ -114,7 +116,7 @@ def prepare(
         raise ValueError(f"task {task.name!r} has no train split; it has: {', '.join(data)}.")
     if recipe_args.max_train_rows and recipe_args.max_train_rows < len(data["train"]):
         data["train"] = data["train"].shuffle(args.seed).select(range(recipe_args.max_train_rows))
-    heads = _finish_heads(task.heads, recipe_args, data)
+    heads, losses = _finish_heads(task, recipe_args, data)
     if recipe_args.calibrate:  # said now, not after the training
         check_calibration_rows(data, heads)
     checkpoint = last_checkpoint(folder) if resume else None
@@ -127,7 +129,7 @@ def prepare(
             names[0] = scratch.make_encoder(recipe_args, args, data["train"], anew=checkpoint is None)
 
     set_seed(args.seed)
-    model, processor = build(recipe_args, heads, *names)
+    model, processor = build(recipe_args, heads, *names, losses)
     _refuse_emptied_texts(processor, data)
     parameters = sum(weight.numel() for weight in model.parameters())
     validation = data.get("validation")
@@ -189,9 +191,11 @@ def train(
     output = trainer.predict(data[split], metric_key_prefix=split)
     calibration = None
     if recipe_args.calibrate:
-        fitted = output if split == "validation" else trainer.predict(validation)
-        held_out = (output.predictions, output.label_ids) if split != "validation" else None
-        calibration = calibrate(fitted.predictions, fitted.label_ids, heads, held_out)
+        scored = Predictions.of(data[split], heads, output.predictions)
+        fitted = scored
+        if split != "validation":
+            fitted = Predictions.of(validation, heads, trainer.predict(validation).predictions)
+        calibration = calibrate(fitted, scored if split != "validation" else None)
         for configured in (heads, trainer.heads):
             calibration.apply(configured)
     if not args.should_save:
@@ -207,18 +211,16 @@ def train(
     used = asdict(recipe_args) | chosen
     (folder / "recipe.yaml").write_text(yaml.safe_dump(_plain(used), allow_unicode=True), encoding="utf-8")
     train_labels = label_arrays(data["train"], heads)
-    baseline = majority_baseline(train_labels, output.label_ids, heads)
+    predictions = Predictions.of(data[split], heads, output.predictions)
+    if task.fold:
+        predictions.folds = np.full(len(predictions), task.fold[0])
     results = write_report(
         folder / "report",
-        logits=output.predictions,
-        labels=output.label_ids,
-        heads=heads,
-        ids=data[split]["id"],
-        texts=[text or "" for text in data[split]["text"]] if "text" in data[split].column_names else None,
-        log_history=log,
-        baseline=baseline,
+        predictions,
+        log=log,
+        baseline=majority_baseline(train_labels, predictions),
         calibration=calibration,
-        extra={
+        facts={
             "title": f"{task.name}: {split}",
             "task": task.name,
             "split": split,
@@ -244,9 +246,8 @@ def train(
     shutil.rmtree(folder / scratch.FOLDER, ignore_errors=True)
     if not args.keep_checkpoints:
         _remove_checkpoints(folder)
-    if task.fold:
-        write_held_out(folder, task.fold[0], data["validation"], output.predictions, heads)
-    print(format_table(results["scores"], baseline, heads, count_labelled(output.label_ids, heads)))
+    predictions.save(folder / PREDICTIONS)  # last of all: it also says that the run has finished
+    print(format_table(results))
     if args.push_to_hub:
         target = Target(trainer.hub_model_id, args.hub_private_repo, args.hub_revision, message="Finish training")
         print(f"pushed: {publishing.push(folder, target, HfApi(token=args.hub_token)).url}")
@@ -278,7 +279,11 @@ def open_task(recipe: RecipeArguments, heads: list[HeadConfig] | None = None) ->
 
 
 def build(
-    recipe: RecipeArguments, heads: list[HeadConfig], text: str | None, vision: str | None
+    recipe: RecipeArguments,
+    heads: list[HeadConfig],
+    text: str | None,
+    vision: str | None,
+    losses: dict[str, HeadLoss] | None = None,
 ) -> tuple[MultiHeadForClassification, MultiHeadProcessor]:
     """Build model and processor for a recipe.
 
@@ -287,6 +292,7 @@ def build(
         heads: the final heads.
         text: Hub id or folder of the text encoder, or None.
         vision: likewise for images.
+        losses: how each head is trained.
     """
     model = MultiHeadForClassification.from_encoders(
         text,
@@ -297,14 +303,8 @@ def build(
         fusion_dropout=recipe.fusion_dropout,
         text_pooling=recipe.text_pooling,
         image_pooling=recipe.image_pooling,
-        modality_dropout=recipe.modality_dropout,
-        modality_loss=recipe.modality_loss,
-        hierarchy_loss=recipe.hierarchy_loss,
     )
-    if recipe.freeze_batch_norm and model.vision_encoder is not None:
-        for module in model.vision_encoder.modules():
-            if isinstance(module, torch.nn.BatchNorm2d):
-                module.requires_grad_(False)  # the model's `train` then leaves its statistics alone too
+    model.set_training(losses, recipe.modality_dropout, recipe.modality_loss, recipe.hierarchy_loss)
     processor = MultiHeadProcessor.from_encoders(
         text, vision, recipe.max_length, recipe.text_prefix, recipe.image_size, recipe.text_cleaning
     )
@@ -387,7 +387,7 @@ def _data_facts(
     facts: dict[str, Any] = {"division": division, "train_labelled": count_labelled(train_labels, heads)}
     few = {}
     for head in heads:
-        present, target = read_labels(train_labels.get(head.name), head)
+        present, target = head.rules.read(train_labels.get(head.name))
         if head.problem == "regression" or not present.any():
             continue
         target = target[present]
@@ -435,33 +435,35 @@ def _refuse_emptied_texts(processor: MultiHeadProcessor, data: DatasetDict) -> N
         )
 
 
-def _finish_heads(heads: list[HeadConfig], recipe: RecipeArguments, data: DatasetDict) -> list[HeadConfig]:
-    """Give heads the recipe's options where the task leaves them open, and what depends on the labels' frequencies."""
+def _finish_heads(
+    task: Task, recipe: RecipeArguments, data: DatasetDict
+) -> tuple[list[HeadConfig], dict[str, HeadLoss]]:
+    """Give heads and their losses the recipe's options where the task leaves them open, and what rows tell of them."""
     default = HeadConfig("default", ["a", "b"])
-    refined = {head.parent for head in heads}
-    finished = []
-    for head in heads:
+    refined = {head.parent for head in task.heads}
+    finished, losses = [], {}
+    for head in task.heads:
         options: dict[str, Any] = {}
         for name, value in (("kind", recipe.head_kind), ("dropout", recipe.head_dropout)):
             if getattr(head, name) == getattr(default, name):
                 options[name] = value
-        if head.problem != "regression" and not head.label_smoothing:
-            options["label_smoothing"] = recipe.label_smoothing
-        if head.problem != "regression" and not head.focal_gamma:
-            options["focal_gamma"] = recipe.focal_gamma
         if head.name in refined and head.path_weight == default.path_weight:
             options["path_weight"] = recipe.path_weight
-        if head.problem == "single_label":
-            options["logit_adjustment"] = head.logit_adjustment or recipe.logit_adjustment
-            labels = head.rules.tensor(data["train"][head.name], head.name in soft_columns(data["train"]))
-            if recipe.class_weights != "none" and head.class_weights is None and labels.dim() == 1:
-                options["class_weights"] = balanced_weights(
-                    labels.numpy(), len(head.labels), recipe.class_weights, recipe.class_weights_beta
-                )
-            if options["logit_adjustment"] and head.prior is None:
-                options["prior"] = label_prior(labels.numpy(), len(head.labels))
         finished.append(replace(head, **options))
-    return finished
+        loss = losses[head.name] = replace(task.head_losses.get(head.name) or HeadLoss())
+        if head.rules.has_labels:
+            loss.label_smoothing = loss.label_smoothing or recipe.label_smoothing
+            loss.focal_gamma = loss.focal_gamma or recipe.focal_gamma
+        if head.rules.exclusive:
+            loss.logit_adjustment = loss.logit_adjustment or recipe.logit_adjustment
+            labels = head.rules.tensor(data["train"][head.name], head.name in soft_columns(data["train"])).numpy()
+            if recipe.class_weights != "none" and loss.class_weights is None and labels.ndim == 1:
+                loss.class_weights = balanced_weights(
+                    labels, len(head.labels), recipe.class_weights, recipe.class_weights_beta
+                )
+            if loss.logit_adjustment and loss.prior is None:
+                loss.prior = label_prior(labels, len(head.labels))
+    return finished, losses
 
 
 def label_prior(labels: np.ndarray, classes: int) -> list[float]:

@@ -26,6 +26,7 @@ from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ..evaluation.metrics import score_heads
+from ..evaluation.predictions import Predictions
 from ..hub.training_checkpoints import push_checkpoint, write_training_card
 from ..models.configuration_multihead import HeadConfig
 from ..models.heads import disagreement
@@ -101,7 +102,7 @@ class MultiHeadTrainer(Trainer):
 
     def compute_head_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
         """Score every head; see `hfk.evaluation.metrics.score_heads`."""
-        return score_heads(prediction.predictions, prediction.label_ids, self.heads)
+        return score_heads(Predictions(None, self.heads, prediction.predictions, prediction.label_ids))
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Create the optimizer with the groups of `optimization.parameter_groups`."""
@@ -129,7 +130,7 @@ class MultiHeadTrainer(Trainer):
         outputs = model(**inputs)
         total, losses = outputs.loss, dict(outputs.losses or {})
         if model.training and self.args.r_drop:
-            losses["r_drop"] = disagreement(outputs.logits, self.heads)
+            losses["r_drop"] = disagreement(outputs.logits, self.heads, unwrap(self.model).head_losses)
             # Half of the paper's weight: it adds the two passes' losses, and here is their mean.
             total = total + self.args.r_drop / 2 * losses["r_drop"]
         if model.training and losses:

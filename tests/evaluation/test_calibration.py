@@ -11,9 +11,11 @@ from scipy.special import softmax
 
 from hfk.evaluation import report
 from hfk.evaluation.calibration import HIGHEST, LOWEST, calibrate, fit_temperatures
-from hfk.evaluation.metrics import MISSING, predict_arrays, rejection_curve, rejection_scores, score_heads
+from hfk.evaluation.metrics import rejection_curve, rejection_scores, score_heads
+from hfk.evaluation.predictions import Predictions
 from hfk.models.configuration_multihead import HeadConfig
 from hfk.models.heads import total_loss
+from hfk.models.problems import MISSING
 
 TOPIC = HeadConfig("topic", ["정치", "경제", "사회", "세계"])
 COARSE = HeadConfig("cat1", ["자연", "음식"])
@@ -21,6 +23,10 @@ FINE = HeadConfig("cat2", ["산", "바다", "한식"], parent="cat1", parent_of=
 TAGS = HeadConfig("tags", ["일출", "가족", "야경"], problem="multi_label")
 PRICE = HeadConfig("price", problem="regression")
 HEADS = [TOPIC, COARSE, FINE, TAGS, PRICE]
+
+
+def said(logits: dict, labels: dict, heads: list[HeadConfig] = HEADS) -> Predictions:
+    return Predictions(None, heads, logits, labels)
 
 
 def overconfident(rows: int, factor: float, seed: int = 0) -> tuple[dict, dict]:
@@ -43,15 +49,14 @@ def overconfident(rows: int, factor: float, seed: int = 0) -> tuple[dict, dict]:
 
 @pytest.mark.parametrize("factor", [0.5, 2.0, 4.0])
 def test_the_factor_that_made_logits_too_large_is_found(factor):
-    found = fit_temperatures(*overconfident(4000, factor), HEADS)
+    found = fit_temperatures(said(*overconfident(4000, factor)))
     assert found == pytest.approx(dict.fromkeys(["topic", "cat1", "cat2", "tags"], factor), rel=0.08)
     assert found["cat1"] == found["cat2"]
 
 
 def test_calibration_error_falls_on_rows_that_were_not_fitted():
-    logits, labels = overconfident(3000, 3.0)
-    held_out = overconfident(3000, 3.0, seed=1)
-    for found in (calibrate(logits, labels, HEADS, held_out), calibrate(logits, labels, HEADS)):
+    rows, held_out = said(*overconfident(3000, 3.0)), said(*overconfident(3000, 3.0, seed=1))
+    for found in (calibrate(rows, held_out), calibrate(rows)):
         assert set(found.scores) == {"topic", "cat1", "cat2", "tags"}
         for scores in found.scores.values():
             assert scores["ece_after"] < 0.04 < scores["ece_before"]
@@ -64,27 +69,27 @@ def test_halves_are_measured_by_each_others_temperature():
     logits, labels = overconfident(400, 1.0)
     order = np.random.default_rng(0).permutation(400)
     logits["topic"][order[:200]] *= 5
-    found = calibrate(logits, labels, [TOPIC]).scores["topic"]
-    whole = calibrate(logits, labels, [TOPIC], held_out=(logits, labels)).scores["topic"]
+    rows = said(logits, labels, [TOPIC])
+    found, whole = calibrate(rows).scores["topic"], calibrate(rows, held_out=rows).scores["topic"]
     assert found["nll_before"] == pytest.approx(whole["nll_before"])
     assert found["nll_after"] > whole["nll_after"] + 0.1
 
 
 def test_no_answer_changes_and_the_loss_does_not_see_it():
     logits, labels = overconfident(2000, 3.0)
-    before = predict_arrays(logits, HEADS)[1]
+    before = said(logits, labels).chosen
     tensors = {name: torch.as_tensor(values) for name, values in logits.items()}
     targets = {name: torch.as_tensor(values) for name, values in labels.items()}
     loss = total_loss(tensors, targets, HEADS)[0]
-    scores = score_heads(logits, labels, HEADS)
+    scores = score_heads(said(logits, labels))
     heads = [HeadConfig(**vars(head)) for head in HEADS]
-    calibrate(logits, labels, heads).apply(heads)
+    calibrate(said(logits, labels, heads)).apply(heads)
     assert {head.name for head in heads if head.temperature != 1} == {"topic", "cat1", "cat2", "tags"}
-    after = predict_arrays(logits, heads)[1]
+    after = said(logits, labels, heads).chosen
     for name in before:
         np.testing.assert_array_equal(before[name], after[name])
     assert total_loss(tensors, targets, heads)[0] == loss
-    again = score_heads(logits, labels, heads)
+    again = score_heads(said(logits, labels, heads))
     same = [name for name in scores if not name.endswith(("ece", "map"))]
     assert {name: again[name] for name in same} == {name: scores[name] for name in same}
     assert again["topic_ece"] < scores["topic_ece"] / 3
@@ -93,9 +98,9 @@ def test_no_answer_changes_and_the_loss_does_not_see_it():
 def test_a_temperature_stays_within_reason():
     """Rows that are all right would be best with all confidence in the world."""
     logits = np.eye(4)[np.arange(40) % 4]
-    found = fit_temperatures({"topic": logits}, {"topic": np.arange(40) % 4}, [TOPIC])
+    found = fit_temperatures(said({"topic": logits}, {"topic": np.arange(40) % 4}, [TOPIC]))
     assert found["topic"] == pytest.approx(LOWEST, rel=0.01)
-    found = fit_temperatures({"topic": 50 * logits}, {"topic": (np.arange(40) + 1) % 4}, [TOPIC])
+    found = fit_temperatures(said({"topic": 50 * logits}, {"topic": (np.arange(40) + 1) % 4}, [TOPIC]))
     assert found["topic"] == pytest.approx(HIGHEST, rel=0.01)
 
 
@@ -103,18 +108,18 @@ def test_heads_without_labels_are_left_alone_and_nothing_at_all_is_refused():
     logits, labels = overconfident(100, 2.0)
     labels["topic"][:] = MISSING
     del labels["tags"]
-    assert set(fit_temperatures(logits, labels, HEADS)) == {"cat1", "cat2"}
+    assert set(fit_temperatures(said(logits, labels))) == {"cat1", "cat2"}
     with pytest.raises(ValueError, match="nothing to calibrate"):
-        calibrate({"price": logits["price"]}, {"price": labels["price"]}, [PRICE])
+        calibrate(said({"price": logits["price"]}, {"price": labels["price"]}, [PRICE]))
     with pytest.raises(ValueError, match="one row is too few"):
-        calibrate({"topic": np.zeros((1, 4))}, {"topic": np.zeros(1, int)}, [TOPIC])
+        calibrate(said({"topic": np.zeros((1, 4))}, {"topic": np.zeros(1, int)}, [TOPIC]))
 
 
 def test_the_report_says_and_draws_what_calibration_did(tmp_path):
     pytest.importorskip("matplotlib")
-    logits, labels = overconfident(600, 3.0)
-    found = calibrate(logits, labels, HEADS, overconfident(500, 3.0, seed=1))
-    results = report.write_report(tmp_path, logits=logits, labels=labels, heads=HEADS, calibration=found)
+    rows = said(*overconfident(600, 3.0))
+    found = calibrate(rows, said(*overconfident(500, 3.0, seed=1)))
+    results = report.write_report(tmp_path, rows, calibration=found)
     assert json.loads((tmp_path / "metrics.json").read_text())["calibration"] == results["calibration"]
     assert results["calibration"]["fitted_rows"] == 600 and results["calibration"]["measured_on"] == "test"
     page = (tmp_path / "report.html").read_text()

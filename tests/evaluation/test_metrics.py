@@ -8,7 +8,9 @@ from sklearn import metrics as sk
 
 from hfk.evaluation import metrics as m
 from hfk.evaluation.modules.single_label_scores import expected_calibration_error, reliability_bins
+from hfk.evaluation.predictions import Predictions
 from hfk.models.configuration_multihead import HeadConfig
+from hfk.models.problems import MISSING
 
 COARSE = HeadConfig("대분류", ["자연", "음식"])
 FINE = HeadConfig("소분류", ["산", "바다", "한식", "일식"], parent="대분류", parent_of=[0, 0, 1, 1])
@@ -41,16 +43,20 @@ def random_case(seed: int, rows: int) -> tuple[dict, dict]:
     logits = {head.name: generator.normal(size=(rows, head.num_outputs)) * 2 for head in HEADS}
     fine = generator.integers(4, size=rows)
     labels = {
-        "대분류": np.where(generator.random(rows) < 0.2, m.MISSING, fine // 2),
-        "소분류": np.where(generator.random(rows) < 0.2, m.MISSING, fine),
+        "대분류": np.where(generator.random(rows) < 0.2, MISSING, fine // 2),
+        "소분류": np.where(generator.random(rows) < 0.2, MISSING, fine),
         "mood": np.where(generator.random((rows, 1)) < 0.2, np.nan, generator.random((rows, 3)) < 0.4),
         "price": np.where(generator.random(rows) < 0.2, np.nan, generator.normal(100, 10, rows)),
     }
     return logits, labels
 
 
+def score(logits: dict, labels: dict, heads: list[HeadConfig]) -> dict[str, float]:
+    return m.score_heads(Predictions(None, heads, logits, labels))
+
+
 def test_a_perfect_model_has_perfect_scores_in_every_unit():
-    scores = m.score_heads(*perfect(), HEADS)
+    scores = score(*perfect(), HEADS)
     ones = ["대분류_accuracy", "소분류_macro_f1", "소분류_weighted_f1", "소분류_top3_accuracy", "mood_micro_f1"]
     ones += ["mood_macro_f1", "mood_samples_f1", "mood_map", "price_r2", "exact_match", "mean_macro_f1"]
     ones += ["hierarchy_consistency", "hierarchy_consistency_independent"]
@@ -65,10 +71,10 @@ def test_scores_equal_scikit_learn_on_the_labelled_rows():
     head = HeadConfig("topic", list("가나다라마"))
     target = generator.integers(5, size=200)
     logits = generator.normal(size=(200, 5)) + np.eye(5)[target]
-    labels = np.where(generator.random(200) < 0.3, m.MISSING, target)
-    seen = labels != m.MISSING
+    labels = np.where(generator.random(200) < 0.3, MISSING, target)
+    seen = labels != MISSING
     chosen = logits.argmax(1)
-    scores = m.score_heads({"topic": logits}, {"topic": labels}, [head])
+    scores = score({"topic": logits}, {"topic": labels}, [head])
     assert scores["topic_accuracy"] == pytest.approx(sk.accuracy_score(target[seen], chosen[seen]))
     assert scores["topic_macro_f1"] == pytest.approx(sk.f1_score(target[seen], chosen[seen], average="macro"))
     assert scores["topic_weighted_f1"] == pytest.approx(sk.f1_score(target[seen], chosen[seen], average="weighted"))
@@ -110,9 +116,9 @@ def test_the_fast_macro_f1_equals_scikit_learn(pairs):
 @given(st.integers(0, 10_000), st.integers(1, 30))
 def test_order_of_rows_does_not_matter_paths_agree_and_nothing_is_nan(seed, rows):
     logits, labels = random_case(seed, rows)
-    scores = m.score_heads(logits, labels, HEADS)
+    scores = score(logits, labels, HEADS)
     order = np.random.default_rng(seed).permutation(rows)
-    shuffled = m.score_heads({k: v[order] for k, v in logits.items()}, {k: v[order] for k, v in labels.items()}, HEADS)
+    shuffled = score({k: v[order] for k, v in logits.items()}, {k: v[order] for k, v in labels.items()}, HEADS)
     assert shuffled == pytest.approx(scores)
     assert scores["hierarchy_consistency"] == 1.0
     assert all(np.isfinite(value) for value in scores.values())
@@ -121,7 +127,7 @@ def test_order_of_rows_does_not_matter_paths_agree_and_nothing_is_nan(seed, rows
 def test_answers_are_those_of_path_decoding():
     # Each head alone would say 음식 and 산, which contradict each other; 자연 > 산 is the likelier path.
     logits = {"대분류": np.array([[0.0, 0.2]]), "소분류": np.array([[5.0, 0, 0, 0]])}
-    scores = m.score_heads(logits, {"대분류": np.array([0]), "소분류": np.array([0])}, [COARSE, FINE])
+    scores = score(logits, {"대분류": np.array([0]), "소분류": np.array([0])}, [COARSE, FINE])
     assert scores["exact_match"] == scores["hierarchy_consistency"] == 1.0
     assert scores["hierarchy_consistency_independent"] == 0.0
     assert scores["대분류_macro_f1"] == scores["소분류_weighted_f1"] == 1.0
@@ -131,11 +137,11 @@ def test_answers_are_those_of_path_decoding():
 
 def test_exact_match_is_over_rows_with_every_classification_head_labelled():
     logits, labels = perfect(4)
-    labels["소분류"] = np.array([0, 1, 2, m.MISSING])
+    labels["소분류"] = np.array([0, 1, 2, MISSING])
     labels["mood"][0] = np.nan
     labels["mood"][1] = 1 - labels["mood"][1]
     labels["price"][:] = np.nan
-    scores = m.score_heads(logits, labels, HEADS)
+    scores = score(logits, labels, HEADS)
     assert scores["exact_match"] == 0.5  # of rows 1 and 2, row 2 is right
     assert not any(name.startswith("price") for name in scores)
 
@@ -143,12 +149,12 @@ def test_exact_match_is_over_rows_with_every_classification_head_labelled():
 @pytest.mark.parametrize("gone", ["absent", "all missing"])
 def test_a_head_without_labels_has_no_scores_and_takes_none_from_others(gone):
     logits, labels = perfect()
-    full = m.score_heads(logits, labels, HEADS)
+    full = score(logits, labels, HEADS)
     if gone == "absent":
         del labels["소분류"]
     else:
-        labels["소분류"] = np.full(12, m.MISSING)
-    scores = m.score_heads(logits, labels, HEADS)
+        labels["소분류"] = np.full(12, MISSING)
+    scores = score(logits, labels, HEADS)
     assert not any(name.startswith("소분류") for name in scores)
     assert "exact_match" not in scores
     assert scores["대분류_ece"] == full["대분류_ece"]
@@ -156,20 +162,20 @@ def test_a_head_without_labels_has_no_scores_and_takes_none_from_others(gone):
 
 def test_no_rows_give_no_scores():
     logits = {head.name: np.zeros((0, head.num_outputs)) for head in HEADS}
-    assert m.score_heads(logits, {}, HEADS) == {}
+    assert score(logits, {}, HEADS) == {}
 
 
 def test_one_label_in_the_references_is_fine():
     logits = {"대분류": np.array([[1.0, 0], [0, 1.0]])}
-    scores = m.score_heads(logits, {"대분류": np.array([0, 0])}, [COARSE])
+    scores = score(logits, {"대분류": np.array([0, 0])}, [COARSE])
     assert scores["대분류_macro_f1"] == pytest.approx((2 / 3 + 0) / 2)
 
 
 def test_a_soft_label_counts_as_its_largest_entry():
     logits, _ = perfect(3)
     soft = np.array([[0.7, 0.3], [0.4, 0.6], [np.nan, np.nan]])
-    scores = m.score_heads({"대분류": logits["대분류"]}, {"대분류": soft}, [COARSE])
-    hard = m.score_heads({"대분류": logits["대분류"]}, {"대분류": np.array([0, 1, m.MISSING])}, [COARSE])
+    scores = score({"대분류": logits["대분류"]}, {"대분류": soft}, [COARSE])
+    hard = score({"대분류": logits["대분류"]}, {"대분류": np.array([0, 1, MISSING])}, [COARSE])
     assert scores == hard
 
 
@@ -196,7 +202,7 @@ def test_multi_label_rows_with_nothing_to_find(labels):
 
 
 def test_regression_errors_are_in_the_targets_unit():
-    scores = m.score_heads({"price": np.array([0.0, 1.0])}, {"price": np.array([103.0, 106.0])}, [PRICE])
+    scores = score({"price": np.array([0.0, 1.0])}, {"price": np.array([103.0, 106.0])}, [PRICE])
     assert scores["price_mae"] == pytest.approx(3.5)
     assert scores["price_rmse"] == pytest.approx(np.sqrt((9 + 16) / 2))
     assert "r2" not in m.regression_scores(np.array([1.0]), np.array([2.0]))
@@ -207,7 +213,7 @@ def test_broken_logits_name_head_and_row(value):
     logits, labels = perfect()
     logits["소분류"][7, 2] = value
     with pytest.raises(ValueError, match="head '소분류', row 7: the logits are not finite"):
-        m.score_heads(logits, labels, HEADS)
+        score(logits, labels, HEADS)
 
 
 @pytest.mark.parametrize("label", [4, -1, 1.5])
@@ -216,17 +222,17 @@ def test_a_label_out_of_range_names_head_and_row(label):
     labels["소분류"] = labels["소분류"].astype(type(label))
     labels["소분류"][5] = label
     with pytest.raises(ValueError, match=rf"head '소분류', row 5: label {label} is not an index from 0 to 3"):
-        m.score_heads(logits, labels, HEADS)
+        score(logits, labels, HEADS)
 
 
 def test_wrong_shapes_and_missing_logits_are_refused():
     logits, labels = perfect()
     with pytest.raises(ValueError, match="'소분류': there are no logits"):
-        m.score_heads({"대분류": logits["대분류"]}, labels, HEADS)
+        score({"대분류": logits["대분류"]}, labels, HEADS)
     with pytest.raises(ValueError, match=r"'소분류': its logits have the shape \(12, 2\), not \(12, 4\)"):
-        m.score_heads(logits | {"소분류": logits["대분류"]}, labels, HEADS)
+        score(logits | {"소분류": logits["대분류"]}, labels, HEADS)
     with pytest.raises(ValueError, match=r"'대분류': its labels have the shape \(3,\), not \(12,\)"):
-        m.score_heads(logits, {"대분류": np.array([0, 1, 0])}, HEADS)
+        score(logits, {"대분류": np.array([0, 1, 0])}, HEADS)
 
 
 def test_the_baseline_answers_with_what_training_labels_show():
@@ -242,20 +248,21 @@ def test_the_baseline_answers_with_what_training_labels_show():
         "mood": np.array([[1.0, 0, 0], [0, 1, 0]]),
         "price": np.array([105.0, 107.0]),
     }
-    scores = m.majority_baseline(train, labels, HEADS)
+    said = Predictions(None, HEADS, perfect(2)[0], labels)
+    scores = m.majority_baseline(train, said)
     assert scores["대분류_accuracy"] == scores["소분류_accuracy"] == 0.5
     assert scores["대분류_macro_f1"] == pytest.approx((2 / 3 + 0) / 2)
     assert scores["mood_micro_f1"] == pytest.approx(0.5)
     assert scores["price_mae"] == pytest.approx(1.0)
     assert scores["hierarchy_consistency"] == 0.0  # 자연 and 한식
     assert scores["exact_match"] == 0.5
-    of_both_ways = {name for name in m.score_heads(*perfect(), HEADS) if not name.endswith("_independent")}
+    of_both_ways = {name for name in score(*perfect(), HEADS) if not name.endswith("_independent")}
     assert set(scores) == of_both_ways
 
 
 def test_the_baseline_leaves_out_a_head_without_training_labels():
-    _, labels = perfect()
-    scores = m.majority_baseline({"소분류": labels["소분류"]}, labels, HEADS)
+    logits, labels = perfect()
+    scores = m.majority_baseline({"소분류": labels["소분류"]}, Predictions(None, HEADS, logits, labels))
     assert "소분류_accuracy" in scores
     assert not {"대분류_accuracy", "exact_match", "hierarchy_consistency"} & set(scores)
 
@@ -273,9 +280,8 @@ def test_a_bootstrap_interval_holds_the_score_repeats_and_narrows():
 
 def test_intervals_are_given_for_labelled_single_label_heads():
     logits, labels = perfect()
-    labels["대분류"][:] = m.MISSING
-    _, chosen = m.predict_arrays(logits, HEADS)
-    assert m.score_intervals(chosen, labels, HEADS, resamples=20) == {
+    labels["대분류"][:] = MISSING
+    assert m.score_intervals(Predictions(None, HEADS, logits, labels), resamples=20) == {
         "소분류_accuracy": (1.0, 1.0),
         "소분류_macro_f1": (1.0, 1.0),
     }

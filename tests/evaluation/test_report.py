@@ -13,7 +13,9 @@ import pytest
 from PIL import Image
 
 from hfk.evaluation import metrics, report
+from hfk.evaluation.predictions import Predictions
 from hfk.models.configuration_multihead import HeadConfig
+from hfk.models.problems import MISSING
 
 EVIL = "<script>alert('x')</script>"
 COARSE = HeadConfig("대분류", ["자연", EVIL])
@@ -26,29 +28,28 @@ LOG = [{"loss": 2.0, "learning_rate": 1e-4, "step": 10}, {"eval_loss": 1.0, "eva
 
 
 @pytest.fixture
-def case() -> dict:
+def case() -> Predictions:
     generator = np.random.default_rng(0)
     fine = generator.integers(3, size=30)
     labels = {
         "대분류": np.array([0, 0, 1])[fine],
-        "a/b c": np.where(np.arange(30) < 3, metrics.MISSING, fine),
+        "a/b c": np.where(np.arange(30) < 3, MISSING, fine),
         "mood": (generator.random((30, 2)) < 0.5).astype(float),
         "price": generator.normal(size=30),
     }
     logits = {head.name: generator.normal(size=(30, head.num_outputs)) for head in HEADS}
-    return {"logits": logits, "labels": labels, "heads": HEADS}
+    ids = [f"TRAIN_{row:03}" for row in range(30)]
+    return Predictions(ids, HEADS, logits, labels, [f"본문 {EVIL} & {row}" for row in range(30)])
 
 
 @pytest.fixture
 def written(case, tmp_path) -> tuple[Path, dict]:
     results = report.write_report(
         tmp_path / "run",
-        **case,
-        ids=[f"TRAIN_{row:03}" for row in range(30)],
-        texts=[f"본문 {EVIL} & {row}" for row in range(30)],
-        log_history=LOG,
-        baseline=metrics.majority_baseline(case["labels"], case["labels"], HEADS),
-        extra={"title": f"보고서 {EVIL}", "seed": np.int64(42), "nan": float("nan"), "path": Path("data")},
+        case,
+        {"title": f"보고서 {EVIL}", "seed": np.int64(42), "nan": float("nan"), "path": Path("data")},
+        baseline=metrics.majority_baseline(case.labels, case),
+        log=LOG,
     )
     return tmp_path / "run", results
 
@@ -62,7 +63,7 @@ def test_metrics_json_is_what_was_returned_and_what_score_heads_says(case, writt
     folder, results = written
     text = (folder / "metrics.json").read_text("utf-8")
     assert json.loads(text) == results
-    assert results["scores"] == metrics.score_heads(**case)
+    assert results["scores"] == metrics.score_heads(case)
     assert results["counts"] == {
         "rows": 30,
         "labelled": {"대분류": 30, "a/b c": 27, "mood": 30, "price": 30, "unlabelled": 0},
@@ -98,8 +99,8 @@ def test_per_class_scores_add_up_to_macro_f1(written):
 def test_a_multi_label_head_with_one_label_is_scored_on_that_label():
     head = HeadConfig("sale", ["할인"], problem="multi_label")
     labels = {"sale": np.array([[1.0], [1.0], [0.0]])}
-    chosen = {"sale": np.array([[True], [False], [False]])}
-    assert report.per_class(chosen, labels, [head]) == [("sale", "할인", 1.0, 0.5, pytest.approx(2 / 3), 2)]
+    said = Predictions(None, [head], {"sale": np.array([[1.0], [-1.0], [-1.0]])}, labels)
+    assert report.per_class(said) == [("sale", "할인", 1.0, 0.5, pytest.approx(2 / 3), 2)]
 
 
 def test_predictions_hold_every_row_in_order_and_name_the_labels(written):
@@ -154,37 +155,17 @@ def test_without_matplotlib_there_is_a_report_and_one_warning(case, tmp_path, mo
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.warns(UserWarning, match=r'no pictures: .*pip install "hfk\[plots\]"') as caught:
-        report.write_report(tmp_path, **case, log_history=LOG)
+        report.write_report(tmp_path, case, log=LOG)
     assert len(caught) == 1
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"metrics.json", "per_class.csv", "predictions.csv", "report.html"}
 
 
-def test_an_interrupted_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):
-    path = tmp_path / "metrics.json"
-    report._write(path, "old")
-
-    def interrupted(*args):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(report.os, "replace", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        report._write(path, "new")
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
 def test_a_report_can_be_written_again_into_its_folder(case, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        first = report.write_report(tmp_path, **case)
-        assert report.write_report(tmp_path, **case) == first
-
-
-def test_ids_of_another_length_are_refused(case, tmp_path):
-    with pytest.raises(ValueError, match="ids has 2 entries for 30 rows"):
-        report.write_report(tmp_path, **case, ids=[1, 2])
-    assert not list(tmp_path.iterdir())
+        first = report.write_report(tmp_path, case)
+        assert report.write_report(tmp_path, case) == first
 
 
 def test_file_stems_are_safe_and_differ():
@@ -195,10 +176,8 @@ def test_file_stems_are_safe_and_differ():
     assert all(re.fullmatch(r"[A-Za-z0-9_-]{1,60}", stem) for stem in stems.values())
 
 
-def test_the_table_is_aligned_with_korean_of_double_width(case):
-    scores = metrics.score_heads(**case)
-    baseline = metrics.majority_baseline(case["labels"], case["labels"], HEADS)
-    text = report.format_table(scores, baseline, HEADS, metrics.count_labelled(case["labels"], HEADS))
+def test_the_table_is_aligned_with_korean_of_double_width(written):
+    scores, text = written[1]["scores"], report.format_table(written[1])
     first, second, third, overall = text.split("\n\n")
     header = re.split(" {2,}", first.splitlines()[0])
     assert header == ["head", "rows", "accuracy", "macro-F1", "majority accuracy", "majority macro-F1"]

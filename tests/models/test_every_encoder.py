@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hfk import MultiHeadConfig, MultiHeadForClassification
+from hfk import MultiHeadForClassification
 from tests import tiny
 
 CASES = (
@@ -249,21 +249,21 @@ def test_modality_dropout_only_in_training_and_never_both():
     kept_text, kept_image = drop_modalities(text, image, 0.5)
     assert (kept_text | kept_image).all()
     assert 150 < int((~kept_text | ~kept_image)[:500].sum()) < 350
-    model = tiny.model("bert", "resnet", modality_dropout=0.9)
-    batch = inputs("bert", "resnet")
+    model, batch = tiny.model("bert", "resnet"), inputs("bert", "resnet")
+    model.set_training(modality_dropout=0.9)
     torch.testing.assert_close(model(**batch).embedding, model(**batch).embedding)
-    assert MultiHeadConfig.from_dict(model.config.to_dict()).modality_dropout == 0.9
 
 
 @pytest.mark.parametrize("fusion", ["tokens", "pooled", "gated"])
 def test_modality_loss_adds_each_side_alone_in_training(fusion):
-    options = {"fusion": fusion, "fusion_dropout": 0.0, "heads": tiny.heads(dropout=0.0)[:3], "modality_loss": 0.5}
+    options = {"fusion": fusion, "fusion_dropout": 0.0, "heads": tiny.heads(dropout=0.0)[:3]}
     model = tiny.model("bert", "resnet", **options)
+    model.set_training(modality_loss=0.5)
     model.training = True  # of the model alone: its layers stay without dropout
     batch, labels = ragged_batches()[0], {name: LABELS[name] for name in ("cat1", "cat2", "tags")}
     found = model(**batch, labels=labels)
     text, image = batch["text_present"], batch["image_present"]
-    model.config.modality_loss = 0.0
+    model.modality_loss = 0.0
     both, text_alone, image_alone = (
         model(**batch | {"text_present": of_text, "image_present": of_image}, labels=labels)
         for of_text, of_image in ((text, image), (text, image & ~text), (text & ~image, image))
@@ -272,11 +272,9 @@ def test_modality_loss_adds_each_side_alone_in_training(fusion):
     assert found.loss.item() == pytest.approx(expected.item(), rel=1e-4)
     assert found.losses.keys() == both.losses.keys()
     torch.testing.assert_close(found.embedding, both.embedding)  # what answers is not changed
-    model.config.modality_loss = 0.5
+    model.modality_loss = 0.5
     model.eval()
     assert model(**batch, labels=labels).loss.item() == pytest.approx(both.loss.item(), rel=1e-4)
-    with pytest.raises(ValueError, match="modality_loss must be 0 or more, not -1"):
-        tiny.model("bert", "resnet", modality_loss=-1)
 
 
 def ragged_batches() -> list[dict[str, torch.Tensor]]:

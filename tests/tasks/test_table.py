@@ -8,6 +8,7 @@ import datasets
 import pytest
 
 from hfk import HeadConfig
+from hfk.models.problems import HeadLoss
 from hfk.tasks import load_task
 
 WHOLE = {"split": None}
@@ -56,8 +57,8 @@ def test_every_kind_of_head_in_canonical_columns(task):
         "rating": 0.5,
     }
     cat2 = made.heads[0]
-    assert (cat2.parent, cat2.parent_of, cat2.weight, cat2.kind) == ("cat1", [1, 0, 0, 1], 2.0, "mlp")
-    assert cat2.focal_gamma == 2.0 and cat2.logit_adjustment == 0.0
+    assert (cat2.parent, cat2.parent_of, cat2.kind) == ("cat1", [1, 0, 0, 1], "mlp")
+    assert made.head_losses["cat2"] == HeadLoss(weight=2.0, focal_gamma=2.0)
 
 
 def test_splits_and_scale_come_from_train_alone(task):
@@ -177,10 +178,10 @@ def test_class_weights_by_name_and_balanced(task):
     csv = "text,y\n하나,a\n둘,a\n셋,a\n넷,b\n다섯,b\n"
     made = task(csv, text="text", heads=[{"name": "y", "class_weights": {"b": 3}}], **WHOLE)
     made.load()
-    assert made.heads[0].class_weights == [1.0, 3.0]
+    assert made.head_losses["y"].class_weights == [1.0, 3.0]
     made = task(csv, text="text", heads=[{"name": "y", "class_weights": "balanced"}], **WHOLE)
     made.load()
-    assert made.heads[0].class_weights == pytest.approx([5 / 6, 5 / 4])
+    assert made.head_losses["y"].class_weights == pytest.approx([5 / 6, 5 / 4])
 
 
 def test_a_checkpoints_heads_hold_on_a_new_file(task, tmp_path):

@@ -6,7 +6,7 @@ import csv
 import importlib.util
 import json
 import re
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -20,20 +20,10 @@ from hfk import HeadConfig, Predictor
 from hfk.tools.hashtags.hashtagger import Hashtagger, hashtag_table, label_tags
 from hfk.tools.hashtags.noun_phrases import ANALYZERS, LONGEST, STOP_WORDS, choose_analyzer, find_phrases
 from tests import tiny
-from tests.inference.test_attribution import run_cli
 
 ROOT = Path(__file__).resolve().parents[2]
 SEA = "강릉 안목해변은 남해 바다의 일출 명소다. 커피 거리와 모래사장을 걷는다. 커피 거리는 밤에 붐빈다."
-INSTALLED = [
-    pytest.param(
-        name,
-        marks=pytest.mark.skipif(
-            name != "plain" and importlib.util.find_spec({"kiwi": "kiwipiepy", "mecab": "mecab"}[name]) is None,
-            reason=f'{name} is not installed: pip install "hfk[korean]"',
-        ),
-    )
-    for name in ANALYZERS[1:]
-]
+TWICE = "커피 거리와 모래사장을 걷는다. 커피 거리는 밤에 붐빈다."
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +39,7 @@ def tags_of(text: str, analyzer: str) -> list[str]:
 # ------------------------------------------------------------------------------------------------------- noun phrases
 
 
-@pytest.mark.parametrize("analyzer", INSTALLED)
+@pytest.mark.parametrize("analyzer", ANALYZERS[1:])
 def test_particles_are_off_and_compounds_joined(analyzer):
     found = tags_of(SEA, analyzer)
     assert {"커피거리", "모래사장"} <= set(found)
@@ -58,31 +48,13 @@ def test_particles_are_off_and_compounds_joined(analyzer):
 
 
 def test_kiwi_keeps_names_whole():
-    pytest.importorskip("kiwipiepy")
     found = tags_of(SEA, "kiwi")
     assert {"강릉", "안목해변", "남해바다", "일출명소"} <= set(found)
     assert not {"남해", "안목", "강릉안목해변", "해변", "바다"} & set(found)
     assert next(phrase for phrase in find_phrases(SEA, "kiwi") if phrase.tag == "남해바다").proper
 
 
-@pytest.mark.parametrize(
-    ("word", "tag"),
-    [
-        ("바다가", "바다"), ("전문가", "전문가"), ("산책로", "산책로"), ("카페로", "카페"), ("물놀이", "물놀이"),
-        ("해수욕장이다.", "해수욕장"), ("마을", "마을"), ("온돌방에서", "온돌방"), ("유람선과", "유람선"),
-        ("바닷가", "바닷가"), ("바다다.", "바다"), ("기찻길로", "기찻길"), ("KTX", "KTX"),
-    ],
-)  # fmt: skip
-def test_without_an_analyzer_the_final_consonant_decides_what_is_a_particle(word, tag):
-    assert tags_of(word, "plain") == [tag]
-
-
-@pytest.mark.parametrize("word", ["아름다운", "유명하다.", "이어지고", "걷는", "이곳은", "1996", "4월", "함께", "밤에"])
-def test_without_an_analyzer_what_is_no_noun_is_left_out(word):
-    assert tags_of(word, "plain") == []
-
-
-@pytest.mark.parametrize("analyzer", INSTALLED)
+@pytest.mark.parametrize("analyzer", ANALYZERS[1:])
 @settings(max_examples=60, deadline=None)
 @given(st.text(max_size=80))
 def test_any_text_is_borne_and_phrases_are_where_they_say(analyzer, text):
@@ -93,29 +65,30 @@ def test_any_text_is_borne_and_phrases_are_where_they_say(analyzer, text):
         assert 2 <= len(phrase.tag) <= LONGEST and phrase.words not in STOP_WORDS
 
 
-@pytest.mark.parametrize("analyzer", INSTALLED)
+@pytest.mark.parametrize("analyzer", ANALYZERS[1:])
 def test_measures_are_no_hashtags(analyzer):
     found = tags_of("모래밭이 1.2km쯤 이어진다. 300년 된 나무가 있고 2층은 카페다. 2024년 5월에 문을 열었다.", analyzer)
     assert "모래밭" in found and not [tag for tag in found if any(letter.isdigit() for letter in tag)]
 
 
-def test_an_analyzer_that_is_missing_is_one_sentence(monkeypatch):
+def test_an_analyzer_that_is_missing_is_one_sentence(predictor, monkeypatch):
     found = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name in ("kiwipiepy", "mecab") else found(name)
     )
-    assert choose_analyzer("auto") == "plain"
-    with pytest.raises(ImportError, match=r"hfk\[korean\]"):
-        choose_analyzer("kiwi")
-    with pytest.raises(ValueError, match="auto, kiwi, mecab, plain"):
-        choose_analyzer("komoran")
+    for name in ("auto", "kiwi"):
+        with pytest.raises(ImportError, match=r"hfk\[korean\]"):
+            choose_analyzer(name)
+    with pytest.raises(ValueError, match="auto, kiwi, mecab"):
+        choose_analyzer("plain")
+    assert next(Hashtagger(predictor, keywords=0, min_score=0.0)([SEA]))["categories"]
 
 
 # ----------------------------------------------------------------------------------------------------------- hashtags
 
 
 def test_form_of_the_hashtags(predictor):
-    (made,) = Hashtagger(predictor, analyzer="plain", min_score=0.0)([{"text": SEA}])
+    (made,) = Hashtagger(predictor, min_score=0.0)([{"text": SEA}])
     assert made["text"] == " ".join(made["hashtags"]) and len(made["keywords"]) <= 5
     assert all(re.fullmatch(r"#\w+", tag) for tag in made["hashtags"])
     assert len(set(made["hashtags"])) == len(made["hashtags"])
@@ -125,7 +98,7 @@ def test_form_of_the_hashtags(predictor):
 
 
 def test_no_keyword_is_inside_another(predictor):
-    tagger = Hashtagger(predictor, keywords=50, analyzer="plain", heads=[])
+    tagger = Hashtagger(predictor, keywords=50, heads=[])
     (made,) = tagger([SEA])
     found = [item["tag"] for item in made["keywords"]]
     assert len(found) > 3
@@ -133,19 +106,17 @@ def test_no_keyword_is_inside_another(predictor):
 
 
 def test_categories_that_are_not_sure_are_left_out(predictor):
-    (everything,) = Hashtagger(predictor, min_score=0.0, analyzer="plain")([SEA])
-    (none,) = Hashtagger(predictor, min_score=1.0, analyzer="plain")([SEA])
+    (everything,) = Hashtagger(predictor, min_score=0.0)([SEA])
+    (none,) = Hashtagger(predictor, min_score=1.0)([SEA])
     assert everything["categories"] and none["categories"] == [] and none["keywords"]
-    (alone,) = Hashtagger(predictor, min_score=0.0, analyzer="plain", heads=[])([SEA])
+    (alone,) = Hashtagger(predictor, min_score=0.0, heads=[])([SEA])
     assert alone["categories"] == [] and alone["keywords"] == none["keywords"]
 
 
 def test_a_keyword_that_is_a_category_comes_once():
     heads = [HeadConfig("cat1", ["해수욕장/해변", "해수욕장/해변 둘"])]
     predictor = Predictor(tiny.model("bert", heads=heads), tiny.processor())
-    (made,) = Hashtagger(predictor, min_score=0.0, analyzer="plain")(
-        ["낙산 해변은 이름난 해변이다. 안목의 해변도 있다."]
-    )
+    (made,) = Hashtagger(predictor, min_score=0.0)(["낙산 해변은 이름난 해변이다. 안목의 해변도 있다."])
     assert made["hashtags"].count("#해변") == 1 and "#해수욕장" in made["hashtags"]
 
 
@@ -166,7 +137,7 @@ def test_labels_as_hashtags(label, tags):
 
 
 def test_what_stands_beside_a_row_changes_nothing(predictor):
-    tagger = Hashtagger(predictor, analyzer="plain", min_score=0.0)
+    tagger = Hashtagger(predictor, min_score=0.0)
     rows = [SEA, "직접 담근 장으로 끓인 된장찌개와 보리밥을 내는 한식당이다.", "조선 시대의 오래된 절과 석탑이 있다."]
     together = list(tagger(rows * 30))
     assert len(together) == 90
@@ -177,7 +148,7 @@ def test_what_stands_beside_a_row_changes_nothing(predictor):
 
 def test_pictures_texts_and_what_is_neither(predictor):
     picture = Image.new("RGB", (32, 32), "navy")
-    tagger = Hashtagger(predictor, analyzer="plain", min_score=0.0)
+    tagger = Hashtagger(predictor, min_score=0.0)
     both, photo, nothing, bad = tagger(
         [{"text": SEA, "image": picture}, {"image": picture}, {"text": " "}, {"text": 3}]
     )
@@ -189,18 +160,18 @@ def test_pictures_texts_and_what_is_neither(predictor):
 def test_a_checkpoint_that_reads_no_text_ranks_by_where_phrases_stand():
     predictor = Predictor(tiny.model(None, "vit"), tiny.processor(None, "vit"))
     picture = Image.new("RGB", (32, 32), "navy")
-    (made,) = Hashtagger(predictor, analyzer="plain")([{"text": SEA, "image": picture}])
-    assert made["keywords"][0]["tag"] == "커피거리"  # the only one that comes twice
+    (made,) = Hashtagger(predictor)([{"text": TWICE, "image": picture}])
+    assert made["keywords"][0]["tag"] == "커피거리"
 
 
 def test_ranking_by_statistics_asks_no_encoder(predictor, monkeypatch):
     monkeypatch.setattr(Hashtagger, "_encode", lambda self, texts: pytest.fail("the encoder was asked"))
-    (found,) = Hashtagger(predictor, analyzer="plain", ranking="statistics").extract([SEA])
+    (found,) = Hashtagger(predictor, ranking="statistics").extract([TWICE])
     assert found[0][0] == "커피거리"
 
 
 def test_a_text_of_50000_characters_and_one_of_markup(predictor):
-    tagger = Hashtagger(predictor, analyzer="plain", min_score=0.0)
+    tagger = Hashtagger(predictor, min_score=0.0)
     long, markup = tagger([f"{SEA} " * 900, "<p><br></p> <img src='x.png'>"])
     assert 0 < len(long["keywords"]) <= 5 and markup["keywords"] == []
 
@@ -216,7 +187,7 @@ def test_the_phrase_nearest_to_the_text_is_chosen(predictor, monkeypatch, neares
 
     monkeypatch.setattr(Hashtagger, "_encode", encode)
     text = f"{others[0]}, {nearest}, {others[1]}."
-    (found,) = Hashtagger(predictor, keywords=1, analyzer="plain").extract([text])
+    (found,) = Hashtagger(predictor, keywords=1).extract([text])
     assert found[0][0] == nearest
 
 
@@ -241,7 +212,7 @@ def test_wrong_options_are_one_sentence(predictor, options, sentence):
 def test_a_table_comes_back_whole(predictor, tmp_path):
     source, target = tmp_path / "places.csv", tmp_path / "tagged.csv"
     source.write_text(f'id,text\n1,"{SEA}"\n2,\n3,한식당의 된장찌개\n', encoding="utf-8")
-    tagger = Hashtagger(predictor, analyzer="plain")
+    tagger = Hashtagger(predictor)
     assert hashtag_table(tagger, source, target) == {"rows": 3, "errors": 1}
     with open(target, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -253,17 +224,17 @@ def test_a_table_comes_back_whole(predictor, tmp_path):
         hashtag_table(tagger, target, tmp_path / "again.csv")
 
 
-def test_the_command(checkpoint, tmp_path, capsys):
-    options = ["hashtags", str(checkpoint), "--analyzer", "plain", "--min-score", "0"]
-    code, out, _ = run_cli(capsys, *options, "--text", SEA)
+def test_the_command(checkpoint, tmp_path, hfk):
+    options = ["hashtags", str(checkpoint), "--min-score", "0"]
+    code, out, _ = hfk(*options, "--text", SEA)
     assert code == 0 and re.fullmatch(r"(#\w+ ?)+\n", out)
-    code, made, _ = run_cli(capsys, *options, "--text", SEA, "--json")
+    code, made, _ = hfk(*options, "--text", SEA, "--json")
     assert code == 0 and json.loads(made)["text"] == out.strip()
     (tmp_path / "t.csv").write_text(f'설명\n"{SEA}"\n', encoding="utf-8")
     table = [str(tmp_path / "t.csv"), str(tmp_path / "out.jsonl")]
-    code, _, err = run_cli(capsys, *options, *table)
+    code, _, err = hfk(*options, *table)
     assert code == 2 and "설명" in err
-    code, text, _ = run_cli(capsys, *options, *table, "--text", "설명")
+    code, text, _ = hfk(*options, *table, "--text", "설명")
     assert code == 0 and "1 rows" in text
     row = json.loads((tmp_path / "out.jsonl").read_text(encoding="utf-8"))
     assert row["hashtags"] == out.strip()
@@ -278,9 +249,9 @@ def test_the_command(checkpoint, tmp_path, capsys):
         (["--text", "글", "--analyzer", "komoran"], "komoran"),
     ],
 )
-def test_the_command_says_what_is_wrong(checkpoint, tmp_path, capsys, monkeypatch, words, sentence):
+def test_the_command_says_what_is_wrong(checkpoint, tmp_path, hfk, monkeypatch, words, sentence):
     monkeypatch.chdir(tmp_path)
-    code, _, err = run_cli(capsys, "hashtags", str(checkpoint), *words)
+    code, _, err = hfk("hashtags", str(checkpoint), *words)
     assert code == 2 and sentence in err and len(err.strip().splitlines()) == 1
 
 
@@ -295,21 +266,11 @@ def test_the_evaluation_set_is_what_it_says():
         assert all(re.fullmatch(r"\w+", tag) for tag in row["hashtags"])
 
 
-def test_the_benchmark_runs_and_finds_more_than_chance(checkpoint, tmp_path):
-    script = ROOT / "benchmarks" / "hashtags.py"
-    output = tmp_path / "scores.json"
-    words = [
-        sys.executable,
-        str(script),
-        str(checkpoint),
-        "--analyzers",
-        "plain",
-        "--rows",
-        "12",
-        "--output",
-        str(output),
-    ]
-    subprocess.run(words, check=True, capture_output=True, cwd=ROOT)
-    scores = json.loads(output.read_text(encoding="utf-8"))["plain"]
+def test_the_benchmark_runs_and_finds_more_than_chance(checkpoint, tmp_path, monkeypatch):
+    script, output = str(ROOT / "benchmarks" / "hashtags.py"), tmp_path / "scores.json"
+    words = [script, str(checkpoint), "--analyzers", "kiwi", "--rows", "12", "--output", str(output)]
+    monkeypatch.setattr(sys, "argv", words)
+    runpy.run_path(script, run_name="__main__")
+    scores = json.loads(output.read_text(encoding="utf-8"))["kiwi"]
     assert set(scores) >= {"tfidf", "statistics", "model"}
     assert all(0 < way["precision_at_5"] <= 1 for way in scores.values()) and scores["model"]["rows_per_second"] > 0

@@ -124,7 +124,7 @@ def test_the_loss_is_the_sum_of_its_parts(tmp_path, alpha, monkeypatch):
     soft = soft_loss(outputs.logits["topic"], said, batch["labels"]["topic"], trainer.heads[0], 2.0, alpha)
     hard = F.cross_entropy(outputs.logits["topic"][:4], torch.tensor([0, 1, 0, 1]), reduction="sum") / 6
     assert found.item() == pytest.approx(((1 - alpha) * hard + soft).item(), rel=1e-4)
-    monkeypatch.setattr("hfk.training.trainer.disagreement", lambda logits, heads: torch.tensor(3.0))
+    monkeypatch.setattr("hfk.training.trainer.disagreement", lambda *_: torch.tensor(3.0))
     trainer.args.r_drop = 2.0  # what it adds is not the label's, and keeps its weight
     assert trainer.compute_loss(trainer.model, batch).item() == pytest.approx(found.item() + 3.0, rel=1e-4)
     trainer.model.eval()  # evaluation is by the labels alone

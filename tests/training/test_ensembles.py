@@ -14,6 +14,7 @@ from transformers import AutoModel, AutoProcessor
 
 from hfk import HeadConfig, MultiHeadEnsemble, MultiHeadForClassification, cli, load_task, train
 from hfk.evaluation.metrics import score_heads
+from hfk.evaluation.predictions import Predictions
 from hfk.hub.commits import Target
 from hfk.hub.publishing import pull, push
 from hfk.inference.loading import load_checkpoint
@@ -62,13 +63,10 @@ def test_fitted_weights_are_at_least_as_good_as_equal_ones(runs, places, tmp_pat
 
     def losses(folder) -> dict[str, float]:
         model, processor = load_checkpoint(folder)
-        output = predict_rows(model, processor, rows)
-        probs = probabilities({n: torch.as_tensor(v) for n, v in output.predictions.items()}, model.config.heads)
-        right = {
-            name: probs[name].gather(1, torch.as_tensor(output.label_ids[name])[:, None]) for name in ("cat1", "cat2")
-        }
-        values = {name: -value.log().mean().item() for name, value in right.items()}
-        return values | {"price": (probs["price"] - torch.as_tensor(output.label_ids["price"])).square().mean().item()}
+        said = predict_rows(model, processor, rows)
+        probs, target = said.probabilities, {name: one.values for name, one in said.target.items()}
+        values = {name: -np.log(probs[name][range(12), target[name]]).mean() for name in ("cat1", "cat2")}
+        return values | {"price": np.square(probs["price"] - target["price"]).mean()}
 
     fitted, equal = losses(tmp_path / "fitted"), losses(tmp_path / "equal")
     for name, loss in fitted.items():
@@ -76,6 +74,10 @@ def test_fitted_weights_are_at_least_as_good_as_equal_ones(runs, places, tmp_pat
     weights = load_checkpoint(tmp_path / "fitted")[0].config.member_weights("cat2")
     assert sum(weights) == pytest.approx(1) and min(weights) >= 0
     assert weights[2] < 0.2  # what has hardly been trained has little to say
+
+
+def fitted(head: HeadConfig, labels: np.ndarray, *logits: np.ndarray) -> dict[str, list[float]]:
+    return fit_weights([Predictions(None, [head], {head.name: one}, {head.name: labels}) for one in logits])
 
 
 def test_the_best_weights_are_found():
@@ -86,27 +88,21 @@ def test_the_best_weights_are_found():
     knows = np.full((600, 3), -1.0)
     knows[np.arange(600), labels] = 2.0
     wrong = np.roll(knows, 1, axis=1)
-    said = [{"topic": torch.tensor(values)} for values in (np.zeros((600, 3)), knows, wrong)]
-    weights = fit_weights(said, {"topic": labels}, [[head]] * 3)["topic"]
+    weights = fitted(head, labels, np.zeros((600, 3)), knows, wrong)["topic"]
     assert weights[1] > 0.99 and weights[2] == 0
     # Two experts of halves of the rows: the best mixture is even.
     one, two = np.where(np.arange(600)[:, None] < 300, knows, 0), np.where(np.arange(600)[:, None] < 300, 0, knows)
-    even = fit_weights([{"topic": torch.tensor(v)} for v in (one, two)], {"topic": labels}, [[head]] * 2)["topic"]
-    assert even == pytest.approx([0.5, 0.5], abs=0.06)
+    assert fitted(head, labels, one, two)["topic"] == pytest.approx([0.5, 0.5], abs=0.06)
     # A value between two members', each off by its own amount.
     price = HeadConfig("price", problem="regression", mean=1e6, std=1e5)
     truth = generator.normal(1e6, 1e5, 600)
-    low, high = (truth - 3e4 - 1e6) / 1e5, (truth + 1e4 - 1e6) / 1e5
-    found = fit_weights([{"price": torch.tensor(v)[:, None]} for v in (low, high)], {"price": truth}, [[price]] * 2)[
-        "price"
-    ]
+    found = fitted(price, truth, (truth - 3e4 - 1e6) / 1e5, (truth + 1e4 - 1e6) / 1e5)["price"]
     assert found == pytest.approx([0.25, 0.75], abs=1e-3)
     tags = HeadConfig("tags", ["x", "y"], problem="multi_label")
     many = (generator.random((600, 2)) < 0.3).astype(np.float32)
     sure = np.where(many == 1, 2.0, -2.0)
-    found = fit_weights([{"tags": torch.tensor(v)} for v in (-sure, sure)], {"tags": many}, [[tags]] * 2)["tags"]
-    assert found[1] > 0.99
-    assert fit_weights(said, {"topic": np.full(600, -100)}, [[head]] * 3) == {}
+    assert fitted(tags, many, -sure, sure)["tags"][1] > 0.99
+    assert fitted(head, np.full(600, -100), knows, wrong) == {}
 
 
 def test_an_ensemble_of_ensembles_has_all_their_members(runs, tmp_path):
@@ -146,8 +142,7 @@ def test_a_greedy_soup_is_never_worse_than_its_best_run(runs, places, tmp_path):
     scores = []
     for folder in (*runs, tmp_path / "soup"):
         model, processor = load_checkpoint(folder)
-        output = predict_rows(model, processor, rows)
-        scores.append(score_heads(output.predictions, output.label_ids, model.config.heads)["mean_macro_f1"])
+        scores.append(score_heads(predict_rows(model, processor, rows))["mean_macro_f1"])
     assert scores[-1] >= max(scores[:-1]) - 1e-6
     assert facts["kept"][0] == runs[int(np.argmax(scores[:-1]))].name
     assert facts["scored_on"]["soup"]["mean_macro_f1"] == pytest.approx(scores[-1], abs=1e-4)

@@ -19,13 +19,13 @@ from transformers import AutoModel, AutoProcessor
 
 from hfk import MultiHeadEnsemble, cli, load_task, train
 from hfk.evaluation.metrics import score_heads
+from hfk.evaluation.predictions import Predictions
 from hfk.models.decoding import probabilities
 from hfk.runs.recipe import parse_recipe
 from hfk.runs.score import calibrate_checkpoint
-from hfk.tasks.labels import label_arrays
 from hfk.tasks.split import divide, strata, thin_classes
 from hfk.tools.audit.suspects import audit
-from hfk.training.folds import read_probabilities, train_folds
+from hfk.training.folds import train_folds
 from hfk.training.train import open_task
 from tests import tiny
 
@@ -79,7 +79,7 @@ def test_every_row_but_the_test_rows_is_held_out_once(cross_validated, places):
     assert sorted(table["id"].to_pylist()) == sorted([*data["train"]["id"], *data["validation"]["id"]])
     assert not set(table["id"].to_pylist()) & set(data["test"]["id"])
     for fold in range(FOLDS):
-        own = pq.read_table(folder / f"fold-{fold}" / "held_out.parquet")["id"].to_pylist()
+        own = pq.read_table(folder / f"fold-{fold}" / "predictions.parquet")["id"].to_pylist()
         where = [i for i, f in zip(table["id"].to_pylist(), table["fold"].to_pylist(), strict=True) if f == fold]
         assert sorted(own) == sorted(where) and own
         facts = json.loads((folder / f"fold-{fold}" / "report" / "metrics.json").read_text())["extra"]
@@ -92,30 +92,27 @@ def test_the_columns_are_those_that_other_tools_read(cross_validated, places):
     data = task.load()
     rows = {row["id"]: row for split in ("train", "validation") for row in data[split]}
     table = pq.read_table(folder / "out_of_fold.parquet")
-    assert table.column_names == ["id", "fold"] + [
-        f"{head.name}_{part}" for head in task.heads for part in ("label", "probabilities")
+    assert table.column_names == ["id", "text", "fold"] + [
+        f"{head.name}_{part}" for head in task.heads for part in ("label", "pred", "logits")
     ]
-    kinds = [str(table.schema.field(name).type) for name in table.column_names]
-    assert kinds[:3] == ["string", "int32", "string"] and kinds[3].startswith("list<") and "float" in kinds[3]
     cat2, tags = task.heads[1], task.heads[2]
     for line in table.to_pylist():
         row = rows[line["id"]]
         assert line["cat2_label"] == cat2.labels[row["cat2"]]
         assert line["tags_label"] == [tags.labels[index] for index in sorted(row["tags"])]
-        assert line["price_label"] == row["price"] and len(line["price_probabilities"]) == 1
-        assert sum(line["cat2_probabilities"]) == pytest.approx(1, abs=1e-5) and len(line["cat2_probabilities"]) == 3
+        assert line["price_label"] == row["price"] and len(line["price_logits"]) == 1
+        assert np.exp(line["cat2_logits"]).sum() == pytest.approx(1, abs=1e-5) and len(line["cat2_logits"]) == 3
 
 
 def test_what_a_run_says_is_what_its_checkpoint_says(cross_validated, places):
     folder, _ = cross_validated
-    table = pq.read_table(folder / "fold-1" / "held_out.parquet")
+    said = Predictions.load(folder / "fold-1" / "predictions.parquet")
     model = AutoModel.from_pretrained(folder / "fold-1")
     processor = AutoProcessor.from_pretrained(folder / "fold-1")
     data = load_task(str(places)).load()
     texts = {row["id"]: row["text"] for split in ("train", "validation") for row in data[split]}
-    ids = table["id"].to_pylist()[:4]
-    probs = probabilities(model(**processor(text=[texts[i] for i in ids])).logits, model.config.heads)
-    for name, values in read_probabilities(table, model.config.heads).items():
+    probs = probabilities(model(**processor(text=[texts[i] for i in said.ids[:4]])).logits, model.config.heads)
+    for name, values in said.probabilities.items():
         np.testing.assert_allclose(values[:4], probs[name].detach().numpy(), rtol=1e-4, atol=1e-5)
 
 
@@ -123,18 +120,9 @@ def test_the_report_scores_the_out_of_fold_rows(cross_validated, places):
     folder, results = cross_validated
     assert results["counts"]["rows"] == 60 and (folder / "report" / "report.html").is_file()
     task = load_task(str(places))
-    rows = task.pool(FOLDS).rows
-    table = pq.read_table(folder / "out_of_fold.parquet")
-    order = {identity: number for number, identity in enumerate(table["id"].to_pylist())}
-    rows = rows.select(np.argsort([order[identity] for identity in rows["id"]]))
-    probs = read_probabilities(table, task.heads)
-    single = [head for head in task.heads if head.problem == "single_label"]
-    scores = score_heads(
-        {h.name: np.log(probs[h.name].clip(1e-12)) for h in single}, label_arrays(rows, single), single
-    )
-    assert scores["cat2_accuracy"] == pytest.approx(results["scores"]["cat2_accuracy"])
-    error = np.abs(probs["price"] - np.array(rows["price"])).mean()
-    assert results["scores"]["price_mae"] == pytest.approx(error, rel=1e-4)
+    said = Predictions.load(folder / "out_of_fold.parquet")
+    assert sorted(said.ids) == sorted(task.pool(FOLDS).rows["id"])
+    assert score_heads(said) == pytest.approx(results["scores"], rel=1e-4)
     assert set(results["extra"]["runs"]) == {"summary", "fold-0", "fold-1", "fold-2"}
 
 
@@ -156,7 +144,7 @@ def test_the_ensemble_holds_all_runs_and_is_scored_on_the_test_rows(cross_valida
 def test_finished_folds_are_kept_and_others_are_trained(cross_validated, encoders, places, monkeypatch):
     folder, results = cross_validated
     stamps = {path: path.stat().st_mtime_ns for path in folder.glob("fold-*/model.safetensors")}
-    (folder / "fold-1" / "held_out.parquet").unlink()
+    (folder / "fold-1" / "predictions.parquet").unlink()
     trained = []
     from hfk.training import train as run
 
@@ -214,15 +202,13 @@ def test_seeds_are_averaged(encoders, tmp_path):
     options = OPTIONS | {"text_encoder": encoders["text_encoder"]}
     results = train_folds(task, tmp_path / "cv", 2, [1, 2], options)
     assert results["extra"]["seeds"] == [1, 2]
-    table = pq.read_table(tmp_path / "cv" / "out_of_fold.parquet")
-    runs = [pq.read_table(tmp_path / "cv" / f"fold-0-seed-{seed}" / "held_out.parquet") for seed in (1, 2)]
-    assert runs[0]["id"] == runs[1]["id"]  # the division does not depend on them
-    said = {line["id"]: line["kind_probabilities"] for line in table.to_pylist()}
-    values = [np.array(run["kind_probabilities"].to_pylist()) for run in runs]
+    runs = [Predictions.load(tmp_path / "cv" / f"fold-0-seed-{seed}" / "predictions.parquet") for seed in (1, 2)]
+    assert runs[0].ids == runs[1].ids  # the division does not depend on them
+    whole = Predictions.load(tmp_path / "cv" / "out_of_fold.parquet")
+    values = [run.probabilities["kind"] for run in runs]
     assert np.abs(values[0] - values[1]).max() > 1e-4
-    mean = dict(zip(runs[0]["id"].to_pylist(), (values[0] + values[1]) / 2, strict=True))
-    for identity, expected in mean.items():
-        np.testing.assert_allclose(said[identity], expected, rtol=1e-5)
+    mean = whole.select([whole.ids.index(identity) for identity in runs[0].ids]).probabilities["kind"]
+    np.testing.assert_allclose(mean, (values[0] + values[1]) / 2, rtol=1e-5)
     assert len(AutoModel.from_pretrained(tmp_path / "cv" / "ensemble").members) == 4
 
 
@@ -261,7 +247,7 @@ def test_a_killed_cross_validation_goes_on_where_it_stopped(cross_validated, enc
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
     stamp = (folder / "fold-0" / "model.safetensors").stat().st_mtime_ns
-    assert not (folder / "out_of_fold.parquet").exists() and not (folder / "fold-1" / "held_out.parquet").exists()
+    assert not (folder / "out_of_fold.parquet").exists() and not (folder / "fold-1" / "predictions.parquet").exists()
     results = train_folds(str(places), folder, 2, overrides=options)
     assert (folder / "fold-0" / "model.safetensors").stat().st_mtime_ns == stamp
     facts = json.loads((folder / "fold-1" / "report" / "metrics.json").read_text())["extra"]

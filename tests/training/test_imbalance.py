@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +14,11 @@ from PIL import Image
 from transformers import ElectraConfig, ElectraModel, TrainerCallback
 
 from hfk import MultiHeadForClassification, MultiHeadTrainer, MultiHeadTrainingArguments, train
+from hfk.models.problems import HeadLoss
 from hfk.runs.recipe import list_recipes, load_recipe, parse_recipe
 from hfk.tasks.tour import tour_tree
 from hfk.training.techniques.eda import AugmentedRows
-from hfk.training.train import balanced_weights, label_prior
+from hfk.training.train import balanced_weights, label_prior, prepare
 from hfk.training.trainer import last_checkpoint
 from tests import tiny
 
@@ -103,20 +104,19 @@ def test_a_recipe_of_ones_own_may_start_from_a_built_in_one(tmp_path):
 
 def test_loss_options_reach_the_heads_that_leave_them_open(encoders, places, tmp_path):
     options = {"class_weights": "effective", "class_weights_beta": 0.9, "focal_gamma": 1.5, "logit_adjustment": 1.0}
-    train(
-        str(places), tmp_path, tiny.RECIPE | encoders | options | {"num_train_epochs": 1, "hierarchy_loss": "marginal"}
-    )
-    config = MultiHeadForClassification.from_pretrained(tmp_path).config
-    cat1, cat2, tags, price = config.heads
-    prior = dict(zip(cat1.labels, cat1.prior, strict=True))
+    options |= {"num_train_epochs": 1, "hierarchy_loss": "marginal"}
+    trainer = prepare(str(places), tmp_path, tiny.RECIPE | encoders | options).trainer
+    labels = trainer.heads[0].labels
+    cat1, cat2, tags, price = trainer.model.head_losses.values()
+    prior = dict(zip(labels, cat1.prior, strict=True))
     assert (prior["자연"], prior["음식"]) == (pytest.approx(2 / 3), pytest.approx(1 / 3))
     assert (cat1.logit_adjustment, tags.logit_adjustment, tags.prior) == (1.0, 0.0, None)
     assert (cat2.focal_gamma, tags.focal_gamma, price.focal_gamma) == (1.5, 1.5, 0.0)
-    weight = dict(zip(cat1.labels, cat1.class_weights, strict=True))  # 32 rows and 16
+    weight = dict(zip(labels, cat1.class_weights, strict=True))  # 32 rows and 16
     assert weight["음식"] / weight["자연"] == pytest.approx((1 - 0.9**32) / (1 - 0.9**16), rel=1e-4)
-    assert config.hierarchy_loss == "marginal"
-    log = json.loads((tmp_path / "training_log.json").read_text())
-    assert {"loss_cat1", "loss_cat2"} <= set(log[0])
+    assert trainer.model.hierarchy_loss == "marginal"
+    trainer.train()
+    assert {"loss_cat1", "loss_cat2"} <= set(trainer.state.log_history[0])
 
 
 def test_effective_numbers_lie_between_no_weights_and_inverse_frequency():
@@ -224,10 +224,13 @@ def test_eight_batches_of_one_equal_one_batch_of_eight_with_every_option_on(tmp_
     weights = []
     for size, steps in ((8, 1), (1, 8)):
         torch.manual_seed(0)
-        heads = tiny.heads(focal_gamma=2.0, label_smoothing=0.1)
-        for head in heads[:2]:
-            head.logit_adjustment, head.prior = 1.0, [1 / len(head.labels)] * len(head.labels)
-        model = tiny.model("bert", heads=heads, hierarchy_loss="marginal")
+        model = tiny.model("bert")
+        losses = {name: HeadLoss(focal_gamma=2.0, label_smoothing=0.1) for name in ("cat1", "cat2", "tags")}
+        for head in model.config.heads[:2]:
+            losses[head.name] = replace(
+                losses[head.name], logit_adjustment=1.0, prior=[1 / len(head.labels)] * len(head.labels)
+            )
+        model.set_training(losses, hierarchy_loss="marginal")
         for module in model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0

@@ -21,7 +21,7 @@ from peft import PeftModel
 from hfk import MultiHeadForClassification, MultiHeadProcessor, train
 from hfk.runs.evaluation import evaluate
 from hfk.runs.recipe import load_recipe, parse_overrides, parse_recipe
-from hfk.training.train import build
+from hfk.training.train import build, prepare
 from tests import tiny
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -126,9 +126,9 @@ def test_adapters_stay_beside_a_merged_checkpoint_of_the_same_logits(encoders, p
 
 
 def test_class_weights_follow_the_training_rows(encoders, places, tmp_path):
-    train(str(places), tmp_path, tiny.RECIPE | encoders | ONE_EPOCH | {"class_weights": "balanced"})
-    cat1, cat2, tags, _ = MultiHeadForClassification.from_pretrained(tmp_path).config.heads
-    weight = dict(zip(cat1.labels, cat1.class_weights, strict=True))
+    trainer = prepare(str(places), tmp_path, tiny.RECIPE | encoders | ONE_EPOCH | {"class_weights": "balanced"}).trainer
+    cat1, cat2, tags, _ = trainer.model.head_losses.values()
+    weight = dict(zip(trainer.heads[0].labels, cat1.class_weights, strict=True))
     assert weight["음식"] == pytest.approx(2 * weight["자연"], rel=1e-4)  # 16 rows and 32
     assert cat2.class_weights == pytest.approx([1.0] * 3) and tags.class_weights is None
 
@@ -170,9 +170,13 @@ def test_options_fall_to_the_heads_that_leave_them_open(encoders, places, tmp_pa
         tmp_path / "task", rows=24, heads=[{"name": "cat1", "kind": "mlp"}, {"name": "cat2", "parent": "cat1"}]
     )
     options = {"head_kind": "residual", "label_smoothing": 0.1, "max_train_rows": 8, "path_weight": 0.2}
+    losses = prepare(
+        str(task), tmp_path / "run", tiny.RECIPE | encoders | ONE_EPOCH | options
+    ).trainer.model.head_losses
+    assert losses["cat1"].label_smoothing == 0.1
     result = train(str(task), tmp_path / "run", tiny.RECIPE | encoders | ONE_EPOCH | options)
     cat1, cat2 = MultiHeadForClassification.from_pretrained(tmp_path / "run").config.heads
-    assert (cat1.kind, cat2.kind, cat1.label_smoothing) == ("mlp", "residual", 0.1)
+    assert (cat1.kind, cat2.kind) == ("mlp", "residual")
     assert (cat1.path_weight, cat2.path_weight) == (0.2, 1.0)  # nothing refines cat2
     assert result["extra"]["rows"]["train"] == 8
 

@@ -15,6 +15,7 @@ from PIL import Image
 
 from hfk import MultiHeadForClassification, MultiHeadProcessor, MultiHeadTrainer, MultiHeadTrainingArguments
 from hfk.models.heads import disagreement
+from hfk.models.problems import HeadLoss
 from hfk.runs.recipe import RecipeArguments
 from hfk.tasks.collator import MultiHeadCollator
 from hfk.training.techniques.rates import add_adapters, parameter_groups
@@ -62,7 +63,8 @@ def test_eight_batches_of_one_equal_one_batch_of_eight(tmp_path, lora):
     weights, losses = [], []
     for size, steps in ((8, 1), (1, 8)):
         torch.manual_seed(0)
-        model = without_dropout(tiny.model("bert", heads=tiny.heads(class_weights=None, label_smoothing=0.1)))
+        model = without_dropout(tiny.model("bert"))
+        model.set_training({name: HeadLoss(label_smoothing=0.1) for name in ("cat1", "cat2", "tags")})
         args = arguments(
             tmp_path, per_device_train_batch_size=size, gradient_accumulation_steps=steps, num_train_epochs=2,
             train_sampling_strategy="sequential", learning_rate=1e-3, optim="sgd", max_grad_norm=0.0, logging_steps=1,
@@ -283,12 +285,12 @@ def test_two_passes_are_held_together(tmp_path):
         "tags": torch.randn(8, 3),
         "price": torch.randn(8, 1),
     }
-    heads = tiny.heads(class_weights=None)
+    heads = tiny.heads()
     expected = 0.0
     for head in heads:
         one, other = logits[head.name][:4], logits[head.name][4:]
         if head.problem == "regression":
-            expected += head.weight * (one - other).square().mean()
+            expected += (one - other).square().mean()
             continue
         if head.problem == "multi_label":
             make, shape = (lambda values: torch.stack([values.sigmoid(), 1 - values.sigmoid()], -1)), head.num_outputs
@@ -298,7 +300,7 @@ def test_two_passes_are_held_together(tmp_path):
         both = torch.nn.functional.kl_div(p.log(), q, reduction="sum") + torch.nn.functional.kl_div(
             q.log(), p, reduction="sum"
         )
-        expected += head.weight * both / 2 / 4 / shape
+        expected += both / 2 / 4 / shape
     assert disagreement(logits, heads).item() == pytest.approx(float(expected), rel=1e-4)
     same = {name: torch.cat([values[:4], values[:4]]) for name, values in logits.items()}
     assert disagreement(same, heads).item() == pytest.approx(0, abs=1e-6)
@@ -308,7 +310,7 @@ def test_r_drop_changes_nothing_where_there_is_no_dropout(tmp_path):
     weights = []
     for r_drop in (0.0, 4.0):
         torch.manual_seed(0)
-        model = without_dropout(tiny.model("bert", heads=tiny.heads(class_weights=None)))
+        model = without_dropout(tiny.model("bert"))
         args = arguments(
             tmp_path, per_device_train_batch_size=8, r_drop=r_drop, train_sampling_strategy="sequential",
             num_train_epochs=1, optim="sgd", learning_rate=1e-2, logging_steps=1,

@@ -2,20 +2,18 @@
 'use strict';
 const DATA = JSON.parse(document.getElementById('data').textContent);
 const find = (selector, from = document) => [...from.querySelectorAll(selector)];
-const one = (selector) => document.querySelector(selector);
+const one = (selector, from = document) => from.querySelector(selector);
 const articles = find('article');
 const KEY = 'hfk-audit-' + DATA.key;
 let kept = {};
 try { kept = JSON.parse(localStorage.getItem(KEY) || '{}'); } catch (error) { /* storage may be closed to files */ }
 
-function change(article, head) { return find('.change', article).find((line) => line.dataset.head === head); }
-function answer(line) {
-  const menu = line.querySelector('select');
-  return menu ? menu.value : line.dataset.to;
-}
+const box = (article) => one('input[type=checkbox]', article);
+const change = (article, head) => find('.change', article).find((line) => line.dataset.head === head);
+const answer = (line) => one('select', line)?.value ?? line.dataset.to;
 function set(line, label) {
-  const menu = line.querySelector('select');
-  if (![...menu.options].some((option) => option.value === label)) fill(menu);
+  const menu = one('select', line);
+  fill(menu);
   menu.value = label;
 }
 function fill(menu) {
@@ -29,52 +27,40 @@ function fill(menu) {
 function cascade(article, head, label) {
   let below = DATA.heads[head], value = label;
   while (below.parent && value) {
-    const parent = DATA.heads[below.parent], line = change(article, below.parent);
+    const line = change(article, below.parent), parent = DATA.heads[below.parent];
     value = parent.labels[below.parent_of[below.labels.indexOf(value)]];
     if (line) set(line, value);
     below = parent;
   }
-  const children = Object.keys(DATA.heads).filter((other) => DATA.heads[other].parent === head);
-  for (const child of children) {
-    const line = change(article, child), head_ = DATA.heads[child];
-    if (!line) continue;
-    const own = answer(line), under = own && DATA.heads[head].labels[head_.parent_of[head_.labels.indexOf(own)]];
-    const next = !label || (own && under !== label) ? '' : own;
-    if (next !== own) { set(line, next); cascade(article, child, next); }
+  for (const [name, child] of Object.entries(DATA.heads).filter(([, other]) => other.parent === head)) {
+    const line = change(article, name), own = line && answer(line);
+    if (!own) continue;
+    const under = DATA.heads[head].labels[child.parent_of[child.labels.indexOf(own)]];
+    if (under !== label) { set(line, ''); cascade(article, name, ''); }
   }
 }
-function lines(article) {
-  return find('.change', article)
-    .map((line) => [article.dataset.id, line.dataset.head, line.dataset.from, answer(line), line.dataset.reason])
-    .filter((line) => line[2] !== line[3]);
-}
-function box(article) { return article.querySelector('input[type=checkbox]'); }
 function remember(article) {
-  const answers = {};
-  for (const line of find('.change', article)) {
-    if (answer(line) !== line.dataset.to) answers[line.dataset.head] = answer(line);
-  }
+  const changed = find('.change', article).filter((line) => answer(line) !== line.dataset.to);
+  const answers = Object.fromEntries(changed.map((line) => [line.dataset.head, answer(line)]));
   kept[article.id] = { ticked: box(article).checked, answers };
   try { localStorage.setItem(KEY, JSON.stringify(kept)); } catch (error) { /* the page works without */ }
 }
-function shown() { return articles.filter((article) => !article.hidden); }
+const shown = () => articles.filter((article) => !article.hidden);
+const ticked = () => articles.filter((article) => box(article).checked);
 function count() {
-  const ticked = articles.filter((article) => box(article) && box(article).checked);
-  for (const article of articles) article.classList.toggle('ticked', Boolean(box(article)) && box(article).checked);
-  one('#count').textContent =
-    `${shown().length.toLocaleString()} shown, ${ticked.length.toLocaleString()} of ${articles.length.toLocaleString()} rows ticked`;
-  one('#save').disabled = !ticked.length;
+  for (const article of articles) article.classList.toggle('ticked', box(article).checked);
+  const [seen, chosen, all] = [shown(), ticked(), articles].map((list) => list.length.toLocaleString());
+  one('#count').textContent = `${seen} shown, ${chosen} of ${all} rows ticked`;
+  one('#save').disabled = !ticked().length;
 }
 function filter() {
-  const head = one('#head').value, given = one('#given').value, suggested = one('#suggested').value;
-  const words = one('#words').value.trim().toLowerCase(), only = one('#only').value;
+  const [head, given, suggested, only] = ['#head', '#given', '#suggested', '#only'].map((id) => one(id).value);
+  const words = one('#words').value.trim().toLowerCase();
   for (const article of articles) {
-    const there = find('.change:not(.keep)', article);
-    const fits = there.some((line) => (!head || line.dataset.head === head) &&
-      (!given || line.dataset.from === given) && (!suggested || answer(line) === suggested || line.dataset.to === suggested));
-    const ticked = Boolean(box(article)) && box(article).checked;
+    const fits = find('.change:not(.keep)', article).some((line) => (!head || line.dataset.head === head) &&
+      (!given || line.dataset.from === given) && (!suggested || [answer(line), line.dataset.to].includes(suggested)));
     article.hidden = !(fits && (!words || article.textContent.toLowerCase().includes(words)) &&
-      (!only || (only === 'ticked') === ticked));
+      (!only || (only === 'ticked') === box(article).checked));
   }
   count();
 }
@@ -90,23 +76,24 @@ function classes() {
     menu.value = counts.has(now) ? now : '';
   }
 }
-function csv(cell) { return /[",\n\r]/.test(cell) ? '"' + cell.replaceAll('"', '""') + '"' : cell; }
+const quoted = (cell) => /[",\n\r]/.test(cell) ? '"' + cell.replaceAll('"', '""') + '"' : cell;
 function table() {
-  const rows = articles.filter((article) => box(article) && box(article).checked).flatMap(lines);
-  return [['id', 'head', 'from', 'to', 'reason'], ...DATA.earlier, ...rows].map((row) => row.map(csv).join(',')).join('\n') + '\n';
+  const rows = ticked().flatMap((article) => find('.change', article)
+    .map((line) => [article.dataset.id, line.dataset.head, line.dataset.from, answer(line), line.dataset.reason])
+    .filter(([, , from, to]) => from !== to));
+  const lines = [['id', 'head', 'from', 'to', 'reason'], ...DATA.earlier, ...rows];
+  return lines.map((row) => row.map(quoted).join(',') + '\n').join('');
 }
-for (const article of articles) {
-  const before = kept[article.id];
-  if (before && box(article)) {
-    box(article).checked = before.ticked;
-    for (const [head, label] of Object.entries(before.answers)) {
-      const line = change(article, head);
-      if (line && line.querySelector('select')) set(line, label);
-    }
+for (const article of articles.filter((article) => kept[article.id])) {
+  box(article).checked = kept[article.id].ticked;
+  for (const [head, label] of Object.entries(kept[article.id].answers)) {
+    const line = change(article, head);
+    if (line && one('select', line)) set(line, label);
   }
 }
-document.addEventListener('focusin', (event) => { if (event.target.matches('.change select')) fill(event.target); });
-document.addEventListener('pointerdown', (event) => { if (event.target.matches('.change select')) fill(event.target); });
+for (const kind of ['focusin', 'pointerdown']) {
+  document.addEventListener(kind, (event) => { if (event.target.matches('.change select')) fill(event.target); });
+}
 document.addEventListener('change', (event) => {
   const article = event.target.closest('article');
   if (!article) return;
@@ -122,7 +109,7 @@ for (const id of ['#given', '#suggested', '#only']) one(id).addEventListener('ch
 one('#words').addEventListener('input', filter);
 for (const [id, state] of [['#all', true], ['#none', false]]) {
   one(id).addEventListener('click', () => {
-    for (const article of shown()) if (box(article)) { box(article).checked = state; remember(article); }
+    for (const article of shown()) { box(article).checked = state; remember(article); }
     count();
   });
 }
@@ -142,8 +129,7 @@ document.addEventListener('keydown', (event) => {
   if (event.key === '/') { event.preventDefault(); one('#words').focus(); return; }
   const step = { j: 1, ArrowDown: 1, k: -1, ArrowUp: -1 }[event.key];
   if (!step) return;
-  const list = shown().filter(box);
-  const place = list.indexOf(document.activeElement.closest('article'));
+  const list = shown(), place = list.indexOf(document.activeElement.closest('article'));
   const next = list[place < 0 ? 0 : place + step];
   if (next) { event.preventDefault(); box(next).focus(); next.scrollIntoView({ block: 'nearest' }); }
 });

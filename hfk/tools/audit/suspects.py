@@ -18,12 +18,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 import torch
 import yaml
 
 from ...evaluation.metrics import tree_roots
-from ...evaluation.report import _csv, _write
+from ...evaluation.predictions import Predictions
+from ...evaluation.report import csv_text
+from ...files import write_atomic
 from ...models.configuration_multihead import HeadConfig
 from ...models.decoding import decide
 from ...tasks import ABOUT_ROWS, Task, load_task
@@ -116,11 +117,11 @@ def audit(
     folder = Path(output_dir) if output_dir is not None else path.parent / "audit"
     folder.mkdir(parents=True, exist_ok=True)
     lines = [_list_line(suspect, rows, heads) for suspect in suspects]
-    _write(folder / "label_errors.csv", _csv(list(LIST_COLUMNS), lines))
+    write_atomic(folder / "label_errors.csv", csv_text(list(LIST_COLUMNS), lines))
     proposed = [suspect for suspect in suspects if suspect.proposed]
     corrections = [_correction(suspect, rows) for suspect in proposed]
-    _write(folder / "corrections.csv", _csv(list(COLUMNS), [*earlier, *corrections]))
-    _write(folder / "audit.html", render_audit(made.name, rows, heads, suspects, earlier, max_given))
+    write_atomic(folder / "corrections.csv", csv_text(list(COLUMNS), [*earlier, *corrections]))
+    write_atomic(folder / "audit.html", render_audit(made.name, rows, heads, suspects, earlier, max_given))
     return _summary(rows, heads, suspects, max_given, folder)
 
 
@@ -138,18 +139,9 @@ def read_rows(path: str | Path, task: Task) -> tuple[Rows, list[HeadConfig]]:
         ValueError: if a column is missing, a row is none of the task's, or numbers of probabilities and labels differ.
     """
     name = Path(path).name
-    try:
-        table = pq.read_table(path)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{name} is no Parquet file that can be read: {str(error).splitlines()[0]}") from None
-    if "id" not in table.column_names:
-        raise ValueError(f"column 'id' is missing from {name}; it has: {', '.join(table.column_names)}.")
     loaded = task.load()
-    heads = [head for head in task.heads if f"{head.name}_probabilities" in table.column_names]
-    if not heads:
-        wanted = ", ".join(f"{head.name}_probabilities" for head in task.heads)
-        raise ValueError(f"{name} has no probabilities for the heads of task {task.name!r}: none of {wanted}.")
-    ids = [str(identity) for identity in table["id"].to_pylist()]
+    said = Predictions.load(path, task.heads)
+    heads, ids = said.heads, said.ids
     repeated = pd.Series(ids).duplicated()
     if repeated.any():
         raise ValueError(
@@ -167,30 +159,12 @@ def read_rows(path: str | Path, task: Task) -> tuple[Rows, list[HeadConfig]]:
     for column, there in (("text", task.text), ("image", task.image)):
         cells = {split: part[column] for split, part in loaded.items()} if there else {}
         contents[column] = [cells[places[row][0]][places[row][1]] for row in ids] if there else [None] * len(ids)
-    labels, probabilities = {}, {}
+    labels, probs = {}, {}
     for head in heads:
-        if f"{head.name}_label" not in table.column_names:
-            raise ValueError(f"column '{head.name}_label' is missing from {name}.")
-        labels[head.name] = table[f"{head.name}_label"].to_pylist()
-        values = table[f"{head.name}_probabilities"].to_pylist()
-        wrong = [place for place, row in enumerate(values) if row is None or len(row) != head.num_outputs]
-        if wrong:
-            raise ValueError(
-                f"{name}, row with id {ids[wrong[0]]!r}: {head.name}_probabilities has "
-                f"{len(values[wrong[0]] or [])} numbers for {head.num_outputs} labels of the task as it is now."
-            )
-        probabilities[head.name] = np.asarray(values, dtype=np.float64)
-        if not np.isfinite(probabilities[head.name]).all():
-            raise ValueError(f"{name}: {head.name}_probabilities holds numbers that are not finite.")
-        known = set(head.labels)
-        for place, label in enumerate(labels[head.name] if known else []):
-            found = [label] if isinstance(label, str) else label or []
-            if not known.issuperset(found):
-                raise ValueError(
-                    f"{name}, row with id {ids[place]!r}: {head.name}_label {label!r} is no label of the task as it is "
-                    "now."
-                )
-    return Rows(ids, labels, probabilities, contents["text"], contents["image"]), heads
+        target = said.target[head.name]
+        labels[head.name] = said.names(head, target.values, target.present)
+        probs[head.name] = said.probabilities[head.name].astype(np.float64).reshape(len(ids), -1)
+    return Rows(ids, labels, probs, contents["text"], contents["image"]), heads
 
 
 def find_suspects(rows: Rows, heads: list[HeadConfig], max_given: float = MAX_GIVEN) -> list[Suspect]:
@@ -211,7 +185,7 @@ def find_suspects(rows: Rows, heads: list[HeadConfig], max_given: float = MAX_GI
     Source:
         Northcutt, Jiang, Chuang: Confident Learning: Estimating Uncertainty in Dataset Labels, JAIR 2021.
     """
-    single = [head for head in heads if head.problem == "single_label"]
+    single = [head for head in heads if head.rules.exclusive]
     present = {head.name for head in heads}
     tree = [head for head in single if head.parent is None or head.parent in present]
     probs = {head.name: torch.as_tensor(rows.probabilities[head.name], dtype=torch.float32) for head in single}
@@ -220,13 +194,11 @@ def find_suspects(rows: Rows, heads: list[HeadConfig], max_given: float = MAX_GI
     suspects: dict[tuple[int, str], list[Suspect]] = defaultdict(list)
     roots = tree_roots(heads)
     for head in heads:
-        if head.problem == "single_label":
-            for suspect in _single_suspects(rows, head, paths.get(head.name), twins, max_given):
-                suspects[suspect.row, roots[head.name]].append(suspect)
-        else:
-            find = _multi_suspects if head.problem == "multi_label" else _number_suspects
-            for suspect in find(rows, head, max_given):
-                suspects[suspect.row, head.name].append(suspect)
+        find = head.rules.pick(
+            {"single_label": _single_suspects, "multi_label": _multi_suspects, "regression": _number_suspects}
+        )
+        for suspect in find(rows, head, max_given, paths.get(head.name), twins):
+            suspects[suspect.row, roots[head.name]].append(suspect)
     for (row, root), found in suspects.items():
         group = [head for head in tree if roots[head.name] == root]
         named = {suspect.head for suspect in found}
@@ -250,7 +222,7 @@ def find_suspects(rows: Rows, heads: list[HeadConfig], max_given: float = MAX_GI
 
 
 def _single_suspects(
-    rows: Rows, head: HeadConfig, path: np.ndarray | None, twins: dict[int, list[int]], max_given: float
+    rows: Rows, head: HeadConfig, max_given: float, path: np.ndarray | None, twins: dict[int, list[int]]
 ) -> list[Suspect]:
     index = {label: number for number, label in enumerate(head.labels)}
     known = np.array([place for place, label in enumerate(rows.labels[head.name]) if label is not None], dtype=int)
@@ -280,7 +252,7 @@ def _single_suspects(
     return found
 
 
-def _multi_suspects(rows: Rows, head: HeadConfig, max_given: float) -> list[Suspect]:
+def _multi_suspects(rows: Rows, head: HeadConfig, max_given: float, *_: Any) -> list[Suspect]:
     """Each label of a `multi_label` head is a question of its own: is it there?"""
     known = np.array([place for place, labels in enumerate(rows.labels[head.name]) if labels is not None], dtype=int)
     flips: dict[int, list[tuple[str, bool, float]]] = defaultdict(list)
@@ -306,7 +278,7 @@ def _multi_suspects(rows: Rows, head: HeadConfig, max_given: float) -> list[Susp
     return found
 
 
-def _number_suspects(rows: Rows, head: HeadConfig, _: float) -> list[Suspect]:
+def _number_suspects(rows: Rows, head: HeadConfig, *_: Any) -> list[Suspect]:
     values = np.array([np.nan if label is None else float(label) for label in rows.labels[head.name]])
     answers = rows.probabilities[head.name][:, 0]
     errors = values - answers
@@ -407,7 +379,7 @@ def _summary(rows: Rows, heads: list[HeadConfig], suspects: list[Suspect], max_g
         own = [suspect for suspect in suspects if suspect.head == head.name]
         labelled = sum(label is not None for label in rows.labels[head.name])
         agrees = "–"
-        if head.problem == "single_label" and labelled:
+        if head.rules.exclusive and labelled:
             answers = [head.labels[best] for best in rows.probabilities[head.name].argmax(axis=1)]
             agrees = f"{sum(map(operator.eq, answers, rows.labels[head.name])) / labelled:.0%}"
         proposed = sum(suspect.proposed for suspect in own)

@@ -31,7 +31,7 @@ def command(app: typer.Typer) -> None:
         """Say why: how much each word and each patch of the picture moved one head's answer."""
         from ...inference.predictor import Predictor
         from .attribution import explain
-        from .page import check_target, summarise, write_explanation
+        from .page import check_target, summarize, write_explanation
 
         if output is not None:
             check_target(output)
@@ -41,4 +41,4 @@ def command(app: typer.Typer) -> None:
             typer.echo(json.dumps(explanation.to_dict(), ensure_ascii=False))
             return
         write_explanation(explanation, output, Path(checkpoint).name)
-        typer.echo(f"{summarise(explanation)}\nwrote {output}")
+        typer.echo(f"{summarize(explanation)}\nwrote {output}")

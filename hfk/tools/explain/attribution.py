@@ -1,10 +1,10 @@
 """Why a checkpoint answers as it does: how much each word and each patch of the picture moved one label's logit.
 
 Integrated gradients (Sundararajan et al. 2017, arXiv:1703.01365) along one path for text and picture together, from a
-row that says nothing (padding for every word, a picture of one colour) to the row as it is. So the parts of words and
+row that says nothing (padding for every word, a picture of one color) to the row as it is. So the parts of words and
 patches add up to the difference of the two logits, and may be compared with each other. Where the path meets the text
 is the output of the encoder's input embeddings, put there by a hook: any encoder that looks its tokens up in such a
-module will do. For others, and for ensembles, words are left out one at a time. Drawing is in attribution_page.py.
+module will do. For others, and for ensembles, words are left out one at a time. Drawing is in page.py.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def explain(
         patches = _cells(gradients.pixels, getattr(predictor.model.config, "vision_config", None)).tolist()
     explanation = Explanation(
         head=config.name,
-        label=None if config.problem == "regression" else config.labels[place],
+        label=config.labels[place] if config.rules.has_labels else None,
         probability=probability,
         value=gradients.value,
         baseline=gradients.baseline,
@@ -189,7 +189,7 @@ def _find_head(heads: list[HeadConfig], name: str | None) -> HeadConfig:
 def _find_label(
     head: HeadConfig, heads: list[HeadConfig], logits: dict[str, Tensor], label: str | None
 ) -> tuple[int, float | None]:
-    if head.problem == "regression":
+    if not head.rules.has_labels:
         if label is not None:
             raise ValueError(f"head {head.name!r} gives a number and has no labels to choose from.")
         return 0, None
@@ -198,10 +198,8 @@ def _find_label(
     probs = probabilities(logits, heads)
     if label is not None:
         place = head.labels.index(label)
-    elif head.problem == "multi_label":
-        place = int(probs[head.name][0].argmax())
     else:
-        place = int(decide(probs, heads)[head.name][0])
+        place = int(decide(probs, heads)[head.name][0] if head.rules.exclusive else probs[head.name][0].argmax())
     return place, float(probs[head.name][0, place])
 
 
@@ -216,9 +214,9 @@ class _Target:
     def __call__(self, tensors: dict[str, Tensor]) -> Tensor:
         """Return `(batch,)`: see `Explanation.value`."""
         logits = self.predictor.model(**tensors).logits[self.head.name].float()
-        if self.head.problem == "regression":
-            return logits[:, 0] * self.head.std + self.head.mean
-        if self.head.problem == "single_label":
+        if not self.head.rules.has_labels:
+            logits = self.head.rules.scaled(logits)
+        if self.head.rules.exclusive:
             # What raises all logits alike changes no probability, so it is no reason for the answer.
             logits = logits - logits.mean(-1, keepdim=True)
         return logits[:, self.place]
@@ -256,7 +254,7 @@ def _integrate(target: _Target, tensors: dict[str, Tensor], tokens: Tensor | Non
         if len(seen) == 2 and seen[0].dim() == 3 and seen[0].shape[1] == ids.shape[1]:
             ends["tokens"] = seen[1], seen[0]
     if "pixel_values" in tensors:
-        # One colour, the picture's own mean: less unlike any picture than black or grey, so that gradients on the way
+        # One color, the picture's own mean: less unlike any picture than black or grey, so that gradients on the way
         # are less noisy, and leaving out the cells found by it changed answers more (see docs/guide.md).
         pixels = tensors["pixel_values"]
         ends["pixels"] = pixels.mean((2, 3), keepdim=True).expand_as(pixels), pixels
@@ -288,7 +286,7 @@ def _integrate(target: _Target, tensors: dict[str, Tensor], tokens: Tensor | Non
     change = float(heights[-1] - heights[0])
     for doubled in (1, 2, 4):
         totals = {kind: torch.zeros_like(end[0], dtype=torch.float32) for kind, (_, end) in ends.items()}
-        points, weights = _points(heights, steps * doubled)
+        points, weights = spread_points(heights, steps * doubled)
         points, weights = (torch.tensor(v, dtype=torch.float32, device=device) for v in (points, weights))
         for share, weight in zip(points.split(ROWS_AT_ONCE), weights.split(ROWS_AT_ONCE), strict=True):
             for total, gradient in zip(totals.values(), at(share, True)[1], strict=True):
@@ -304,7 +302,7 @@ def _integrate(target: _Target, tensors: dict[str, Tensor], tokens: Tensor | Non
     )
 
 
-def _points(heights: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:
+def spread_points(heights: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:
     """Where on the path to take gradients, and with which weights: dense where the target changes fast.
 
     An answer is often there after a tenth of the way and then stays: even steps would mostly measure that nothing

@@ -26,7 +26,7 @@ def command(app: typer.Typer) -> None:
         image: Annotated[str | None, typer.Option(help="The picture's file; with a table, its column.")] = None,
         keywords: Annotated[int, typer.Option(help="Keywords of the text, at most.")] = 5,
         min_score: Annotated[float, typer.Option(help="Use categories from this probability on.")] = 0.5,
-        analyzer: Annotated[str, typer.Option(help="kiwi, mecab, plain, or auto for the first installed.")] = "auto",
+        analyzer: Annotated[str, typer.Option(help="kiwi, mecab, or auto for the first installed.")] = "auto",
         ranking: Annotated[
             str, typer.Option(help="What ranks keywords: both (encoder and statistics), or statistics, much faster.")
         ] = "both",
@@ -56,7 +56,5 @@ def command(app: typer.Typer) -> None:
             return
         columns = read_task_file(checkpoint, revision)
         with tqdm(unit=" rows", disable=not sys.stderr.isatty()) as bar:
-            counts = hashtag_table(
-                tagger, source, target, [text] if text else None, image, columns=columns, on_rows=bar.update
-            )
+            counts = hashtag_table(tagger, source, target, [text] if text else None, image, None, columns, bar.update)
         typer.echo(f"wrote {target}: {count_rows(counts)}")

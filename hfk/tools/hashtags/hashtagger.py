@@ -11,19 +11,17 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 from torch import Tensor
 
 from ...inference.predictor import Predictor
-from ...inference.table import _find_columns, _join, _locate
+from ...inference.table import extend_table
 from ...models.text_cleaning import TextCleaner
-from ...tasks.tables import TableWriter, iter_table
 from .noun_phrases import Phrase, choose_analyzer, find_phrases
 
 MAX_CHARACTERS = 5_000
@@ -42,14 +40,14 @@ class Hashtagger:
         predictor: the checkpoint.
         keywords: how many keywords of the text, at most.
         min_score: a category is used from this probability on.
-        analyzer: `kiwi`, `mecab`, `plain`, or `auto` for the first of these that is installed.
+        analyzer: `kiwi`, `mecab`, or `auto` for the first of these that is installed.
         diversity: from 0 to 1: how much being like a keyword that is chosen already counts against a phrase.
         heads: heads whose labels become hashtags; all but regression heads by default. [] for keywords alone.
         ranking: what ranks keywords: `both`, or `statistics`, which asks no encoder.
 
     Raises:
         ValueError: for an unknown head, analyzer or ranking, or a number outside its range.
-        ImportError: if the analyzer is not installed.
+        ImportError: if the analyzer is not installed, unless no keywords are wanted.
 
     Example:
         >>> tagger = Hashtagger(Predictor.from_pretrained("runs/tour-mini"))  # doctest: +SKIP
@@ -81,7 +79,7 @@ class Hashtagger:
         self.predictor = predictor
         self.keywords = keywords
         self.min_score = min_score
-        self.analyzer = choose_analyzer(analyzer)
+        self.analyzer = choose_analyzer(analyzer) if keywords else None
         self.diversity = diversity
         self.heads = known if heads is None else heads
         self.ranking = ranking
@@ -199,27 +197,14 @@ def label_tags(label: str) -> list[str]:
     return list(dict.fromkeys(tag for tag in tags if tag and not tag.isdigit()))
 
 
-def hashtag_table(
-    tagger: Hashtagger,
-    source: str | Path,
-    target: str | Path,
-    text: list[str] | None = None,
-    image: str | None = None,
-    image_dir: str | Path | None = None,
-    columns: dict[str, Any] | None = None,
-    on_rows: Callable[[int], None] | None = None,
-) -> dict[str, int]:
+def hashtag_table(tagger: Hashtagger, source: str | Path, target: str | Path, *columns: Any) -> dict[str, int]:
     """Make the hashtags of every row of a table: the input's columns, then `hashtags` and `error`.
 
     Args:
         tagger: makes them.
         source: CSV, TSV, JSONL or Parquet file, read in chunks.
         target: file to write, format by suffix.
-        text: as for `predict_table`.
-        image: as for `predict_table`.
-        image_dir: as for `predict_table`.
-        columns: as for `predict_table`.
-        on_rows: called with the number of rows after every chunk.
+        *columns: `text`, `image`, `image_dir`, `columns` and `on_rows`, as for `predict_table`.
 
     Returns:
         `{"rows": …, "errors": …}`.
@@ -227,32 +212,11 @@ def hashtag_table(
     Raises:
         ValueError: if a column is missing, an output column's name is taken, or source and target are one file.
     """
-    if Path(target).exists() and Path(target).resolve() == Path(source).resolve():
-        raise ValueError(f"{target} is the input itself; write to another file.")
-    folder = Path(image_dir) if image_dir is not None else Path(source).parent
-    counts = {"rows": 0, "errors": 0}
-    with TableWriter(target) as writer:
-        for chunk in iter_table(source, chunk_rows=WINDOW * 4):
-            if not counts["rows"]:
-                names = list(chunk.columns)
-                text, image = _find_columns(names, tagger.predictor, text, image, columns or {}, Path(source).name)
-                taken = [name for name in ("hashtags", "error") if name in names]
-                if taken:
-                    raise ValueError(f"{Path(source).name} already has a column {taken[0]!r}; rename it first.")
-            rows = [
-                {"text": _join(row, text), "image": _locate(row.get(image), folder) if image else None}
-                for row in chunk.to_dict("records")
-            ]
-            made = list(tagger(rows))
-            added = pd.DataFrame(
-                [[row.get("text"), row.get("error")] for row in made], columns=["hashtags", "error"], dtype=object
-            )
-            writer.write(pd.concat([chunk.reset_index(drop=True), added], axis=1))
-            counts["rows"] += len(chunk)
-            counts["errors"] += sum("error" in row for row in made)
-            if on_rows is not None:
-                on_rows(len(chunk))
-    return counts
+
+    def answer(rows: list[dict[str, Any]]) -> list[list[Any]]:
+        return [[made.get("text"), made.get("error")] for made in tagger(rows)]
+
+    return extend_table(tagger.predictor, source, target, answer, ["hashtags", "error"], *columns)
 
 
 # ----------------------------------------------------------------------------------------------------- which keywords
@@ -272,7 +236,7 @@ class _Candidate:
         return math.log1p(self.count) + 0.3 * self.early + 0.5 * min(len(tag), 6) / 6 + 0.3 * self.proper
 
 
-def _candidates(text: str, analyzer: str) -> dict[str, _Candidate]:
+def _candidates(text: str, analyzer: str | None) -> dict[str, _Candidate]:
     text = _clean(text[:MAX_CHARACTERS])
     found: dict[str, _Candidate] = {}
     for phrase in find_phrases(text, analyzer):

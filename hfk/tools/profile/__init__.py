@@ -31,7 +31,7 @@ def command(app: typer.Typer) -> None:
     ) -> None:
         """Look at a task's rows before training: classes, lengths, words, pictures, duplicates, contradictions."""
         from ...runs.recipe import parse_overrides
-        from .profiling import profile_task
+        from .facts import profile_task
 
         cleaning = parse_overrides([f"text_cleaning={text_cleaning}"])["text_cleaning"] if text_cleaning else None
         output = output or Path(f"profile-{Path(task).stem}.html")

@@ -1,61 +1,104 @@
-"""What a task's rows are like, before anything is trained on them: `write_profile` looks at all and writes one page.
+"""What a task's rows are like, before anything is trained on them: `profile_task` looks at all and writes one page.
 
 Everything is computed from the rows that `Task.load` gives, splits included, so that what is found (a class without
 training rows, the same text with two labels, a picture that can't be read, look-alikes on two sides of a split) is what
-training would meet. What concerns texts alone is in `texts`, the page's HTML in `page`. Nothing here
-knows models, or tokenizers by name: who has them passes them in.
+training would meet. `profile_task` knows recipes and encoders; `write_profile`, which does the looking, does not: it
+collects what texts.py, pictures.py and repeats.py find into facts for page.html.
 """
 
 from __future__ import annotations
 
-import io
-import math
-import os
-import random
+import json
 import warnings
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from datasets import DatasetDict
-from PIL import Image, ImageOps
+from transformers import AutoTokenizer
 
+from ...backbones import registry as backbones
 from ...evaluation import plots
+from ...evaluation.pages import render
+from ...files import write_atomic
 from ...models.configuration_multihead import HeadConfig
 from ...models.text_cleaning import TextCleaner
-from ...tasks import finest_head
-from ...tasks.look_alikes import Picture, describe_images, duplicate_groups, image_bytes, normalize, text_links
+from ...runs.recipe import list_recipes, load_recipe
+from ...tasks import finest_head, load_task
 from ...training.techniques.eda import copy_probabilities
-from .page import render_profile
-from .plots import image_sizes_png, values_png
-from .texts import SEED, SHOWN, examples_of_classes, measure_lengths, progress, text_facts, words_of_classes
+from .pictures import contact_sheet, image_sizes_png, look_at_images
+from .repeats import find_conflicts, find_disagreements, find_duplicates
+from .rows import Rows, progress, read_rows
+from .texts import examples_of_classes, length_lines, measure_lengths, text_facts, words_of_classes
 
-SHEET = 48  # pictures on the contact sheet
-TILE = 112  # pixels a side
+TEMPLATE = Path(__file__).with_name("page.html")
+SPLITS = ("train", "validation", "test")
 FEW = 10  # training rows below which a class is named
 
 
-@dataclass
-class Rows:
-    """All rows of a task, its splits one after the other.
+def profile_task(
+    task: str | Path,
+    output: str | Path,
+    *,
+    data: str | None = None,
+    text_cleaning: str | list[Any] | None = None,
+    tokenizer: str | None = None,
+    checkpoint: str | Path | None = None,
+) -> dict[str, Any]:
+    """Write the profile page of a task.
 
     Args:
-        split: the split of each row.
-        ids: the id of each row.
-        texts: one text a row, None where there is none; None for a task without text.
-        images: likewise.
-        labels: head → for each row a tuple of label names (one for `single_label`, any number for `multi_label`), a
-            number (`regression`), or None where unknown.
-    """
+        task: name of a built-in task, or path of a task's or recipe's YAML.
+        output: the HTML file to write.
+        data: file of the rows, in place of the task's own.
+        text_cleaning: as for `TextCleaner`, or "none"; the recipe's own by default, or `simple`, to show what it does.
+        tokenizer: packaged backbone, Hub id or folder to count tokens with; the recipe's text encoder by default.
+        checkpoint: a trained multi-head checkpoint that reads text and pictures: the page then lists the rows for which
+            the two disagree most.
 
-    split: list[str]
-    ids: list[str]
-    texts: list[str | None] | None
-    images: list[Any] | None
-    labels: dict[str, list[Any]] = field(default_factory=dict)
+    Returns:
+        as `write_profile`.
+
+    Raises:
+        ValueError: for a task, step or checkpoint that does not exist or does not fit.
+        ImportError: without the extra `plots`, or the analyzer of the cleaning.
+    """
+    trained_by = Path(task).suffix in (".yaml", ".yml") or str(task) in list_recipes()
+    recipe = load_recipe(task) if trained_by else {}
+    data = data or recipe.get("data")
+    made = load_task(recipe.get("task") or task, **({"data": data} if data else {}))
+    chosen = text_cleaning or recipe.get("text_cleaning") or "simple"
+    cleaner = TextCleaner(chosen) if made.text and chosen != "none" else None
+    rows = made.load()
+    return write_profile(
+        rows,
+        made.heads,
+        output,
+        title=made.name,
+        cleaner=cleaner,
+        trial=not (text_cleaning or recipe.get("text_cleaning")),
+        tokenizer=_tokenizer(tokenizer, recipe) if made.text else None,
+        tokenizer_name=tokenizer or recipe.get("text_encoder") or "",
+        max_length=int(recipe.get("max_length") or 128),
+        text_prefix=recipe.get("text_prefix") or "",
+        disagreements=find_disagreements(rows, made.heads, checkpoint) if checkpoint else None,
+    )
+
+
+def _tokenizer(name: str | None, recipe: dict[str, Any]) -> Any:
+    """The tokenizer asked for; the recipe's if it is at hand, for a profile needs no encoder."""
+    wanted = name or recipe.get("text_encoder")
+    if not wanted:
+        return None
+    try:
+        return AutoTokenizer.from_pretrained(backbones.resolve(wanted, "text"))
+    except (ValueError, OSError, ImportError) as error:
+        if name:
+            raise
+        warnings.warn(f"tokens are not counted: {error}", stacklevel=2)
+        return None
 
 
 def write_profile(
@@ -85,12 +128,11 @@ def write_profile(
         tokenizer_name: what it is called on the page.
         max_length: tokens that training will cut texts to.
         text_prefix: put before every text when tokens are counted.
-        disagreements: rows whose text and picture speak for different labels, worst first: `id`, `head`, `label`,
-            `text`, `by_text`, `by_image`, `distance`.
+        disagreements: what `find_disagreements` returned.
 
     Returns:
-        the page's facts, as plain values: `splits`, `classes`, `missing`, `lengths`, `duplicates`, `conflicts`,
-        `images`, `findings` and what else it shows.
+        what the page shows, as plain values: `splits`, `classes`, `missing`, `lengths`, `duplicates`, `conflicts`,
+        `findings` and so on; `texts` and `images` are None where the task has none.
 
     Raises:
         ImportError: without the extra `plots`.
@@ -100,30 +142,41 @@ def write_profile(
         >>> write_profile(task.load(), task.heads, "ynat-mini.html", title="ynat-mini")["findings"]  # doctest: +SKIP
     """
     rows = read_rows(data, heads)
+    splits = Counter(rows.split)
+    unlabeled = {
+        name: [split for split, label in zip(rows.split, labels, strict=True) if label is None]
+        for name, labels in rows.labels.items()
+    }
     facts: dict[str, Any] = {
-        "title": title,
+        "title": f"{title}: data profile",
         "rows": len(rows.ids),
-        "splits": dict(Counter(rows.split)),
+        "splits": {split: splits[split] for split in SPLITS if split in splits},
         "heads": heads,
         "classes": count_classes(rows, heads),
+        "hierarchies": [],
         "augmented": count_augmented(rows, heads),
-        "missing": {
-            head.name: dict(Counter(split for split, label in zip(rows.split, rows.labels[head.name], strict=True)
-                                    if label is None))
-            for head in heads
-        },
-        "regression": {
+        "missing": {name: dict(Counter(found)) for name, found in unlabeled.items()},
+        "numbers": {
             head.name: [value for value in rows.labels[head.name] if value is not None]
-            for head in heads if head.problem == "regression"
+            for head in heads
+            if not head.rules.has_labels
         },
+        "texts": None,
+        "lengths": {},
+        "words": {},
+        "clouds": {},
+        "examples": {},
+        "images": None,
+        "sheet": [],
         "disagreements": disagreements or [],
         "cleaning": cleaner.steps if cleaner else None,
         "trial": trial,
         "tokenizer": tokenizer_name if tokenizer is not None else None,
         "max_length": max_length if tokenizer is not None else None,
-    }  # fmt: skip
-    cleaned = None
+    }
+    facts["hierarchies"] = hierarchies(heads, facts["classes"])
     if rows.texts is not None:
+        cleaned = None
         if cleaner is not None:
             cleaned = [text and " ".join(cleaner(text).split()) for text in progress(rows.texts, "cleaning")]
         facts["texts"] = text_facts(rows.texts, cleaned, rows.ids)
@@ -140,53 +193,22 @@ def write_profile(
     facts["conflicts"] = find_conflicts(rows, pictures, heads)
     facts["findings"] = list(find_problems(facts))
     facts["pictures"] = _draw(facts)
-    output = Path(output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    part = output.with_name(f".{output.name}.{os.getpid()}.part")
-    part.write_text(render_profile(facts), encoding="utf-8")
-    os.replace(part, output)
+    steps = facts["cleaning"] or ()
+    steps = [step if isinstance(step, str) else json.dumps(step, ensure_ascii=False) for step in steps]
+    totals = {
+        name: sorted(((label, sum(c.values())) for label, c in counts.items()), key=lambda line: -line[1])
+        for name, counts in facts["classes"].items()
+    }
+    page = render(TEMPLATE, **facts, totals=totals, steps=steps, length_lines=length_lines(facts))
+    write_atomic(output, page)
     return facts
-
-
-def read_rows(data: DatasetDict, heads: list[HeadConfig]) -> Rows:
-    """Collect the rows of all splits, labels by name.
-
-    Args:
-        data: what `Task.load` returned.
-        heads: the task's heads.
-    """
-    names = next(iter(data.values())).column_names
-    rows = Rows([], [], [] if "text" in names else None, [] if "image" in names else None, {h.name: [] for h in heads})
-    for split, part in data.items():
-        rows.split += [split] * len(part)
-        rows.ids += part["id"]
-        if rows.texts is not None:
-            rows.texts += part["text"]
-        if rows.images is not None:
-            rows.images += part["image"]
-        for head in heads:
-            values = part[head.name] if head.name in part.column_names else [None] * len(part)
-            rows.labels[head.name] += [_label(value, head) for value in values]
-    return rows
-
-
-def _label(value: Any, head: HeadConfig) -> Any:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return None
-    if head.problem == "regression":
-        return float(value)
-    if head.problem == "multi_label":
-        return tuple(head.labels[index] for index in value)
-    if isinstance(value, list):  # a distribution over the labels
-        return (head.labels[max(range(len(value)), key=value.__getitem__)],)
-    return (head.labels[value],) if value >= 0 else None
 
 
 def count_classes(rows: Rows, heads: list[HeadConfig]) -> dict[str, dict[str, dict[str, int]]]:
     """Count rows by head, label and split; labels in the head's order, those without rows included."""
     counts = {}
     for head in heads:
-        if head.problem == "regression":
+        if not head.rules.has_labels:
             continue
         found: dict[str, Counter[str]] = {label: Counter() for label in head.labels}
         for split, labels in zip(rows.split, rows.labels[head.name], strict=True):
@@ -215,7 +237,7 @@ def count_augmented(rows: Rows, heads: list[HeadConfig]) -> dict[str, dict[str, 
     copies = copy_probabilities(np.array([number[label[0]] if label else -1 for label in labels], dtype=int))
     if not copies.any():
         return {}
-    result = {head.name: dict.fromkeys(head.labels, 0.0) for head in heads if head.problem != "regression"}
+    result = {head.name: dict.fromkeys(head.labels, 0.0) for head in heads if head.rules.has_labels}
     for row, chance in zip(trained, copies, strict=True):
         for name, counts in result.items():
             for label in rows.labels[name][row] or ():
@@ -223,175 +245,26 @@ def count_augmented(rows: Rows, heads: list[HeadConfig]) -> dict[str, dict[str, 
     return result
 
 
-# ------------------------------------------------------------------------------------------------------------ pictures
+def hierarchies(heads: list[HeadConfig], classes: dict[str, Any]) -> list[tuple[list[str], list[tuple]]]:
+    """The trees of labels: names of the heads, coarse to fine, and (label, rows, the same of what lies below)."""
+    child_of = {head.parent: head for head in heads if head.parent is not None and head.parent_of is not None}
 
-
-def look_at_images(rows: Rows) -> tuple[list[Picture | None], dict[str, Any]]:
-    """Open every picture once.
-
-    Args:
-        rows: rows with images.
-
-    Returns:
-        what `describe_images` says of each row; and `present`, `missing`, `unreadable` ((id, file) of pictures that
-        can't be read), `sizes` (int array `(pictures, 2)`, width and height in pixels), `formats`.
-    """
-    assert rows.images is not None
-    pictures: list[Picture | None] = []
-    sizes, unreadable, formats = [], [], Counter()
-    missing = 0
-    for identity, image in zip(rows.ids, progress(rows.images, "pictures"), strict=True):
-        data = image_bytes(image) if image is not None else None
-        if image is None:
-            missing += 1
-            pictures.append(None)
-            continue
-        (picture,) = describe_images([data]) if data else (None,)
-        size = _size(data) if picture is not None and picture.thumbnail is not None else None
-        if size is None:
-            unreadable.append((identity, Path(image.get("path") or "").name))
-        else:
-            sizes.append(size[:2])
-            formats[size[2]] += 1
-        pictures.append(picture)
-    facts = {
-        "present": len(rows.images) - missing,
-        "missing": missing,
-        "unreadable": unreadable,
-        "sizes": np.array(sizes, dtype=int).reshape(-1, 2),
-        "formats": dict(formats.most_common()),
-    }
-    return pictures, facts
-
-
-def _size(data: bytes | None) -> tuple[int, int, str] | None:
-    try:
-        with Image.open(io.BytesIO(data or b"")) as picture:
-            return picture.width, picture.height, picture.format or "?"
-    except Exception:  # whatever a broken file makes a decoder raise
-        return None
-
-
-def contact_sheet(rows: Rows, pictures: list[Picture | None], heads: list[HeadConfig]) -> list[dict[str, Any]]:
-    """Choose pictures of all classes in turn: `id`, `label`, `jpeg` (bytes, at most `TILE` pixels a side)."""
-    head = finest_head(heads)
-    members: dict[str, list[int]] = defaultdict(list)
-    for row, picture in enumerate(pictures):
-        if picture is not None and picture.thumbnail is not None:
-            label = rows.labels[head][row] if head else None
-            members[label[0] if label else ""].append(row)
-    draw = random.Random(SEED)
-    queues = [draw.sample(members[label], len(members[label])) for label in sorted(members)]
-    chosen: list[int] = []
-    while len(chosen) < SHEET and any(queues):
-        chosen += [queue.pop() for queue in queues if queue]
-    sheet = []
-    for row in sorted(chosen[:SHEET], key=lambda row: str(rows.labels[head][row] if head else "")):
-        label = rows.labels[head][row] if head else None
-        sheet.append({"id": rows.ids[row], "label": label[0] if label else "", "jpeg": _tile(rows.images[row])})
-    return sheet
-
-
-def _tile(image: Any) -> bytes:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with Image.open(io.BytesIO(image_bytes(image) or b"")) as picture:
-            picture.draft("RGB", (TILE * 2, TILE * 2))
-            small = ImageOps.exif_transpose(picture)
-            if small.mode not in ("RGB", "L"):
-                small = small.convert("RGBA")
-                small = Image.alpha_composite(Image.new("RGBA", small.size, "white"), small).convert("RGB")
-            small.thumbnail((TILE, TILE))
-    buffer = io.BytesIO()
-    small.convert("RGB").save(buffer, "JPEG", quality=80)
-    return buffer.getvalue()
-
-
-# ----------------------------------------------------------------------------------------------------------- duplicates
-
-
-def find_duplicates(rows: Rows, pictures: list[Picture | None] | None) -> dict[str, Any]:
-    """Find rows of the same or nearly the same text or picture.
-
-    Args:
-        rows: the rows.
-        pictures: what `look_at_images` returned, or None.
-
-    Returns:
-        `text` and `image`, where the task has them: `same` (rows that repeat an earlier one), `near` (further rows that
-        are nearly like another), `groups` (the largest: (id, split, text or JPEG) of some of their rows). `across`:
-        rows of validation or test with a look-alike in train, by split.
-    """
-    count = len(rows.ids)
-    result: dict[str, Any] = {}
-    if rows.texts is not None:
-        links = text_links(rows.texts)
-        groups = duplicate_groups(rows.texts, None, count)
-        shown = [
-            [(rows.ids[row], rows.split[row], rows.texts[row]) for row in group[:5]]
-            for group in _groups(groups, rows.texts)
+    def branches(head: HeadConfig, above: int | None) -> list[tuple]:
+        child = child_of.get(head.name)
+        found = [
+            (label, sum(classes[head.name][label].values()), branches(child, index) if child else [])
+            for index, label in enumerate(head.labels)
+            if above is None or head.parent_of[index] == above
         ]
-        result["text"] = {**_count_links(links, groups, [text or None for text in rows.texts]), "groups": shown[:SHOWN]}
-    if pictures is not None:
-        groups = duplicate_groups(None, pictures, count)
-        keys = [picture and picture.digest for picture in pictures]
-        shown = []
-        for group in _groups(groups, pictures)[:SHOWN]:
-            whole = [row for row in group if pictures[row].thumbnail is not None][:4]
-            shown.append([(rows.ids[row], rows.split[row], _tile(rows.images[row])) for row in whole])
-        result["image"] = {**_count_links(None, groups, keys), "groups": shown}
-    groups = duplicate_groups(rows.texts, pictures, count) if rows.texts or pictures else np.arange(count)
-    trained = {group for group, split in zip(groups, rows.split, strict=True) if split == "train"}
-    result["across"] = dict(
-        Counter(s for g, s in zip(groups, rows.split, strict=True) if s != "train" and g in trained)
-    )
-    return result
+        return sorted(found, key=lambda branch: -branch[1])
 
-
-def _groups(groups: np.ndarray, present: Sequence[Any]) -> list[list[int]]:
-    members: dict[int, list[int]] = defaultdict(list)
-    for row, group in enumerate(groups):
-        if present[row] is not None:
-            members[int(group)].append(row)
-    return sorted((rows for rows in members.values() if len(rows) > 1), key=lambda rows: (-len(rows), rows[0]))
-
-
-def _count_links(links: np.ndarray | None, groups: np.ndarray, keys: Sequence[Any]) -> dict[str, int]:
-    given = [key for key in keys if key is not None]
-    same = len(given) - len(set(given))
-    repeated = sum(len(rows) - 1 for rows in _groups(groups, keys))
-    return {"same": same, "near": repeated - same, "in_groups": sum(len(rows) for rows in _groups(groups, keys))}
-
-
-def find_conflicts(rows: Rows, pictures: list[Picture | None] | None, heads: list[HeadConfig]) -> list[dict[str, Any]]:
-    """Find inputs that occur with different labels: same letters and digits, same picture.
-
-    Args:
-        rows: the rows.
-        pictures: what `look_at_images` returned, or None.
-        heads: the heads; regression ones are left out.
-
-    Returns:
-        one dict an input and head: `head`, `text`, `rows` ((id, split, labels)).
-    """
-    members: dict[tuple[str, bytes], list[int]] = defaultdict(list)
-    for row in range(len(rows.ids)):
-        text = rows.texts[row] if rows.texts is not None else None
-        picture = pictures[row] if pictures is not None else None
-        if text or picture is not None:
-            members[normalize(text) if text else "", picture.digest if picture else b""].append(row)
-    conflicts = []
-    for group in members.values():
-        for head in heads:
-            named = [row for row in group if rows.labels[head.name][row] is not None]
-            if head.problem != "regression" and len({frozenset(rows.labels[head.name][row]) for row in named}) > 1:
-                listed = [(rows.ids[row], rows.split[row], ", ".join(rows.labels[head.name][row])) for row in named]
-                text = rows.texts[named[0]] if rows.texts is not None else None
-                conflicts.append({"head": head.name, "text": text or "", "rows": listed})
-    return conflicts
-
-
-# ------------------------------------------------------------------------------------------------------------ findings
+    trees = []
+    for root in [head for head in heads if head.parent is None and head.name in child_of]:
+        names = [root.name]
+        while names[-1] in child_of:
+            names.append(child_of[names[-1]].name)
+        trees.append((names, branches(root, None)))
+    return trees
 
 
 def find_problems(facts: dict[str, Any]) -> Iterator[str]:
@@ -414,15 +287,15 @@ def find_problems(facts: dict[str, Any]) -> Iterator[str]:
     for head, missing in facts["missing"].items():
         if missing:
             yield f"{head}: {_count(sum(missing.values()), 'row')} without a label; they teach this head nothing."
-    texts = facts.get("texts", {})
+    texts = facts["texts"] or {}
     if texts.get("emptied") and not facts["trial"]:
         yield f"Cleaning leaves nothing of {_count(len(texts['emptied']), 'text')}: training would stop there."
-    limit, tokens = facts["max_length"], facts.get("lengths", {}).get("tokens")
+    limit, tokens = facts["max_length"], facts["lengths"].get("tokens")
     if limit and tokens:
         longer = int((_as_trained(tokens, facts["trial"]) > limit).sum())
         if longer:
             yield f"{_count(longer, 'text')} longer than max_length ({limit} tokens): what is beyond is not read."
-    images = facts.get("images", {})
+    images = facts["images"] or {}
     if images.get("unreadable"):
         yield f"{_count(len(images['unreadable']), 'picture')} can't be read: training would stop there."
     if images.get("missing"):
@@ -447,17 +320,33 @@ def _as_trained(lengths: dict[str, np.ndarray], trial: bool) -> np.ndarray:
 
 
 def _draw(facts: dict[str, Any]) -> dict[str, bytes]:
+    """The page's pictures but for clouds and tiles: name → PNG."""
     pictures: dict[str, bytes] = {}
-    lengths = facts.get("lengths", {})
-    for unit, columns in lengths.items():
+    for unit, columns in facts["lengths"].items():
         limit = facts["max_length"] if unit == "tokens" else None
         values = _as_trained(columns, facts["trial"])
         if len(values):
             pictures[f"lengths_{unit}"] = plots.lengths_png(values, f"Text lengths in {unit}", unit, limit)
-    sizes = facts.get("images", {}).get("sizes")
-    if sizes is not None and len(sizes):
-        pictures["sizes"] = image_sizes_png(sizes)
-    for number, head in enumerate(facts["heads"]):
-        if facts["regression"].get(head.name):
-            pictures[f"values_{number}"] = values_png(np.array(facts["regression"][head.name]), head.name)
+    if facts["images"] and len(facts["images"]["sizes"]):
+        pictures["sizes"] = image_sizes_png(facts["images"]["sizes"])
+    for head, values in facts["numbers"].items():
+        if values:
+            pictures[f"values_{head}"] = values_png(np.array(values), head)
     return pictures
+
+
+def values_png(values: np.ndarray, title: str) -> bytes:
+    """Draw a histogram of the values of a regression head.
+
+    Args:
+        values: one a labelled row.
+        title: what stands above.
+    """
+    figure, (axes,) = plots.new_figure(6.2, 2.6)
+    axes.hist(values, bins=min(50, max(5, len(np.unique(values)))), color=plots.BLUE, alpha=0.85, zorder=2)
+    axes.axvline(values.mean(), color=plots.VERMILLION, linewidth=1.4, zorder=3)
+    plots.plain(axes)
+    axes.set_ylabel("rows", fontsize=9, color=plots.MUTED)
+    spread = f"mean {values.mean():.4g} (line), deviation {values.std():.4g}, {values.min():.4g} to {values.max():.4g}"
+    plots.titles(axes, title, f"{len(values):,} rows; {spread}")
+    return plots.to_png(figure)

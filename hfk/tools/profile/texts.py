@@ -1,34 +1,30 @@
 """What a task's texts are like: scripts, lengths, words by class with their clouds, examples.
 
-The part of `profile` that reads texts; every function takes the rows or their texts before and after cleaning.
+Every function takes the rows or their texts, before and (or None) after cleaning.
 """
 
 from __future__ import annotations
 
+import io
 import math
 import random
 import re
-import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
-from ...models.configuration_multihead import HeadConfig
+from ...evaluation.plots import RAMP, font_path
 from ...tasks import finest_head
-from .plots import word_cloud_png
-
-if TYPE_CHECKING:
-    from .facts import Rows
+from .rows import SEED, SHOWN, HeadConfig, Rows, progress
 
 WORD = re.compile(r"\w+")
+CLOUD = (620, 310)  # pixels
+CLOUD_WORDS = 60
 CLOUD_CLASSES = 12  # more clouds than these nobody compares
 LISTED_CLASSES = 60  # of one head, in the tables of words and examples
-SHOWN = 12  # examples of each finding
 PRIOR_WORDS = 500  # weight of the words of all classes, against which a class's own are held
-SEED = 0
 
 
 def text_facts(texts: Sequence[str | None], cleaned: list[str | None] | None, ids: Sequence[str]) -> dict[str, Any]:
@@ -110,7 +106,6 @@ def words_of_classes(
         head → label → `before`, `after`, `typical` → (word, texts); and the clouds of one head: `head`, `classes`
         (label → `before`, `after` → PNG), `left_out`.
     """
-    assert rows.texts is not None
     columns = {"before": [set(WORD.findall(text)) if text else () for text in progress(rows.texts, "words")]}
     if cleaned is not None:
         columns["after"] = [set(WORD.findall(text)) if text else () for text in progress(cleaned, "words")]
@@ -118,7 +113,7 @@ def words_of_classes(
     words: dict[str, Any] = {}
     clouds: dict[str, Any] = {}
     for head in heads:
-        if head.problem == "regression":
+        if not head.rules.has_labels:
             continue
         counts = {name: {label: Counter() for label in head.labels} for name in columns}
         sizes: Counter[str] = Counter()
@@ -143,9 +138,55 @@ def words_of_classes(
             clouds = {"head": head.name, "left_out": len(sizes) - len(drawn), "classes": {}}
             for label in progress(drawn, "clouds"):
                 clouds["classes"][label] = {
-                    name: word_cloud_png(dict(_most(by_label[label], 60))) for name, by_label in counts.items()
+                    name: word_cloud_png(dict(_most(by_label[label], CLOUD_WORDS))) for name, by_label in counts.items()
                 }
     return words, clouds
+
+
+def word_cloud_png(counts: dict[str, int]) -> bytes | None:
+    """Draw words, the more frequent the larger and darker; the same words give the same picture.
+
+    Args:
+        counts: word → how often.
+
+    Returns:
+        a PNG; None without words.
+
+    Raises:
+        ImportError: without the extra `plots`.
+    """
+    try:
+        from wordcloud import WordCloud
+    except ImportError as error:
+        raise ImportError('word clouds need wordcloud: pip install "hfk[plots]"') from error
+    # By the alphabet among equals, so that the order of the rows plays no part.
+    counts = dict(sorted(((word, n) for word, n in counts.items() if n > 0), key=lambda item: (-item[1], item[0])))
+    if not counts:
+        return None
+    most = max(counts.values())
+    dark, light = (np.array([int(RAMP[place][1][i : i + 2], 16) for i in (1, 3, 5)]) for place in (4, 3))
+
+    def color(word: str, **_: object) -> str:
+        share = (counts[word] / most) ** 0.5
+        return "rgb({}, {}, {})".format(*(light + (dark - light) * share).round().astype(int))
+
+    cloud = WordCloud(
+        font_path=font_path(),
+        width=CLOUD[0],
+        height=CLOUD[1],
+        max_words=CLOUD_WORDS,
+        background_color="white",
+        prefer_horizontal=1.0,  # Korean standing on its side can't be read
+        relative_scaling=0.4,
+        max_font_size=84,
+        margin=4,
+        random_state=0,
+        color_func=color,
+    ).generate_from_frequencies(counts)
+    buffer = io.BytesIO()
+    # Few shades of one color: a palette makes the file a third as large.
+    cloud.to_image().quantize(64).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
 
 
 def _most(counts: Counter[str], limit: int) -> list[tuple[str, int]]:
@@ -155,10 +196,10 @@ def _most(counts: Counter[str], limit: int) -> list[tuple[str, int]]:
 
 def _head_of_clouds(heads: list[HeadConfig]) -> str | None:
     """The head whose classes get clouds: the finest of few enough classes, else the coarsest."""
-    found = [head for head in heads if head.problem != "regression"]
+    found = [head for head in heads if head.rules.has_labels]
     few = [head for head in found if len(head.labels) <= CLOUD_CLASSES]
     if few:
-        return max(few, key=lambda head: (head.problem == "single_label", len(head.labels))).name
+        return max(few, key=lambda head: (head.rules.exclusive, len(head.labels))).name
     return min(found, key=lambda head: len(head.labels)).name if found else None
 
 
@@ -188,8 +229,7 @@ def examples_of_classes(
     rows: Rows, cleaned: list[str | None] | None, heads: list[HeadConfig], each: int = 3
 ) -> dict[str, dict[str, list[tuple[str, str, str | None]]]]:
     """Draw a few rows of each class of the finest head: head → label → (id, text, text after cleaning)."""
-    assert rows.texts is not None
-    found = [head for head in heads if head.problem != "regression"]
+    found = [head for head in heads if head.rules.has_labels]
     if not found:
         return {}
     head = max(found, key=lambda head: (head.name == finest_head(heads), len(head.labels)))
@@ -212,7 +252,15 @@ def examples_of_classes(
     }
 
 
-def progress(items: Sequence[Any] | range, what: str) -> Iterable[Any]:
-    """Show how far a loop is, where somebody watches."""
-    watched = sys.stderr is not None and sys.stderr.isatty()
-    return tqdm(items, desc=f"{what:10}", leave=False, disable=not watched or len(items) < 5)
+def length_lines(facts: dict[str, Any]) -> list[list[str]]:
+    """The lengths as the lines of a table: what is counted, mean, quantiles, and the share beyond `max_length`."""
+    lines = []
+    for unit, columns in facts["lengths"].items():
+        for when, values in columns.items():
+            if len(values):
+                name = f"{unit}, {when} cleaning" if len(columns) > 1 else unit
+                limit = facts["max_length"] if unit == "tokens" else None
+                quantiles = [f"{int(np.quantile(values, q)):,}" for q in (0, 0.5, 0.95, 0.99, 1)]
+                beyond = f"{(values > limit).mean():.2%}" if limit else ""
+                lines.append([name, f"{values.mean():.1f}", *quantiles, beyond])
+    return lines

@@ -44,7 +44,7 @@ from ...tasks.look_alikes import image_bytes, normalize
 from ...tasks.split import without_folds
 from ...tasks.tables import read_table
 from ..ensemble import FACTS
-from ..trainer import MultiHeadTrainer
+from ..trainer import MultiHeadTrainer, unwrap
 
 ANSWERS = "teacher.arrow"
 ENCODER = "student_encoder"
@@ -543,7 +543,7 @@ class DistillationTrainer(MultiHeadTrainer):
                     lesson.temperature,
                     lesson.alpha,
                 )
-                loss = loss + head.weight * soft
+                loss = loss + unwrap(self.model).head_losses[head.name].weight * soft
                 name = f"{head.name}_teacher"
                 self._head_losses[name] = self._head_losses.get(name, 0.0) + soft.detach()
             if lesson.hidden:
@@ -578,7 +578,7 @@ def soft_loss(
         logits: the student's, `(batch, outputs)`.
         teacher: the teacher's logits, `(batch, labels)`, or values in their unit, `(batch, 1)`; NaN rows where it has
             no answer.
-        labels: as in `heads.head_loss`, to tell labelled rows; None without labels.
+        labels: as in `Problem.loss`, to tell labelled rows; None without labels.
         head: the student's head.
         temperature: T.
         alpha: weight of labelled rows; unlabelled ones weigh 1.

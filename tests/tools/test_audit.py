@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from PIL import Image
 
 pytest.importorskip("cleanlab", reason='the audit needs cleanlab: pip install "hfk[audit]"')
 
@@ -257,12 +256,3 @@ def test_the_page_is_reviewed_by_keyboard_and_saves_what_was_chosen(tmp_path):
     made = load_task(tmp_path / "task.yaml", corrections=tmp_path / "saved.csv")
     made.load()
     assert f"{len(saved)} labels corrected" in made.corrected
-
-
-def test_pictures_that_can_not_be_read_are_left_out(tmp_path):
-    from hfk.tools.audit.page import _thumbnail
-
-    Image.new("RGB", (400, 300), "navy").save(tmp_path / "a.png")
-    (tmp_path / "b.png").write_text("no picture")
-    assert "data:image/jpeg" in _thumbnail({"bytes": None, "path": str(tmp_path / "a.png")})
-    assert _thumbnail({"bytes": None, "path": str(tmp_path / "b.png")}) == "" == _thumbnail(None)

@@ -16,19 +16,19 @@ from PIL import Image
 from hfk.inference.predictor import Predictor
 from hfk.models.text_cleaning import TextCleaner
 from hfk.tasks import load_task
-from hfk.tools.profile import facts as profile
-from hfk.tools.profile import plots as profile_plots
-from hfk.tools.profile import texts as profile_texts
-from hfk.tools.profile.facts import write_profile
-from hfk.tools.profile.profiling import find_disagreements, profile_task
+from hfk.tools.profile import pictures, texts
+from hfk.tools.profile.facts import profile_task, write_profile
+from hfk.tools.profile.repeats import find_disagreements
+from hfk.tools.profile.rows import Rows
 from tests import tiny
 
 pytest.importorskip("wordcloud")
 
 
-@pytest.fixture
-def messy(tmp_path):
+@pytest.fixture(scope="module")
+def messy(tmp_path_factory):
     """A table with one of every fault that the profile should name; no splits are drawn."""
+    tmp_path = tmp_path_factory.mktemp("messy")
     rows = [
         ("0", "美 대통령 訪韓 소식 <script>alert('x')</script>", "a.png", "정치", "train"),
         ("1", "바닷가의 오래된 절과 석탑", "b.png", "여행", "train"),
@@ -64,13 +64,20 @@ def messy(tmp_path):
     return path
 
 
-def test_every_fault_is_found_and_named(messy, tmp_path):
+@pytest.fixture(scope="module")
+def written(messy, tmp_path_factory):
+    """The facts of that table, and the page."""
     task = load_task(messy)
-    data = task.load()
+    page = tmp_path_factory.mktemp("page") / "out" / "page.html"
     facts = write_profile(
-        data, task.heads, tmp_path / "out" / "page.html", title="news", cleaner=TextCleaner(["url", "hanja"]),
+        task.load(), task.heads, page, title="<b>news</b>", cleaner=TextCleaner(["url", "hanja"]),
         tokenizer=tiny.tokenizer(), tokenizer_name="tiny", max_length=8, text_prefix="query: ",
     )  # fmt: skip
+    return facts, page
+
+
+def test_every_fault_is_found_and_named(written):
+    facts, _ = written
     assert facts["splits"] == {"train": 20, "validation": 2}
     assert facts["classes"]["topic"] == {
         "정치": {"train": 2},
@@ -106,10 +113,8 @@ def test_every_fault_is_found_and_named(messy, tmp_path):
         assert sentence in found, sentence
 
 
-def test_the_page_stands_alone_and_runs_nothing(messy, tmp_path):
-    task = load_task(messy)
-    page = tmp_path / "page.html"
-    write_profile(task.load(), task.heads, page, title="<b>news</b>", cleaner=TextCleaner("simple"))
+def test_the_page_stands_alone_and_runs_nothing(written):
+    _, page = written
     text = page.read_text(encoding="utf-8")
     assert "<script" not in text and "&lt;script&gt;" in text and "&lt;b&gt;news&lt;/b&gt;" in text
     assert not re.findall(r'(?:src|href)="(?!data:image/|#)', text)
@@ -119,14 +124,14 @@ def test_the_page_stands_alone_and_runs_nothing(messy, tmp_path):
     assert all(f'id="{anchor}"' in text for anchor in anchors)
     for opening, closing in (("<table", "</table>"), ("<details", "</details>"), ("<figure", "</figure>")):
         assert text.count(opening) == text.count(closing)
-    assert not list(tmp_path.glob(".page.html.*"))  # nothing half-written is left
+    assert list(page.parent.iterdir()) == [page]  # nothing half-written is left
 
 
 def test_every_kind_of_head_and_the_hierarchy_are_shown(places, tmp_path):
     task = load_task(places)
     facts = write_profile(task.load(), task.heads, tmp_path / "page.html", title="places", max_length=9)
     assert facts["max_length"] is None  # without a tokenizer there is nothing to hold it against
-    assert len(facts["regression"]["price"]) == 72 and facts["pictures"]["values_3"].startswith(b"\x89PNG")
+    assert len(facts["numbers"]["price"]) == 72 and facts["pictures"]["values_price"].startswith(b"\x89PNG")
     assert sum(sum(c.values()) for c in facts["classes"]["tags"].values()) > 72  # several labels a row
     assert sum(sum(c.values()) for c in facts["classes"]["cat2"].values()) == 72
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
@@ -139,33 +144,33 @@ def test_every_kind_of_head_and_the_hierarchy_are_shown(places, tmp_path):
 
 
 def test_words_are_counted_once_a_text_and_typical_ones_tell_classes_apart(tmp_path):
-    rows = profile.Rows(["train"] * 40, [str(n) for n in range(40)], None, None)
+    rows = Rows(["train"] * 40, [str(n) for n in range(40)], None, None)
     rows.texts = ["공 공 공 경기 오늘"] * 20 + ["주가 경제 오늘"] * 20
     from hfk import HeadConfig
 
     head = HeadConfig("topic", ["스포츠", "경제"])
     rows.labels = {"topic": [("스포츠",)] * 20 + [("경제",)] * 20}
-    words, clouds = profile_texts.words_of_classes(rows, ["공 경기"] * 20 + ["주가 경제"] * 20, [head])
+    words, clouds = texts.words_of_classes(rows, ["공 경기"] * 20 + ["주가 경제"] * 20, [head])
     assert words["topic"]["스포츠"]["before"] == [("경기", 20), ("공", 20), ("오늘", 20)]
     assert words["topic"]["경제"]["after"] == [("경제", 20), ("주가", 20)]
     assert words["topic"]["스포츠"]["typical"] == [("경기", 20), ("공", 20)]
     assert set(clouds["classes"]) == {"스포츠", "경제"} and clouds["left_out"] == 0
     picture = Image.open(io.BytesIO(clouds["classes"]["경제"]["after"]))
-    assert picture.size == profile_plots.CLOUD
+    assert picture.size == texts.CLOUD
 
 
 def test_a_cloud_draws_korean_and_is_the_same_twice():
-    one = profile_plots.word_cloud_png({"바다": 3, "산": 2, "절": 1})
-    assert one == profile_plots.word_cloud_png({"절": 1, "산": 2, "바다": 3})
+    one = texts.word_cloud_png({"바다": 3, "산": 2, "절": 1})
+    assert one == texts.word_cloud_png({"절": 1, "산": 2, "바다": 3})
     # Were the glyphs missing, every syllable would be the same box.
-    assert one != profile_plots.word_cloud_png({"파도": 3, "산": 2, "절": 1})
-    assert profile_plots.word_cloud_png({}) is None
+    assert one != texts.word_cloud_png({"파도": 3, "산": 2, "절": 1})
+    assert texts.word_cloud_png({}) is None
 
 
 def test_image_sizes_are_drawn_whether_few_or_many():
     many = np.random.default_rng(0).integers(10, 4000, (2000, 2))
     for sizes in (np.array([[128, 96]]), many):
-        assert Image.open(io.BytesIO(profile_plots.image_sizes_png(sizes))).width > 300
+        assert Image.open(io.BytesIO(pictures.image_sizes_png(sizes))).width > 300
 
 
 def test_a_built_in_task_is_profiled_with_its_recipe(tmp_path, monkeypatch):
@@ -186,15 +191,22 @@ def test_a_built_in_task_is_profiled_with_its_recipe(tmp_path, monkeypatch):
     assert not (tmp_path / "x.html").exists()
 
 
+def with_recipe(task, folder, recipe):
+    """The same task, to be trained by a recipe of its own."""
+    options = yaml.safe_load(task.read_text(encoding="utf-8")) | {"recipe": recipe}
+    path = folder / task.name
+    path.write_text(yaml.safe_dump(options | {"data": str(task.parent / "news.csv")}, allow_unicode=True))
+    return path
+
+
 def test_the_recipes_cleaning_and_tokenizer_count(messy, tmp_path, encoders):
-    task = yaml.safe_load(messy.read_text(encoding="utf-8"))
-    task["recipe"] = {"text_cleaning": ["hanja_words"], "text_encoder": encoders["text_encoder"], "max_length": 7}
-    messy.write_text(yaml.safe_dump(task, allow_unicode=True), encoding="utf-8")
-    facts = profile_task(messy, tmp_path / "page.html")
+    recipe = {"text_cleaning": ["hanja_words"], "text_encoder": encoders["text_encoder"], "max_length": 7}
+    trained = with_recipe(messy, tmp_path, recipe)
+    facts = profile_task(trained, tmp_path / "page.html")
     assert facts["cleaning"] == ["hanja_words"] and not facts["trial"] and facts["texts"]["changed"] == 1
     assert facts["max_length"] == 7 and facts["tokenizer"] == encoders["text_encoder"]
     assert facts["lengths"]["tokens"]["after"].min() > 2
-    assert profile_task(messy, tmp_path / "page.html", text_cleaning="none")["cleaning"] is None
+    assert profile_task(trained, tmp_path / "page.html", text_cleaning="none")["cleaning"] is None
 
 
 def test_rows_whose_text_and_picture_disagree_are_listed(places, tmp_path, monkeypatch):
@@ -246,13 +258,10 @@ def test_a_checkpoint_that_cannot_disagree_is_refused(places, tmp_path):
 def test_the_command_writes_the_page_and_says_the_findings(messy, tmp_path, monkeypatch, capsys):
     from hfk.cli import main
 
-    task = yaml.safe_load(messy.read_text(encoding="utf-8")) | {
-        "recipe": {"text_encoder": None, "vision_encoder": None}
-    }
-    messy.write_text(yaml.safe_dump(task, allow_unicode=True), encoding="utf-8")
+    task = with_recipe(messy, tmp_path, {"text_encoder": None, "vision_encoder": None})
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as end:
-        main(["data", "profile", str(messy), "--text-cleaning", "[url, {repeat: {limit: 1}}]"])
+        main(["data", "profile", str(task), "--text-cleaning", "[url, {repeat: {limit: 1}}]"])
     assert end.value.code in (0, None)
     said = capsys.readouterr().out
     assert "- topic: no training row of 스포츠, 세계." in said and "wrote profile-news.html: 22 rows" in said
@@ -271,5 +280,5 @@ def test_a_task_of_pictures_alone(tmp_path):
     shutil.copy(tmp_path / "photos" / "산" / "0.png", tmp_path / "photos" / "바다" / "3.png")
     task = load_task({"data": str(tmp_path / "photos"), "heads": [{"name": "label"}], "split": None})
     facts = write_profile(task.load(), task.heads, tmp_path / "page.html", title="photos")
-    assert "texts" not in facts and len(facts["sheet"]) == 7
+    assert facts["texts"] is None and len(facts["sheet"]) == 7
     assert facts["conflicts"] and "repeated texts" not in (tmp_path / "page.html").read_text(encoding="utf-8")

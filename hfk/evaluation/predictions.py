@@ -1,0 +1,374 @@
+"""`Predictions`: what a model said of some rows, beside what the rows say themselves.
+
+A test split, out-of-fold rows, the rows that a teacher answered, those that an ensemble's weights are fitted on: all
+are this one object, and scores, reports, calibration and audits take nothing else. Labels are read once, where they
+are first asked for (`target`). On disk it is one Parquet file that a person can open too; labels stand in it by name,
+and the heads in its metadata, so it needs neither the task nor the model to be understood.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from datasets import Dataset
+from scipy.special import logit
+
+from ..files import replacing
+from ..models.configuration_multihead import HeadConfig
+from ..models.decoding import as_tensors, decide, probabilities
+from ..tasks.labels import label_arrays
+
+Arrays = dict[str, np.ndarray]
+METADATA = b"hfk"
+LEAST = 1e-12
+"""The smallest probability that a logarithm is taken of."""
+
+
+class Target(NamedTuple):
+    """One head's labels in one form.
+
+    Args:
+        present: bool `(rows,)`, which rows are labelled.
+        values: int64 `(rows,)` for `single_label`, bool `(rows, labels)` for `multi_label`, float64 `(rows,)` for
+            `regression`; zeros where missing.
+    """
+
+    present: np.ndarray
+    values: np.ndarray
+
+
+@dataclass
+class Predictions:
+    """What a model said of some rows.
+
+    Args:
+        ids: one id a row; row numbers if None.
+        heads: the heads' configurations, with the temperatures that count.
+        logits: head name → `(rows, outputs)`, for every head.
+        labels: head name → `single_label`: int `(rows,)` with -100 where missing, or float `(rows, labels)`, a
+            distribution whose largest entry is taken as the label, NaN rows missing; `multi_label`: 0/1 float
+            `(rows, labels)`, NaN rows missing; `regression`: float `(rows,)` in the target's own unit, NaN missing.
+            A head may be absent.
+        texts: one text a row, or None in it.
+        folds: int `(rows,)`, which fold's run a row was held out from, for out-of-fold predictions.
+
+    Raises:
+        ValueError: if logits are missing, of the wrong shape or not finite, or something has another number of rows;
+            the sentence names the head and the row.
+
+    Example:
+        >>> topic = HeadConfig("topic", ["정치", "경제"])
+        >>> said = Predictions(None, [topic], {"topic": np.array([[2.0, 0], [0, 1]])}, {"topic": np.array([0, -100])})
+        >>> said.names(topic, said.chosen["topic"]), said.target["topic"].present.tolist()
+        (['정치', '경제'], [True, False])
+    """
+
+    ids: Sequence[Any] | None
+    heads: list[HeadConfig]
+    logits: Arrays
+    labels: Arrays = dataclasses.field(default_factory=dict)
+    texts: Sequence[str | None] | None = None
+    folds: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        rows, checked = None, {}
+        for head in self.heads:
+            if head.name not in self.logits:
+                raise ValueError(
+                    f"head {head.name!r}: there are no logits for it; there are some for {list(self.logits)}."
+                )
+            values = np.asarray(self.logits[head.name])
+            rows = len(values) if rows is None else rows
+            values = values[:, None] if values.ndim == 1 and head.num_outputs == 1 else values
+            if values.shape != (rows, head.num_outputs):
+                raise ValueError(
+                    f"head {head.name!r}: its logits have the shape {values.shape}, not {(rows, head.num_outputs)}."
+                )
+            broken = np.flatnonzero(~np.isfinite(values).all(axis=1))
+            if broken.size:
+                raise ValueError(
+                    f"head {head.name!r}, row {broken[0]}: the logits are not finite ({broken.size} such rows of "
+                    f"{rows}); training has probably diverged: try a lower learning rate, or bf16 instead of fp16."
+                )
+            checked[head.name] = values
+        self.logits = checked
+        self.ids = list(range(rows or 0)) if self.ids is None else list(self.ids)
+        for name in ("ids", "texts", "folds"):
+            values = getattr(self, name)
+            if values is not None and len(values) != (rows or 0):
+                raise ValueError(f"{name} has {len(values)} entries for {rows or 0} rows of logits.")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @classmethod
+    def of(cls, rows: Dataset, heads: list[HeadConfig], logits: Arrays) -> Predictions:
+        """Put logits beside the ids, texts and labels of a task's rows.
+
+        Args:
+            rows: rows in a task's columns.
+            heads: the model's heads; labels are read for those that have a column.
+            logits: as for the class, in the rows' order.
+        """
+        texts = rows["text"][:] if "text" in rows.column_names else None
+        return cls(rows["id"][:], heads, logits, label_arrays(rows, heads), texts)
+
+    @classmethod
+    def from_probabilities(
+        cls, ids: Sequence[Any] | None, heads: list[HeadConfig], probs: Arrays, labels: Arrays, **more: Any
+    ) -> Predictions:
+        """Make predictions of probabilities: the logits are those that decode to them at temperature 1.
+
+        Args:
+            ids: as for the class.
+            heads: the heads; their temperatures become 1 in a copy.
+            probs: head name → as `probabilities`.
+            labels: as for the class.
+            **more: `texts` and `folds`.
+        """
+        heads = [replace(head, temperature=1.0) for head in heads]
+        logits = {
+            head.name: head.rules.pick(_INVERSE)(head, np.asarray(probs[head.name], np.float64)) for head in heads
+        }
+        return cls(ids, heads, logits, labels, **more)
+
+    @classmethod
+    def mean(cls, parts: Sequence[Predictions]) -> Predictions:
+        """Average what several models said of the same rows: their probabilities, and their numbers.
+
+        Args:
+            parts: predictions of the same rows in the same order; ids, heads and labels are the first one's.
+        """
+        first = parts[0]
+        probs = {h.name: np.mean([p.probabilities[h.name] for p in parts], axis=0, dtype=float) for h in first.heads}
+        more = {"texts": first.texts, "folds": first.folds}
+        return cls.from_probabilities(first.ids, first.heads, probs, first.labels, **more)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Predictions]) -> Predictions:
+        """Put predictions of different rows one after the other, at temperature 1.
+
+        Args:
+            parts: predictions with the same heads, but for their scales; texts, folds and a head's labels are kept
+                where all parts have them.
+        """
+        first = parts[0]
+        probs = {h.name: np.concatenate([p.probabilities[h.name] for p in parts]) for h in first.heads}
+        shared = set.intersection(*(set(part.labels) for part in parts))
+        labels = {
+            name: np.concatenate([part.labels[name] for part in parts]) for name in first.labels if name in shared
+        }
+        texts = folds = None
+        if all(part.texts is not None for part in parts):
+            texts = [text for part in parts for text in part.texts]
+        if all(part.folds is not None for part in parts):
+            folds = np.concatenate([part.folds for part in parts])
+        ids = [identity for part in parts for identity in part.ids]
+        return cls.from_probabilities(ids, first.heads, probs, labels, texts=texts, folds=folds)
+
+    @cached_property
+    def probabilities(self) -> Arrays:
+        """Probabilities after the heads' temperatures, or values in the target's unit, exactly as the model's own."""
+        with torch.inference_mode():
+            return {name: values.numpy() for name, values in probabilities(as_tensors(self.logits), self.heads).items()}
+
+    @cached_property
+    def chosen(self) -> Arrays:
+        """The answers that users get: `hfk.models.decoding.decide`, the best path in a hierarchy."""
+        return self.decide()
+
+    def decide(self, consistent_paths: bool = True) -> Arrays:
+        """Choose answers; see `hfk.models.decoding.decide`."""
+        with torch.inference_mode():
+            chosen = decide(as_tensors(self.probabilities), self.heads, consistent_paths=consistent_paths)
+            return {name: values.numpy() for name, values in chosen.items()}
+
+    @cached_property
+    def target(self) -> dict[str, Target]:
+        """The labels: head name → `Target`; ValueError, naming head and row, where one is out of range."""
+        return {head.name: Target(*head.rules.read(self.labels.get(head.name), len(self))) for head in self.heads}
+
+    @property
+    def labelled(self) -> dict[str, int]:
+        """How many rows have a label, head by head."""
+        return {name: int(target.present.sum()) for name, target in self.target.items()}
+
+    @staticmethod
+    def names(head: HeadConfig, values: np.ndarray, present: np.ndarray | None = None) -> list[Any]:
+        """Name answers or labels.
+
+        Args:
+            head: the head.
+            values: as in `chosen` or `Target.values`.
+            present: which of them there are; all by default.
+
+        Returns:
+            one a row: a label's name, a list of names (`multi_label`), a number (`regression`), or None where there is
+            no label.
+        """
+        found = [head.rules.pick(_NAME)(head, value) for value in values]
+        return found if present is None else [one if there else None for one, there in zip(found, present, strict=True)]
+
+    def select(self, rows: Sequence[int] | np.ndarray) -> Predictions:
+        """Take some rows, in the order given.
+
+        Args:
+            rows: row numbers.
+        """
+        rows = np.asarray(rows, dtype=np.int64)
+        return Predictions(
+            [self.ids[row] for row in rows],
+            self.heads,
+            {name: values[rows] for name, values in self.logits.items()},
+            {name: np.asarray(values)[rows] for name, values in self.labels.items()},
+            None if self.texts is None else [self.texts[row] for row in rows],
+            None if self.folds is None else np.asarray(self.folds)[rows],
+        )
+
+    # ------------------------------------------------------------------------------------------------------- on disk
+
+    def save(self, path: str | Path) -> None:
+        """Write a Parquet file, whole or not at all.
+
+        Its columns are `id`, `text` and `fold` where there are any, and for each head `{head}_label`, `{head}_pred`
+        (both by name) and `{head}_logits`, before the temperature.
+
+        Args:
+            path: the file.
+        """
+        columns: dict[str, pa.Array] = {"id": pa.array([str(identity) for identity in self.ids], pa.string())}
+        if self.texts is not None:
+            columns["text"] = pa.array(self.texts, pa.string())
+        if self.folds is not None:
+            columns["fold"] = pa.array(self.folds, pa.int32())
+        for head in self.heads:
+            target = self.target[head.name]
+            kind = head.rules.pick(_TYPE)
+            columns[f"{head.name}_label"] = pa.array(self.names(head, target.values, target.present), kind)
+            columns[f"{head.name}_pred"] = pa.array(self.names(head, self.chosen[head.name]), kind)
+            logits = np.ascontiguousarray(self.logits[head.name], np.float32)
+            columns[f"{head.name}_logits"] = pa.FixedSizeListArray.from_arrays(logits.ravel(), head.num_outputs)
+        heads = json.dumps([dataclasses.asdict(head) for head in self.heads], ensure_ascii=False)
+        with replacing(path) as part:
+            pq.write_table(pa.table(columns).replace_schema_metadata({METADATA: heads}), part)
+
+    @classmethod
+    def load(cls, path: str | Path, heads: list[HeadConfig] | None = None) -> Predictions:
+        """Read what `save` wrote, or an `out_of_fold.parquet` of hfk 0.1.
+
+        Args:
+            path: the file.
+            heads: the task's heads as they are now. They are needed for a file of 0.1, which names none; another one
+                must have the same labels as them. Heads that the file does not have are passed over.
+
+        Raises:
+            ValueError: if the file can't be read or does not fit the heads; the sentence names column or row.
+        """
+        name = Path(path).name
+        try:
+            table = pq.read_table(path)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{name} is no Parquet file that can be read: {str(error).splitlines()[0]}") from None
+        if "id" not in table.column_names:
+            raise ValueError(f"column 'id' is missing from {name}; it has: {', '.join(table.column_names)}.")
+        own = _own_heads(table)
+        if own is None and heads is None:
+            raise ValueError(f"{name} does not say what its heads are: it was written by hfk 0.1; give the task.")
+        now = {head.name: head for head in heads or own}
+        used = own if own is not None else list(now.values())
+        used = [head for head in used if head.name in now and f"{head.name}_{_kind(own)}" in table.column_names]
+        if not used:
+            wanted = ", ".join(f"{head}_{_kind(own)}" for head in now)
+            raise ValueError(f"{name} has no {_kind(own)} for the task's heads: none of {wanted}.")
+        ids = [str(identity) for identity in table["id"].to_pylist()]
+        labels = {head.name: _read_names(table, now[head.name], ids, name) for head in used}
+        numbers = {
+            head.name: _read_numbers(table, f"{head.name}_{_kind(own)}", now[head.name], ids, name) for head in used
+        }
+        for head in used:
+            if head.labels != now[head.name].labels:
+                raise ValueError(f"{name}: head {head.name!r} has other labels than the task has now.")
+        more: dict[str, Any] = {"texts": table["text"].to_pylist() if "text" in table.column_names else None}
+        more["folds"] = table["fold"].to_numpy() if "fold" in table.column_names else None
+        make = cls if own is not None else cls.from_probabilities
+        return make(ids, used, numbers, labels, **more)
+
+
+_TYPE = {"single_label": pa.string(), "multi_label": pa.list_(pa.string()), "regression": pa.float64()}
+_NAME = {
+    "single_label": lambda head, value: head.rules.names(value)[0],
+    "multi_label": lambda head, value: head.rules.names(value),
+    "regression": lambda head, value: float(value),
+}
+"""A target or answer as Parquet holds it, and its type, by problem."""
+_INVERSE = {
+    "single_label": lambda head, probs: head.rules.as_logits(torch.tensor(probs.clip(LEAST)).log()).numpy(),
+    "multi_label": lambda head, probs: logit(probs.clip(LEAST, 1 - LEAST)),
+    "regression": lambda head, values: ((values.reshape(-1) - head.mean) / head.std)[:, None],
+}
+"""From probabilities back to logits, by problem."""
+
+
+def count_labelled(labels: Arrays, heads: list[HeadConfig]) -> dict[str, int]:
+    """Count the labelled rows of each head.
+
+    Args:
+        labels: as in `Predictions`.
+        heads: the heads.
+    """
+    return {head.name: int(head.rules.read(labels.get(head.name))[0].sum()) for head in heads}
+
+
+def _own_heads(table: pa.Table) -> list[HeadConfig] | None:
+    """The heads that a file names; None for one of hfk 0.1."""
+    content = (table.schema.metadata or {}).get(METADATA)
+    known = {field.name for field in dataclasses.fields(HeadConfig)}  # another version may have had more options
+    if content is None:
+        return None
+    return [HeadConfig(**{key: one[key] for key in one if key in known}) for one in json.loads(content)]
+
+
+def _kind(own: list[HeadConfig] | None) -> str:
+    return "probabilities" if own is None else "logits"
+
+
+def _read_names(table: pa.Table, head: HeadConfig, ids: list[str], file: str) -> np.ndarray:
+    """One head's labels, which stand there by name."""
+    if f"{head.name}_label" not in table.column_names:
+        raise ValueError(f"column '{head.name}_label' is missing from {file}.")
+    place, found = {label: index for index, label in enumerate(head.labels)}, []
+    for row, cell in enumerate(table[f"{head.name}_label"].to_pylist()):
+        try:
+            named = isinstance(cell, str | list)
+            found.append(cell if not named else place[cell] if isinstance(cell, str) else [place[one] for one in cell])
+        except KeyError:
+            raise ValueError(
+                f"{file}, row with id {ids[row]!r}: {head.name}_label {cell!r} is no label of the task as it is now."
+            ) from None
+    return head.rules.tensor(found).numpy()
+
+
+def _read_numbers(table: pa.Table, column: str, head: HeadConfig, ids: list[str], file: str) -> np.ndarray:
+    """One head's logits or probabilities, `(rows, outputs)`."""
+    cells = table[column].combine_chunks()
+    sizes = np.asarray(cells.value_lengths().fill_null(0)) if len(cells) else np.zeros(0)
+    wrong = np.flatnonzero(sizes != head.num_outputs)
+    if wrong.size:
+        raise ValueError(
+            f"{file}, row with id {ids[wrong[0]]!r}: {column} has {sizes[wrong[0]]} numbers for {head.num_outputs} "
+            "labels of the task as it is now."
+        )
+    values = np.array(cells.flatten(), np.float32).reshape(-1, head.num_outputs)  # a copy: Arrow's can't be written
+    if not np.isfinite(values).all():
+        raise ValueError(f"{file}: {column} holds numbers that are not finite.")
+    return values
