@@ -31,13 +31,8 @@ def head_feature(head: HeadConfig, soft: bool = False) -> Any:
     """
     number = datasets.Value("float32")
     label = datasets.ClassLabel(names=head.labels) if head.rules.has_labels else None
-    return head.rules.pick(
-        {
-            "single_label": datasets.List(number) if soft else label,
-            "multi_label": datasets.List(label),
-            "regression": number,
-        }
-    )
+    single = datasets.List(number) if soft else label
+    return head.rules.pick({"single_label": single, "multi_label": datasets.List(label), "regression": number})
 
 
 def encode_labels(values: Sequence[Any], head: HeadConfig) -> tuple[Any, pa.Array]:
