@@ -23,7 +23,7 @@ from hfk.runs.recipe import MultiHeadTrainingArguments, parse_overrides
 from hfk.training.trainer import MultiHeadTrainer
 
 VARIANTS = {
-    "text": {"vision_encoder": None, "image_augmentation": None},
+    "text": {"vision_encoder": None, "pictures": None},
     "image": {"text_encoder": None},
     "both": {},
     "dropout": {"modality_dropout": 0.1, "modality_loss": 0.0},
@@ -41,7 +41,7 @@ def score_sides(folder: Path, task: str) -> dict[str, dict[str, float]]:
         args = MultiHeadTrainingArguments(
             str(folder), disable_tqdm=True, eval_strategy="no", save_strategy="no", load_best_model_at_end=False
         )
-        trainer = MultiHeadTrainer(model, args, processor)
+        trainer = MultiHeadTrainer(model, args, processor, rows={"test": rows})
         sides = {}
         for side, other in (("text", "image"), ("image", "text")):
             metrics = trainer.predict(rows.remove_columns(other), metric_key_prefix=side).metrics

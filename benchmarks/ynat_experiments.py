@@ -13,7 +13,7 @@ between seeds; `--seed` runs an idea with another.
     python benchmarks/ynat_experiments.py mlm --data ../shared/data/ynat/train.csv --titles unlabelled.csv
 
 An idea that has finished is not run again. What was found is in ynat.md; what may help elsewhere has become an option
-of recipes (`r_drop`, `ema_decay`), the others stay here.
+of recipes (`r_drop`, `ema`), the others stay here.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 from hfk.backbones import registry as backbones
 from hfk.models.heads import total_loss
 from hfk.tasks.tables import read_table
+from hfk.training.techniques.base import count_tokens
 from hfk.training.train import prepare
-from hfk.training.trainer import count_tokens
 
 RUNS = Path(__file__).parents[1] / "runs" / "ynat_experiments"
 PROTOCOL = {"folds": 2, "fold": 0, "max_train_rows": 12000, "eval_strategy": "no", "save_strategy": "no",
@@ -238,7 +238,7 @@ def run(name: str, data: str, titles: str | None, seed: int, decay: float, proto
     trainer.train()
     seconds = time.perf_counter() - started
     trainer.compute_loss = type(trainer).compute_loss.__get__(trainer)
-    head = prepared.heads[0]
+    head = trainer.heads[0]
     facts = {"idea": name, "seed": seed, "seconds": seconds, "adapted_seconds": adapted, "options": options}
     arrays = {}
     for kind in ("last", "average"):
@@ -254,7 +254,7 @@ def run(name: str, data: str, titles: str | None, seed: int, decay: float, proto
         }
         if kind == "last":
             trainer.model.save_pretrained(RUNS / f"{name}-{seed}")
-            prepared.processor.save_pretrained(RUNS / f"{name}-{seed}")
+            prepared.trainer.processor.save_pretrained(RUNS / f"{name}-{seed}")
     np.savez(target.with_suffix(".npz"), **arrays)
     target.write_text(json.dumps(facts, indent=1, default=str))
     print(name, seed, facts["last"], facts["average"], f"{seconds:.0f} s", flush=True)
@@ -293,7 +293,7 @@ def padding(data: str) -> str:
     """Count the tokens a row, padding included, of training batches that are grouped in two ways."""
     prepared = prepare("ynat", RUNS / "padding", {"data": data, "standardize_rows": 0}, resume=False)
     rows, size = prepared.data["train"], prepared.args.per_device_train_batch_size
-    tokens = np.array(count_tokens(rows, prepared.processor))
+    tokens = np.array(count_tokens(rows, prepared.trainer.processor))
     lengths = {"characters": [len(text) for text in rows["text"]], "tokens": tokens.tolist()}
     lines = [f"{tokens.mean():.1f} tokens a row"]
     for name, values in lengths.items():

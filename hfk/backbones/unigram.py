@@ -1,7 +1,7 @@
 """SentencePiece unigram vocabularies as fast tokenizers, and the rule that prunes one to Korean.
 
-A file of pieces, scores and per-character normalisation becomes a `tokenizers` pipeline with XLM-RoBERTa's layout:
-`<s>` 0, `<pad>` 1, `</s>` 2, `<unk>` 3, `<s> … </s>` around a text. Normalisation is compiled into SentencePiece's own
+A file of pieces, scores and per-character normalization becomes a `tokenizers` pipeline with XLM-RoBERTa's layout:
+`<s>` 0, `<pad>` 1, `</s>` 2, `<unk>` 3, `<s> … </s>` around a text. Normalization is compiled into SentencePiece's own
 trie, because 4,837 separate replacements would scan every text as many times. One step is added in front, NFC:
 the table works character by character and would leave decomposed Hangul (as macOS writes file names) in letters.
 """
@@ -25,14 +25,14 @@ KEPT_CAPITALS_LENGTH = 4
 
 
 def build_tokenizer(
-    pieces: list[str], scores: np.ndarray, normalisation: dict[str, str], max_length: int
+    pieces: list[str], scores: np.ndarray, normalization: dict[str, str], max_length: int
 ) -> PreTrainedTokenizerFast:
     """Build a fast tokenizer.
 
     Args:
         pieces: in id order; `<s>`, `<pad>`, `</s>` and `<unk>` first.
         scores: one natural-log score a piece.
-        normalisation: replacement text by character.
+        normalization: replacement text by character.
         max_length: tokens that the model can take, `<s>` and `</s>` included.
 
     Returns:
@@ -48,7 +48,7 @@ def build_tokenizer(
     tokenizer.normalizer = normalizers.Sequence(
         [
             normalizers.NFC(),
-            normalizers.Precompiled(compile_normalisation(normalisation)),
+            normalizers.Precompiled(compile_normalization(normalization)),
             normalizers.Replace(Regex(" {2,}"), " "),
         ]
     )
@@ -145,7 +145,7 @@ def _is_sign(character: str) -> bool:
     return character == SPACE or unicodedata.category(character)[0] in "PS"
 
 
-def compile_normalisation(table: dict[str, str]) -> bytes:
+def compile_normalization(table: dict[str, str]) -> bytes:
     """Compile a table of characters into SentencePiece's binary form, which `normalizers.Precompiled` reads.
 
     The form is the byte length of a double-array trie (u32), the trie over the characters' UTF-8 bytes, and the

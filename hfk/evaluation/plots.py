@@ -1,4 +1,4 @@
-"""Pictures, each as the bytes of a PNG: confusion, reliability, rejection, training curves, lengths, trials, ladders.
+"""Pictures, each as the bytes of a PNG: confusion, reliability, rejection, training curves, lengths, ladders.
 
 Figures are made with matplotlib's object-oriented API, never pyplot (which scikit-learn's displays import), so a
 user's backend, style and open figures stay as they are. Korean comes from a packaged font (`pip install "hfk[plots]"`),
@@ -124,56 +124,48 @@ def _confused_pairs_png(target: np.ndarray, chosen: np.ndarray, labels: list[str
     return to_png(figure)
 
 
-def reliability_png(confidence: np.ndarray, right: np.ndarray, title: str = "Reliability") -> bytes:
-    """Draw accuracy against confidence, with a histogram of the confidence and the ECE.
+def reliability_png(
+    confidence: np.ndarray, right: np.ndarray, title: str = "Reliability", calibrated: np.ndarray | None = None
+) -> bytes:
+    """Draw accuracy against confidence, with the histogram of the confidence and the ECE.
 
     Args:
         confidence: `(rows,)`, the probability of the chosen label.
         right: bool `(rows,)`, whether it was right.
         title: what stands above.
+        calibrated: `(rows,)`, the confidence after calibration, to be drawn beside the one before.
     """
-    count, mean_confidence, accuracy = reliability_bins(confidence, right)
-    edges = np.linspace(0, 1, len(count) + 1)
-    middle, width, filled = (edges[:-1] + edges[1:]) / 2, edges[1] * 0.86, count > 0
-    figure, axes, below = _confidence_axes()
-    axes.bar(middle[filled], accuracy[filled], width, color=BLUE, alpha=0.85, zorder=2, label="rows of this confidence")
-    axes.scatter(
-        mean_confidence[filled], accuracy[filled], s=16, color=VERMILLION, zorder=4, label="at the mean confidence"
-    )
-    below.bar(middle, count, width, color=FAINT_BLUE, zorder=2)
-    _legend_below(axes)
-    mean = f"{np.mean(confidence):.1%} confident, {np.mean(right):.1%} right"
-    ece = expected_calibration_error(confidence, right)
-    titles(axes, title, f"ECE {ece:.3f}; {len(confidence):,} rows, on average {mean}")
-    return to_png(figure)
-
-
-def calibration_png(
-    before: np.ndarray, after: np.ndarray, right: np.ndarray, title: str = "Calibration", note: str = ""
-) -> bytes:
-    """Draw accuracy against confidence before and after calibration, with the histograms of the confidence.
-
-    Args:
-        before: `(rows,)`, the confidence before.
-        after: `(rows,)`, the confidence after.
-        right: bool `(rows,)`, whether the answer was right.
-        title: what stands above.
-        note: what else the line under the title says.
-    """
-    figure, axes, below = _confidence_axes()
-    errors = []
-    for name, confidence, color, dash in (("before", before, VERMILLION, ":"), ("after", after, BLUE, "-")):
-        count, mean_confidence, accuracy = reliability_bins(confidence, right)
+    figure, (axes, below) = new_figure(4.6, 3.5, 0.98, gap=0.28)
+    axes.plot([0, 1], [0, 1], color=INK, linewidth=1.1, linestyle="--", zorder=2, label="as right as confident")
+    curves = [("rows of this confidence", confidence, BLUE, "-")]
+    if calibrated is not None:
+        curves = [("before", confidence, VERMILLION, ":"), ("after", calibrated, BLUE, "-")]
+    for name, values, color, dash in curves:
+        count, mean_confidence, accuracy = reliability_bins(values, right)
         filled = count > 0
-        axes.plot(mean_confidence[filled], accuracy[filled], dash, color=color, linewidth=1.4, zorder=3)
         # A bin of three rows says little: what it holds is the size of its dot.
         sizes = 8 + 110 * count[filled] / count.max()
-        axes.scatter(mean_confidence[filled], accuracy[filled], s=sizes, color=color, alpha=0.75, zorder=4, label=name)
-        below.stairs(count, np.linspace(0, 1, len(count) + 1), color=color, linewidth=1.5, linestyle=dash)
-        errors.append(f"{name} {expected_calibration_error(confidence, right):.3f}")
-    for handle in _legend_below(axes).legend_handles[1:]:
+        axes.plot(mean_confidence[filled], accuracy[filled], dash, color=color, linewidth=1.4, zorder=3)
+        look = {"color": color, "alpha": 0.75, "zorder": 4, "clip_on": False}
+        axes.scatter(mean_confidence[filled], accuracy[filled], s=sizes, label=name, **look)
+        edges, fill = np.linspace(0, 1, len(count) + 1), calibrated is None
+        below.stairs(count, edges, color=FAINT_BLUE if fill else color, linewidth=1.5, linestyle=dash, fill=fill)
+    plain(axes, x=(0, 1), y=(0, 1.02))
+    plain(below)
+    below.set_ylim(bottom=0)
+    _percents(axes.yaxis)
+    _percents(below.xaxis)
+    _name(axes, "", "share that is right")
+    _name(below, "confidence in the chosen label", "rows")
+    below.locator_params(axis="y", nbins=3, integer=True)
+    look = {"fontsize": 8, "frameon": False, "labelcolor": INK, "columnspacing": 1.2, "handlelength": 1.4}
+    legend = axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.52), ncols=3, **look)
+    for handle in legend.legend_handles[1:]:
         handle.set_sizes([24])
-    titles(axes, title, f"ECE {', '.join(errors)}{f'; {note}' if note else ''}")
+    errors = [expected_calibration_error(values, right) for _, values, _, _ in curves]
+    mean = f"{len(confidence):,} rows, on average {np.mean(confidence):.1%} confident, {np.mean(right):.1%} right"
+    note = f"{errors[0]:.3f}; {mean}" if calibrated is None else f"before {errors[0]:.3f}, after {errors[1]:.3f}"
+    titles(axes, title, f"ECE {note}")
     return to_png(figure)
 
 
@@ -302,48 +294,6 @@ def lengths_png(
     return to_png(figure)
 
 
-def trials_png(
-    values: np.ndarray, parameters: dict[str, list[Any]], pruned: np.ndarray, log: set[str], goal: str, title: str
-) -> bytes:
-    """Draw what each parameter of a search did: a panel a parameter, a dot a trial.
-
-    Args:
-        values: `(trials,)`, what each trial reached.
-        parameters: name → one value a trial; words are put side by side.
-        pruned: bool `(trials,)`, those that were stopped early.
-        log: the parameters whose axis is logarithmic.
-        goal: what `values` are called.
-        title: what stands above.
-    """
-    rows = math.ceil(len(parameters) / 3)
-    figure, all_axes = new_figure(2.5 * 3 + 0.7, *[2.1] * rows, gap=0.75, columns=3)
-    for axes in all_axes[len(parameters) :]:
-        axes.remove()
-    for place, (name, given) in enumerate(parameters.items()):
-        axes = all_axes[place]
-        words = any(not isinstance(value, int | float) or isinstance(value, bool) for value in given)
-        names = list(dict.fromkeys(map(str, given)))
-        points = np.array([names.index(str(value)) for value in given] if words else given, dtype=float)
-        plain(axes)
-        if words:
-            axes.set_xticks(range(len(names)), [_shorten(value, 12) for value in names])
-            axes.set_xlim(-0.5, len(names) - 0.5)
-        elif name in log:
-            axes.set_xscale("log")
-            axes.minorticks_off()
-            axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        else:
-            axes.locator_params(axis="x", nbins=4)
-        axes.scatter(points[~pruned], values[~pruned], s=22, color=BLUE, alpha=0.8, zorder=3)
-        axes.scatter(points[pruned], values[pruned], s=22, facecolors="none", edgecolors=MUTED, zorder=2)
-        axes.tick_params(labelleft=place % 3 == 0)
-        _name(axes, name, "" if place % 3 else goal)
-        axes.set_ylim(*_spread(values[~pruned] if (~pruned).any() else values))
-    hollow = f", {int(pruned.sum())} of them stopped early (hollow; not all fit)" if pruned.any() else ""
-    titles(all_axes[0], title, f"{len(values)} trials{hollow}")
-    return to_png(figure)
-
-
 def ladder_png(
     rungs: list[tuple[str, float, float, float, float]], title: str, score: str = "accuracy", note: str = ""
 ) -> bytes:
@@ -420,23 +370,20 @@ def _place_labels(
 # ------------------------------------------------------------------------------------------------ what all of them use
 
 
-def new_figure(width: float, *heights: float, gap: float = 0.3, columns: int = 1) -> tuple[Figure, list[Axes]]:
+def new_figure(width: float, *heights: float, gap: float = 0.3) -> tuple[Figure, list[Axes]]:
     """Make a figure of axes one above the other; labels lie outside, `to_png` makes room for them.
 
     Args:
-        width: of all columns together, inches.
-        heights: of each row of axes, inches.
-        gap: between two rows, inches.
-        columns: axes side by side; with one, all share the first axis.
+        width: of the axes, inches.
+        heights: of each, inches.
+        gap: between two, inches.
     """
     _font_manager()
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, sum(heights) + gap * (len(heights) - 1)), facecolor="white")
-    inside = {"left": 0, "right": 1, "bottom": 0, "top": 1, "wspace": 0.14, "hspace": gap / np.mean(heights)}
-    made = figure.subplots(
-        len(heights), columns, sharex=columns == 1, squeeze=False, height_ratios=heights, gridspec_kw=inside
-    )
+    inside = {"left": 0, "right": 1, "bottom": 0, "top": 1, "hspace": gap / np.mean(heights)}
+    made = figure.subplots(len(heights), sharex=True, squeeze=False, height_ratios=heights, gridspec_kw=inside)
     return figure, list(made.flat)
 
 
@@ -499,26 +446,6 @@ def font_path() -> str:
     """The file of the first of `font_families`."""
     manager = _font_manager()
     return manager.findfont(manager.FontProperties(family=font_families()[0]))
-
-
-def _confidence_axes() -> tuple[Figure, Axes, Axes]:
-    """Axes for the share that is right over the confidence, and a flat one below for how many rows there are."""
-    figure, (axes, below) = new_figure(4.6, 3.5, 0.98, gap=0.28)
-    axes.plot([0, 1], [0, 1], color=INK, linewidth=1.1, linestyle="--", zorder=3, label="as right as confident")
-    plain(axes, x=(0, 1), y=(0, 1.02))
-    plain(below)
-    _percents(axes.yaxis)
-    _percents(below.xaxis)
-    _name(axes, "", "share that is right")
-    _name(below, "confidence in the chosen label", "rows")
-    below.locator_params(axis="y", nbins=3, integer=True)
-    return figure, axes, below
-
-
-def _legend_below(axes: Axes) -> Any:
-    """A legend in one line under both axes of `_confidence_axes`."""
-    look = {"fontsize": 8, "frameon": False, "labelcolor": INK, "columnspacing": 1.2, "handlelength": 1.4}
-    return axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.52), ncols=3, **look)
 
 
 def _percents(axis: Any) -> None:

@@ -232,7 +232,8 @@ def _draw(
                 pictures[f"rejection_{stem}.png"] = plots.rejection_png(*confidences[name], title)
             if calibration is not None and name in calibration.reliability:
                 title = f"{name}: before and after temperature {calibration.temperatures[name]:.2f}"
-                pictures[f"calibration_{stem}.png"] = plots.calibration_png(*calibration.reliability[name], title)
+                before, after, right = calibration.reliability[name]
+                pictures[f"calibration_{stem}.png"] = plots.reliability_png(before, right, title, after)
         curves = plots.training_curves_png(log)
         if curves:
             pictures["training_curves.png"] = curves

@@ -2,7 +2,7 @@
 
 `datasets` writes Parquet with the pictures inside, in one commit, and the front matter that tells its features; the
 card adds what a reader asks: the columns, the label tree, and how many rows each label has in each split. The rows are
-the user's, so the licence must be said; local paths of pictures stay here.
+the user's, so the license must be said; local paths of pictures stay here.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from huggingface_hub import CommitOperationAdd, DatasetCard, DatasetCardData, Hf
 from ..models.configuration_multihead import HeadConfig
 from ..runs.card import label_tree, md
 from ..tasks import Task
-from .commits import Pushed, Target, clear_errors, prepare_repository, require_token, validate_card
+from .publishing import Pushed, Target, clear_errors, open_repository, validate_card
 
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 PROBLEMS = {"single_label": "one label", "multi_label": "any number of labels", "regression": "a number"}
 
 
-def push_dataset(task: Task, target: Target, licence: str, api: HfApi | None = None) -> Pushed:
+def push_dataset(task: Task, target: Target, license: str, api: HfApi | None = None) -> Pushed:
     """Load a task's rows and send them as a data set.
 
     Args:
         task: the task, as `load_task` made it.
         target: where to.
-        licence: of the rows, by the Hub's name, such as `cc-by-4.0`, or `other`.
+        license: of the rows, by the Hub's name, such as `cc-by-4.0`, or `other`.
         api: the client; one with the saved token by default.
 
     Returns:
@@ -43,12 +43,11 @@ def push_dataset(task: Task, target: Target, licence: str, api: HfApi | None = N
     """
     api = api or HfApi()
     rows = publishable(task.load())
-    data, text = dataset_card(task, rows, target.repo_id, licence)
+    data, text = dataset_card(task, rows, target.repo_id, license)
     card = DatasetCard(f"---\n{data.to_yaml()}\n---\n\n{text}")
     with clear_errors(api, target.repo_id, write=True):
-        require_token(api)
         validate_card(api, str(card), "dataset")
-        prepare_repository(api, target, "dataset")
+        open_repository(api, target, "dataset")
         made = rows.push_to_hub(
             target.repo_id,
             commit_message=target.message or f"Push {sum(map(len, rows.values())):,} rows with hfk",
@@ -80,14 +79,14 @@ def publishable(rows: DatasetDict) -> DatasetDict:
     return rows
 
 
-def dataset_card(task: Task, rows: DatasetDict, repo_id: str, licence: str) -> tuple[DatasetCardData, str]:
+def dataset_card(task: Task, rows: DatasetDict, repo_id: str, license: str) -> tuple[DatasetCardData, str]:
     """Build the card of a task's rows.
 
     Args:
         task: the task, loaded.
         rows: its rows by split.
         repo_id: `owner/name`.
-        licence: of the rows, by the Hub's name.
+        license: of the rows, by the Hub's name.
 
     Returns:
         the front matter, and the Markdown below it.
@@ -96,7 +95,7 @@ def dataset_card(task: Task, rows: DatasetDict, repo_id: str, licence: str) -> t
     kinds = [kind for kind, there in (("text", task.text), ("image", task.image)) if there]
     data = DatasetCardData(
         language=["ko"],
-        license=licence,
+        license=license,
         task_categories=[f"{kind}-classification" for kind in kinds],
         size_categories=next((name for limit, name in SIZES if count < limit), "n>1M"),
         pretty_name=task.name,

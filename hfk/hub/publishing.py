@@ -1,9 +1,10 @@
-"""`hfk push` and `hfk pull`: a checkpoint folder to the Hub and back, at a commit that can be pinned.
+"""`hfk push` and `hfk pull`: a checkpoint folder to the Hub and back; and the one commit that every push of hfk is.
 
-What may be sent is a list of what a checkpoint is made of; everything else stays here and is named: training
-checkpoints, pickles, predictions on the user's rows, caches. Remote code is only what `auto_map` and
-`custom_pipelines` lead to. `pull` looks at the configuration before it fetches the rest, loads nothing, and makes the
-folder appear when it is whole.
+Checkpoints, data sets' cards, Spaces and metrics all go through `commit`: large files are uploaded first and nothing
+points to them until the commit, which is built on the revision that was looked at. So a push that breaks off, or that
+another push overtakes, leaves what is served as it was. What may be sent is a list of what a checkpoint is made of;
+everything else stays here and is named. `pull` looks at the configuration before it fetches the rest, loads nothing,
+and makes the folder appear when it is whole.
 """
 
 from __future__ import annotations
@@ -12,25 +13,37 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import yaml
-from huggingface_hub import HfApi, ModelCard
-from huggingface_hub.utils import filter_repo_objects
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard, get_session
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalTokenNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.utils import filter_repo_objects, hf_raise_for_status, validate_repo_id
 from safetensors import SafetensorError, safe_open
 
 from ..inference.remote_code import check_remote_code, code_files
 from ..models.configuration_ensemble import MultiHeadEnsembleConfig
 from ..models.configuration_multihead import MultiHeadConfig
-from ..runs.card import build_card, recipe_yaml, write_card
+from ..runs.card import CardRun, build_card, recipe_yaml, write_card
 from . import endpoint_handler
-from .commits import PlannedFile, Pushed, Target, check_repo_id, clear_errors, commit
 
 CONFIGS = ("config.json", "processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
-WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json")
+WEIGHTS = (WHOLE, INDEX, "model-*-of-*.safetensors")
 TOKENIZER = (
     "tokenizer.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json", "merges.txt",
     "spiece.model", "tokenizer.model", "sentencepiece.bpe.model",
@@ -39,23 +52,249 @@ RECORDS = ("task.json", "recipe.yaml", "training_log.json", "metrics.json", "LIC
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".msgpack")
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".svg")
 PULLED = (
-    *CONFIGS, WHOLE, INDEX, "model-*-of-*.safetensors", *TOKENIZER, *RECORDS, "*.py", "README.md",
+    *CONFIGS, *WEIGHTS, *TOKENIZER, *RECORDS, "*.py", "README.md",
     *(f"processor_[0-9]*/{name}" for name in (*CONFIGS, *TOKENIZER)), *(f"report/*{suffix}" for suffix in PICTURES),
 )  # fmt: skip
+_SECRET = re.compile(rb"\bhf_[A-Za-z0-9]{30,}\b")
+_SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
+_FULL_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 _LINK = re.compile(r"!\[[^\]]*\]\(\s*<?([^)\s>]+)|<img[^>]+src=[\"']([^\"']+)")
+
+Files = dict[str, Path | bytes]
+"""Path in the repository → the file here, or the content itself."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a push of a checkpoint would send.
+    """What a push would send; `str` of it is the table of a dry run.
 
     Args:
         files: what is sent.
         left_out: path → why it stays here; folders end in a slash.
     """
 
-    files: list[PlannedFile]
+    files: Files
     left_out: dict[str, str]
+
+    def __str__(self) -> str:
+        sizes = {n: len(f) if isinstance(f, bytes) else f.stat().st_size for n, f in self.files.items()}
+        width = max(map(len, sizes), default=0)
+        lines = [f"{name:{width}}  {size:>13,}" for name, size in sizes.items()]
+        lines.append(f"{len(sizes)} files, {sum(sizes.values()):,} bytes")
+        lines += ["left out:"] * bool(self.left_out)
+        return "\n".join([*lines, *(f"  {path}: {reason}" for path, reason in self.left_out.items())])
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a push goes.
+
+    Args:
+        repo_id: `owner/name`.
+        private: for a new repository; None leaves it to the owner's default. An existing one must agree.
+        revision: branch to commit to, made if it is not there; `main` by default.
+        create_pr: open a pull request against `main` instead.
+        message: of the commit.
+
+    Raises:
+        ValueError: if the id is no repository's id, or both a branch and a pull request are asked for.
+    """
+
+    repo_id: str
+    private: bool | None = None
+    revision: str | None = None
+    create_pr: bool = False
+    message: str | None = None
+
+    def __post_init__(self) -> None:
+        check_repo_id(self.repo_id)
+        if self.create_pr and self.revision not in (None, "main"):
+            raise ValueError("a pull request is opened against main: leave --revision or --create-pr out.")
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What a push made.
+
+    Args:
+        repo_id: `owner/name`.
+        url: page of the commit, or of the pull request.
+        sha: the commit, to be pinned as `revision`.
+    """
+
+    repo_id: str
+    url: str
+    sha: str
+
+
+def check_repo_id(repo_id: str) -> None:
+    """Raise ValueError unless `repo_id` is an `owner/name` that the Hub would take."""
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError:
+        valid = False
+    else:
+        valid = _FULL_ID.fullmatch(repo_id) is not None
+    if not valid:
+        raise ValueError(
+            f"{repo_id!r} is no repository's id: write owner/name, with letters, digits, '-', '_' and '.' only."
+        )
+
+
+def commit(
+    target: Target,
+    files: Files,
+    repo_type: str = "model",
+    stale: Sequence[str] = (),
+    space_sdk: str | None = None,
+    api: HfApi | None = None,
+) -> Pushed:
+    """Send files as one commit; the repository and the branch are made if they are not there.
+
+    Args:
+        target: where to.
+        files: what; README.md's front matter is checked by the Hub before anything else is done.
+        repo_type: "model", "dataset" or "space".
+        stale: patterns of files that are deleted in the same commit unless they are among `files`: what is left of an
+            older push must not be loaded together with this one.
+        space_sdk: for a Space.
+        api: the client; one with the saved token by default.
+
+    Raises:
+        ValueError: for whatever the user can mend (login, permissions, visibility, the card, another push meanwhile).
+        ConnectionError: if the Hub can't be reached, or fails.
+    """
+    for name, file in files.items():
+        if not name.endswith((".safetensors", *PICTURES)) and _SECRET.search(_content(file)):
+            raise ValueError(
+                f"{name} holds what looks like a Hub token (hf_…): take it out, and revoke the token if it was ever "
+                "sent anywhere."
+            )
+    api = api or HfApi()
+    with clear_errors(api, target.repo_id, write=True):
+        validate_card(api, _content(files["README.md"]).decode(), repo_type)
+        sha, there = open_repository(api, target, repo_type, space_sdk)
+        old = filter_repo_objects(set(there) - set(files), allow_patterns=list(stale))
+        made = api.create_commit(
+            target.repo_id,
+            [*(CommitOperationAdd(*item) for item in files.items()), *map(CommitOperationDelete, sorted(old))],
+            commit_message=target.message or f"Push {len(files)} files with hfk",
+            repo_type=repo_type,
+            revision=target.revision,
+            create_pr=target.create_pr,
+            parent_commit=sha,
+        )
+    return Pushed(target.repo_id, made.pr_url or made.commit_url, made.oid)
+
+
+def _content(file: Path | bytes) -> bytes:
+    return file if isinstance(file, bytes) else file.read_bytes()
+
+
+def validate_card(api: HfApi, card: str, repo_type: str) -> None:
+    """Have the Hub check a card's front matter, before a repository is made that would stay empty.
+
+    `create_commit` checks it too, but needs the repository; `RepoCard.validate` knows the default address only.
+
+    Raises:
+        ValueError: with what the Hub says.
+    """
+    body = {"repoType": repo_type, "content": card}
+    response = get_session().post(f"{api.endpoint}/api/validate-yaml", json=body)
+    if response.status_code == 400:
+        said = "; ".join(error.get("message", "") for error in response.json().get("errors", []))
+        raise ValueError(f"README.md: the Hub refuses its front matter: {' '.join(said.split())}")
+    hf_raise_for_status(response)
+
+
+def open_repository(api: HfApi, target: Target, repo_type: str, space_sdk: str | None = None) -> tuple[str, list[str]]:
+    """Make repository and branch where they are not there.
+
+    Returns:
+        the commit to build on, and the paths of its files.
+
+    Raises:
+        ValueError: if the repository is there with another visibility than asked for.
+    """
+    where = {"repo_id": target.repo_id, "repo_type": repo_type}
+    api.create_repo(**where, private=target.private, space_sdk=space_sdk, exist_ok=True)
+    info = api.repo_info(**where)
+    if target.private is not None and bool(info.private) != target.private:
+        is_now, asked = ("private", "public") if info.private else ("public", "private")
+        raise ValueError(
+            f"{target.repo_id} exists and is {is_now}, not {asked}: change its settings, or leave the option out."
+        )
+    if target.revision not in (None, "main"):
+        api.create_branch(**where, branch=target.revision, exist_ok=True)
+        info = api.repo_info(**where, revision=target.revision)
+    return info.sha, [sibling.rfilename for sibling in info.siblings or []]
+
+
+@contextmanager
+def clear_errors(api: HfApi, repo_id: str, write: bool = False) -> Iterator[None]:
+    """Turn what the Hub and its client raise into one sentence.
+
+    Args:
+        api: the client.
+        repo_id: of the repository that is worked on.
+        write: whether it is written to, which needs other permissions.
+
+    Raises:
+        ValueError: for whatever the user can mend.
+        ConnectionError: if the Hub can't be reached, or fails.
+    """
+    try:
+        yield
+    except OfflineModeIsEnabled:
+        raise ConnectionError(f"HF_HUB_OFFLINE is set, so {repo_id} can't be reached: unset it first.") from None
+    except LocalTokenNotFoundError:
+        raise ValueError(_log_in(repo_id)) from None
+    except HfHubHTTPError as error:
+        raise _explain(error, api, repo_id, write) from None
+    except RuntimeError as error:  # how the client wraps whatever stops the upload of a large file
+        if not isinstance(error.__cause__, httpx2.HTTPError | OSError):
+            raise
+        raise ConnectionError(
+            f"{' '.join(str(error).split()).rstrip('.')}: what {repo_id} serves is as it was; try again."
+        ) from None
+    except httpx2.HTTPError as error:
+        raise ConnectionError(
+            f"the Hub at {api.endpoint} can't be reached ({type(error).__name__}): check the network, try again."
+        ) from None
+
+
+def _explain(error: HfHubHTTPError, api: HfApi, repo_id: str, write: bool) -> Exception:
+    status = error.response.status_code
+    said = " ".join((error.server_message or "").split()).rstrip(".")
+    said = f" (the Hub says: {said})" if said else ""
+    if isinstance(error, GatedRepoError):
+        return ValueError(f"access to {repo_id} is restricted: log in and ask for it on {api.endpoint}/{repo_id}.")
+    if isinstance(error, RevisionNotFoundError):
+        return ValueError(f"{repo_id} has no such branch, tag or commit.")
+    if isinstance(error, EntryNotFoundError):
+        return ValueError(f"a file is missing from {repo_id}{said}.")
+    if status == 401:
+        if "authorization" not in error.response.request.headers:
+            return ValueError(_log_in(repo_id))
+        return ValueError(
+            f"the Hub does not accept your token for {repo_id}: it may have expired; log in again with `hf auth login`."
+        )
+    if status == 403:
+        needs = f"write to {repo_id}" if write else f"read {repo_id}"
+        return ValueError(f"your token may not {needs}{said}: use one with that permission, or another owner's name.")
+    if isinstance(error, RepositoryNotFoundError) or status == 404:
+        return ValueError(f"there is no {repo_id} that you may see: check the name, or log in if it is private.")
+    if status in (409, 412):
+        return ValueError(f"another push changed {repo_id} meanwhile, and this one changed nothing: try again.")
+    if status == 429:
+        return ConnectionError("the Hub asks to slow down (too many requests): wait some minutes and try again.")
+    if status >= 500:
+        return ConnectionError(f"the Hub failed with {status}{said}; what it serves is as it was: try again.")
+    return ValueError(f"the Hub refused with {status}{said}.")
+
+
+def _log_in(repo_id: str) -> str:
+    return f"you are not logged in, which {repo_id} needs: run `hf auth login`, or set HF_TOKEN."
 
 
 def push(checkpoint: str | Path, target: Target, api: HfApi | None = None) -> Pushed:
@@ -99,14 +338,13 @@ def plan_push(checkpoint: str | Path, repo_id: str) -> Plan:
         write_card(folder, repo_id)
     names |= {"README.md", *_card_pictures(folder)}
     names |= {name for name in ("handler.py", *RECORDS) if (folder / name).is_file()}
-    files = {name: PlannedFile(name, folder / name) for name in names}
-    if "handler.py" not in files:
-        files["handler.py"] = PlannedFile("handler.py", Path(endpoint_handler.__file__))
+    files: Files = {name: folder / name for name in names}
+    files.setdefault("handler.py", Path(endpoint_handler.__file__))
     if "recipe.yaml" in files:
-        files["recipe.yaml"] = PlannedFile("recipe.yaml", _public_recipe(folder / "recipe.yaml"))
-    if "metrics.json" not in files and (folder / "report" / "metrics.json").is_file():
-        files["metrics.json"] = PlannedFile("metrics.json", folder / "report" / "metrics.json")
-    return Plan([files[name] for name in sorted(files)], _left_out(folder, files))
+        files["recipe.yaml"] = recipe_yaml(CardRun(folder).recipe).encode()
+    if (folder / "report" / "metrics.json").is_file():
+        files.setdefault("metrics.json", folder / "report" / "metrics.json")
+    return Plan(dict(sorted(files.items())), _left_out(folder, files))
 
 
 def check_checkpoint(folder: Path, source: str, allow_foreign_code: bool = False) -> set[str]:
@@ -131,21 +369,33 @@ def check_checkpoint(folder: Path, source: str, allow_foreign_code: bool = False
     processor = _read_json(folder / "processor_config.json", "so nobody could prepare input for it; save the processor")
     if config.get("text_config") and not (folder / "tokenizer_config.json").is_file():
         raise ValueError(f"{folder} has no tokenizer_config.json, but reads text: save the processor into it again.")
-    # An ensemble's further processors, each in a folder of its own.
-    own = [path for path in folder.glob("processor_[0-9]*/*") if path.name in (*CONFIGS, *TOKENIZER)]
-    further = {path.relative_to(folder).as_posix() for path in own}
-    names = [*CONFIGS, *(name for name in further if name.endswith(CONFIGS))]
-    configs = {name: _read_json(folder / name) for name in names if (folder / name).is_file()}
-    for found in configs.values():
-        check_remote_code(found, source, allow_foreign_code)
+    configs = check_configs(folder, source, allow_foreign_code)
     if not config.get("auto_map") or not config.get("custom_pipelines") or not processor.get("auto_map"):
         raise ValueError(
             f"{folder} was saved without its code (auto_map, custom_pipelines): load it with hfk imported and save "
             "model and processor again."
         )
     code = set() if allow_foreign_code else code_files(folder, *configs.values())
-    tokenizer = {name for name in TOKENIZER if (folder / name).is_file()}
-    return {*configs, *code, *tokenizer, *further, *_weight_files(folder)}
+    tokenizers = _names(folder, TOKENIZER) | _names(folder, TOKENIZER, "processor_[0-9]*/")
+    return {*configs, *code, *tokenizers, *_weight_files(folder)}
+
+
+def check_configs(folder: Path, source: str, allow_foreign_code: bool = False) -> dict[str, dict[str, Any]]:
+    """Read a folder's configurations, those of an ensemble's further processors too, as `check_remote_code` lets pass.
+
+    Returns:
+        path in the folder → the content.
+    """
+    names = _names(folder, CONFIGS) | _names(folder, CONFIGS, "processor_[0-9]*/")
+    configs = {name: _read_json(folder / name) for name in sorted(names)}
+    for config in configs.values():
+        check_remote_code(config, source, allow_foreign_code)
+    return configs
+
+
+def _names(folder: Path, names: Sequence[str], below: str = "") -> set[str]:
+    found = (path for name in names for path in folder.glob(f"{below}{name}"))
+    return {path.relative_to(folder).as_posix() for path in found}
 
 
 def pull(
@@ -157,7 +407,8 @@ def pull(
 ) -> str:
     """Fetch a checkpoint from the Hub into a folder, at one commit.
 
-    The files come into `OUTPUT_DIR.part` first, where an interrupted download goes on; the folder itself appears whole.
+    The files come into a folder beside it first, where an interrupted download goes on; the folder itself appears
+    whole.
 
     Args:
         repo_id: `owner/name`.
@@ -178,40 +429,27 @@ def pull(
     target, api = Path(output_dir), api or HfApi()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ValueError(f"{target} is not empty: choose another --output-dir.")
-    part = target.with_name(f"{target.name}.part")
     with clear_errors(api, repo_id):
         info = api.repo_info(repo_id, revision=revision)
-        names = [sibling.rfilename for sibling in info.siblings or []]
-        _check_listing(repo_id, names)
-        for name in names:
-            if name in CONFIGS or (name.startswith("processor_") and name.endswith(CONFIGS)):
-                path = Path(api.hf_hub_download(repo_id, name, revision=info.sha))
-                check_remote_code(_read_json(path), repo_id, allow_foreign_code)
-        wanted = list(filter_repo_objects(names, allow_patterns=list(PULLED)))
-        api.snapshot_download(repo_id, revision=info.sha, local_dir=part, allow_patterns=wanted)
-    for path in sorted(part.rglob("*"), reverse=True):  # what an older, interrupted pull of another commit left
-        if path.is_file() and path.relative_to(part).as_posix() not in wanted and ".cache" not in path.parts:
-            path.unlink()
+        names = {sibling.rfilename for sibling in info.siblings or []}
+        if "config.json" not in names:
+            raise ValueError(f"{repo_id} has no config.json, so it is not a checkpoint.")
+        if not names & {WHOLE, INDEX}:
+            pickled = [name for name in sorted(names) if name.endswith(PICKLES)]
+            instead = f", only the pickle {pickled[0]}, which could run any code when it is read" if pickled else ""
+            raise ValueError(f"{repo_id} has no {WHOLE}{instead}: ask its owner for safetensors.")
+        part = target.with_name(f"{target.name}.{info.sha[:12]}.part")
+        where = {"revision": info.sha, "local_dir": part}
+        configs = [*CONFIGS, *(f"processor_[0-9]*/{name}" for name in CONFIGS)]
+        api.snapshot_download(repo_id, **where, allow_patterns=configs)
+        check_configs(part, repo_id, allow_foreign_code)
+        api.snapshot_download(repo_id, **where, allow_patterns=list(PULLED))
     check_checkpoint(part, repo_id, allow_foreign_code)
     shutil.rmtree(part / ".cache", ignore_errors=True)
     if target.exists():
         target.rmdir()
     os.replace(part, target)
     return info.sha
-
-
-def _check_listing(repo_id: str, names: list[str]) -> None:
-    if "config.json" not in names:
-        raise ValueError(f"{repo_id} has no config.json, so it is not a checkpoint.")
-    if WHOLE in names or INDEX in names:
-        return
-    pickled = next((name for name in names if name.endswith(PICKLES)), None)
-    if pickled:
-        raise ValueError(
-            f"{repo_id} has its weights as a pickle only ({pickled}), which could run any code when it is read: ask "
-            "its owner for safetensors."
-        )
-    raise ValueError(f"{repo_id} has no weights ({WHOLE}).")
 
 
 def _weight_files(folder: Path) -> set[str]:
@@ -223,15 +461,15 @@ def _weight_files(folder: Path) -> set[str]:
             instead = f", only the pickle {pickled}; load it where you trust it and save it again" if pickled else ""
             raise ValueError(f"{folder} has no {WHOLE}{instead}.")
         shards = _read_json(folder / INDEX).get("weight_map")
-        if not isinstance(shards, dict) or not all(WEIGHTS.fullmatch(str(name)) for name in shards.values()):
+        if not isinstance(shards, dict) or not all(_SHARD.fullmatch(str(name)) for name in shards.values()):
             raise ValueError(f"{folder / INDEX} is damaged: it names no shards; save the checkpoint again.")
         names = set(shards.values())
     for name in sorted(names):
-        if not (folder / name).is_file():
-            raise ValueError(f"{folder} is not whole: the shard {name} is missing; save or copy it again.")
         try:
             with safe_open(folder / name, framework="numpy"):
                 pass
+        except FileNotFoundError:
+            raise ValueError(f"{folder} is not whole: the shard {name} is missing; save or copy it again.") from None
         except (SafetensorError, OSError) as error:
             raise ValueError(f"{folder / name} is damaged ({error}): save or copy it again.") from None
     return names if names == {WHOLE} else {*names, INDEX}
@@ -259,34 +497,21 @@ def _card_pictures(folder: Path) -> set[str]:
     return shown
 
 
-def _public_recipe(path: Path) -> bytes:
-    """Return the recipe without tokens and local paths."""
-    try:
-        recipe = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError:
-        recipe = None
-    if not isinstance(recipe, dict):
-        raise ValueError(f"{path} is damaged: it is no YAML of options; copy it again.")
-    return recipe_yaml(recipe).encode()
-
-
-def _left_out(folder: Path, sent: dict[str, PlannedFile]) -> dict[str, str]:
+def _left_out(folder: Path, sent: Files) -> dict[str, str]:
+    """Say of every file that stays here why; a folder of which nothing is sent is named once."""
     reasons = {}
     for path in sorted(folder.iterdir()):
-        name = path.name
-        if path.is_dir():
-            kept = [f"{name}/{file.name}" for file in sorted(path.iterdir()) if f"{name}/{file.name}" not in sent]
-            if name.startswith("checkpoint-"):
-                reasons[f"{name}/"] = "holds the state of training"
-            elif not any(file.startswith(f"{name}/") for file in sent):
-                reasons[f"{name}/"] = "no part of a checkpoint"
-            else:
-                reasons |= dict.fromkeys(kept, "the card does not show it")
-        elif name not in sent:
-            pickled = path.suffix in PICKLES
-            reasons[name] = "a pickle could run any code when it is read" if pickled else "no part of a checkpoint"
-    if "metrics.json" in sent:
-        reasons.pop("report/metrics.json", None)
+        below = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+        names = [file.relative_to(folder).as_posix() for file in below]
+        if path.is_dir() and not any(name in sent for name in names):
+            training = path.name.startswith("checkpoint-")
+            reasons[f"{path.name}/"] = "holds the state of training" if training else "no part of a checkpoint"
+            continue
+        for name in names:
+            if name not in sent and sent.get("metrics.json") != folder / name:
+                reasons[name] = "the card does not show it" if "/" in name else "no part of a checkpoint"
+                if name.endswith(PICKLES):
+                    reasons[name] = "a pickle could run any code when it is read"
     return reasons
 
 

@@ -20,13 +20,12 @@ from huggingface_hub import HfApi, RepoCard
 from huggingface_hub.utils import filter_repo_objects
 
 from ..evaluation import modules
-from .commits import PlannedFile, Pushed, Target, check_repo_id, clear_errors, commit
+from .publishing import PICKLES, Files, Plan, Pushed, Target, check_repo_id, clear_errors, commit
 
 SDKS = ("gradio", "docker", "static")
 HIDDEN_KEPT = (".gitattributes", ".gitignore", ".dockerignore", ".streamlit")
 LEFT_BEHIND = ("__pycache__", "node_modules", "flagged", "gradio_cached_examples")
 PRELOADED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.py"]
-PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
 
 METRICS: dict[str, dict[str, Any]] = {
     "single_label_scores": {"predictions": [0, 1, 1], "references": [0, 1, 0]},
@@ -61,23 +60,19 @@ def push_space(folder: str | Path, target: Target, api: HfApi | None = None, che
         ValueError: if the folder is no Space, a checkpoint is not there, or for what `commit` refuses.
         ConnectionError: if the Hub can't be reached, or fails.
     """
-    files, _ = plan_space(folder)
+    files = plan_space(folder).files
     if checkpoints:
-        readme = _with_checkpoints(Path(folder) / "README.md", checkpoints, api or HfApi())
-        files = [PlannedFile(file.path, readme) if file.path == "README.md" else file for file in files]
+        files["README.md"] = _with_checkpoints(Path(folder) / "README.md", checkpoints, api or HfApi())
     return commit(target, files, repo_type="space", space_sdk=_front_matter(Path(folder))["sdk"], api=api)
 
 
-def plan_space(folder: str | Path) -> tuple[list[PlannedFile], dict[str, str]]:
+def plan_space(folder: str | Path) -> Plan:
     """Check a Space's folder and list what of it would be sent; nothing is.
 
     hfk's source goes along as the folder `hfk/` if the app imports it and requirements.txt does not name it.
 
     Args:
         folder: as for `push_space`.
-
-    Returns:
-        the files, and path → reason of what stays here.
 
     Raises:
         ValueError: naming what the front matter lacks.
@@ -94,17 +89,9 @@ def plan_space(folder: str | Path) -> tuple[list[PlannedFile], dict[str, str]]:
         needed = front.get("app_file", needed)
     if not (folder / needed).is_file():
         raise ValueError(f"{folder} has no {needed}, which its README.md names as the app: write it, or mend app_file.")
-    files, left_out = [], {}
-    for path in sorted(folder.rglob("*")):
-        if not path.is_file():
-            continue
-        name = path.relative_to(folder).as_posix()
-        reason = _stays(path.relative_to(folder).parts)
-        if reason:
-            left_out[name] = reason
-        else:
-            files.append(PlannedFile(name, path))
-    return files + _hfk_for(folder, files), left_out
+    reasons = _reasons(folder)
+    files: Files = {name: folder / name for name, reason in reasons.items() if not reason}
+    return Plan(files | _hfk_for(folder, files), {name: reason for name, reason in reasons.items() if reason})
 
 
 def _with_checkpoints(readme: Path, checkpoints: Sequence[str], api: HfApi) -> bytes:
@@ -123,21 +110,19 @@ def _with_checkpoints(readme: Path, checkpoints: Sequence[str], api: HfApi) -> b
     return str(card).encode()
 
 
-def _hfk_for(folder: Path, files: list[PlannedFile]) -> list[PlannedFile]:
+def _hfk_for(folder: Path, files: Files) -> Files:
     """hfk's own source, for an app that imports it and neither brings nor installs it.
 
     The Space then runs the very code that its author tried, whether or not that is released.
     """
-    sources = [file.source for file in files if file.path.endswith(".py")]
-    uses = any(re.search(r"^\s*(?:from|import) hfk\b", path.read_text(encoding="utf-8"), re.M) for path in sources)
+    sources = [path.read_text(encoding="utf-8") for name, path in files.items() if name.endswith(".py")]
+    uses = any(re.search(r"^\s*(?:from|import) hfk\b", source, re.M) for source in sources)
     requirements = folder / "requirements.txt"
     installs = requirements.is_file() and re.search(r"^hfk\b", requirements.read_text(encoding="utf-8"), re.M)
-    if not uses or installs or any(file.path.startswith("hfk/") for file in files):
-        return []
+    if not uses or installs or any(name.startswith("hfk/") for name in files):
+        return {}
     package = Path(__file__).resolve().parents[1]
-    found = (path for path in sorted(package.rglob("*")) if path.is_file())
-    named = ((path, path.relative_to(package)) for path in found)
-    return [PlannedFile(f"hfk/{name.as_posix()}", path) for path, name in named if not _stays(name.parts)]
+    return {f"hfk/{name}": package / name for name, reason in _reasons(package).items() if not reason}
 
 
 def push_metric(name: str, target: Target, api: HfApi | None = None) -> Pushed:
@@ -179,7 +164,7 @@ def write_metric(name: str, folder: str | Path) -> None:
     description = ast.get_docstring(ast.parse(source)).partition("\n")[0]
     texts = {
         f"{folder.name}.py": source,
-        "app.py": _APP.format(module=folder.name, example=_one_line_a_key(METRICS[name])),
+        "app.py": _APP.format(module=folder.name, example=json.dumps(METRICS[name])),
         "requirements.txt": "evaluate>=0.4.6\ndatasets>=5.2\nnumpy>=2.0\nscikit-learn>=1.6\n",
         "README.md": _README.format(
             title=name.replace("_", " ").capitalize(),
@@ -195,14 +180,6 @@ def write_metric(name: str, folder: str | Path) -> None:
         (folder / file).write_text(text, encoding="utf-8")
 
 
-def _one_line_a_key(example: dict[str, Any]) -> str:
-    return (
-        "{\n"
-        + ",\n".join(f"  {json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in example.items())
-        + "\n}"
-    )
-
-
 def _front_matter(folder: Path) -> dict[str, Any]:
     readme = folder / "README.md"
     if not readme.is_file():
@@ -213,12 +190,20 @@ def _front_matter(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{readme}: the front matter is no YAML of options; mend it.") from None
 
 
-def _stays(parts: tuple[str, ...]) -> str | None:
-    if any(part.startswith(".") and part not in HIDDEN_KEPT for part in parts):
-        return "hidden"
-    if any(part in LEFT_BEHIND for part in parts) or parts[-1].endswith((".pyc", ".part")):
-        return "made while running"
-    return "a pickle could run any code when it is read" if parts[-1].endswith(PICKLES) else None
+def _reasons(folder: Path) -> dict[str, str]:
+    """Every file of the folder by name, with the reason why it stays here; empty where it doesn't."""
+    reasons = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        parts = path.relative_to(folder).parts
+        reason = ""
+        if any(part.startswith(".") and part not in HIDDEN_KEPT for part in parts):
+            reason = "hidden"
+        elif any(part in LEFT_BEHIND for part in parts) or path.suffix in (".pyc", ".part"):
+            reason = "made while running"
+        elif path.suffix in PICKLES:
+            reason = "a pickle could run any code when it is read"
+        reasons["/".join(parts)] = reason
+    return reasons
 
 
 _README = """---
@@ -231,7 +216,7 @@ sdk_version: "{gradio}"
 app_file: app.py
 python_version: "3.11"
 license: apache-2.0
-short_description: {short}
+short_description: "{short}"
 tags: [evaluate, metric, hfk]
 ---
 

@@ -25,8 +25,7 @@ from transformers.utils import logging
 from transformers.utils.hub import PushInProgress, hf_api
 
 from ..runs.card import write_card
-from .commits import check_repo_id, clear_errors
-from .publishing import PULLED
+from .publishing import PULLED, check_repo_id, clear_errors
 
 LAST_CHECKPOINT = "last-checkpoint"
 """The folder in a repository that `hub_strategy: checkpoint` keeps the newest checkpoint in."""

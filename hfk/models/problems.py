@@ -336,7 +336,7 @@ class SingleLabel(Problem):
         return torch.where(known, losses.sum(-1), 0.0)
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        return self.scaled(logits).softmax(-1)
+        return self.log_probabilities(self.scaled(logits)).exp()
 
     def decide(self, probs: Tensor, threshold: float) -> Tensor:
         return probs.argmax(-1)

@@ -1,18 +1,22 @@
 """The model card of a finished run: a README.md with the Hub's front matter, filled from the run's own files alone.
 
-`model_card_template.md`, beside this file so that a wheel carries it, has the words; here are the facts. Scores and
-counts come from `report/metrics.json` and `report/per_class.csv`; what a run did not record is left out of the card,
+`model_card_template.md`, beside this file so that a wheel carries it, has the words; `card_facts.yaml` has what is
+known of the built-in tasks' data; here the run's files become facts. What a run did not record is left out of the card,
 never guessed. Neither network nor training data is needed, and the same files give the same card. `keep_card` sets a
 card with these files apart, as in `model_cards/`, so that it can be written again without the weights.
 """
 
 from __future__ import annotations
 
+import csv
 import html
+import io
 import json
 import os
 import re
 import shutil
+from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +25,35 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.utils import validate_repo_id
 from PIL import Image
 
+from ..backbones.registry import FROM_SCRATCH, PACKAGED
 from ..evaluation.report import COLUMNS, OVERALL, file_stems
+from ..models.configuration_ensemble import MultiHeadEnsembleConfig
 from ..models.configuration_multihead import HeadConfig, MultiHeadConfig
-from ..backbones.registry import PACKAGED
-from .card_facts import HUB_IDS, METRICS, OTHER, PAPERS
-from .card_run import CardRun, public_name, read_run
 
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
+DATA: dict[str, dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("card_facts.yaml").read_text("utf-8"))
 EVIDENCE = (
     "config.json", "processor_config.json", "recipe.yaml", "task.json", "report/metrics.json", "report/per_class.csv",
     "report/ladder.md",
 )  # fmt: skip
-CPU_WATTS, GPU_WATTS = 10, 300  # assumed: a busy core of a server, a busy GPU; both without cooling and memory
 FEW_ROWS = 10  # a label of fewer training rows is named among the limits
 LISTED = 300  # labels of all heads; beyond, their scores are left to report/per_class.csv
 SPELLED_OUT = 40  # labels; longer lists are folded away
 WEAKEST = 3  # labels a head
+# The Hub ids of the packaged weights' originals. The EfficientNet package and timm ported the same published weights.
+HUB_IDS = {name: packaged.source for name, packaged in PACKAGED.items() if not packaged.source.startswith("http")} | {
+    "efficientnet-lite0": "timm/tf_efficientnet_lite0.in1k"
+}
+# A problem's scores in the front matter: metric id on the Hub, its arguments, suffix in metrics.json, its name.
+METRICS = {
+    "single_label": [("accuracy", None, "accuracy", "accuracy"), ("f1", {"average": "macro"}, "macro_f1", "macro-F1")],
+    "multi_label": [
+        ("f1", {"average": "micro"}, "micro_f1", "micro-F1"),
+        ("f1", {"average": "macro"}, "macro_f1", "macro-F1"),
+    ],
+    "regression": [("mae", None, "mae", "MAE"), ("r_squared", None, "r2", "R²")],
+}
+_HANGUL = re.compile("[가-힣]")
 
 
 def write_card(folder: str | Path, repo_id: str | None = None) -> Path:
@@ -78,13 +95,13 @@ def build_card(folder: str | Path, repo_id: str | None = None) -> ModelCard:
     """
     if repo_id is not None:
         validate_repo_id(repo_id)
-    run = read_run(Path(folder))
+    run = CardRun(folder)
     name = repo_id.split("/")[-1] if repo_id else str(run.extra.get("task") or run.folder.resolve().name)
     return ModelCard.from_template(_front_matter(run, name), template_path=str(TEMPLATE), **_body(run, name, repo_id))
 
 
 def keep_card(run: str | Path, target: str | Path) -> Path:
-    """Set a run's card apart from its weights: the files it is made from, its pictures in few colours, and README.md.
+    """Set a run's card apart from its weights: the files it is made from, its pictures in few colors, and README.md.
 
     Args:
         run: a finished run, or a folder that this function has filled before: then only the card is written anew.
@@ -97,7 +114,7 @@ def keep_card(run: str | Path, target: str | Path) -> Path:
         ValueError: as for `write_card`; if the run has no report: nothing was measured; if `target` is a checkpoint.
     """
     run, target = Path(run), Path(target)
-    read = read_run(run)
+    read = CardRun(run)
     if not read.results:
         raise ValueError(f"{run.name} has no report/metrics.json: train or evaluate it first.")
     if run.resolve() != target.resolve():
@@ -109,11 +126,134 @@ def keep_card(run: str | Path, target: str | Path) -> Path:
             if (run / name).is_file() and name != "recipe.yaml":
                 shutil.copyfile(run / name, target / name)
         (target / "recipe.yaml").write_text(recipe_yaml(read.recipe), encoding="utf-8")
-        for picture in [picture for head in _pictures(read) for _, picture in head[1]] + _curves(read):
+        for picture in [path for _, drawn in _pictures(read) for _, path in drawn]:
             with Image.open(run / picture) as image:
                 few = image.convert("RGB").quantize(128, dither=Image.Dither.NONE)
                 few.save(target / picture, optimize=True)
     return write_card(target)
+
+
+# --- the run's files ------------------------------------------------------------------------------------------------
+
+
+class CardRun:
+    """A run or checkpoint folder as its card sees it: its files, read, and what follows from them.
+
+    Args:
+        folder: the folder; what it lacks is empty here.
+
+    Attributes:
+        config: the checkpoint's configuration.
+        results: of report/metrics.json; `extra` is what training wrote beside the scores.
+        recipe: of recipe.yaml.
+        processor: of processor_config.json.
+        classes: lines of report/per_class.csv.
+        data: facts about the data; only a built-in task's name in task.json, which users' tables lack, gives any.
+
+    Raises:
+        ValueError: if it is no multi-head checkpoint, or one of its files is damaged.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        config = self._read("config.json", json.loads)
+        if not config:
+            raise ValueError(f"the folder {folder} has no config.json, so it is not a checkpoint.")
+        kinds = {kind.model_type: kind for kind in (MultiHeadConfig, MultiHeadEnsembleConfig)}
+        if config.get("model_type") not in kinds or not config.get("heads"):
+            raise ValueError(f"{folder} is not a multi-head checkpoint: its config.json has no heads of hfk.")
+        self.config: MultiHeadConfig | MultiHeadEnsembleConfig = kinds[config["model_type"]].from_pretrained(folder)
+        self.heads: list[HeadConfig] = self.config.heads
+        self.inputs = self.config.text_config is not None, self.config.vision_config is not None
+        self.results = self._read("report/metrics.json", json.loads)
+        self.extra: dict[str, Any] = self.results.get("extra", {})
+        self.scores: dict[str, float] = self.results.get("scores", {})
+        self.recipe = self._read("recipe.yaml", yaml.safe_load)
+        self.processor = self._read("processor_config.json", json.loads)
+        self.classes = self._read("report/per_class.csv", _per_class).get("labels", []) if self.results else []
+        self.built_in = self._read("task.json", json.loads).get("task")
+        self.data = {"text": "a text", "image": "a picture", "example": "여기에 분류할 글을 씁니다."}
+        self.data |= DATA.get(self.built_in, {})
+
+    def _read(self, name: str, parse: Callable[[str], Any]) -> dict[str, Any]:
+        try:
+            content = parse((self.folder / name).read_text(encoding="utf-8-sig"))
+            if isinstance(content, dict):
+                return content
+        except FileNotFoundError:
+            return {}
+        except (yaml.YAMLError, ValueError, KeyError, TypeError):
+            pass
+        raise ValueError(f"{self.folder / name} is damaged: it can't be read as what a run writes; copy it again.")
+
+    @property
+    def korean(self) -> bool:
+        """Whether the model is one of Korean: by its task, its training texts, or its labels."""
+        labels = "".join(head.name + "".join(head.labels) for head in self.heads)
+        return self.built_in in DATA or (self.extra.get("korean_share") or 0) >= 0.5 or bool(_HANGUL.search(labels))
+
+    @cached_property
+    def encoders(self) -> list[str | None]:
+        """Packaged names and Hub ids of the encoders; None for a local folder, whose name is not given away."""
+        named = self.extra.get("encoders")
+        if named is None:
+            named = {kind: public_name(self.recipe.get(f"{kind}_encoder")) for kind in ("text", "vision")}
+        return [named.get(kind) for kind, read in zip(("text", "vision"), self.inputs, strict=True) if read]
+
+    @property
+    def bases(self) -> list[tuple[str, str]]:
+        """The pretrained encoders: Hub id, and the name that a recipe gives."""
+        return [(HUB_IDS.get(name, name), name) for name in self.encoders if name and name not in FROM_SCRATCH]
+
+    @property
+    def license(self) -> str | None:
+        """Of the weights; as they descend from the encoders', it is stated only where theirs are known to allow it."""
+        return "apache-2.0" if all(name in PACKAGED or name in FROM_SCRATCH for name in self.encoders) else None
+
+    @property
+    def divided_by_hfk(self) -> bool:
+        """Whether hfk, not the data, took the scored rows apart from the training rows."""
+        division = self.extra.get("division")
+        if division is not None:
+            return self.extra.get("split") in division.get("shares", {})
+        # A run from before divisions were recorded: a built-in task's one file, or its sample, has no splits.
+        return self.built_in in DATA and (bool(self.data.get("sample")) or isinstance(self.recipe.get("data"), str))
+
+
+def _per_class(text: str) -> dict[str, Any]:
+    numbers = {"precision": float, "recall": float, "f1": float, "support": int}
+    lines = csv.DictReader(io.StringIO(text))
+    return {"labels": [line | {key: kind(line[key]) for key, kind in numbers.items()} for line in lines]}
+
+
+def public_name(encoder: str | None) -> str | None:
+    """Say what may be written down of an encoder: a packaged name or a Hub id; nothing of a local folder.
+
+    Args:
+        encoder: as in a recipe.
+
+    Example:
+        >>> public_name("klue/roberta-large"), public_name("/data/roberta")
+        ('klue/roberta-large', None)
+    """
+    if not encoder or encoder in PACKAGED:
+        return encoder or None
+    local = encoder.startswith(("/", ".", "~")) or encoder.count("/") > 1 or "\\" in encoder
+    return None if local or Path(encoder).is_dir() else encoder
+
+
+def recipe_yaml(recipe: dict[str, Any]) -> str:
+    """Write the recipe down as one that can be used again: without secrets, local paths, and what changes nothing."""
+    kept = {}
+    for key, value in recipe.items():
+        if value is None or "token" in key or key.startswith("hub_") or key in ("output_dir", "disable_tqdm"):
+            continue
+        if key in ("text_encoder", "vision_encoder"):
+            value = public_name(value) or "(a local folder)"
+        elif isinstance(value, str) and (key in ("task", "data") or value.startswith(("/", "~", "../", "./"))):
+            value = re.split(r"[\\/]", value)[-1]
+        kept[key] = value
+    return yaml.safe_dump(kept, allow_unicode=True, width=110)
 
 
 # --- front matter ---------------------------------------------------------------------------------------------------
@@ -127,15 +267,15 @@ def _front_matter(run: CardRun, name: str) -> ModelCardData:
     tags = ["hfk", "multi-head-classification", "custom_code"]
     tags += ["korean"] * run.korean + ["text-classification", "multimodal"] * (text and image)
     results = _eval_results(run, tag)
-    bases = [HUB_IDS.get(encoder, encoder) for encoder in run.encoders]
+    hub_id = run.data.get("hub_id")
     return ModelCardData(
         language="ko" if run.korean else None,
-        license=run.licence,
+        license=run.license,
         library_name="hfk",
         pipeline_tag=tag,
-        base_model=bases or None,
-        base_model_relation="finetune" if bases else None,
-        datasets=[run.data.hub_id] if run.data.hub_id else None,
+        base_model=[hub for hub, _ in run.bases] or None,
+        base_model_relation="finetune" if run.bases else None,
+        datasets=[hub_id] if hub_id else None,
         metrics=list(dict.fromkeys(result.metric_type for result in results)) or None,
         tags=tags,
         model_name=name if results else None,
@@ -144,13 +284,12 @@ def _front_matter(run: CardRun, name: str) -> ModelCardData:
 
 
 def _eval_results(run: CardRun, tag: str) -> list[EvalResult]:
-    scores, data = run.results.get("scores", {}), run.data
-    split = run.extra.get("split")
-    own = data.hub_id and _divided_by_hfk(run)
+    hub_id, task, split = run.data.get("hub_id"), run.extra.get("task"), run.extra.get("split")
+    own = hub_id and run.divided_by_hfk
     where = {
-        "dataset_type": data.hub_id or run.extra.get("task") or "table",
-        "dataset_name": data.title or str(run.extra.get("task") or "a table"),
-        "dataset_config": data.config,
+        "dataset_type": hub_id or task or "table",
+        "dataset_name": run.data.get("title") or str(task or "a table"),
+        "dataset_config": run.data.get("config"),
         # A split that hfk divided off is none of the Hub data set's own, and must not pass for it.
         "dataset_split": None if own else split,
         "dataset_args": {"held_out_by_hfk": split} if own else None,
@@ -161,84 +300,47 @@ def _eval_results(run: CardRun, tag: str) -> list[EvalResult]:
             task_name="Multi-head classification",
             metric_type=metric,
             metric_name=f"{head.name} {title}",
-            metric_value=round(scores[f"{head.name}_{suffix}"], 4),
+            metric_value=round(run.scores[f"{head.name}_{suffix}"], 4),
             metric_args=arguments,
             **where,
         )
         for head in run.heads
-        for metric, arguments, suffix, title in METRICS[head.problem]
-        if f"{head.name}_{suffix}" in scores
+        for metric, arguments, suffix, title in head.rules.pick(METRICS)
+        if f"{head.name}_{suffix}" in run.scores
     ]
 
 
 # --- body -----------------------------------------------------------------------------------------------------------
 
 
-def _read_text(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
-        return None
-
-
 def _body(run: CardRun, name: str, repo_id: str | None) -> dict[str, Any]:
-    text, image = run.inputs
-    data, extra, scores = run.data, run.extra, run.results.get("scores", {})
-    curves = _curves(run)
-    bases = [(HUB_IDS.get(encoder, encoder), encoder) for encoder in run.encoders]
-    cited = [hub_id for hub_id, _ in bases] + [data.hub_id or ""]
-    rows = extra.get("rows")
+    extra, recipe, ladder = run.extra, recipe_yaml(run.recipe), run.folder / "report" / "ladder.md"
+    rows = extra.get("rows") if isinstance(extra.get("rows"), dict) else {}
     return {
-        "title": md(name),
-        "data": data,
-        "reads": _reads(run),
-        "head_phrases": [_phrase(head, run.config) for head in run.heads],
-        "bases": bases,
-        "packaged": PACKAGED,
-        "parameters": extra.get("parameters"),
-        "tables": _score_tables(run),
-        "overall": [
-            (title, f"{scores[key]:.3f}") for key, title in OVERALL.items() if key in scores and len(run.heads) > 1
-        ],
-        "split": extra.get("split"),
-        "scored_rows": run.results.get("counts", {}).get("rows"),
-        "ladder": _read_text(run.folder / "report" / "ladder.md"),
-        "has_intervals": bool(run.results.get("intervals")),
-        "has_baseline": bool(run.results.get("baseline")),
-        "repo": repo_id or "owner/name",
-        "reads_text": text,
-        "reads_image": image,
-        "row": _row(data.example, text, image),
-        "answer": "{" + ", ".join(f"{json.dumps(h.name, ensure_ascii=False)}: …" for h in run.heads[:3]) + "}",
-        "labels_only": all(head.problem == "single_label" for head in run.heads),
-        "heads": run.heads,
+        "run": run,
         "md": md,
-        "plain": _plain,
+        "plain": lambda text: html.escape(" ".join(str(text).split())),  # for HTML, where Markdown is not read
+        "packaged": PACKAGED,
+        "title": name,
+        "repo": repo_id or "owner/name",
+        "phrases": [_phrase(head) for head in run.heads],
+        "row": _row(run),
+        "answer": "{" + ", ".join(f"{json.dumps(h.name, ensure_ascii=False)}: …" for h in run.heads[:3]) + "}",
+        "labels_only": all(head.rules.exclusive for head in run.heads),
+        "tables": _score_tables(run),
+        "overall": [(title, f"{run.scores[key]:.3f}") for key, title in OVERALL.items() if key in run.scores],
+        "ladder": ladder.read_text(encoding="utf-8").strip() if ladder.is_file() else None,
         "tree": label_tree(run.heads),
         "folded": sum(len(head.labels) for head in run.heads) > SPELLED_OUT,
-        "task": md(str(extra["task"])) if extra.get("task") else None,
-        "description": md(str(extra["description"])) if extra.get("description") else None,
-        "rows": [(name, rows[name]) for name in ("train", "validation", "test") if name in rows]
-        if isinstance(rows, dict)
-        else [],
-        "division": _division(run),
-        "recipe": recipe_yaml(run.recipe) if run.recipe else None,
-        "fence": "`" * max(3, 1 + max(map(len, re.findall("`+", recipe_yaml(run.recipe))), default=0)),
-        "curves": curves[0] if curves else None,
-        "facts": _environment(run),
-        "pictures": _pictures(run),
-        "calibration": [
-            (md(head.name), f"{scores[f'{head.name}_ece']:.3f}", f"{head.temperature:.2f}")
-            for head in run.heads
-            if f"{head.name}_ece" in scores
-        ],
-        "calibrated": any(head.temperature != 1 for head in run.heads),
-        "classes": _class_lines(run),
         "limits": _limits(run),
+        "pictures": _pictures(run),
+        "classes": [line for line in run.classes if line["support"]] if len(run.classes) <= LISTED else [],
+        "rows": [(split, rows[split]) for split in ("train", "validation", "test") if split in rows],
+        "division": _division(run),
+        "training": _training(run),
         "version": (extra.get("environment") or {}).get("hfk"),
-        "papers": [paper for start, paper in PAPERS.items() if any(name.startswith(start) for name in cited)],
-        "encoders_known": run.encoders_known,
-        "licence": run.licence,
+        "recipe": recipe if run.recipe else None,
+        "fence": "`" * max(3, 1 + max(map(len, re.findall("`+", recipe)), default=0)),
     }
 
 
@@ -258,218 +360,94 @@ def md(text: str) -> str:
     return re.sub(r"^(\d+)([.)])|^([-+])", lambda m: m[1] + "\\" + m[2] if m[1] else "\\" + m[3], text)
 
 
-def _plain(text: str) -> str:
-    """Escape a user's words for HTML, where Markdown is not read."""
-    return html.escape(" ".join(str(text).split()))
-
-
-def _reads(run: CardRun) -> str:
-    text, image = run.inputs
-    picture = run.data.image or "a picture"
-    if text and image:
-        return f"{run.data.text}, {picture}, or both,"
-    return run.data.text if text else picture.replace("its", "a place's")
-
-
-def _phrase(head: HeadConfig, config: MultiHeadConfig) -> str:
+def _phrase(head: HeadConfig) -> str:
     name, count = f"**{md(head.name)}**", len(head.labels)
-    if head.problem == "regression":
+    if not head.rules.has_labels:
         return f"{name} (a number)"
-    if head.problem == "multi_label":
+    if not head.rules.exclusive:
         return f"{name} (any of {count:,} labels)"
-    inside = f", always inside the chosen {md(config.head(head.parent).name)}" if head.parent else ""
+    inside = f", always inside the chosen {md(head.parent)}" if head.parent else ""
     return f"{name} (one of {count:,} labels{inside})"
 
 
-def _row(example: str, text: bool, image: bool) -> str:
+def _row(run: CardRun) -> str:
     """Write one input row as the code examples show it."""
+    text, image = run.inputs
+    example = json.dumps(run.data["example"], ensure_ascii=False)
     if text and not image:
-        return json.dumps(example, ensure_ascii=False)
-    parts = [f'"text": {json.dumps(example, ensure_ascii=False)}'] * text + ['"image": "photo.jpg"'] * image
-    return "{" + ", ".join(parts) + "}"
+        return example
+    return "{" + ", ".join([f'"text": {example}'] * text + ['"image": "photo.jpg"']) + "}"
 
 
-def _score_tables(run: CardRun) -> list[tuple[list[str], list[list[str]]]]:
-    """Lay out one table a problem: (header, lines); the report's columns, with intervals."""
-    scores, baseline = run.results.get("scores"), run.results.get("baseline") or {}
-    if not scores:
-        return []
-    intervals, labelled = run.results.get("intervals", {}), run.results["counts"]["labelled"]
-    tables = []
-    for problem, columns in COLUMNS.items():
-        heads = [head for head in run.heads if head.problem == problem]
+def _score_tables(run: CardRun) -> list[list[list[str]]]:
+    """Lay out one table for the heads of a kind, as lines of cells: the report's columns, with intervals."""
+    baseline, intervals = run.results.get("baseline") or {}, run.results.get("intervals", {})
+    tables: dict[tuple[str, ...], list[list[str]]] = {}
+    for head in run.heads if run.scores else []:
         # One figure tells what the majority gets; its macro-F1 would only widen the table.
-        columns = [column for column in columns if not column[2] or (baseline and column[1] != "macro_f1")]
-        if not heads:
-            continue
-        lines = []
-        for head in heads:
-            line = [md(head.name), *([] if problem == "regression" else [f"{len(head.labels):,}"])]
-            line.append(f"{labelled.get(head.name, 0):,}")
-            for _, suffix, of_baseline in columns:
-                key = f"{head.name}_{suffix}"
-                value = (baseline if of_baseline else scores).get(key)
-                cell = "–" if value is None else f"{value:.3f}"
-                if key in intervals and not of_baseline and value is not None:
-                    cell = f"**{cell}** ({intervals[key][0]:.3f}–{intervals[key][1]:.3f})"
-                line.append(cell)
-            lines.append(line)
-        shape = ["head", "rows"] if problem == "regression" else ["head", "labels", "rows"]
-        tables.append(([*shape, *(title for title, _, _ in columns)], lines))
-    return tables
+        columns = [c for c in head.rules.pick(COLUMNS) if not c[2] or (baseline and c[1] != "macro_f1")]
+        shape = ["head", *["labels"] * head.rules.has_labels, "rows"]
+        line = [md(head.name), *[f"{len(head.labels):,}"] * head.rules.has_labels]
+        line.append(f"{run.results['counts']['labelled'].get(head.name, 0):,}")
+        for _, suffix, of_baseline in columns:
+            key = f"{head.name}_{suffix}"
+            value = (baseline if of_baseline else run.scores).get(key)
+            cell = "–" if value is None else f"{value:.3f}"
+            if key in intervals and not of_baseline and value is not None:
+                cell = f"**{cell}** ({intervals[key][0]:.3f}–{intervals[key][1]:.3f})"
+            line.append(cell)
+        tables.setdefault((*shape, *(title for title, _, _ in columns)), []).append(line)
+    return [[list(header), *lines] for header, lines in tables.items()]
 
 
 def label_tree(heads: list[HeadConfig]) -> list[str]:
     """Write every head's labels as a nested list: a hierarchy as a tree, another head as one line."""
     children = {head.name: [child for child in heads if child.parent == head.name] for head in heads}
 
-    def below(head: HeadConfig, label: int, depth: int) -> list[str]:
-        lines = []
-        for child in children[head.name]:
-            own = [i for i, parent in enumerate(child.parent_of) if parent == label]
-            if not children[child.name]:
-                names = " · ".join(md(child.labels[i]) for i in own)
-                lines += [f"{'  ' * depth}- {names}"] if own else []
-            else:
-                for i in own:
-                    lines += branch(child, i, depth)
-        return lines
+    def family(head: HeadConfig) -> list[str]:
+        return [md(head.name), *(name for child in children[head.name] for name in family(child))]
 
     def branch(head: HeadConfig, label: int, depth: int) -> list[str]:
-        inner = below(head, label, depth + 1)
-        leaves = len(children[head.name]) == 1 and not children[children[head.name][0].name]
+        inner: list[str] = []
+        for child in children[head.name]:
+            own = [i for i, parent in enumerate(child.parent_of) if parent == label]
+            if children[child.name]:
+                inner += [line for i in own for line in branch(child, i, depth + 1)]
+            elif own:
+                inner.append(f"{'  ' * (depth + 1)}- {' · '.join(md(child.labels[i]) for i in own)}")
         name = f"{'  ' * depth}- {md(head.labels[label])}"
-        return [f"{name}: {inner[0].strip()[2:]}"] if leaves and len(inner) == 1 else [name, *inner]
+        if inner and [children[child.name] for child in children[head.name]] == [[]]:  # leaves only: on the same line
+            return [f"{name}: {inner[0].strip()[2:]}"]
+        return [name, *inner]
 
     lines = []
     for head in heads:
-        if head.parent or head.problem == "regression":
+        if head.parent or not head.labels:
             continue
-        if not children[head.name]:
+        if children[head.name]:
+            lines.append(f"- **{' › '.join(family(head))}**")
+            lines += [line for label in range(len(head.labels)) for line in branch(head, label, 1)]
+        else:
             lines.append(f"- **{md(head.name)}**: {' · '.join(map(md, head.labels))}")
-            continue
-        lines.append(f"- **{' › '.join(md(h.name) for h in _family(head, children))}**")
-        for label in range(len(head.labels)):
-            lines += branch(head, label, 1)
     return lines
-
-
-def _family(head: HeadConfig, children: dict[str, list[HeadConfig]]) -> list[HeadConfig]:
-    return [head, *(h for child in children[head.name] for h in _family(child, children))]
-
-
-def _divided_by_hfk(run: CardRun) -> bool:
-    """Whether hfk, not the data, took the scored rows apart from the training rows."""
-    division = run.extra.get("division")
-    if division is not None:
-        return run.extra.get("split") in division.get("shares", {})
-    # A run from before divisions were recorded: a built-in task's one file, or its embedded sample, has no splits.
-    return run.data is not OTHER and (run.data.sample or isinstance(run.recipe.get("data"), str))
-
-
-def _division(run: CardRun) -> str | None:
-    if run.extra.get("split") == "train":
-        return None
-    if not _divided_by_hfk(run):
-        return "The splits are the data's own." if run.extra.get("division") is not None else None
-    division = run.extra.get("division") or {}
-    shares = [f"{share:.0%} for {name}" for name, share in division.get("shares", {}).items()]
-    details = [*shares, *([f"seed {division['seed']}"] if "seed" in division else [])]
-    return (
-        f"hfk divided the rows{f' ({chr(44).join(details)})'.replace(',', ', ') if details else ''}: stratified on the "
-        "finest head, with exact and near duplicates of text or picture kept on one side. Near duplicates are found by "
-        "shared letters and small thumbnails; a rewritten text, or a mirrored or cropped picture, is not."
-    )
-
-
-def recipe_yaml(recipe: dict[str, Any]) -> str:
-    """Write the recipe down as one that can be used again: without secrets, local paths, and what changes nothing."""
-    kept = {}
-    for key, value in recipe.items():
-        if value is None or "token" in key or key.startswith("hub_") or key in ("output_dir", "disable_tqdm"):
-            continue
-        if key in ("text_encoder", "vision_encoder"):
-            value = public_name(value) or "(a local folder)"
-        elif isinstance(value, str) and (key in ("task", "data") or value.startswith(("/", "~", "../", "./"))):
-            value = re.split(r"[\\/]", value)[-1]
-        kept[key] = value
-    return yaml.safe_dump(kept, allow_unicode=True, width=110)
-
-
-def _environment(run: CardRun) -> list[tuple[str, str]]:
-    """List what it was made of, hardware, time, energy and versions, as far as the run recorded them."""
-    extra, facts = run.extra, []
-    made, lesson = extra.get("ensemble") or {}, extra.get("distillation") or {}
-    if made:
-        facts.append(("made of", md(f"{made['kind']} of {len(made['runs'])} runs")))
-    if lesson:
-        note = f"; {lesson['note']}" if lesson.get("note") else ""
-        words = f"{lesson['teacher']}, temperature {lesson['temperature']:g}, weight {lesson['alpha']:g}{note}"
-        facts.append(("learned from a teacher", md(words)))
-    around = extra.get("environment") or {}
-    processes, cores = around.get("world_size", 1), around.get("cpu_cores")
-    gpu = around["device"] if around.get("device") not in (None, "cpu") else None
-    threads = around.get("threads")
-    busy = min(cores, threads * processes) if threads and cores else cores
-    if around:
-        parts = [f"{processes} × {gpu}"] if gpu else []
-        parts += [f"{around.get('cpu') or 'CPU'}, {cores} cores"] if cores else []
-        parts += (
-            [f"{processes} process{'es'[: 2 * (processes > 1)]} of {threads} thread{'s'[: threads > 1]}"]
-            if threads
-            else []
-        )
-        facts.append(("hardware", md("; ".join(parts))))
-    memory = extra.get("peak_memory_mib") or {}
-    if memory:
-        named = (("cpu", "main memory"), ("gpu", "GPU memory"))
-        facts.append(("peak memory", ", ".join(f"{memory[k]:,} MiB of {v}" for k, v in named if memory.get(k))))
-    seconds = extra.get("train_seconds")
-    if seconds:
-        speed = extra.get("train_rows_per_second")
-        words = f"{seconds:,.0f} s" + (f" ({seconds / 60:,.0f} min)" if seconds >= 120 else "")
-        words += f", {speed} rows/s" if speed else ""
-        words += ", in several parts" if extra.get("resumed") else ""
-        facts.append(("time", words))
-        watts, sum_ = (processes * GPU_WATTS, f"{processes} × {GPU_WATTS} W a GPU") if gpu else (0, "")
-        if not gpu and busy:
-            watts, sum_ = busy * CPU_WATTS, f"{busy} × {CPU_WATTS} W a busy core"
-        if watts:
-            energy = seconds * watts / 3600
-        if watts and energy >= 0.05:
-            amount = f"{energy / 1000:,.1f} kWh" if energy >= 1000 else f"{energy:,.1f} Wh"
-            facts.append(("energy, estimated", f"{amount}: the time × {sum_}, which is assumed, not measured"))
-    names = ("hfk", "python", "torch", "transformers", "datasets", "accelerate", "peft")
-    versions = [f"{name} {around[name]}" for name in names if around.get(name)]
-    if versions:
-        facts.append(("software", md(", ".join(versions))))
-    return facts
-
-
-def _curves(run: CardRun) -> list[str]:
-    path = "report/training_curves.png"
-    return [path] if (run.folder / path).is_file() else []
 
 
 def _pictures(run: CardRun) -> list[tuple[str, list[tuple[str, str]]]]:
     """For every head with pictures: its name, and (what it shows, path in the repository) of each."""
-    stems, found = file_stems(run.heads), []
-    for head in run.heads:
-        kinds = (("confusion", "confusion matrix"), ("reliability", "reliability diagram"))
-        there = [(what, f"report/{kind}_{stems[head.name]}.png") for kind, what in kinds]
-        there = [(what, path) for what, path in there if (run.folder / path).is_file()]
-        if there:
-            found.append((head.name, there))
+    kinds, found = (("confusion", "confusion matrix"), ("reliability", "reliability diagram")), []
+    for name, stem in file_stems(run.heads).items():
+        paths = [(what, f"report/{kind}_{stem}.png") for kind, what in kinds]
+        there = [(what, path) for what, path in paths if (run.folder / path).is_file()]
+        found += [(name, there)] if there else []
     return found
 
 
 def _limits(run: CardRun) -> list[str]:
     """Say what the model can't do and what the scores don't show, each from a fact of the run."""
-    extra, results, data = run.extra, run.results, run.data
-    text, image = run.inputs
-    limits = [data.limits] if data.limits else []
-    if data.of_csv and str(run.recipe.get("data")).lower().endswith(".csv"):
-        limits.append(data.of_csv)
+    extra, results, (text, image) = run.extra, run.results, run.inputs
+    limits = [run.data["limits"]] if "limits" in run.data else []
+    if "of_csv" in run.data and str(run.recipe.get("data")).lower().endswith(".csv"):
+        limits.append(run.data["of_csv"])
     limits.append(
         "Every input gets an answer: there is no “none of these”, and scores on other kinds of input are unknown."
     )
@@ -482,14 +460,16 @@ def _limits(run: CardRun) -> list[str]:
         perfect = any(low == 1 for low, _ in results.get("intervals", {}).values())
         note = ", and an interval of 1.000–1.000 says only that these few held no mistake" if perfect else ""
         limits.append(f"Only {rows:,} rows were scored: the intervals are wide{note}.")
-    limits += _weak_labels(run)
-    for head, count in results.get("counts", {}).get("labelled", {}).items():
-        if count < rows:
-            limits.append(f"{md(head)}: {rows - count:,} of the {rows:,} scored rows have no label and don't count.")
-    trained = (extra.get("rows") or {}).get("train") if isinstance(extra.get("rows"), dict) else None
-    for head, count in (extra.get("train_labelled") or {}).items():
-        if trained and count < trained:
-            limits.append(f"{md(head)}: {trained - count:,} of the {trained:,} training rows have no label.")
+    limits += [limit for head in run.heads for limit in _weak_labels(run, head.name)]
+    trained = extra["rows"].get("train", 0) if isinstance(extra.get("rows"), dict) else 0
+    labelled = (
+        (results.get("counts", {}).get("labelled"), rows, "scored"),
+        (extra.get("train_labelled"), trained, "training"),
+    )
+    for counts, of, which in labelled:
+        for head, count in (counts or {}).items():
+            if count < of:
+                limits.append(f"{md(head)}: {of - count:,} of the {of:,} {which} rows have no label and don't count.")
     if text and run.processor.get("max_length"):
         limits.append(f"Texts are cut after {run.processor['max_length']} tokens.")
     if "e5-small-ko" in run.encoders:
@@ -499,48 +479,75 @@ def _limits(run: CardRun) -> list[str]:
         limits.append(
             f"Pictures are resized to {size['width']}×{size['height']} pixels: small details and writing are lost."
         )
-    if text and image:
-        dropped = 1.0 if run.recipe.get("modality_loss") else float(run.recipe.get("modality_dropout") or 0)
+    if text and image and run.recipe:
+        dropped = 1.0 if run.recipe.get("modality_loss") else run.recipe.get("modality_dropout") or 0.0
         limits.append(
-            f"Text or picture may be missing; this was practised on {dropped:.0%} of the rows that have both."
+            f"Text or picture may be missing; this was practiced on {dropped:.0%} of the rows that have both."
             if dropped
             else "A row without text or without picture gets an answer, but training left none out on purpose."
         )
     return limits
 
 
-def _class_lines(run: CardRun) -> list[list[str]]:
-    """Lay out the scores of every label that occurs among the scored rows."""
-    if len(run.classes) > LISTED:
-        return []
-    return [
-        [
-            md(c["head"]),
-            md(c["label"]),
-            *(f"{c[key]:.3f}" for key in ("precision", "recall", "f1")),
-            f"{c['support']:,}",
-        ]
-        for c in run.classes
-        if c["support"]
-    ]
-
-
-def _weak_labels(run: CardRun) -> list[str]:
-    limits = []
-    few = run.extra.get("few_training_rows") or {}
-    for head in run.heads:
-        own = [line for line in run.classes if line["head"] == head.name]
-        seen = sorted((line for line in own if line["support"]), key=lambda line: line["f1"])
-        weak = [f"{md(c['label'])} (F1 {c['f1']:.3f}, {c['support']:,} rows)" for c in seen[:WEAKEST] if c["f1"] < 1]
-        if weak:
-            limits.append(f"Weakest labels of {md(head.name)}: {', '.join(weak)}.")
-        if own and len(seen) < len(own):
-            limits.append(
-                f"{md(head.name)}: {len(own) - len(seen)} of {len(own)} labels do not occur among the scored rows."
-            )
-        rare = few.get(head.name) or {}
-        if rare:
-            named = ", ".join(f"{md(label)} ({count})" for label, count in sorted(rare.items(), key=lambda i: i[1])[:5])
-            more = f", and {len(rare) - 5} more" if len(rare) > 5 else ""
-            limits.append(f"{md(head.name)}: labels with fewer than {FEW_ROWS} training rows: {named}{more}.")
+def _weak_labels(run: CardRun, head: str) -> list[str]:
+    limits, own = [], [line for line in run.classes if line["head"] == head]
+    seen = sorted((line for line in own if line["support"]), key=lambda line: line["f1"])
+    weak = [f"{md(c['label'])} (F1 {c['f1']:.3f}, {c['support']:,} rows)" for c in seen[:WEAKEST] if c["f1"] < 1]
+    if weak:
+        limits.append(f"Weakest labels of {md(head)}: {', '.join(weak)}.")
+    if len(seen) < len(own):
+        limits.append(f"{md(head)}: {len(own) - len(seen)} of {len(own)} labels do not occur among the scored rows.")
+    rare = sorted(((run.extra.get("few_training_rows") or {}).get(head) or {}).items(), key=lambda item: item[1])
+    if rare:
+        named = ", ".join(f"{md(label)} ({count})" for label, count in rare[:5])
+        more = f", and {len(rare) - 5} more" if len(rare) > 5 else ""
+        limits.append(f"{md(head)}: labels with fewer than {FEW_ROWS} training rows: {named}{more}.")
     return limits
+
+
+def _division(run: CardRun) -> str | None:
+    division = run.extra.get("division")
+    if run.extra.get("split") == "train" or (division is None and not run.divided_by_hfk):
+        return None
+    if not run.divided_by_hfk:
+        return "The splits are the data's own."
+    division = division or {}
+    details = [f"{share:.0%} for {name}" for name, share in division.get("shares", {}).items()]
+    details += [f"seed {division['seed']}"] * ("seed" in division)
+    how = f" ({', '.join(details)})" if details else ""
+    return (
+        f"hfk divided the rows{how}: stratified on the finest head, with exact and near duplicates of text or "
+        "picture kept on one side. Near duplicates are found by shared letters and small thumbnails; a rewritten text, "
+        "or a mirrored or cropped picture, is not."
+    )
+
+
+def _training(run: CardRun) -> list[tuple[str, str]]:
+    """List what it was made of, hardware, time and versions, as far as the run recorded them."""
+    extra, facts = run.extra, {}
+    if made := extra.get("ensemble"):
+        facts["made of"] = f"{made['kind']} of {len(made['runs'])} runs"
+    if teacher := extra.get("distillation"):
+        note = f"; {teacher['note']}" if teacher.get("note") else ""
+        facts["learned from a teacher"] = (
+            f"{teacher['teacher']}, temperature {teacher['temperature']:g}, weight {teacher['alpha']:g}{note}"
+        )
+    around = extra.get("environment") or {}
+    if around:
+        processes, threads = around.get("world_size", 1), around.get("threads")
+        parts = [f"{processes} × {around['device']}"] * (around.get("device") not in (None, "cpu"))
+        parts += [f"{around.get('cpu') or 'CPU'}, {around.get('cpu_cores')} cores"] * bool(around.get("cpu_cores"))
+        parts += [f"processes: {processes}, threads of each: {threads}"] * bool(threads)
+        facts["hardware"] = "; ".join(parts)
+    memory = {kind: mib for kind, mib in (extra.get("peak_memory_mib") or {}).items() if mib}
+    if memory:
+        named = {"cpu": "main memory", "gpu": "GPU memory"}
+        facts["peak memory"] = ", ".join(f"{mib:,} MiB of {named[kind]}" for kind, mib in memory.items())
+    if seconds := extra.get("train_seconds"):
+        speed, parts = extra.get("train_rows_per_second"), ", in several parts" if extra.get("resumed") else ""
+        minutes = f" ({seconds / 60:,.0f} min)" if seconds >= 120 else ""
+        facts["time"] = f"{seconds:,.0f} s{minutes}{f', {speed} rows/s' if speed else ''}{parts}"
+    names = ("hfk", "python", "torch", "transformers", "datasets", "accelerate", "peft")
+    if versions := [f"{name} {around[name]}" for name in names if around.get(name)]:
+        facts["software"] = ", ".join(versions)
+    return [(name, md(value)) for name, value in facts.items()]

@@ -10,13 +10,12 @@ from datasets import concatenate_datasets
 
 from ..evaluation.predictions import Predictions
 from ..evaluation.report import format_table, write_report
-from ..tasks import load_task
-from .recipe import MultiHeadTrainingArguments
-from ..tasks.labels import soft_columns
-from ..training.train import environment
-from ..training.trainer import MultiHeadTrainer
 from ..inference.predictor import load_checkpoint
 from ..inference.table import read_task_file
+from ..tasks import load_task
+from ..training.train import environment
+from ..training.trainer import MultiHeadTrainer
+from .recipe import MultiHeadTrainingArguments
 
 
 def evaluate(
@@ -66,7 +65,7 @@ def evaluate(
         with args.main_process_first(desc="preparing data"):
             loaded = load_task(task, data=str(data), split=None, heads=heads, **folder).load()
         rows = concatenate_datasets(list(loaded.values()))
-        output = MultiHeadTrainer(model, args, processor, soft=soft_columns(rows)).predict(rows)
+        output = MultiHeadTrainer(model, args, processor, rows={"test": rows}).predict(rows)
     if not args.should_save:
         return ""
     results = write_report(

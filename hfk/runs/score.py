@@ -19,14 +19,14 @@ from datasets import Dataset, concatenate_datasets
 
 from ..evaluation.calibration import Calibration, calibrate
 from ..evaluation.report import write_report
-from .card import write_card
 from ..inference.loading import load_checkpoint
+from ..inference.table import read_task_file
 from ..models.configuration_multihead import HeadConfig
 from ..tasks import ABOUT_ROWS, load_task
-from .recipe import parse_recipe
 from ..training.ensemble import predict_rows
 from ..training.train import open_task
-from ..inference.table import read_task_file
+from .card import write_card
+from .recipe import parse_recipe, translate
 
 
 def calibrate_checkpoint(
@@ -65,9 +65,7 @@ def calibrate_checkpoint(
     calibration.apply(heads)
     _write_temperatures(folder / "config.json", calibration)
     seen = replace(said[shown], heads=heads)  # with the new temperatures
-    write_report(
-        report, seen, made.get("extra"), baseline=made.get("baseline"), log=log, calibration=calibration
-    )
+    write_report(report, seen, made.get("extra"), baseline=made.get("baseline"), log=log, calibration=calibration)
     if (folder / "README.md").is_file() and data is None:
         write_card(folder)
     return format_calibration(calibration) + f"\n\nreport: {report / 'report.html'}"
@@ -99,7 +97,7 @@ def _run_rows(folder: Path, heads: list[HeadConfig]) -> dict[str, Dataset]:
             f"{folder} has no recipe.yaml that says which rows it was validated on; give labelled rows that it has not "
             "seen, with --data."
         ) from None
-    names = ("task", *ABOUT_ROWS, "folds", "fold")
+    options, names = translate(options), ("task", *ABOUT_ROWS)
     recipe, _ = parse_recipe({name: options[name] for name in names if options.get(name) is not None})
     task = open_task(recipe, heads)
     loaded = task.load()

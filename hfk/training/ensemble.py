@@ -38,7 +38,7 @@ from ..models.modeling_multihead import MultiHeadForClassification
 from ..models.processing_ensemble import MultiHeadEnsembleProcessor, processor_state
 from ..models.processing_multihead import MultiHeadProcessor
 from ..runs import card as cards
-from ..runs.recipe import check_options, parse_recipe
+from ..runs.recipe import parse_recipe, translate
 from ..tasks import ABOUT_ROWS, Task, load_task
 from ..tasks.collator import MultiHeadCollator
 from ..tasks.split import without_folds
@@ -337,7 +337,7 @@ def _run_folders(runs: Sequence[str | Path], output_dir: str | Path) -> list[Pat
 def _recipe(folder: Path) -> dict[str, Any] | None:
     try:
         recipe = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
-        check_options(recipe)
+        recipe = translate(recipe)
     except (OSError, ValueError, TypeError, yaml.YAMLError):
         return None
     return recipe

@@ -25,7 +25,7 @@ from ..evaluation.metrics import majority_baseline
 from ..evaluation.predictions import Predictions
 from ..evaluation.report import format_table, write_report
 from ..runs.recipe import load_recipe, parse_recipe
-from ..tasks.split import thin_classes
+from ..tasks.split import thin_classes, without_folds
 
 PREDICTIONS = "predictions.parquet"
 """What a run said of the rows that it is scored on; written last, so it also says that the run has finished."""
@@ -72,8 +72,7 @@ def train_folds(
 
     options = dict(recipe) if isinstance(recipe, dict) else load_recipe(recipe)
     options |= overrides or {}
-    for name in ("fold", "folds"):
-        options.pop(name, None)
+    options["split"] = without_folds(options.get("split"))
     if options.get("push_to_hub"):
         raise ValueError("the runs of the folds would push over each other: leave push_to_hub out, then hfk push.")
     if seeds is not None and (not seeds or len(set(seeds)) != len(seeds)):
@@ -148,7 +147,8 @@ def _state(
     seeds: list[int] | None,
 ) -> dict[str, Any]:
     """Say all that the finished folds depend on, as JSON holds it."""
-    values = {name: getattr(recipe_args, name, getattr(args, name, None)) for name in options if name not in INCIDENTAL}
+    used = recipe_args.to_dict()
+    values = {name: used.get(name) for name in options if name not in INCIDENTAL}
     hasher = hashlib.blake2b(digest_size=16)
     for name in rows.column_names:
         if name != "image":

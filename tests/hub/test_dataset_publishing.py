@@ -8,8 +8,8 @@ import re
 import pytest
 
 from hfk import load_task
-from hfk.hub.commits import Target
 from hfk.hub.datasets import dataset_card, publishable, push_dataset
+from hfk.hub.publishing import Target
 from tests import tiny
 
 
@@ -20,7 +20,7 @@ def test_rows_come_back_with_their_features(hub, places):
         import json
         from datasets import Image, load_dataset
         from hfk import load_task
-        from hfk.hub.commits import Target
+        from hfk.hub.publishing import Target
         from hfk.hub.datasets import publishable, push_dataset
         task = load_task({str(places)!r})
         pushed = push_dataset(task, Target({repo_id!r}, private=True), "cc-by-4.0")
@@ -67,7 +67,7 @@ def test_a_branch_or_a_pull_request_gets_rows_and_card(hub, tmp_path):
     out = hub.run(
         f"""
         from hfk import load_task
-        from hfk.hub.commits import Target
+        from hfk.hub.publishing import Target
         from hfk.hub.datasets import push_dataset
         targets = Target({repo_id!r}), Target({repo_id!r}, create_pr=True), Target({repo_id!r}, revision="v2")
         for task, target in zip([{str(few)!r}, {str(more)!r}, {str(more)!r}], targets):

@@ -13,7 +13,7 @@ import pytest
 from huggingface_hub import RepoCard
 
 from hfk.evaluation import modules
-from hfk.hub.commits import Target
+from hfk.hub.publishing import Target
 from hfk.hub.spaces import METRICS, plan_space, push_metric, push_space, write_metric
 
 STUDIO = Path(__file__).parents[2] / "spaces" / "studio"
@@ -59,8 +59,7 @@ def test_checkpoints_are_preloaded_at_their_commits(hub, space):
 
 
 def test_what_stays_is_said(space):
-    _, left_out = plan_space(space)
-    assert set(left_out) == {"__pycache__/app.pyc", ".gradio/x", ".env", "old.pkl"}
+    assert set(plan_space(space).left_out) == {"__pycache__/app.pyc", ".gradio/x", ".env", "old.pkl"}
 
 
 @pytest.mark.parametrize(
@@ -141,11 +140,10 @@ def test_a_metric_needs_a_name_that_python_can_import(tmp_path):
 
 
 def test_the_studio_runs_from_what_is_sent_where_hfk_is_not_installed(tmp_path):
-    files, _ = plan_space(STUDIO)
-    for file in files:
-        path = tmp_path / "space" / file.path
+    for name, file in plan_space(STUDIO).files.items():
+        path = tmp_path / "space" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(file.read())
+        path.write_bytes(file.read_bytes())
     assert (tmp_path / "space" / "hfk" / "tasks" / "samples").is_dir() and not list(tmp_path.rglob("*.pyc"))
     code = """
         import sys
@@ -168,8 +166,8 @@ def test_the_studio_runs_from_what_is_sent_where_hfk_is_not_installed(tmp_path):
 
 
 def test_hfk_is_sent_only_where_an_app_needs_it(space):
-    assert not [file.path for file in plan_space(space)[0] if file.path.startswith("hfk/")]
+    assert not [name for name in plan_space(space).files if name.startswith("hfk/")]
     (space / "app.py").write_text("import hfk\n", encoding="utf-8")
-    assert "hfk/models/modeling_multihead.py" in {file.path for file in plan_space(space)[0]}
+    assert "hfk/models/modeling_multihead.py" in plan_space(space).files
     (space / "requirements.txt").write_text("hfk[space]==0.1.0\n", encoding="utf-8")
-    assert not [file.path for file in plan_space(space)[0] if file.path.startswith("hfk/")]
+    assert not [name for name in plan_space(space).files if name.startswith("hfk/")]

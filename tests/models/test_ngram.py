@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModel
 
 from hfk import MultiHeadForClassification, MultiHeadProcessor
 from hfk.models.modeling_ngram import NGramConfig, NGramModel
-from hfk.training.tokenizer_training import train_tokenizer
+from hfk.training.scratch import train_tokenizer
 from tests import tiny
 
 TEXTS = [*tiny.SENTENCES, "바닷가 바닷가 바닷가의 카페", "절 절 절", "한 식 당", "1 2 3 4 5", "ㅋㅋㅋㅋㅋㅋㅋ"]

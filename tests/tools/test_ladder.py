@@ -12,6 +12,7 @@ import yaml
 
 import hfk.tools.ladder.climb as ladder
 from hfk.evaluation import plots
+from hfk.tasks import load_task
 from hfk.tools.ladder.climb import climb
 from tests import tiny
 
@@ -82,13 +83,11 @@ def test_at_least_a_thousand_rows_are_timed(climbed, monkeypatch):
     monkeypatch.setattr(ladder, "Predictor", Counted)
     monkeypatch.setattr(ladder, "ROUNDS", 1)
     folder, _ = climbed
-    rung = ladder.Rung("mean", [folder / "mean" / "run"], (0, 0, 0), (0, 0, 0), 1.0, 1, 1.0)
-    from hfk.tasks import load_task
-
-    ladder._time_inference([rung], load_task("ynat-mini").load()["test"])
+    entry = ladder.Entry("mean", [folder / "mean" / "run"], (0, 0, 0), (0, 0, 0), 1, 1.0, 1.0)
+    ladder.time_inference([entry], load_task("ynat-mini").load()["test"])
     warm, timed = seen
     assert len(timed) >= ladder.TIMED_ROWS and warm == timed[: ladder.WARM_UP_ROWS]
-    assert rung.rows_per_second > 1
+    assert entry.rows_per_second > 1
 
 
 def test_finished_runs_are_not_trained_again_and_seeds_are_averaged(ground, tmp_path, monkeypatch):
@@ -139,7 +138,7 @@ def test_wrong_words_are_one_sentence_before_anything_is_trained(ground, tmp_pat
 
 
 def test_names_in_the_picture_cover_neither_points_nor_each_other(monkeypatch):
-    """Eight rungs, five of them in one corner; the boxes are those that were drawn."""
+    """Eight entries, five of them in one corner; the boxes are those that were drawn."""
     pytest.importorskip("matplotlib")
     figures = []
     png = plots.to_png

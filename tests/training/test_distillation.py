@@ -20,18 +20,12 @@ from transformers import AutoModel
 from hfk import HeadConfig, MultiHeadForClassification, MultiHeadTrainer, cli, load_task, train
 from hfk.inference.loading import load_checkpoint
 from hfk.training.ensemble import build_ensemble
-from hfk.training.techniques import distillation
-from hfk.training.techniques.distillation import (
-    DistillationTrainer,
-    Lesson,
-    distil,
-    keep_layers,
-    match_labels,
-    soft_loss,
-    teacher_answers,
-)
+from hfk.training.students import keep_layers, student_recipe
+from hfk.training.techniques import distillation, make_techniques
+from hfk.training.techniques.distillation import match_labels, soft_loss, teacher_logits
 from hfk.training.trainer import last_checkpoint
 from tests import tiny
+from tests.training.small import arguments, without_dropout
 from tests.training.test_folds import titles
 
 OPTIONS = tiny.RECIPE | {"num_train_epochs": 1, "vision_encoder": None, "use_cpu": True}
@@ -43,6 +37,10 @@ def teacher(tmp_path_factory, encoders, places) -> Path:
     folder = tmp_path_factory.mktemp("teacher") / "teacher"
     train(str(places), folder, OPTIONS | {"text_encoder": encoders["text_encoder"], "num_train_epochs": 4})
     return folder
+
+
+def distill(teacher, folder: Path, student=None, options: dict | None = None) -> dict:
+    return train(student_recipe(str(teacher), student, options), folder)
 
 
 def facts(folder: Path) -> dict:
@@ -94,61 +92,61 @@ def test_labelled_rows_weigh_alpha_and_unlabelled_ones_are_the_teachers_alone():
     assert soft_loss(student, teacher, soft_labels, topic, 1.0, 0.25).item() == pytest.approx(found.item())
 
 
-def small_trainer(folder, alpha, hidden=0.0, size=None):
-    model, processor = tiny.model(heads=[HeadConfig("topic", ["a", "b"], dropout=0.0)]), tiny.processor()
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-    size = size or model.config.embedding_size
+def small_trainer(folder, teacher, rows=None, **options):
+    """A student without dropout, whose teacher is at hand as rows of logits, and a batch for it."""
+    model, processor = without_dropout(tiny.model(heads=tiny.heads()[:1])), tiny.processor()
+    techniques = make_techniques({"distillation": {"teacher": str(teacher), **options}, "standardize_rows": 0})
     rows = Dataset.from_list([
-        {"id": str(n), "text": text, "topic": n % 2 if n < 4 else None, "teacher/topic": [float(n), 1.0],
-         "embedding of teacher": [1.0] * size}
-        for n, text in enumerate(tiny.SENTENCES)
+        {"id": str(n), "text": text, "cat1": n % 2 if n < 4 else None} for n, text in enumerate(tiny.SENTENCES)
     ])  # fmt: skip
-    args = distillation.MultiHeadTrainingArguments(
-        output_dir=str(folder), per_device_train_batch_size=6, use_cpu=True, disable_tqdm=True, eval_strategy="no",
-        save_strategy="no", load_best_model_at_end=False, max_steps=3,
-    )  # fmt: skip
-    lesson = Lesson(rows, {}, 2.0, alpha, hidden, size)
-    return DistillationTrainer(model, args, processor, rows, lesson=lesson), rows
+    args = arguments(folder, max_steps=3, per_device_train_batch_size=6)
+    made = MultiHeadTrainer(model, args, processor, rows, techniques=techniques)
+    return made, next(iter(made.get_train_dataloader()))
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.4, 1.0])
-def test_the_loss_is_the_sum_of_its_parts(tmp_path, alpha, monkeypatch):
-    trainer, rows = small_trainer(tmp_path, alpha)
-    batch = trainer.data_collator([rows[n] for n in range(6)])
-    trainer.model.train()
-    found = trainer.compute_loss(trainer.model, batch)
-    outputs = trainer.model(**{name: value for name, value in batch.items() if name != "teacher"})
-    said = torch.tensor([[float(n), 1.0] for n in range(6)])
-    soft = soft_loss(outputs.logits["topic"], said, batch["labels"]["topic"], trainer.heads[0], 2.0, alpha)
-    hard = F.cross_entropy(outputs.logits["topic"][:4], torch.tensor([0, 1, 0, 1]), reduction="sum") / 6
+def test_the_loss_is_the_sum_of_its_parts(teacher, tmp_path, alpha, monkeypatch):
+    made, batch = small_trainer(tmp_path, teacher, alpha=alpha)
+    made.model.train()
+    found = made.compute_loss(made.model, batch)
+    logits = made.model(**{name: value for name, value in batch.items() if name != "teacher"}).logits["cat1"]
+    labels, said = batch["labels"]["cat1"], batch["teacher"]["cat1"]
+    soft = soft_loss(logits, said, labels, made.heads[0], 2.0, alpha)
+    hard = F.cross_entropy(logits[labels >= 0], labels[labels >= 0], reduction="sum") / 6
     assert found.item() == pytest.approx(((1 - alpha) * hard + soft).item(), rel=1e-4)
-    monkeypatch.setattr("hfk.training.trainer.disagreement", lambda *_: torch.tensor(3.0))
-    trainer.args.r_drop = 2.0  # what it adds is not the label's, and keeps its weight
-    assert trainer.compute_loss(trainer.model, batch).item() == pytest.approx(found.item() + 3.0, rel=1e-4)
-    trainer.model.eval()  # evaluation is by the labels alone
-    assert trainer.compute_loss(trainer.model, batch).item() == pytest.approx(hard.item(), rel=1e-4)
+    monkeypatch.setattr("hfk.training.techniques.r_drop.disagreement", lambda *a: torch.tensor(3.0))
+    (r_drop,) = [technique for technique in make_techniques({"r_drop": 2.0}) if technique.key == "r_drop"]
+    r_drop.begin(made.techniques[0].setting)
+    monkeypatch.setattr(r_drop, "batch", lambda batch: batch)
+    made.techniques.append(r_drop)  # what it adds is not the label's, and keeps its weight
+    assert made.compute_loss(made.model, batch).item() == pytest.approx(found.item() + 3.0, rel=1e-4)
+    made.model.eval()  # evaluation is by the labels alone
+    assert made.compute_loss(made.model, batch).item() == pytest.approx(hard.item(), rel=1e-4)
 
 
 def test_embeddings_of_another_width_go_through_a_layer_that_is_learned_and_not_kept(tmp_path):
-    trainer, rows = small_trainer(tmp_path, 0.5, hidden=1.0, size=48)
-    before = trainer.projection.weight.detach().clone()
-    batch = trainer.data_collator([rows[n] for n in range(6)])
+    torch.manual_seed(0)
+    wide = tiny.model("roberta", heads=tiny.heads()[:1])
+    wide.config.text_config.hidden_size = 48
+    MultiHeadForClassification(wide.config).save_pretrained(tmp_path / "wide")
+    tiny.processor().save_pretrained(tmp_path / "wide")
+    made, batch = small_trainer(tmp_path, tmp_path / "wide", hidden=1.0)
+    technique = next(one for one in made.techniques if one.key == "distillation")
+    layer = technique._projection
+    before, said = layer.weight.detach().clone(), batch["teacher"]["embedding of teacher"]
+    inputs = {name: value for name, value in batch.items() if name != "teacher"}
+    assert said.shape == (6, 48)
     with torch.no_grad():
-        outputs = trainer.model(**{name: value for name, value in batch.items() if name != "teacher"})
-        expected = 1 - F.cosine_similarity(outputs.embedding @ before.T, torch.ones(6, 48)).mean()
-        found = trainer._distance(outputs.embedding, batch["teacher"]["embedding of teacher"])
+        outputs = made.model(**inputs)
+        expected = 1 - F.cosine_similarity(outputs.embedding @ before.T, said).mean()
+        found = technique._distance(outputs.embedding, said)
     assert found.item() == pytest.approx(expected.item(), rel=1e-5)
-    trainer.train()
-    assert not torch.equal(before, trainer.projection.weight)
-    assert trainer.projection.weight.grad is None or trainer.projection.weight.grad.eq(0).all()
-    trainer.model.save_pretrained(tmp_path / "model")
+    made.train()
+    assert not torch.equal(before, layer.weight) and (layer.weight.grad is None or not layer.weight.grad.any())
+    made.model.save_pretrained(tmp_path / "model")
     assert AutoModel.from_pretrained(tmp_path / "model").config.embedding_size == 32
     with torch.no_grad():
-        outputs = trainer.model(**{name: value for name, value in batch.items() if name != "teacher"})
-        nearer = trainer._distance(outputs.embedding, batch["teacher"]["embedding of teacher"])
-    assert nearer < found
+        assert technique._distance(made.model(**inputs).embedding, said) < found
 
 
 # ------------------------------------------------------------------------------------------------------------- a run
@@ -156,9 +154,9 @@ def test_embeddings_of_another_width_go_through_a_layer_that_is_learned_and_not_
 
 def test_a_student_learns_what_its_teacher_says(teacher, encoders, places, tmp_path):
     """With alpha 1 the labels do not count: a student of shuffled labels ends where its teacher is."""
-    results = distil(
+    results = distill(
         str(teacher), tmp_path / "student", str(places),
-        OPTIONS | {"text_encoder": encoders["text_encoder"], "distill_alpha": 1.0, "num_train_epochs": 6},
+        OPTIONS | {"text_encoder": encoders["text_encoder"], "distillation.alpha": 1.0, "num_train_epochs": 6},
     )  # fmt: skip
     model, processor = load_checkpoint(tmp_path / "student")
     master, _ = load_checkpoint(teacher)
@@ -172,18 +170,18 @@ def test_a_student_learns_what_its_teacher_says(teacher, encoders, places, tmp_p
               if "loss_cat2_teacher" in e]  # fmt: skip
     assert np.mean(losses[-6:]) < 0.3 * np.mean(losses[:6])
     recipe = yaml.safe_load((tmp_path / "student" / "recipe.yaml").read_text())
-    assert recipe["teacher"] == str(teacher) and recipe["distill_alpha"] == 1.0
+    assert recipe["distillation"] == {"teacher": str(teacher), "alpha": 1.0}
 
 
-def test_the_teachers_answers_are_kept_and_asked_for_again_only_if_something_changed(
+def test_the_teachers_logits_are_kept_and_asked_for_again_only_if_something_changed(
     teacher, places, tmp_path, monkeypatch
 ):
     rows = load_task(str(places)).load()["train"]
-    args = distillation.MultiHeadTrainingArguments(output_dir=str(tmp_path), use_cpu=True, disable_tqdm=True)
+    args = arguments(tmp_path)
     asked = []
     load = distillation.load_checkpoint
     monkeypatch.setattr(distillation, "load_checkpoint", lambda name: (asked.append(name), load(name))[1])
-    first = teacher_answers(str(teacher), rows, args)
+    first = teacher_logits(str(teacher), rows, args)
     assert len(first) == len(rows) and len(asked) == 1
     model, processor = load(teacher)
     for place in (0, 7, 20):
@@ -193,36 +191,38 @@ def test_the_teachers_answers_are_kept_and_asked_for_again_only_if_something_cha
         price = model.config.heads[3]
         expected = logits["price"].item() * price.std + price.mean
         assert first[place]["teacher/price"][0] == pytest.approx(expected, abs=1e-3)
-    again = teacher_answers(str(teacher), rows, args)
+    again = teacher_logits(str(teacher), rows, args)
     assert len(asked) == 1 and again[:]["teacher/cat1"] == first[:]["teacher/cat1"]
     with pa.memory_map(str(tmp_path / "teacher.arrow")) as file:
         assert pa.ipc.open_stream(file).read_all().num_rows == len(rows)
-    teacher_answers(str(teacher), rows.select(range(10)), args)
+    teacher_logits(str(teacher), rows.select(range(10)), args)
     assert len(asked) == 2
-    teacher_answers(str(teacher), rows.select(range(10)), args, with_embedding=True)
+    teacher_logits(str(teacher), rows.select(range(10)), args, with_embedding=True)
     assert len(asked) == 3
     (tmp_path / "teacher.arrow").write_bytes(b"cut off")
-    teacher_answers(str(teacher), rows.select(range(10)), args, with_embedding=True)
+    teacher_logits(str(teacher), rows.select(range(10)), args, with_embedding=True)
     assert len(asked) == 4
 
 
 def test_an_interrupted_distillation_goes_on_without_asking_again(teacher, encoders, places, tmp_path, monkeypatch):
-    options = OPTIONS | {"text_encoder": encoders["text_encoder"], "num_train_epochs": 2, "distill_hidden": 0.5}
+    options = OPTIONS | {"text_encoder": encoders["text_encoder"], "num_train_epochs": 2, "distillation.hidden": 0.5}
     options |= {"head_learning_rate": 1e-3}
-    whole = distil(str(teacher), tmp_path / "whole", str(places), options)
+    whole = distill(str(teacher), tmp_path / "whole", str(places), options)
+
+    step = MultiHeadTrainer.training_step
 
     def stop(self, model, inputs, *args):
         if self.state.global_step == 8:
             raise KeyboardInterrupt
-        return MultiHeadTrainer.training_step(self, model, inputs, *args)
+        return step(self, model, inputs, *args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(DistillationTrainer, "training_step", stop, raising=False)
+        patch.setattr(MultiHeadTrainer, "training_step", stop)
         with pytest.raises(KeyboardInterrupt):
-            distil(str(teacher), tmp_path / "run", str(places), options)
+            distill(str(teacher), tmp_path / "run", str(places), options)
     assert last_checkpoint(tmp_path / "run").endswith("checkpoint-6")
     monkeypatch.setattr(distillation, "load_checkpoint", lambda name: pytest.fail("the teacher was asked again"))
-    results = distil(str(teacher), tmp_path / "run", str(places), options)
+    results = distill(str(teacher), tmp_path / "run", str(places), options)
     assert results["extra"]["resumed"] and results["scores"] == pytest.approx(whole["scores"], abs=1e-4)
 
 
@@ -231,7 +231,7 @@ def test_an_ensemble_teaches_one_model(teacher, encoders, places, tmp_path):
     train(str(places), tmp_path / "other", options | {"seed": 7, "max_length": 16})
     build_ensemble([teacher, tmp_path / "other"], tmp_path / "both")
     # The ensemble's embedding is both members', so the student's is projected.
-    results = distil(str(tmp_path / "both"), tmp_path / "student", str(places), options | {"distill_hidden": 0.1})
+    results = distill(str(tmp_path / "both"), tmp_path / "student", str(places), options | {"distillation.hidden": 0.1})
     assert type(AutoModel.from_pretrained(tmp_path / "student")) is MultiHeadForClassification
     assert results["extra"]["distillation"]["hidden"] == 0.1
     assert not list((tmp_path / "student").rglob("projection*"))
@@ -244,7 +244,7 @@ def test_rows_that_the_teacher_cannot_read_are_learned_from_labels(encoders, tmp
     table = (tmp_path / "task" / "places.csv").read_text(encoding="utf-8").splitlines()
     lost = [line.replace("003.png", "").replace("007.png", "") for line in table]
     (tmp_path / "task" / "places.csv").write_text("\n".join(lost) + "\n", encoding="utf-8")
-    results = distil(
+    results = distill(
         str(tmp_path / "eye"), tmp_path / "student", str(task), OPTIONS | {"text_encoder": encoders["text_encoder"]}
     )
     answered = results["extra"]["distillation"]["rows_without_answer"]
@@ -267,8 +267,12 @@ def test_unlabelled_rows_are_used_and_said(teacher, encoders, places, tmp_path):
     known, held_out = data["train"]["text"][0], data["test"]["text"][0]
     texts = [*new, known, held_out, "", new[0]]
     table = write_table(tmp_path / "more.csv", [["overview", "x"], *([text, 1] for text in texts)])
-    options = OPTIONS | {"text_encoder": encoders["text_encoder"], "unlabelled": str(table), "distill_alpha": 0.0}
-    results = distil(str(teacher), tmp_path / "student", str(places), options)
+    options = OPTIONS | {
+        "text_encoder": encoders["text_encoder"],
+        "distillation.unlabelled": str(table),
+        "distillation.alpha": 0.0,
+    }
+    results = distill(str(teacher), tmp_path / "student", str(places), options)
     said = results["extra"]["distillation"]
     assert said["unlabelled_rows"] == len(new) and said["note"] == f"used {len(new)} unlabelled rows of more.csv"
     assert said["unlabelled_left_out"] == {"empty": 1, "repeated, or among the labelled rows": 3}
@@ -281,16 +285,20 @@ def test_unlabelled_rows_are_used_and_said(teacher, encoders, places, tmp_path):
     ("rows", "options", "message"),
     [
         ([["title"], ["새 글"]], {}, "column 'overview' is missing from more.csv; it has: title.*--text"),
-        ([["title"], [""]], {"unlabelled_text": "title"}, "no text that is not empty"),
+        ([["title"], [""]], {"distillation.unlabelled_text": "title"}, "no text that is not empty"),
         (None, {}, "more.csv does not exist"),
     ],
 )
 def test_wrong_unlabelled_tables_are_one_sentence(teacher, encoders, places, tmp_path, rows, options, message):
     if rows:
         write_table(tmp_path / "more.csv", rows)
-    options = OPTIONS | {"text_encoder": encoders["text_encoder"], "unlabelled": str(tmp_path / "more.csv")} | options
+    options = (
+        OPTIONS
+        | {"text_encoder": encoders["text_encoder"], "distillation.unlabelled": str(tmp_path / "more.csv")}
+        | options
+    )
     with pytest.raises((ValueError, OSError), match=message) as caught:
-        distil(str(teacher), tmp_path / "student", str(places), options)
+        distill(str(teacher), tmp_path / "student", str(places), options)
     assert "\n" not in str(caught.value)
 
 
@@ -301,8 +309,8 @@ def test_labels_may_stand_in_another_order(teacher, encoders, places, tmp_path):
     task = tiny.write_task(
         tmp_path / "task", heads=[{"name": "cat2", "labels": ["한식", "산", "바다"]}], split={"column": "part"}
     )
-    options = OPTIONS | {"text_encoder": encoders["text_encoder"], "distill_alpha": 1.0, "num_train_epochs": 6}
-    distil(str(teacher), tmp_path / "student", str(task), options)
+    options = OPTIONS | {"text_encoder": encoders["text_encoder"], "distillation.alpha": 1.0, "num_train_epochs": 6}
+    distill(str(teacher), tmp_path / "student", str(task), options)
     model, processor = load_checkpoint(tmp_path / "student")
     master, _ = load_checkpoint(teacher)
     inputs = processor(text=tiny.SENTENCES[:3])
@@ -403,16 +411,9 @@ def test_a_student_of_the_teachers_layers(teacher, places, tmp_path, capsys):
     assert (said["alpha"], said["temperature"], said["hidden"]) == (0.7, 3.0, 0.2)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"distill_temperature": 0}, "distill_temperature must be above 0"),
-        ({"distill_alpha": 1.5}, "distill_alpha from 0 to 1"),
-        ({"unlabelled": "more.csv", "teacher": None}, "need a teacher"),
-        ({"teacher": "no-such-teacher"}, "neither a checkpoint's folder nor"),
-    ],
-)
-def test_wrong_options_are_one_sentence(teacher, encoders, places, tmp_path, options, message):
-    with pytest.raises(ValueError, match=message) as caught:
-        train(str(places), tmp_path / "run", OPTIONS | encoders | {"teacher": str(teacher)} | options)
+def test_a_teacher_that_is_none_is_one_sentence(encoders, places, tmp_path):
+    with pytest.raises(ValueError, match="neither a checkpoint's folder nor") as caught:
+        train(str(places), tmp_path / "run", OPTIONS | encoders | {"distillation": "no-such-teacher"})
     assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match=r"no recipe.yaml to train the student by"):
+        student_recipe(str(tmp_path))

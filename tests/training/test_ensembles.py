@@ -15,8 +15,7 @@ from transformers import AutoModel, AutoProcessor
 from hfk import HeadConfig, MultiHeadEnsemble, MultiHeadForClassification, cli, load_task, train
 from hfk.evaluation.metrics import score_heads
 from hfk.evaluation.predictions import Predictions
-from hfk.hub.commits import Target
-from hfk.hub.publishing import pull, push
+from hfk.hub.publishing import Target, pull, push
 from hfk.inference.loading import load_checkpoint
 from hfk.models.decoding import probabilities
 from hfk.training.ensemble import build_ensemble, cook_soup, fit_weights, predict_rows

@@ -37,7 +37,6 @@ def written(value: Any) -> str:
 def render_audit(
     name: str,
     rows: Rows,
-    heads: list[HeadConfig],
     suspects: list[Suspect],
     earlier: list[list[str]],
     max_given: float,
@@ -47,7 +46,6 @@ def render_audit(
     Args:
         name: the task's name.
         rows: the out-of-fold rows.
-        heads: their heads.
         suspects: what was found, in order; those of one row's hierarchy stand together.
         earlier: lines of corrections that the rows already had; they are saved along.
         max_given: as in `audit`, for the explanation.
@@ -55,6 +53,7 @@ def render_audit(
     Returns:
         a whole HTML document.
     """
+    heads, ids = rows.said.heads, rows.said.ids
     roots = tree_roots(heads)
     names = [head.name for head in heads]
     items = []
@@ -62,7 +61,7 @@ def render_audit(
         by_head = {suspect.head: suspect for suspect in found}
         items.append(
             {
-                "id": rows.ids[row],
+                "id": ids[row],
                 "text": rows.texts[row],
                 "picture": thumbnail(rows.images[row], PICTURE_PIXELS) if len(items) < MAX_PICTURES else None,
                 "ticked": any(suspect.proposed for suspect in by_head.values()),
@@ -85,12 +84,12 @@ def render_audit(
             for head in heads
         },
         "earlier": earlier,
-        "key": hashlib.sha256(repr((name, [(rows.ids[s.row], s.head) for s in suspects])).encode()).hexdigest()[:16],
+        "key": hashlib.sha256(repr((name, [(ids[s.row], s.head) for s in suspects])).encode()).hexdigest()[:16],
     }
     return render(
         TEMPLATE,
         title=f"{name}: labels to look at again",
-        rows=len(rows.ids),
+        rows=len(ids),
         items=items,
         most=MAX_ITEMS,
         pairs=_pairs(suspects),

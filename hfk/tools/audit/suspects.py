@@ -8,17 +8,15 @@ corrections.csv of the clearest cases, which `hfk.tasks.corrections` applies whe
 
 from __future__ import annotations
 
-import operator
 import unicodedata
 import warnings
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 import yaml
 
 from ...evaluation.metrics import tree_roots
@@ -26,7 +24,6 @@ from ...evaluation.predictions import Predictions
 from ...evaluation.report import csv_text
 from ...files import write_atomic
 from ...models.configuration_multihead import HeadConfig
-from ...models.decoding import decide
 from ...tasks import ABOUT_ROWS, Task, load_task
 from ...tasks.corrections import COLUMNS
 from ...tasks.tables import read_table
@@ -75,13 +72,12 @@ class Suspect:
 
 @dataclass
 class Rows:
-    """Out-of-fold rows: their ids, labels by head, probabilities by head, and what they say."""
+    """Out-of-fold rows: what a model said of them, their labels by head and name, and what they say."""
 
-    ids: list[str]
+    said: Predictions
     labels: dict[str, list[Any]]
-    probabilities: dict[str, np.ndarray]
     texts: list[str | None]
-    images: list[Any] = field(default_factory=list)
+    images: list[Any]
 
 
 def audit(
@@ -112,28 +108,24 @@ def audit(
         raise ValueError(f"the largest probability of a given label must be in [0, 1), not {max_given}.")
     path = _find(Path(source))
     made, earlier = _open_task(path, task, data)
-    rows, heads = read_rows(path, made)
-    suspects = find_suspects(rows, heads, max_given)
+    rows = read_rows(path, made)
+    suspects = find_suspects(rows, max_given)
     folder = Path(output_dir) if output_dir is not None else path.parent / "audit"
-    folder.mkdir(parents=True, exist_ok=True)
-    lines = [_list_line(suspect, rows, heads) for suspect in suspects]
+    lines = [_list_line(suspect, rows) for suspect in suspects]
     write_atomic(folder / "label_errors.csv", csv_text(list(LIST_COLUMNS), lines))
     proposed = [suspect for suspect in suspects if suspect.proposed]
     corrections = [_correction(suspect, rows) for suspect in proposed]
     write_atomic(folder / "corrections.csv", csv_text(list(COLUMNS), [*earlier, *corrections]))
-    write_atomic(folder / "audit.html", render_audit(made.name, rows, heads, suspects, earlier, max_given))
-    return _summary(rows, heads, suspects, max_given, folder)
+    write_atomic(folder / "audit.html", render_audit(made.name, rows, suspects, earlier, max_given))
+    return _summary(rows, suspects, max_given, folder)
 
 
-def read_rows(path: str | Path, task: Task) -> tuple[Rows, list[HeadConfig]]:
+def read_rows(path: str | Path, task: Task) -> Rows:
     """Read an out_of_fold.parquet and what its rows say.
 
     Args:
         path: the file: `id`, and for each head `{head}_label` and `{head}_probabilities`.
         task: the task of its rows; loaded here.
-
-    Returns:
-        the rows, and the heads that the file has.
 
     Raises:
         ValueError: if a column is missing, a row is none of the task's, or numbers of probabilities and labels differ.
@@ -141,7 +133,7 @@ def read_rows(path: str | Path, task: Task) -> tuple[Rows, list[HeadConfig]]:
     name = Path(path).name
     loaded = task.load()
     said = Predictions.load(path, task.heads)
-    heads, ids = said.heads, said.ids
+    ids = said.ids
     repeated = pd.Series(ids).duplicated()
     if repeated.any():
         raise ValueError(
@@ -159,15 +151,11 @@ def read_rows(path: str | Path, task: Task) -> tuple[Rows, list[HeadConfig]]:
     for column, there in (("text", task.text), ("image", task.image)):
         cells = {split: part[column] for split, part in loaded.items()} if there else {}
         contents[column] = [cells[places[row][0]][places[row][1]] for row in ids] if there else [None] * len(ids)
-    labels, probs = {}, {}
-    for head in heads:
-        target = said.target[head.name]
-        labels[head.name] = said.names(head, target.values, target.present)
-        probs[head.name] = said.probabilities[head.name].astype(np.float64).reshape(len(ids), -1)
-    return Rows(ids, labels, probs, contents["text"], contents["image"]), heads
+    labels = {head.name: said.names(head, *reversed(said.target[head.name])) for head in said.heads}
+    return Rows(said, labels, contents["text"], contents["image"])
 
 
-def find_suspects(rows: Rows, heads: list[HeadConfig], max_given: float = MAX_GIVEN) -> list[Suspect]:
+def find_suspects(rows: Rows, max_given: float = MAX_GIVEN) -> list[Suspect]:
     """Find labels that are probably wrong.
 
     `single_label` and `multi_label` heads go through cleanlab's confident learning, its strictest rule (`both`), to
@@ -176,7 +164,6 @@ def find_suspects(rows: Rows, heads: list[HeadConfig], max_given: float = MAX_GI
 
     Args:
         rows: the rows.
-        heads: their heads, coarse to fine.
         max_given: the largest probability of a given label that is proposed.
 
     Returns:
@@ -185,89 +172,69 @@ def find_suspects(rows: Rows, heads: list[HeadConfig], max_given: float = MAX_GI
     Source:
         Northcutt, Jiang, Chuang: Confident Learning: Estimating Uncertainty in Dataset Labels, JAIR 2021.
     """
-    single = [head for head in heads if head.rules.exclusive]
-    present = {head.name for head in heads}
-    tree = [head for head in single if head.parent is None or head.parent in present]
-    probs = {head.name: torch.as_tensor(rows.probabilities[head.name], dtype=torch.float32) for head in single}
-    paths = {name: chosen.numpy() for name, chosen in decide(probs, tree).items()} if tree else {}
-    twins = _twins(rows.texts)
+    heads, twins, roots = rows.said.heads, _twins(rows.texts), tree_roots(rows.said.heads)
     suspects: dict[tuple[int, str], list[Suspect]] = defaultdict(list)
-    roots = tree_roots(heads)
     for head in heads:
         find = head.rules.pick(
             {"single_label": _single_suspects, "multi_label": _multi_suspects, "regression": _number_suspects}
         )
-        for suspect in find(rows, head, max_given, paths.get(head.name), twins):
+        for suspect in find(rows, head, max_given, twins):
             suspects[suspect.row, roots[head.name]].append(suspect)
     for (row, root), found in suspects.items():
-        group = [head for head in tree if roots[head.name] == root]
-        named = {suspect.head for suspect in found}
-        accepted = any(suspect.proposed for suspect in found)
-        why = " and ".join(named)
+        group = [head for head in heads if roots[head.name] == root and head.rules.exclusive]
+        named = {suspect.head: suspect for suspect in found}
         for head in group:
-            given, path = rows.labels[head.name][row], head.labels[paths[head.name][row]]
+            given, path = rows.labels[head.name][row], head.labels[rows.said.chosen[head.name][row]]
             if head.name not in named and given is not None and given != path:
-                own = rows.probabilities[head.name][row]
-                of_given, of_path = float(own[head.labels.index(given)]), float(own[head.labels.index(path)])
-                found.append(
-                    Suspect(row, head.name, given, path, of_given, of_path, of_given, f"follows {why}", found=False)
-                )
-        if accepted and len(group) > 1:  # half a path would contradict the hierarchy
+                own = dict(zip(head.labels, rows.said.probabilities[head.name][row].tolist(), strict=True))
+                why = f"follows {' and '.join(named)}"
+                found.append(Suspect(row, head.name, given, path, own[given], own[path], own[given], why, found=False))
+        if len(group) > 1 and any(suspect.proposed for suspect in found):  # half a path contradicts the hierarchy
             for suspect in found:
                 suspect.proposed = True
-        order = {head.name: place for place, head in enumerate(heads)}
-        found.sort(key=lambda suspect: order[suspect.head])
+        found.sort(key=lambda suspect: [head.name for head in heads].index(suspect.head))
     trusted = {key: min(suspect.score for suspect in found if suspect.found) for key, found in suspects.items()}
     return [suspect for key in sorted(suspects, key=lambda key: (trusted[key], key)) for suspect in suspects[key]]
 
 
-def _single_suspects(
-    rows: Rows, head: HeadConfig, max_given: float, path: np.ndarray | None, twins: dict[int, list[int]]
-) -> list[Suspect]:
-    index = {label: number for number, label in enumerate(head.labels)}
-    known = np.array([place for place, label in enumerate(rows.labels[head.name]) if label is not None], dtype=int)
-    given = np.array([index[rows.labels[head.name][place]] for place in known], dtype=int)
-    if len(np.unique(given)) < 2:
-        return []
-    probs = rows.probabilities[head.name][known]
+def _single_suspects(rows: Rows, head: HeadConfig, max_given: float, twins: dict[int, list[int]]) -> list[Suspect]:
+    present, target = rows.said.target[head.name]
+    known, labels = np.flatnonzero(present), rows.labels[head.name]
+    given, probs = target[known], rows.said.probabilities[head.name][known].astype(np.float64)
     probs = probs / probs.sum(axis=1, keepdims=True)
     usual = {label: float(probs[given == label, label].mean()) for label in np.unique(given)}
     found = []
     for place in _doubtful(given, probs, max_given):
-        row, label = int(known[place]), int(given[place])
-        suggested = int(probs[place].argmax() if path is None else path[row])
+        row, label, suggested = int(known[place]), int(given[place]), int(rows.said.chosen[head.name][known[place]])
         if suggested == label:  # the rest of the path speaks for the label after all
             continue
         of_given, of_suggested = float(probs[place, label]), float(probs[place, suggested])
+        name, better = head.labels[label], head.labels[suggested]
         reason = (
-            f"a model that had not seen the row gives {head.labels[suggested]} {of_suggested:.0%} and "
-            f"{head.labels[label]} {of_given:.1%}; rows labelled {head.labels[label]} get {usual[label]:.0%} on average"
+            f"a model that had not seen the row gives {better} {of_suggested:.0%} and {name} {of_given:.1%}; rows "
+            f"labelled {name} get {usual[label]:.0%} on average"
         )
-        others = [twin for twin in twins.get(row, []) if rows.labels[head.name][twin] not in (None, head.labels[label])]
+        others = [twin for twin in twins.get(row, []) if labels[twin] not in (None, name)]
         if others:
-            reason += f"; the same text is {rows.labels[head.name][others[0]]} in the row with id {rows.ids[others[0]]}"
+            reason += f"; the same text is {labels[others[0]]} in the row with id {rows.said.ids[others[0]]}"
         clear = of_given <= max_given and of_suggested >= MIN_SUGGESTED
-        names = head.labels[label], head.labels[suggested]
-        found.append(Suspect(row, head.name, *names, of_given, of_suggested, of_given, reason, proposed=clear))
+        found.append(Suspect(row, head.name, name, better, of_given, of_suggested, of_given, reason, proposed=clear))
     return found
 
 
 def _multi_suspects(rows: Rows, head: HeadConfig, max_given: float, *_: Any) -> list[Suspect]:
     """Each label of a `multi_label` head is a question of its own: is it there?"""
-    known = np.array([place for place, labels in enumerate(rows.labels[head.name]) if labels is not None], dtype=int)
+    present, target = rows.said.target[head.name]
+    known = np.flatnonzero(present)
     flips: dict[int, list[tuple[str, bool, float]]] = defaultdict(list)
     for number, label in enumerate(head.labels):
-        given = np.array([label in rows.labels[head.name][place] for place in known], dtype=int)
-        if len(np.unique(given)) < 2:
-            continue
-        there = rows.probabilities[head.name][known, number]
+        given, there = target[known, number].astype(int), rows.said.probabilities[head.name][known, number]
         for place in _doubtful(given, np.column_stack([1 - there, there]), max_given):
             trust = float(there[place] if given[place] else 1 - there[place])
             flips[int(known[place])].append((label, bool(given[place]), trust))
     found = []
     for row, changes in flips.items():
-        given = list(rows.labels[head.name][row])
-        wrong = {label for label, _, _ in changes}
+        given, wrong = rows.labels[head.name][row], {label for label, _, _ in changes}
         suggested = [label for label in head.labels if (label in given) != (label in wrong)]
         trust = min(trust for _, _, trust in changes)
         words = [f"{label} is {'given' if there else 'not given'} and gets {1 - p if not there else p:.1%}"
@@ -279,25 +246,19 @@ def _multi_suspects(rows: Rows, head: HeadConfig, max_given: float, *_: Any) -> 
 
 
 def _number_suspects(rows: Rows, head: HeadConfig, *_: Any) -> list[Suspect]:
-    values = np.array([np.nan if label is None else float(label) for label in rows.labels[head.name]])
-    answers = rows.probabilities[head.name][:, 0]
-    errors = values - answers
-    known = np.isfinite(errors)
-    if known.sum() < 2:
-        return []
-    typical = 1.4826 * float(np.median(np.abs(errors[known] - np.median(errors[known]))))  # a deviation, if normal
-    if typical == 0:
+    present, values = rows.said.target[head.name]
+    answers = rows.said.probabilities[head.name]
+    errors = np.where(present, values - answers, np.nan)
+    typical = 1.4826 * np.nanmedian(np.abs(errors - np.nanmedian(errors))) if present.sum() > 1 else 0.0
+    if not typical:  # a deviation, if errors are normal
         return []
     found = []
-    for row in np.flatnonzero(known & (np.abs(np.nan_to_num(errors)) > FAR_OFF * typical)):
-        off = abs(float(errors[row])) / typical
+    for row in np.flatnonzero(np.abs(errors) > FAR_OFF * typical):
+        off, says = abs(float(errors[row])) / typical, float(answers[row])
         reason = (
-            f"a model that had not seen the row says {answers[row]:.6g}, {off:.0f} times its typical error "
-            f"({typical:.3g}) away"
+            f"a model that had not seen the row says {says:.6g}, {off:.0f} times its typical error ({typical:.3g}) away"
         )
-        found.append(
-            Suspect(int(row), head.name, float(values[row]), float(answers[row]), None, None, 1 / (1 + off), reason)
-        )
+        found.append(Suspect(int(row), head.name, float(values[row]), says, None, None, 1 / (1 + off), reason))
     return found
 
 
@@ -307,6 +268,8 @@ def _doubtful(given: np.ndarray, probs: np.ndarray, max_given: float) -> np.ndar
     Confident learning estimates how many labels of each class are wrong, and takes the least probable ones. Where
     errors are few, that count rounds to none, however clear they are.
     """
+    if len(np.unique(given)) < 2:
+        return np.empty(0, dtype=int)
     try:
         from cleanlab.filter import find_label_issues
     except ImportError as error:
@@ -359,40 +322,35 @@ def _open_task(path: Path, task: str | None, data: str | None) -> tuple[Task, li
 
 def _correction(suspect: Suspect, rows: Rows) -> list[str]:
     given, right = written(suspect.given), written(suspect.suggested)
-    return [rows.ids[suspect.row], suspect.head, given, right, f"audit: {suspect.reason}"]
+    return [rows.said.ids[suspect.row], suspect.head, given, right, f"audit: {suspect.reason}"]
 
 
-def _list_line(suspect: Suspect, rows: Rows, heads: list[HeadConfig]) -> list[Any]:
+def _list_line(suspect: Suspect, rows: Rows) -> list[Any]:
     def number(value: float | None) -> str:
         return "" if value is None else f"{value:.4f}"
 
     return [
-        rows.ids[suspect.row], suspect.head, written(suspect.given), written(suspect.suggested),
+        rows.said.ids[suspect.row], suspect.head, written(suspect.given), written(suspect.suggested),
         number(suspect.given_probability), number(suspect.suggested_probability), number(suspect.score),
         "yes" if suspect.proposed else "no", suspect.reason, rows.texts[suspect.row] or "",
     ]  # fmt: skip
 
 
-def _summary(rows: Rows, heads: list[HeadConfig], suspects: list[Suspect], max_given: float, folder: Path) -> str:
+def _summary(rows: Rows, suspects: list[Suspect], max_given: float, folder: Path) -> str:
     lines = [f"{'head':16}{'labelled':>10}{'agrees':>10}{'listed':>10}{'proposed':>10}"]
-    for head in heads:
+    for head in rows.said.heads:
         own = [suspect for suspect in suspects if suspect.head == head.name]
-        labelled = sum(label is not None for label in rows.labels[head.name])
-        agrees = "–"
-        if head.rules.exclusive and labelled:
-            answers = [head.labels[best] for best in rows.probabilities[head.name].argmax(axis=1)]
-            agrees = f"{sum(map(operator.eq, answers, rows.labels[head.name])) / labelled:.0%}"
-        proposed = sum(suspect.proposed for suspect in own)
-        listed = sum(suspect.found for suspect in own)
-        lines.append(f"{head.name:16}{labelled:>10,}{agrees:>10}{listed:>10,}{proposed:>10,}")
-    return "\n".join(
-        [
-            *lines,
-            "",
-            "agrees: how often the model chose the given label; one that seldom does is no judge.",
-            f"proposed: the given label gets at most {max_given:.0%} and another at least {MIN_SUGGESTED:.0%}, with "
-            "what the hierarchy then asks for.",
-            f"list: {folder / 'label_errors.csv'}    review: {folder / 'audit.html'}    proposal: "
-            f"{folder / 'corrections.csv'}",
-        ]
-    )
+        (present, target), agrees = rows.said.target[head.name], "–"
+        if head.rules.exclusive and present.any():
+            agrees = f"{(rows.said.probabilities[head.name].argmax(axis=1) == target)[present].mean():.0%}"
+        listed, proposed = sum(suspect.found for suspect in own), sum(suspect.proposed for suspect in own)
+        lines.append(f"{head.name:16}{present.sum():>10,}{agrees:>10}{listed:>10,}{proposed:>10,}")
+    lines += [
+        "",
+        "agrees: how often the model chose the given label; one that seldom does is no judge.",
+        f"proposed: the given label gets at most {max_given:.0%} and another at least {MIN_SUGGESTED:.0%}, with "
+        "what the hierarchy then asks for.",
+        f"list: {folder / 'label_errors.csv'}    review: {folder / 'audit.html'}    proposal: "
+        f"{folder / 'corrections.csv'}",
+    ]
+    return "\n".join(lines)

@@ -149,13 +149,12 @@ def write_explanation(explanation: Explanation, path: Path, title: str = "Why") 
         ValueError: for another suffix, or for a .png without a picture.
     """
     check_target(path)
-    if path.suffix.lower() == ".png":
-        content = png_of(draw_patches(explanation))
-    elif path.suffix.lower() == ".html":
-        content = render_page(explanation, title).encode()
-    else:
-        content = (json.dumps(explanation.to_dict(), ensure_ascii=False, indent=1) + "\n").encode()
-    path.write_bytes(content)
+    writers = {
+        ".html": lambda: render_page(explanation, title).encode(),
+        ".png": lambda: png_of(draw_patches(explanation)),
+        ".json": lambda: (json.dumps(explanation.to_dict(), ensure_ascii=False, indent=1) + "\n").encode(),
+    }
+    path.write_bytes(writers[path.suffix.lower()]())
 
 
 def summarize(explanation: Explanation) -> str:

@@ -1,14 +1,13 @@
 """Several recipes on the same rows, side by side: what `hfk ladder` calls.
 
 Each recipe is trained by `hfk.train` in a folder of its own; one that has finished is not trained again, so a ladder
-that was interrupted goes on, and a rung can be added later. All rungs are scored on the same held-out rows. Inference
-is timed in one process at the end, the checkpoints taking turns, because only figures of one run on one machine can be
+that was interrupted goes on, and an entry can be added later. All are scored on the same held-out rows. Inference is
+timed in one process at the end, the checkpoints taking turns, because only figures of one run on one machine can be
 compared; training times are those of each run.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import statistics
@@ -19,8 +18,10 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 import yaml
+from datasets import Dataset
 
 from ...evaluation import plots
 from ...inference.predictor import Predictor
@@ -29,6 +30,7 @@ from ...runs.card import write_card
 from ...runs.recipe import load_recipe, parse_recipe
 from ...tasks import finest_head
 from ...training.folds import INCIDENTAL
+from ...training.techniques import make_techniques
 from ...training.train import open_task, train
 
 TIMED_ROWS = 1000
@@ -36,11 +38,10 @@ TIMED_ROWS = 1000
 WARM_UP_ROWS = 128
 ROUNDS = 3
 BATCH_SIZE = 64
-COLUMNS = ("recipe", "accuracy", "macro_f1", "parameters", "checkpoint_mb", "train_seconds", "rows_per_second", "seeds")
 
 
 @dataclass
-class Rung:
+class Entry:
     """A recipe's figures.
 
     Args:
@@ -48,9 +49,9 @@ class Rung:
         runs: the folder of each seed.
         accuracy: of the ladder's head: mean, low and high end.
         macro_f1: likewise.
-        train_seconds: mean over the seeds.
         parameters: numbers that the model has.
         checkpoint_mb: what its weights, tokenizer and configuration take on disk, in 10⁶ bytes.
+        train_seconds: mean over the seeds.
         rows_per_second: at inference; NaN before it is timed.
     """
 
@@ -58,10 +59,28 @@ class Rung:
     runs: list[Path]
     accuracy: tuple[float, float, float]
     macro_f1: tuple[float, float, float]
-    train_seconds: float
     parameters: int
     checkpoint_mb: float
+    train_seconds: float
     rows_per_second: float = math.nan
+
+    @classmethod
+    def of(cls, recipe: str, runs: list[Path], head: str) -> Entry:
+        """Gather the figures of a recipe's finished runs: means and deviations of several, intervals of one."""
+        reports = [json.loads((run / "report" / "metrics.json").read_text(encoding="utf-8")) for run in runs]
+
+        def figure(score: str) -> tuple[float, float, float]:
+            values = [report["scores"][f"{head}_{score}"] for report in reports]
+            if len(values) == 1:
+                return values[0], *reports[0]["intervals"][f"{head}_{score}"]
+            mean, deviation = statistics.fmean(values), statistics.stdev(values)
+            return mean, mean - deviation, mean + deviation
+
+        kept, left = (".safetensors", ".json", ".model", ".txt"), ("training_log.json", "task.json")
+        size = sum(path.stat().st_size for path in runs[0].iterdir() if path.suffix in kept and path.name not in left)
+        extras = [report["extra"] for report in reports]
+        seconds = statistics.fmean(extra["train_seconds"] for extra in extras)
+        return cls(recipe, runs, figure("accuracy"), figure("macro_f1"), extras[0]["parameters"], size / 1e6, seconds)
 
 
 def climb(
@@ -103,7 +122,7 @@ def climb(
         for seed in seeds or [None]
     ]
     for _, options, run in wanted:  # all are looked at before the first is trained
-        parse_recipe(options)
+        make_techniques(parse_recipe(options)[0].techniques)  # a wrong option is said before the first run
         _check_same(run, options)
     for number, (name, options, run) in enumerate(wanted, 1):
         if is_finished(run):
@@ -120,10 +139,10 @@ def climb(
     split = next(name for name in ("test", "validation", "train") if name in data)
     by_name = {name: [run for other, _, run in wanted if other == name] for name in names}
     _check_rows(runs=[run for _, _, run in wanted])
-    rungs = [_rung(name, runs, compared) for name, runs in by_name.items()]
-    _time_inference(rungs, data[split])
+    entries = [Entry.of(name, runs, compared) for name, runs in by_name.items()]
+    time_inference(entries, data[split])
     spread = f"mean ± sd over seeds {', '.join(map(str, seeds))}" if len(seeds or []) > 1 else "95% bootstrap intervals"
-    return _write(folder, loaded.name, rungs, f"{len(data[split]):,} {split} rows, head {compared}; {spread}")
+    return _write(folder, loaded.name, entries, f"{len(data[split]):,} {split} rows, head {compared}; {spread}")
 
 
 def is_finished(run: str | Path) -> bool:
@@ -140,11 +159,11 @@ def _check_same(run: Path, options: dict[str, Any]) -> None:
     if not is_finished(run):
         return
     before = yaml.safe_load((run / "recipe.yaml").read_text(encoding="utf-8"))
-    recipe, args = parse_recipe(options)
+    now = parse_recipe(options)[0].to_dict()
     for name in options:
         if name in INCIDENTAL:
             continue
-        value = getattr(recipe, name, getattr(args, name, None))
+        value = now.get(name)
         value = json.loads(json.dumps(value, default=lambda other: str(getattr(other, "value", other))))
         if name in before and before[name] != value:
             raise ValueError(
@@ -155,10 +174,7 @@ def _check_same(run: Path, options: dict[str, Any]) -> None:
 
 def _check_rows(runs: list[Path]) -> None:
     """Refuse to compare scores of different rows."""
-    ids = {}
-    for run in runs:
-        with open(run / "report" / "predictions.csv", encoding="utf-8", newline="") as file:
-            ids[run] = [line[0] for line in csv.reader(file)]
+    ids = {run: pd.read_csv(run / "report" / "predictions.csv", dtype=str).iloc[:, 0].tolist() for run in runs}
     for run in runs[1:]:
         if ids[run] != ids[runs[0]]:
             raise ValueError(
@@ -168,7 +184,7 @@ def _check_rows(runs: list[Path]) -> None:
 
 
 def _head(heads: list[HeadConfig], name: str | None) -> str:
-    single = [head.name for head in heads if head.problem == "single_label"]
+    single = [head.name for head in heads if head.rules.exclusive]
     found = finest_head(heads) if name is None else name
     if found not in single:
         raise ValueError(
@@ -177,92 +193,67 @@ def _head(heads: list[HeadConfig], name: str | None) -> str:
     return found
 
 
-def _rung(name: str, runs: list[Path], head: str) -> Rung:
-    reports = [json.loads((run / "report" / "metrics.json").read_text(encoding="utf-8")) for run in runs]
-
-    def figure(score: str) -> tuple[float, float, float]:
-        values = [report["scores"][f"{head}_{score}"] for report in reports]
-        if len(values) == 1:
-            return values[0], *reports[0]["intervals"][f"{head}_{score}"]
-        mean, deviation = statistics.fmean(values), statistics.stdev(values)
-        return mean, mean - deviation, mean + deviation
-
-    kept = (".safetensors", ".json", ".model", ".txt")
-    left = ("training_log.json", "task.json")
-    size = sum(path.stat().st_size for path in runs[0].iterdir() if path.suffix in kept and path.name not in left)
-    extras = [report["extra"] for report in reports]
-    seconds = statistics.fmean(extra["train_seconds"] for extra in extras)
-    return Rung(name, runs, figure("accuracy"), figure("macro_f1"), seconds, extras[0]["parameters"], size / 1e6)
-
-
-def _time_inference(rungs: list[Rung], rows: Any) -> None:
-    """Measure rows a second of each rung's first checkpoint, warm, in rounds in which all take turns.
+def time_inference(entries: list[Entry], rows: Dataset) -> None:
+    """Measure rows a second of each entry's first checkpoint, warm, in rounds in which all take turns.
 
     The fastest round counts: what else the machine does can only slow one down.
     """
     columns = [name for name in ("text", "image") if name in rows.column_names]
     some = rows.select(range(min(len(rows), 4 * TIMED_ROWS))).select_columns(columns).to_list()
     timed = list(islice(cycle(some), max(TIMED_ROWS, len(some))))
-    speeds: dict[str, list[float]] = {rung.recipe: [] for rung in rungs}
+    speeds: dict[str, list[float]] = {entry.recipe: [] for entry in entries}
     for _ in range(ROUNDS):
-        for rung in rungs:
-            predictor = Predictor.from_pretrained(str(rung.runs[0]), device="cpu", batch_size=BATCH_SIZE)
+        for entry in entries:
+            predictor = Predictor.from_pretrained(str(entry.runs[0]), device="cpu", batch_size=BATCH_SIZE)
             for _ in predictor(timed[:WARM_UP_ROWS]):
                 pass
             started = time.perf_counter()
             count = sum(1 for _ in predictor(timed))
-            speeds[rung.recipe].append(count / (time.perf_counter() - started))
-    for rung in rungs:
-        rung.rows_per_second = max(speeds[rung.recipe])
+            speeds[entry.recipe].append(count / (time.perf_counter() - started))
+    for entry in entries:
+        entry.rows_per_second = max(speeds[entry.recipe])
 
 
-def _write(folder: Path, task: str, rungs: list[Rung], note: str) -> str:
-    seeds = max(len(rung.runs) for rung in rungs)
-    with open(folder / "ladder.csv", "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        header = [
-            *COLUMNS[:2],
-            "accuracy_low",
-            "accuracy_high",
-            COLUMNS[2],
-            "macro_f1_low",
-            "macro_f1_high",
-            *COLUMNS[3:],
-        ]
-        writer.writerow(header)
-        for rung in rungs:
-            scores = [f"{value:.4f}" for value in (*rung.accuracy, *rung.macro_f1)]
-            costs = [f"{rung.checkpoint_mb:.2f}", f"{rung.train_seconds:.1f}", f"{rung.rows_per_second:.1f}"]
-            writer.writerow([rung.recipe, *scores, rung.parameters, *costs, len(rung.runs)])
-    lines = [
+def _write(folder: Path, task: str, entries: list[Entry], note: str) -> str:
+    seeds = max(len(entry.runs) for entry in entries)
+    lines = []
+    for entry in entries:
+        line: dict[str, Any] = {"recipe": entry.recipe}
+        for score in ("accuracy", "macro_f1"):
+            ends = zip((score, f"{score}_low", f"{score}_high"), getattr(entry, score), strict=True)
+            line |= {name: f"{value:.4f}" for name, value in ends}
+        line |= {"parameters": entry.parameters, "checkpoint_mb": f"{entry.checkpoint_mb:.2f}"}
+        line |= {"train_seconds": f"{entry.train_seconds:.1f}", "rows_per_second": f"{entry.rows_per_second:.1f}"}
+        lines.append(line | {"seeds": len(entry.runs)})
+    pd.DataFrame(lines).to_csv(folder / "ladder.csv", index=False)
+    report = json.loads((entries[0].runs[0] / "report" / "metrics.json").read_text(encoding="utf-8"))
+    machine = report["extra"]["environment"]
+    table = [
         "| recipe | accuracy | macro-F1 | parameters | checkpoint MB | seconds to train | rows/s |",
         "|---|---|---|---:|---:|---:|---:|",
-    ]
-    for rung in rungs:
-        scores = [_score(figure, seeds > 1) for figure in (rung.accuracy, rung.macro_f1)]
-        costs = [f"{rung.parameters:,}", f"{rung.checkpoint_mb:.1f}", f"{rung.train_seconds:,.0f}"]
-        lines.append(f"| {' | '.join([rung.recipe, *scores, *costs, f'{rung.rows_per_second:,.0f}'])} |")
-    report = json.loads((rungs[0].runs[0] / "report" / "metrics.json").read_text(encoding="utf-8"))
-    machine = report["extra"]["environment"]
-    lines += [
+        *(
+            f"| {entry.recipe} | {_score(entry.accuracy, seeds > 1)} | {_score(entry.macro_f1, seeds > 1)} | "
+            f"{entry.parameters:,} | {entry.checkpoint_mb:.1f} | {entry.train_seconds:,.0f} | "
+            f"{entry.rows_per_second:,.0f} |"
+            for entry in entries
+        ),
         "",
         f"{task}: {note}. Trained on: {machine['device']}, {machine['cpu']}, {machine['threads']} threads. rows/s: on "
         f"the CPU with {torch.get_num_threads()} threads, warm, batches of {BATCH_SIZE}, tokenizing included; all in "
         f"one run, the checkpoints taking turns, the fastest of {ROUNDS} rounds.",
     ]
-    table = "\n".join(lines)
-    (folder / "ladder.md").write_text(table + "\n", encoding="utf-8")
-    for run in (run for rung in rungs for run in rung.runs):  # the card shows it too
-        (run / "report" / "ladder.md").write_text(table + "\n", encoding="utf-8")
+    text = "\n".join(table)
+    (folder / "ladder.md").write_text(text + "\n", encoding="utf-8")
+    for run in (run for entry in entries for run in entry.runs):  # the card shows it too
+        (run / "report" / "ladder.md").write_text(text + "\n", encoding="utf-8")
         write_card(run)
     try:
-        points = [(rung.recipe, rung.train_seconds, *rung.accuracy) for rung in rungs]
-        (folder / "ladder.png").write_bytes(
-            plots.ladder_png(points, f"{task}: accuracy against training time", note=note)
-        )
+        points = [(entry.recipe, entry.train_seconds, *entry.accuracy) for entry in entries]
+        picture = plots.ladder_png(points, f"{task}: accuracy against training time", note=note)
+        (folder / "ladder.png").write_bytes(picture)
     except ImportError as error:
         warnings.warn(f"the ladder has no picture: {error}", stacklevel=3)
-    return table
+    return text
 
 
 def _score(figure: tuple[float, float, float], several: bool) -> str:

@@ -219,7 +219,7 @@ def count_classes(rows: Rows, heads: list[HeadConfig]) -> dict[str, dict[str, di
 
 
 def count_augmented(rows: Rows, heads: list[HeadConfig]) -> dict[str, dict[str, float]]:
-    """Count what `augmentation: eda` makes of the training rows: head → label → rows and expected copies of an epoch.
+    """Count what `eda: true` makes of the training rows: head → label → rows and expected copies of an epoch.
 
     Args:
         rows: the rows.

@@ -1,4 +1,4 @@
-"""Hyper-parameter search: `Trainer.hyperparameter_search` with Optuna, from a recipe to a better recipe.
+"""Hyper-parameter search with Optuna, from a recipe to a better recipe.
 
 A range is an option of the recipe with its limits (`learning_rate=1e-5:5e-4:log`, `text_pooling=mean|cls`). Every trial
 is prepared as `hfk train` would, so any option may be searched, and is scored on the validation rows after its last
@@ -9,7 +9,6 @@ the checkpoint.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 import math
@@ -19,18 +18,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import yaml
+from transformers import TrainerCallback
 
 from ...evaluation import plots
-from ...runs.recipe import MultiHeadTrainingArguments, check_options, load_recipe, parse_recipe
-from ...training.train import Prepared, prepare
+from ...runs.recipe import check_renamed, load_recipe, merge, parse_recipe
+from ...training.train import prepare
 
 STORAGE = "trials.sqlite"
 STARTUP_TRIALS = 4  # not pruned, and drawn at random: before them there is nothing to compare with
 _IN_A_TRIAL = {
     "save_strategy": "no",
     "load_best_model_at_end": False,
-    "early_stopping_patience": None,
+    "early_stopping": False,
     "push_to_hub": False,
     "report_to": "none",
     "calibrate": False,
@@ -106,7 +107,7 @@ def parse_ranges(items: list[str]) -> tuple[dict[str, Range], list[str]]:
             ranges[name] = Range(low, high, log) if not whole else Range(int(low), int(high), log, whole=True)
         else:
             others.append(item)
-    check_options(dict.fromkeys(ranges))
+    check_renamed(ranges)
     return ranges, others
 
 
@@ -116,8 +117,8 @@ def default_ranges(options: dict[str, Any]) -> dict[str, Range]:
     Args:
         options: the recipe's options.
     """
-    _, args = parse_recipe(options)
-    head = args.head_learning_rate or 10 * args.learning_rate
+    recipe, args = parse_recipe(options)
+    head = recipe.techniques.get("head_learning_rate") or 10 * args.learning_rate
     epochs = max(1, round(args.num_train_epochs))
     return {
         "learning_rate": Range(args.learning_rate / 4, args.learning_rate * 4, log=True),
@@ -164,116 +165,85 @@ def search(
         raise ImportError('the search needs Optuna: pip install "hfk[search]"') from error
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise ValueError("the search runs in one process; start it without several.")
-    options = dict(recipe) if isinstance(recipe, dict) else load_recipe(recipe)
-    options |= overrides or {}
+    options = merge(recipe if isinstance(recipe, dict) else load_recipe(recipe), overrides or {})
     options.pop("output_dir", None)
     ranges = ranges or default_ranges(options)
     folder = Path(output_dir)
-    run = prepare(options | _IN_A_TRIAL, folder, resume=False)
+    least = {name: values.choices[0] if values.choices else values.low for name, values in ranges.items()}
+    run = prepare(options, folder, least | _IN_A_TRIAL, resume=False)  # names what is wrong before the first trial
     if "validation" not in run.data:
         raise ValueError(f"a search needs validation rows; task {run.task.name!r} has: {', '.join(run.data)}.")
-    goal = run.args.metric_for_best_model.removeprefix("eval_")
-    direction = "maximize" if run.args.greater_is_better else "minimize"
+    arguments = run.trainer.args
+    goal = arguments.metric_for_best_model.removeprefix("eval_")
     fixed = {name: value for name, value in options.items() if name not in ranges}
     drawn = {name: dataclasses.asdict(values) for name, values in ranges.items()}
     _check_same(folder / "search.json", {"goal": goal, **_jsonable({"options": fixed, "ranges": drawn})})
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # a failed trial's reason is said in a sentence of our own
-    where = {"study_name": "search", "storage": f"sqlite:///{(folder / STORAGE).resolve()}", "load_if_exists": True}
-    study = optuna.create_study(direction=direction, **where)
-    _mend(study, {name: _own_value(options, name) for name in ranges}, ranges)
-    missing = trials - len(_counted(study))
-    if missing > 0:
-        seed = (run.args.seed * 1009 + len(study.trials)) % 2**32  # going on must not draw the first trials again
-        _run_trials(
-            run,
-            options,
-            ranges,
-            folder,
-            goal,
-            study,
-            n_trials=missing,
-            direction=direction,
-            catch=(ValueError,),
-            sampler=optuna.samplers.TPESampler(n_startup_trials=STARTUP_TRIALS, seed=seed),
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS),
-            **where,
-        )
-    if not any(trial.state == optuna.trial.TrialState.COMPLETE for trial in study.trials):
-        reasons = [trial.user_attrs["failed"] for trial in study.trials if "failed" in trial.user_attrs]
-        raise ValueError(f"none of {len(reasons)} trials came to an end; the last: {reasons[-1]}")
-    best = options | study.best_params
-    text = f"# Trial {study.best_trial.number} of {len(study.trials)}: {goal} {study.best_value:.4f} on validation.\n"
-    text += yaml.safe_dump(_jsonable(best), allow_unicode=True, sort_keys=False)
-    (folder / "best.yaml").write_text(text, encoding="utf-8")
-    return _write_trials(folder, _counted(study), ranges, goal, study.best_trial.number, direction, run.task.name)
+    storage = f"sqlite:///{(folder / STORAGE).resolve()}"
+    study = optuna.create_study(
+        study_name="search",
+        storage=storage,
+        load_if_exists=True,
+        direction="maximize" if arguments.greater_is_better else "minimize",
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS),
+    )
+    # Going on must not draw the first trials again.
+    seed = (arguments.seed * 1009 + len(study.trials)) % 2**32
+    study.sampler = optuna.samplers.TPESampler(n_startup_trials=STARTUP_TRIALS, seed=seed)
+    _queue(study, {name: _own_value(options, name) for name in ranges}, ranges)
 
-
-def _run_trials(
-    run: Prepared,
-    options: dict[str, Any],
-    ranges: dict[str, Range],
-    folder: Path,
-    goal: str,
-    study: Any,
-    **settings: Any,
-) -> None:
-    """Run trials through the Trainer, with a line printed for each."""
-    trainer, told = run.trainer, {trial.number for trial in study.trials if trial.state.is_finished()}
-    training = {field.name for field in dataclasses.fields(MultiHeadTrainingArguments)}
-    train = trainer.train
-
-    def draw(trial: Any) -> dict[str, Any]:
-        return {name: values.suggest(trial, name) for name, values in ranges.items()}
-
-    def build(trial: Any) -> Any:
-        tell()
-        own = prepare(options | draw(trial) | _IN_A_TRIAL, folder, resume=False).trainer
-        for part in ("data_collator", "train_dataset", "eval_dataset", "processor", "processing_class", "heads"):
-            setattr(trainer, part, getattr(own, part))
-        return own.model
-
-    def train_and_note(*args: Any, trial: Any, **kwargs: Any) -> Any:
+    def objective(trial: optuna.Trial) -> float:
+        values = {name: value.suggest(trial, name) for name, value in ranges.items()}
+        reporter = _Reporter(trial, goal)
         try:
-            return train(*args, trial=trial, **kwargs)
+            prepare(options, folder, values | _IN_A_TRIAL, resume=False, callbacks=[reporter]).trainer.train()
         except ValueError as error:  # logits that are not finite, mostly: too high a learning rate
             trial.set_user_attr("failed", " ".join(str(error).split()))
             raise
+        return reporter.reached
 
-    def tell() -> None:
-        for trial in study.get_trials(deepcopy=False):
-            if trial.state.is_finished() and trial.number not in told:
-                told.add(trial.number)
-                values = "  ".join(f"{name} {_short(value)}" for name, value in trial.params.items())
-                print(f"trial {trial.number}: {_outcome(trial, goal)}  {values}", flush=True)
+    def tell(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+        values = "  ".join(f"{name} {_short(value)}" for name, value in trial.params.items())
+        print(f"trial {trial.number}: {_outcome(trial, goal)}  {values}", flush=True)
 
-    trainer.model_init, trainer.train = build, train_and_note
-    try:
-        trainer.hyperparameter_search(
-            # Options of the model and the input are built in; the Trainer is told of its own ones.
-            hp_space=lambda trial: {name: value for name, value in draw(trial).items() if name in training},
-            compute_objective=lambda metrics: metrics[f"eval_{goal}"],
-            backend="optuna",
-            **settings,
-        )
-    except ValueError:  # upstream asks for the best trial, even if all have failed
-        if any(trial.values for trial in study.get_trials(deepcopy=False)) or not _counted(study):
-            raise
-    finally:
-        tell()
+    study.optimize(objective, max(0, trials - len(_counted(study))), callbacks=[tell], catch=(ValueError,))
+    if not study.get_trials(states=(optuna.trial.TrialState.COMPLETE,)):
+        reasons = [trial.user_attrs["failed"] for trial in study.trials if "failed" in trial.user_attrs]
+        raise ValueError(f"none of {len(reasons)} trials came to an end; the last: {reasons[-1]}")
+    best = study.best_trial
+    text = f"# Trial {best.number} of {len(study.trials)}: {goal} {best.value:.4f} on validation.\n"
+    text += yaml.safe_dump(_jsonable(merge(options, best.params)), allow_unicode=True, sort_keys=False)
+    (folder / "best.yaml").write_text(text, encoding="utf-8")
+    _write_trials(folder, study, ranges, goal)
+    _draw_trials(folder, study, ranges, goal, run.task.name)
+    return _best_lines(study, ranges, goal)
 
 
-def _mend(study: Any, own: dict[str, Any], ranges: dict[str, Range]) -> None:
+class _Reporter(TrainerCallback):
+    """Tells a trial what its run has reached at every evaluation, and stops it where others were better by then."""
+
+    def __init__(self, trial: Any, goal: str) -> None:
+        self.trial, self.goal, self.reached = trial, goal, math.nan
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **kwargs: Any) -> None:
+        import optuna
+
+        self.reached = metrics[f"eval_{self.goal}"]
+        self.trial.report(self.reached, step=state.global_step)
+        if self.trial.should_prune():
+            raise optuna.TrialPruned
+
+
+def _queue(study: Any, own: dict[str, Any], ranges: dict[str, Range]) -> None:
     """Queue what is to be tried first: the recipe's own values, and again whatever an interruption cut short."""
-    import optuna
-
     if not study.trials and all(ranges[name].holds(value) for name, value in own.items()):
         study.enqueue_trial(own)
     again = {trial.user_attrs.get("again") for trial in study.trials}
     for trial in study.trials:
-        if trial.state == optuna.trial.TrialState.RUNNING:
-            study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-        elif trial.state != optuna.trial.TrialState.FAIL or "failed" in trial.user_attrs:
+        if trial.state.name == "RUNNING":
+            study.tell(trial.number, state=type(trial.state).FAIL)
+        elif trial.state.name != "FAIL" or "failed" in trial.user_attrs:
             continue
         if trial.number not in again and trial.params:
             study.enqueue_trial(trial.params, user_attrs={"again": trial.number})
@@ -283,16 +253,16 @@ def _counted(study: Any) -> list[Any]:
     """Trials that came to an end of some kind; those that were interrupted do not count."""
     return [
         trial
-        for trial in study.get_trials(deepcopy=False)
+        for trial in study.trials
         if trial.state.is_finished() and (trial.state.name != "FAIL" or "failed" in trial.user_attrs)
     ]
 
 
 def _own_value(options: dict[str, Any], name: str) -> Any:
     recipe, args = parse_recipe(options)
-    if name == "head_learning_rate" and args.head_learning_rate is None:
+    if name == "head_learning_rate" and name not in recipe.techniques:
         return 10 * args.learning_rate
-    value = getattr(recipe, name) if hasattr(recipe, name) else getattr(args, name)
+    value = recipe.techniques[name] if name in recipe.techniques else getattr(recipe, name, getattr(args, name, None))
     return int(value) if isinstance(value, float) and value.is_integer() and name == "num_train_epochs" else value
 
 
@@ -314,46 +284,57 @@ def _check_same(path: Path, search: dict[str, Any]) -> None:
     path.write_text(json.dumps(search, ensure_ascii=False, indent=1), encoding="utf-8")
 
 
-def _write_trials(
-    folder: Path, trials: list[Any], ranges: dict[str, Range], goal: str, best: int, direction: str, task: str
-) -> str:
-    """Write trials.csv and trials.png; returns the best trials as lines for a terminal."""
-    with open(folder / "trials.csv", "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["trial", "state", goal, "seconds", *ranges, "note"])
-        for trial in trials:
-            value = _reached(trial)
-            writer.writerow(
-                [
-                    trial.number,
-                    trial.state.name.lower(),
-                    "" if value is None else f"{value:.6f}",
-                    f"{trial.duration.total_seconds():.1f}",
-                    *(trial.params.get(name) for name in ranges),
-                    trial.user_attrs.get("failed", ""),
-                ]
-            )
-    drawn = [trial for trial in trials if _reached(trial) is not None and set(ranges) <= set(trial.params)]
+def _write_trials(folder: Path, study: Any, ranges: dict[str, Range], goal: str) -> None:
+    lines = [
+        {
+            "trial": trial.number,
+            "state": trial.state.name.lower(),
+            goal: None if trial.value is None else f"{trial.value:.6f}",
+            "seconds": f"{trial.duration.total_seconds():.1f}",
+            **{name: trial.params.get(name) for name in ranges},
+            "note": trial.user_attrs.get("failed"),
+        }
+        for trial in _counted(study)
+    ]
+    pd.DataFrame(lines).to_csv(folder / "trials.csv", index=False)
+
+
+def _draw_trials(folder: Path, study: Any, ranges: dict[str, Range], goal: str, task: str) -> None:
+    """Draw Optuna's slice plot in the colors of the other pictures."""
     try:
-        picture = plots.trials_png(
-            np.array([_reached(trial) for trial in drawn]),
-            {name: [trial.params[name] for trial in drawn] for name in ranges},
-            np.array([trial.state.name == "PRUNED" for trial in drawn]),
-            {name for name, values in ranges.items() if values.log},
-            goal.replace("_", " "),
-            f"{task}: what each option did",
-        )
-        (folder / "trials.png").write_bytes(picture)
-    except ImportError as error:
-        warnings.warn(f"the search has no picture: {error}", stacklevel=3)
-    complete = [trial for trial in trials if trial.state.name == "COMPLETE"]
-    complete.sort(key=lambda trial: trial.value, reverse=direction == "maximize")
+        from matplotlib import pyplot
+        from optuna.visualization.matplotlib import plot_slice
+    except ImportError:
+        warnings.warn('the search has no picture: pip install "hfk[plots]"', stacklevel=3)
+        return
+    with pyplot.rc_context({"backend": "agg"}), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the plot is marked as experimental
+        panels = np.ravel(plot_slice(study, params=list(ranges), target_name=goal.replace("_", " ")))
+        figure = panels[0].figure
+        figure.suptitle("")
+        for axes in panels:
+            plots.plain(axes)
+            axes.set_facecolor("white")
+            axes.xaxis.label.set_size(9)
+            axes.yaxis.label.set_size(9)
+            if axes.get_xscale() == "log":
+                axes.minorticks_off()
+                axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        plots.titles(panels[0], f"{task}: what each option did", f"{len(_counted(study))} trials, later ones darker")
+        (folder / "trials.png").write_bytes(plots.to_png(figure))
+        pyplot.close(figure)
+
+
+def _best_lines(study: Any, ranges: dict[str, Range], goal: str) -> str:
+    """The best trials as lines for a terminal."""
+    complete = [trial for trial in study.trials if trial.state.name == "COMPLETE"]
+    complete.sort(key=lambda trial: trial.value, reverse=study.direction.name == "MAXIMIZE")
     lines = [f"{'trial':>5}  {goal:>16}  {'  '.join(ranges)}"]
     for trial in complete[:10]:
         values = "  ".join(f"{_short(trial.params[name]):>{len(name)}}" for name in ranges)
         lines.append(f"{trial.number:>5}  {trial.value:>16.4f}  {values}")
     first = next((trial for trial in complete if trial.number == 0), None)
-    if first is not None and best != 0:
+    if first is not None and complete[0] is not first:
         gain = abs(complete[0].value - first.value)
         lines += [
             "",
@@ -365,15 +346,8 @@ def _write_trials(
 
 def _outcome(trial: Any, goal: str) -> str:
     if trial.state.name == "FAIL":
-        return f"failed: {trial.user_attrs.get('failed', 'interrupted')}"
-    return f"{'stopped at' if trial.state.name == 'PRUNED' else 'done,'} {goal} {_reached(trial):.4f}"
-
-
-def _reached(trial: Any) -> float | None:
-    """What a trial reached: at its end, or when it was stopped."""
-    if trial.value is not None:
-        return trial.value
-    return trial.intermediate_values[max(trial.intermediate_values)] if trial.intermediate_values else None
+        return f"failed: {trial.user_attrs['failed']}"
+    return f"{'stopped at' if trial.state.name == 'PRUNED' else 'done,'} {goal} {trial.value:.4f}"
 
 
 def _short(value: Any) -> str:

@@ -3,19 +3,16 @@
 What lives here is how a text is changed, how likely a row is to get a copy, and `AugmentedRows`, the training rows
 followed by an epoch's copies. Nothing is written out: copies are drawn and changed anew in every epoch, from the seed,
 the epoch and the row alone, so that neither batch order nor resuming nor the number of workers changes them. There are
-as many in every epoch, because the learning rate's schedule counts steps.
+as many in every epoch, because the learning rate's schedule counts steps. The paper's synonyms are left out: a Korean
+word carries its particles, which depend on the sound before them (바다를, 해변을).
 """
 
 from __future__ import annotations
 
-import csv
-import dataclasses
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar
 
 import datasets
 import numpy as np
@@ -23,102 +20,81 @@ import torch
 from torch.utils.data import Dataset, Sampler
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
+from .base import Setting, Technique, count_tokens
 
-@dataclass(frozen=True)
-class EasyDataAugmentation:
-    """How texts are changed: each copy by one operation, drawn among those whose share is above 0.
 
-    `swap` and `delete` need nothing but the words. `replace` and `insert` are off: a Korean word carries its particles,
-    which depend on the sound before them (바다를, 해변을), so that few words are found in a table of synonyms and some
-    of those that are fit neither grammar nor sense.
+class EasyDataAugmentation(Technique, key="eda"):
+    """Changed copies of training rows: each by one operation, drawn among those whose share is above 0.
 
     Args:
         swap: words that change places with another, as a share of the words; one pair at least.
         delete: each word's chance to be left out; one word always stays.
-        replace: words replaced by a synonym, as a share of the words; one at least, if any has one.
-        insert: synonyms of words that are put in at random places, likewise.
-        synonyms: UTF-8 file with one group of words a line, separated by commas; what `replace` and `insert` need.
         head: the `single_label` head whose classes count; the one with most labels by default.
 
     Raises:
-        ValueError: if a share is not in [0, 1), all are 0, or `replace` or `insert` lack their `synonyms`.
-
-    Example:
-        >>> " ".join(EasyDataAugmentation(delete=0).change("해 뜨는 바닷가 마을".split(), random.Random(1)))
-        '뜨는 해 바닷가 마을'
+        ValueError: if a share is not in [0, 1), or both are 0.
     """
+
+    off: ClassVar[tuple[Any, ...]] = ("none",)
 
     swap: float = 0.1
     delete: float = 0.1
-    replace: float = 0.0
-    insert: float = 0.0
-    synonyms: str | None = None
     head: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("swap", "delete", "replace", "insert"):
-            value = getattr(self, name)
-            if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1:
-                raise ValueError(f"augmentation: {name} must be a number in [0, 1), not {value!r}.")
-        if not (self.swap or self.delete or self.replace or self.insert):
-            raise ValueError("augmentation: every share is 0, so no text would change; leave augmentation out.")
-        if (self.replace or self.insert) and self.synonyms is None:
-            raise ValueError("augmentation: replace and insert need `synonyms`, a file with a group of words a line.")
+        for name in ("swap", "delete"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"eda.{name} must be in [0, 1), not {getattr(self, name)}.")
+        if not (self.swap or self.delete):
+            raise ValueError("eda: every share is 0, so no text would change; leave it out.")
 
-    @classmethod
-    def from_option(cls, option: str | dict[str, Any] | None) -> EasyDataAugmentation | None:
-        """Read a recipe's `augmentation`: `eda`, or a mapping of the arguments; None for none.
+    def begin(self, setting: Setting) -> None:
+        """Find the head."""
+        super().begin(setting)
+        self._head = setting.class_head("eda", self.head)
+        self._copies = 0
 
-        Raises:
-            ValueError: for anything else.
-        """
-        return read_option(cls, "augmentation", "eda", option)
+    def rows(self, rows: datasets.Dataset) -> AugmentedRows:
+        """Add the copies."""
+        setting, arguments = self.setting, self.setting.arguments
+        lengths = None
+        if arguments.train_sampling_strategy == "group_by_length":
+            lengths = count_tokens(rows, setting.processor)
+        change = partial(change_words, swap=self.swap, delete=self.delete)
+        labels = setting.labels(self._head, rows)
+        augmented = AugmentedRows(rows, labels, change, setting.processor.clean, setting.seed, lengths)
+        self._copies = len(augmented.copies)
+        if arguments.should_log:
+            print(f"eda: {self._copies:,} changed copies an epoch beside {len(rows):,} rows", flush=True)
+        return augmented
 
-    @cached_property
-    def table(self) -> dict[str, list[str]]:
-        """Each word's synonyms."""
-        return {} if self.synonyms is None else read_synonyms(self.synonyms)
+    def sampler(self, rows: AugmentedRows) -> Sampler:
+        """Draw rows and copies, and let every epoch have copies of its own."""
+        arguments = self.setting.arguments
+        grouped = arguments.train_sampling_strategy == "group_by_length"
+        group = arguments.train_batch_size * arguments.gradient_accumulation_steps if grouped else None
+        return EpochSampler(rows, group, self.setting.seed)
 
-    def change(self, words: Sequence[str], generator: random.Random) -> list[str]:
-        """Change a text's words by one operation.
-
-        Args:
-            words: the text, split at spaces.
-            generator: draws the operation and the words.
-        """
-        operations = [name for name in ("swap", "delete", "replace", "insert") if getattr(self, name)]
-        name = generator.choice(operations)
-        share = getattr(self, name)
-        if name == "swap":
-            return swap_words(words, share, generator)
-        if name == "delete":
-            return delete_words(words, share, generator)
-        return (replace_words if name == "replace" else insert_words)(words, share, self.table, generator)
+    def facts(self) -> dict[str, Any]:
+        """Return how many copies an epoch has."""
+        return {"copies_an_epoch": self._copies}
 
 
-def read_option(kind: type, name: str, short: str, option: str | dict[str, Any] | None) -> Any:
-    """Read a recipe's option that says how rows are changed.
+def change_words(words: Sequence[str], generator: random.Random, swap: float, delete: float) -> list[str]:
+    """Change a text's words by one operation.
 
     Args:
-        kind: the dataclass to make.
-        name: of the option, for errors.
-        short: the word for its defaults.
-        option: that word, a mapping of the dataclass's arguments, or None for none.
+        words: the text, split at spaces.
+        generator: draws the operation and the words.
+        swap: as for `EasyDataAugmentation`.
+        delete: likewise.
 
-    Raises:
-        ValueError: for anything else.
+    Example:
+        >>> " ".join(change_words("해 뜨는 바닷가 마을".split(), random.Random(1), swap=0.1, delete=0))
+        '뜨는 해 바닷가 마을'
     """
-    if option is None:
-        return None
-    names = [field.name for field in dataclasses.fields(kind)]
-    if isinstance(option, dict):
-        unknown = sorted(set(map(str, option)) - set(names))
-        if unknown:
-            raise ValueError(f"{name} has no option {unknown[0]!r}; options: {', '.join(names)}.")
-        return kind(**option)
-    if option != short:
-        raise ValueError(f"{name} is `{short}` or a mapping of {', '.join(names)}, not {option!r}.")
-    return kind()
+    change, share = generator.choice([one for one in ((swap_words, swap), (delete_words, delete)) if one[1]])
+    return change(words, share, generator)
 
 
 def swap_words(words: Sequence[str], share: float, generator: random.Random) -> list[str]:
@@ -134,58 +110,6 @@ def delete_words(words: Sequence[str], share: float, generator: random.Random) -
     """Leave out each word with the chance `share`; if none would be left, one of them stays."""
     kept = [word for word in words if generator.random() >= share]
     return kept or [generator.choice(words)] if words else []
-
-
-def replace_words(
-    words: Sequence[str], share: float, table: dict[str, list[str]], generator: random.Random
-) -> list[str]:
-    """Replace `share` of the words, among those in `table`, by a synonym."""
-    words = list(words)
-    found = [place for place, word in enumerate(words) if word in table]
-    for place in generator.sample(found, min(_count(words, share), len(found))):
-        words[place] = generator.choice(table[words[place]])
-    return words
-
-
-def insert_words(
-    words: Sequence[str], share: float, table: dict[str, list[str]], generator: random.Random
-) -> list[str]:
-    """Put a synonym of one of the words at a random place, as often as `share` of the words."""
-    words = list(words)
-    found = [word for word in words if word in table]
-    for _ in range(_count(words, share) if found else 0):
-        words.insert(generator.randrange(len(words) + 1), generator.choice(table[generator.choice(found)]))
-    return words
-
-
-def read_synonyms(path: str | Path) -> dict[str, list[str]]:
-    """Read groups of synonyms: one group a line, words separated by commas.
-
-    Args:
-        path: the UTF-8 file.
-
-    Returns:
-        word → the other words of its groups.
-
-    Raises:
-        ValueError: if there is no such file, it is not UTF-8, or it has no group of two words.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"augmentation: the file of synonyms {path} does not exist.")
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise ValueError(f"augmentation: {path.name} is not UTF-8; save it as UTF-8.") from None
-    table: dict[str, list[str]] = {}
-    for group in csv.reader(lines):
-        words = [word.strip() for word in group if word.strip()]
-        for word in words:
-            table.setdefault(word, []).extend(other for other in words if other != word)
-    table = {word: list(dict.fromkeys(others)) for word, others in table.items() if others}
-    if not table:
-        raise ValueError(f"augmentation: {path.name} has no line with two words or more, separated by commas.")
-    return table
 
 
 def copy_probabilities(labels: np.ndarray) -> np.ndarray:
@@ -254,7 +178,7 @@ class AugmentedRows(Dataset):
     Args:
         rows: the rows, in a task's columns, with a `text`.
         labels: int `(rows,)`, the class of each row, negative where unknown.
-        augmentation: how texts are changed.
+        change: changes a text's words.
         clean: prepares a text as the processor would, so that its words are those that the model reads.
         seed: of the draws.
         lengths: tokens of each row, to put rows of like length together; characters by default.
@@ -267,18 +191,16 @@ class AugmentedRows(Dataset):
         self,
         rows: datasets.Dataset,
         labels: np.ndarray,
-        augmentation: EasyDataAugmentation,
+        change: Callable[[list[str], random.Random], list[str]],
         clean: Callable[[str | None], str | None],
         seed: int = 42,
         lengths: Sequence[int] | None = None,
     ) -> None:
         if "text" not in rows.column_names:
-            raise ValueError("augmentation changes words, and this task has no text: leave augmentation out.")
+            raise ValueError("eda changes words, and this task has no text: leave it out.")
         self.rows = rows
         self.probabilities = copy_probabilities(np.asarray(labels))
-        self.augmentation = augmentation
-        if augmentation.replace or augmentation.insert:
-            augmentation.table  # noqa: B018  (a wrong file is said now, not in the first batch)
+        self.change = change
         self.clean = clean
         self.seed = seed
         self._lengths = np.array([len(text or "") for text in rows["text"]] if lengths is None else lengths)
@@ -308,7 +230,7 @@ class AugmentedRows(Dataset):
         for index, place, row in zip(indices, places, rows, strict=True):
             if index >= first and (text := self.clean(row["text"])):
                 generator = random.Random(f"{self.seed}/{self.epoch}/{place}")
-                row["text"] = " ".join(self.augmentation.change(text.split(), generator))
+                row["text"] = " ".join(self.change(text.split(), generator))
         return rows
 
 

