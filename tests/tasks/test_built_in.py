@@ -223,7 +223,7 @@ def test_the_script_makes_the_samples(monkeypatch):
         assert places[one].scene != places[two].scene
     for one, two in (("박물관", "미술관/화랑"), ("한식", "일식")):  # told apart by the text alone
         assert places[one].scene == places[two].scene
-    for row in random.Random(0).sample(tour.to_dict("records"), 12):
+    for row in random.Random(0).sample(tour.to_dict("records"), 4):
         made = script.picture(script.PLACES[row["cat3"]].scene, row["id"])
         # Encoders differ a little between versions of Pillow: compare what is seen.
         one, two = (np.asarray(decode(image).convert("RGB"), dtype=float) for image in (made, row["image"]))
