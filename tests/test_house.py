@@ -21,9 +21,6 @@ MODELS_MAY_IMPORT = {"torch", "transformers", "numpy", "PIL", "tokenizers", "saf
 STILL_BACKWARDS = {("runs", "training")}
 STILL_INSIDE = {
     "hfk/backbones/registry.py": 1,
-    "hfk/training/ensemble.py": 2,
-    "hfk/training/folds.py": 2,
-    "hfk/training/train.py": 1,
 }
 STILL_PRIVATE = {"hfk/models/processing_ensemble.py": 1}
 
