@@ -109,13 +109,13 @@ def backbones_prepare(
 def tokenizer_command(
     task: TaskName,
     output_dir: Annotated[Path, typer.Option(help="Folder to make; a recipe's `tokenizer:` may name it.")],
-    kind: Annotated[str, typer.Option(help="wordpiece, bpe, unigram, character or jamo.")] = "bpe",
+    kind: Annotated[str, typer.Option(help="bpe or character.")] = "bpe",
     vocab_size: Annotated[int, typer.Option(help="Most pieces.")] = 8000,
     lowercase: Annotated[bool, typer.Option("--lowercase", help="Take capital letters for small ones.")] = False,
     data: Rows = None,
 ) -> None:
     """Train a tokenizer on a task's training texts, for an encoder that starts from nothing."""
-    from .training.tokenizer_training import train_task_tokenizer
+    from .training.scratch import train_task_tokenizer
 
     facts = train_task_tokenizer(task, output_dir, kind, vocab_size, data, lowercase)
     typer.echo(

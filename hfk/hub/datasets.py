@@ -106,7 +106,7 @@ def dataset_card(task: Task, rows: DatasetDict, repo_id: str, license: str) -> t
     columns += [("image", "the picture, or null")] if task.image else []
     for head in task.heads:
         under = f"; each lies under a label of {head.parent}" if head.parent else ""
-        columns.append((head.name, f"{PROBLEMS[head.problem]}{under}; null where unknown"))
+        columns.append((head.name, f"{head.rules.pick(PROBLEMS)}{under}; null where unknown"))
     lines = [
         f"# {md(task.name)}",
         "",
@@ -137,7 +137,7 @@ def dataset_card(task: Task, rows: DatasetDict, repo_id: str, license: str) -> t
 
 def _counts(rows: DatasetDict, head: HeadConfig) -> list[str]:
     columns = {name: part.with_format(None)[head.name] for name, part in rows.items()}
-    if head.problem == "regression":
+    if not head.rules.has_labels:
         body = []
         for name, column in columns.items():
             known = [value for value in column if value is not None]

@@ -316,11 +316,19 @@ def translate(options: Mapping[str, Any]) -> dict[str, Any]:
     return merge({name: value for name, value in options.items() if name not in RENAMED}, changes)
 
 
-def unknown_option(name: str, known: Iterable[str]) -> ValueError:
-    """Say that there is no such option, naming the nearest that there is."""
-    near = difflib.get_close_matches(str(name), list(known), 1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    return ValueError(f"there is no option {name!r}.{hint} See hfk.runs.recipe and hfk.training.techniques for all.")
+def unknown_option(name: str, known: Iterable[str], where: str = "") -> ValueError:
+    """Say that there is no such option, naming the nearest that there is.
+
+    Args:
+        name: the option.
+        known: those that there are.
+        where: the mapping that it stands in; the recipe itself by default.
+    """
+    known = list(known)
+    near = difflib.get_close_matches(str(name), known, 1)
+    rest = f"It has: {', '.join(known) or 'none'}." if where else "docs/guide.md names them all."
+    hint = f"Did you mean {near[0]!r}?" if near else rest
+    return ValueError(f"{where or 'the recipe'} has no option {name!r}. {hint}")
 
 
 def parse_overrides(items: list[str]) -> dict[str, Any]:

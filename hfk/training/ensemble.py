@@ -140,7 +140,7 @@ def fit_weights(said: Sequence[Predictions]) -> dict[str, list[float]]:
             continue
         probs = np.stack([one.probabilities[head.name].astype(np.float64) for one in said])[:, present]
         target = target[present]
-        if head.problem == "regression":
+        if not head.rules.has_labels:
             # Targets in deviations, or the tolerance would mean another thing for prices in won than for stars.
             scale = max(float(target.std()), 1e-12)
             votes, right = probs.T / scale, target / scale
@@ -150,7 +150,7 @@ def fit_weights(said: Sequence[Predictions]) -> dict[str, list[float]]:
                 return float(np.square(off).mean()), 2 * votes.T @ off / len(off)
 
         else:
-            if head.problem == "single_label":
+            if head.rules.exclusive:
                 happened = np.take_along_axis(probs, target[None, :, None], axis=2)[..., 0].T
             else:  # each label is an observation of its own
                 happened = np.where(target[None], probs, 1 - probs).reshape(count, -1).T

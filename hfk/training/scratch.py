@@ -1,32 +1,40 @@
 """Text encoders that start from nothing: `text_encoder: ngram`, `recurrent` or `textcnn` in a recipe.
 
-Their tokenizer is trained on the run's own training texts, and what else can be learned before the first step is: how
-rare each n-gram is, or word vectors. What comes of it is an encoder folder like any other inside the run's folder, so
-that the rest of the house, several processes and resumed runs included, need not know how it was made.
+Their tokenizer is trained on the run's own training texts (`hfk tokenizer` trains one alone), and what else can be
+learned before the first step is: how rare each n-gram is, or word vectors. What comes of it is an encoder folder like
+any other inside the run's folder, so that the rest of the house, several processes and resumed runs included, need not
+know how it was made. The same texts give the same tokenizer.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import os
-import shutil
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor
-from transformers import AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase, set_seed
+from transformers import (
+    AutoModel,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+    set_seed,
+)
 
 from ..backbones.registry import FROM_SCRATCH
+from ..files import replacing
 from ..models.modeling_ngram import NGramConfig, NGramModel
 from ..models.modeling_recurrent import RecurrentConfig
 from ..models.modeling_textcnn import TextCNNConfig
 from ..models.processing_multihead import MultiHeadProcessor
-from ..runs.recipe import Recipe
-from .tokenizer_training import BLANK, clean_texts, train_tokenizer
+from ..runs.recipe import Recipe, unknown_option
+from ..tasks import load_task
 
 ENCODERS: dict[str, type[PreTrainedConfig]] = dict(
     zip(FROM_SCRATCH, (NGramConfig, RecurrentConfig, TextCNNConfig), strict=True)
@@ -37,6 +45,11 @@ FOLDER = "text_encoder"
 TOKENIZERS = {"ngram": {"kind": "character", "vocab_size": 16000, "lowercase": True}}
 """What `tokenizer` says of each encoder's by default; `kind: bpe` where nothing is said."""
 
+KINDS = ("bpe", "character")
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+_NAMES = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
+_BLANK = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE()))
+"""Stands for the tokenizer of a processor that only has texts to clean."""
 _FITTING_ROWS = 512
 
 
@@ -57,17 +70,16 @@ def make_encoder(recipe: Recipe, rows: Dataset, anew: bool) -> str:
         ImportError: if `embeddings` needs a package that is not installed.
     """
     args = recipe.arguments
-    folder = Path(args.output_dir)
-    target = folder / FOLDER
+    target = Path(args.output_dir) / FOLDER
     if not args.should_save or (not anew and (target / "config.json").is_file()):
         return str(target)
     processor = MultiHeadProcessor(
-        tokenizer=BLANK,
+        tokenizer=_BLANK,
         max_length=recipe.max_length,
         text_prefix=recipe.text_prefix,
         text_cleaning=recipe.text_cleaning,
     )
-    texts = clean_texts(rows["text"], processor)
+    texts = _clean_texts(rows["text"], processor)
     if not texts:
         raise ValueError(f"text_encoder {recipe.text_encoder!r} starts from nothing, and no training row has a text.")
     tokenizer = _make_tokenizer(recipe, texts)
@@ -84,12 +96,9 @@ def make_encoder(recipe: Recipe, rows: Dataset, anew: bool) -> str:
         with torch.no_grad():
             weight.copy_(vectors / vectors.std() * config.initializer_range)
             weight[tokenizer.pad_token_id] = 0.0
-    part = folder / f".{FOLDER}.part"
-    shutil.rmtree(part, ignore_errors=True)
-    model.save_pretrained(part)
-    tokenizer.save_pretrained(part)
-    shutil.rmtree(target, ignore_errors=True)
-    os.replace(part, target)
+    with replacing(target) as part:
+        model.save_pretrained(part)
+        tokenizer.save_pretrained(part)
     return str(target)
 
 
@@ -116,7 +125,7 @@ def _make_config(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTrain
         known["unk_token_id"] = tokenizer.unk_token_id
         known["space_token_id"] = tokenizer.convert_tokens_to_ids(" ")
         if known["space_token_id"] in (None, tokenizer.unk_token_id):
-            raise ValueError("an ngram encoder needs a tokenizer of single characters: kind character or jamo.")
+            raise ValueError("an ngram encoder needs a tokenizer of single characters: kind character.")
     names = [field.name for field in dataclasses.fields(kind) if field.name in kind.__annotations__]
     _check("text_config", options, [name for name in names if name not in known])
     try:
@@ -128,9 +137,7 @@ def _make_config(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTrain
 def _check(where: str, options: dict[str, Any], known: list[str] | tuple[str, ...]) -> None:
     for name in options:
         if name not in known:
-            near = difflib.get_close_matches(str(name), known, 1)
-            hint = f" Did you mean {near[0]!r}?" if near else f" It has: {', '.join(known)}."
-            raise ValueError(f"{where} has no option {name!r}.{hint}")
+            raise unknown_option(name, known, where)
 
 
 def _batches(texts: list[str], tokenizer: PreTrainedTokenizerBase, max_length: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -184,3 +191,112 @@ def train_vectors(texts: list[str], tokenizer: PreTrainedTokenizerBase, size: in
         seed=seed,
     )
     return torch.stack([torch.from_numpy(model.wv[piece].copy()) for piece in pieces])
+
+
+# ---------------------------------------------------------------------------------------------------------- tokenizers
+
+
+def train_tokenizer(
+    texts: Iterable[str], kind: str, vocab_size: int = 8000, lowercase: bool = False
+) -> PreTrainedTokenizerFast:
+    """Train a tokenizer.
+
+    Args:
+        texts: the training texts, prepared as they will be when it is used.
+        kind: `bpe` (pieces of words, merged by frequency; `[CLS]` before and `[SEP]` after a text), or `character`
+            (every character and space).
+        vocab_size: most pieces, five special ones included. `character` needs as many as there are characters and
+            leaves out the rarest if that is more; `bpe` gives a third of it to single characters at most.
+        lowercase: make no difference between capital and small letters.
+
+    Raises:
+        ValueError: for an unknown kind, a `vocab_size` that is too small, or texts without any letter.
+
+    Example:
+        >>> tokenizer = train_tokenizer(["해 뜨는 바닷가", "바다"], "character")
+        >>> tokenizer.tokenize("바다 해")
+        ['바', '다', ' ', '해']
+    """
+    if kind not in KINDS:
+        raise ValueError(f"tokenizer kind {kind!r} is not one of {', '.join(KINDS)}.")
+    if vocab_size < 32:
+        raise ValueError(f"vocab_size must be 32 or more, not {vocab_size}.")
+    normalizer = normalizers.Sequence([normalizers.NFC()] + [normalizers.Lowercase()] * lowercase)
+    clean = [normalizer.normalize_str(text) for text in texts]
+    counts = Counter("".join(clean))
+    counts.pop(" ", None)
+    ranked = sorted(counts, key=lambda letter: (-counts[letter], letter))  # ties by code point
+    if not ranked:
+        raise ValueError("there are no texts to train a tokenizer on.")
+    if kind == "character":
+        letters = [" ", *ranked[: vocab_size - len(SPECIAL) - 1]]
+        # Without merges, byte-pair encoding leaves every character alone, and is the quickest model to do so.
+        vocabulary = {piece: number for number, piece in enumerate((*SPECIAL, *sorted(letters)))}
+        raw = Tokenizer(models.BPE(vocabulary, [], unk_token="[UNK]", cache_capacity=0))
+    else:
+        rare = {ord(letter): " " for letter in ranked[vocab_size // 3 :]}  # not known to it
+        raw = Tokenizer(models.BPE(unk_token="[UNK]"))
+        raw.pre_tokenizer = pre_tokenizers.Metaspace()
+        trainer = trainers.BpeTrainer(vocab_size=vocab_size, show_progress=False, special_tokens=list(SPECIAL))
+        raw.train_from_iterator([text.translate(rare) for text in clean], trainer)
+        marks = [(token, raw.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
+        raw.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=marks)
+    raw.normalizer = normalizer
+    return PreTrainedTokenizerFast(
+        tokenizer_object=raw,
+        model_input_names=["input_ids", "attention_mask"],
+        clean_up_tokenization_spaces=False,
+        **dict(zip(_NAMES, SPECIAL, strict=True)),
+    )
+
+
+def train_task_tokenizer(
+    task: str,
+    output_dir: str | Path,
+    kind: str,
+    vocab_size: int = 8000,
+    data: str | None = None,
+    lowercase: bool = False,
+) -> dict[str, Any]:
+    """Train a tokenizer on a task's training texts, save it, and see how it does on the others.
+
+    Args:
+        task: name of a built-in task, or path of a task YAML.
+        output_dir: folder to make; `AutoTokenizer` loads it.
+        kind: as for `train_tokenizer`.
+        vocab_size: as for `train_tokenizer`.
+        data: data file of a built-in task.
+        lowercase: as for `train_tokenizer`.
+
+    Returns:
+        `pieces`: how many there are; and of the held-out texts (the training texts, if there are no others) `split`,
+        `tokens` a text, and `unknown`, the share of tokens that are not known.
+
+    Raises:
+        ValueError: if the task has no texts, or as `train_tokenizer`.
+    """
+    loaded = load_task(task, **({"data": data} if data else {}))
+    if not loaded.text:
+        raise ValueError(f"task {loaded.name!r} has no text to train a tokenizer on.")
+    rows = loaded.load()
+    texts = {name: _clean_texts(part["text"], MultiHeadProcessor(tokenizer=_BLANK)) for name, part in rows.items()}
+    if "train" not in texts:
+        raise ValueError(f"task {loaded.name!r} has no train split; it has: {', '.join(texts)}.")
+    tokenizer = train_tokenizer(texts["train"], kind, vocab_size, lowercase)
+    tokenizer.save_pretrained(output_dir)
+    split = next((name for name in ("validation", "test") if name in texts), "train")
+    encoded = tokenizer(texts[split], add_special_tokens=False)["input_ids"]
+    count = sum(map(len, encoded))
+    unknown = sum(ids.count(tokenizer.unk_token_id) for ids in encoded)
+    return {
+        "pieces": len(tokenizer),
+        "split": split,
+        "tokens": count / max(len(encoded), 1),
+        "unknown": unknown / max(count, 1),
+    }
+
+
+def _clean_texts(texts: Iterable[str | None], processor: MultiHeadProcessor) -> list[str]:
+    """Prepare texts as training and service will, without tokenizing them; empty ones are left out."""
+    found = (processor.clean(text) for text in texts)
+    return [processor.text_prefix + text for text in found if text is not None]

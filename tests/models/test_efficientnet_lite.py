@@ -146,17 +146,9 @@ def test_gradient_checkpointing_gives_the_same_gradients():
         torch.testing.assert_close(actual, wanted)
 
 
-def test_it_compiles_without_a_graph_break():
-    model = EfficientNetLiteModel(tiny_config()).eval()
-    compiled = torch.compile(model, fullgraph=True, backend="aot_eager", dynamic=True)
-    with torch.no_grad():
-        for size in ((2, 3, 32, 32), (3, 3, 33, 48)):  # a second size, and no graph made for it alone
-            pixels = torch.randn(*size)
-            torch.testing.assert_close(compiled(pixels).pooler_output, model(pixels).pooler_output)
-
-
 def test_it_exports_with_any_batch_and_size():
-    model = EfficientNetLiteModel(tiny_config()).eval()
+    stages = {"widths": [8, 12], "repeats": [1, 2], "kernels": [3, 5], "strides": [1, 2], "expansions": [1, 3]}
+    model = EfficientNetLiteModel(tiny_config(**{f"stage_{name}": values for name, values in stages.items()})).eval()
     batch, auto = torch.export.Dim("batch"), torch.export.Dim.AUTO
     shapes = {"pixel_values": {0: batch, 2: auto, 3: auto}}
     exported = torch.export.export(model, (torch.randn(2, 3, 32, 32),), dynamic_shapes=shapes).module()

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import subprocess
-import sys
-import textwrap
 
 import numpy as np
 import pytest
@@ -15,9 +10,9 @@ import torch
 from sklearn.feature_extraction.text import TfidfVectorizer
 from transformers import AutoConfig, AutoModel
 
-from hfk import MultiHeadForClassification, MultiHeadProcessor
+from hfk import MultiHeadForClassification
 from hfk.models.modeling_ngram import NGramConfig, NGramModel
-from hfk.training.tokenizer_training import train_tokenizer
+from hfk.training.scratch import train_tokenizer
 from tests import tiny
 
 TEXTS = [*tiny.SENTENCES, "바닷가 바닷가 바닷가의 카페", "절 절 절", "한 식 당", "1 2 3 4 5", "ㅋㅋㅋㅋㅋㅋㅋ"]
@@ -66,7 +61,7 @@ def vectors(model: NGramModel, ids: torch.Tensor, mask: torch.Tensor) -> np.ndar
     ],
 )  # fmt: skip
 def test_features_are_those_of_scikit_learn(tokenizer, options, same, sublinear):
-    model = make(tokenizer, **options, sublinear_tf=sublinear, num_buckets=2**24, embedding_size=1)  # none shared
+    model = make(tokenizer, **options, sublinear_tf=sublinear, num_buckets=2**21, embedding_size=1)  # none shared
     ids, mask = encode(tokenizer, TEXTS)
     model.fit([(ids[:4], mask[:4]), (ids[4:], mask[4:])])
     theirs = TfidfVectorizer(**same, lowercase=False, sublinear_tf=sublinear, norm=None).fit_transform(TEXTS).toarray()
@@ -207,7 +202,7 @@ def test_it_exports_and_compiles_for_any_batch_and_length(tokenizer):
     shapes = {"input_ids": {0: auto, 1: auto}, "attention_mask": {0: auto, 1: auto}}
     batch = {"input_ids": ids[:3], "attention_mask": mask[:3]}
     exported = torch.export.export(model, (), batch, dynamic_shapes=shapes).module()
-    compiled = torch.compile(model, fullgraph=True, backend="eager", dynamic=True)
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
     for rows in (slice(0, 3), slice(6, 11)):
         width = int(mask[rows].sum(1).max())
         batch = {"input_ids": ids[rows, :width], "attention_mask": mask[rows, :width]}
@@ -232,38 +227,3 @@ def test_wrong_options_are_one_sentence(options, words):
     with pytest.raises(ValueError, match=words) as error:
         NGramConfig(**options)
     assert "\n" not in str(error.value)
-
-
-def test_small_encoders_load_where_hfk_is_not(tmp_path, tokenizer):
-    tokenizer.model_max_length = 64
-    logits = {}
-    for name in ("ngram", "recurrent", "textcnn"):
-        torch.manual_seed(0)
-        model = tiny.model(name)
-        model.save_pretrained(tmp_path / name)
-        processor = MultiHeadProcessor(tokenizer=tokenizer, max_length=64)
-        processor.save_pretrained(tmp_path / name)
-        logits[name] = model(**processor(text=TEXTS[:3])).logits["cat2"].tolist()
-    script = textwrap.dedent(
-        f"""
-        import sys, json
-        sys.modules["hfk"] = None
-        from transformers import AutoModel, AutoProcessor, pipeline
-        logits = {{}}
-        for name in ("ngram", "recurrent", "textcnn"):
-            folder = {str(tmp_path)!r} + "/" + name
-            model = AutoModel.from_pretrained(folder, trust_remote_code=True)
-            processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
-            assert type(model.text_encoder).__module__.startswith("transformers_modules"), type(model.text_encoder)
-            logits[name] = model(**processor(text={TEXTS[:3]!r})).logits["cat2"].tolist()
-            classify = pipeline("multi-head-classification", model=folder, trust_remote_code=True)
-            assert classify({TEXTS[0]!r})["cat1"]
-        print(json.dumps(logits))
-        """
-    )
-    environment = os.environ | {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-c", script]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    for name, expected in json.loads(done.stdout.splitlines()[-1]).items():
-        torch.testing.assert_close(torch.tensor(logits[name]), torch.tensor(expected), rtol=1e-5, atol=1e-6)

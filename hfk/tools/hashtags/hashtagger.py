@@ -72,7 +72,7 @@ class Hashtagger:
         for name, value in (("min_score", min_score), ("diversity", diversity)):
             if not 0 <= value <= 1:
                 raise ValueError(f"{name} must be from 0 to 1, not {value}.")
-        known = [head.name for head in predictor.model.config.heads if head.problem != "regression"]
+        known = [head.name for head in predictor.model.config.heads if head.rules.has_labels]
         for name in heads or []:
             if name not in known:
                 raise ValueError(f"no head with labels is called {name!r}; such heads: {', '.join(known)}.")

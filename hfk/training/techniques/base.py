@@ -130,7 +130,7 @@ class Technique(TrainerCallback):
         options = {main if name == MAIN else name: option for name, option in value.items()}
         for name in options:
             if name not in names:
-                raise ValueError(f"{cls.key} has no option {name!r}; options: {', '.join(names) or 'none'}.")
+                raise unknown_option(name, names, cls.key)
         said = {name: cls.key if set(value) == {MAIN} else f"{cls.key}.{name}" for name in options}
         options = {name: convert(said[name], option, kinds[name]) for name, option in options.items()}
         if options.get(main, True) in cls.off:
