@@ -163,7 +163,7 @@ def test_a_killed_run_goes_on_elsewhere_to_the_same_end(hub, places, tmp_path):
         f"""
         import json
         from hfk.hub.training_checkpoints import fetch_checkpoint
-        from hfk.training.trainer import last_checkpoint
+        from hfk.runs.run import last_checkpoint
         from tests.hub.test_trainer_push import run
         checkpoint = fetch_checkpoint({repo!r}, "there")
         assert last_checkpoint("there") == checkpoint == "there/checkpoint-6", checkpoint
