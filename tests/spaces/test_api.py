@@ -325,7 +325,8 @@ def test_files_that_do_not_fit_are_one_sentence(client, tmp_path, checkpoint, na
 
 
 def test_sixty_four_at_once_all_get_an_answer(studio):
-    clients = [Client(studio.url, verbose=False) for _ in range(4)]
+    patient = {"timeout": 120}  # others may be using the cores
+    clients = [Client(studio.url, verbose=False, httpx_kwargs=patient) for _ in range(4)]
 
     def ask(number: int) -> dict:
         return clients[number % 4].predict(f"{SEA} {number}", None, "tour-tiny", api_name="/classify")

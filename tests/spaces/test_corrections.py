@@ -115,7 +115,7 @@ def test_a_full_folder_takes_no_more(tmp_path, monkeypatch):
         corrections.add([("a", "b", "c")], "x", None, "", "t", False)
 
 
-def test_rows_reach_a_dataset_on_the_hub(hub):
+def test_rows_reach_a_dataset_on_the_hub_or_stay_here(hub):
     said = hub.run(
         f"""
         import sys
@@ -136,27 +136,17 @@ def test_rows_reach_a_dataset_on_the_hub(hub):
             if name.endswith(".csv"):
                 path = api.hf_hub_download("{hub.user}/corrections", name, repo_type="dataset")
                 print(Path(path).read_text(encoding="utf-8"))
-        """
-    )
-    assert said.startswith("True") and said.count("id,head,from,to,reason") == 2
-    assert "글 0" in said and "글 1" in said
 
-
-def test_without_the_hub_rows_stay_here(hub):
-    said = hub.run(
-        f"""
-        import sys
-        from pathlib import Path
-
-        sys.path.insert(0, {str(STUDIO)!r})
-        from store import Corrections
-
+        print("-- a wrong token")
         corrections = Corrections(Path("feedback"), "somebody-else/corrections", "hf_wrong")
-        corrections.add([("cat1", "자연", "음식")], "글", None, "", "tiny", keep=True)
+        corrections.add([("cat1", "자연", "음식")], "글", None, "까닭", "tiny", keep=True)
         print(corrections.file.read_text(encoding="utf-8"))
         """
     )
-    assert "feedback stays local" in said and "hf_wrong" not in said and "자연,음식" in said
+    there, here = said.split("-- a wrong token")
+    assert there.startswith("True") and there.count("id,head,from,to,reason") == 2
+    assert "글 0" in there and "글 1" in there
+    assert "feedback stays local" in here and "hf_wrong" not in here and "자연,음식" in here
 
 
 def test_every_sentence_has_both_languages():
