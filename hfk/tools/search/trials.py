@@ -172,9 +172,8 @@ def search(
     folder = Path(output_dir)
     trial_folder = folder / "trial"  # nothing in it is kept
     least = {name: values.choices[0] if values.choices else values.low for name, values in ranges.items()}
-    run = prepare(
-        options, trial_folder, least | _IN_A_TRIAL, resume=False
-    )  # names what is wrong before the first trial
+    # This names what is wrong before the first trial.
+    run = prepare(options, trial_folder, least | _IN_A_TRIAL, resume=False)
     if "validation" not in run.data:
         raise ValueError(f"a search needs validation rows; task {run.task.name!r} has: {', '.join(run.data)}.")
     arguments = run.trainer.args
