@@ -21,7 +21,7 @@ from ..evaluation.metrics import majority_baseline
 from ..evaluation.report import format_table
 from ..hub import publishing
 from ..hub.publishing import Target
-from ..runs.card import public_name
+from ..runs.card import public_name, write_card
 from ..runs.facts import data_facts, environment, peak_memory
 from ..runs.recipe import Recipe
 from ..runs.run import Run, open_task, state_of
@@ -145,7 +145,7 @@ def train(
             **data_facts(task, data, trainer.heads, train_labels),
         },
     )
-    run.write_card(trainer.hub_model_id if args.push_to_hub else None)
+    write_card(run.folder, trainer.hub_model_id if args.push_to_hub else None)
     shutil.rmtree(run.folder / scratch.FOLDER, ignore_errors=True)
     if not args.keep_checkpoints:
         run.remove_checkpoints()
