@@ -13,6 +13,7 @@ import dataclasses
 import json
 import math
 import os
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ import yaml
 from transformers import TrainerCallback
 
 from ...evaluation import plots
-from ...runs.recipe import check_renamed, load_recipe, merge, parse_recipe
+from ...runs.recipe import Recipe, check_renamed, load_recipe, merge
 from ...training.train import prepare
 
 STORAGE = "trials.sqlite"
@@ -117,7 +118,8 @@ def default_ranges(options: dict[str, Any]) -> dict[str, Range]:
     Args:
         options: the recipe's options.
     """
-    recipe, args = parse_recipe(options)
+    recipe = Recipe.read(options)
+    args = recipe.arguments
     head = recipe.techniques.get("head_learning_rate") or 10 * args.learning_rate
     epochs = max(1, round(args.num_train_epochs))
     return {
@@ -169,8 +171,10 @@ def search(
     options.pop("output_dir", None)
     ranges = ranges or default_ranges(options)
     folder = Path(output_dir)
+    trial_folder = folder / "trial"  # nothing in it is kept
     least = {name: values.choices[0] if values.choices else values.low for name, values in ranges.items()}
-    run = prepare(options, folder, least | _IN_A_TRIAL, resume=False)  # names what is wrong before the first trial
+    # This names what is wrong before the first trial.
+    run = prepare(options, trial_folder, least | _IN_A_TRIAL, resume=False)
     if "validation" not in run.data:
         raise ValueError(f"a search needs validation rows; task {run.task.name!r} has: {', '.join(run.data)}.")
     arguments = run.trainer.args
@@ -197,7 +201,7 @@ def search(
         values = {name: value.suggest(trial, name) for name, value in ranges.items()}
         reporter = _Reporter(trial, goal)
         try:
-            prepare(options, folder, values | _IN_A_TRIAL, resume=False, callbacks=[reporter]).trainer.train()
+            prepare(options, trial_folder, values | _IN_A_TRIAL, resume=False, callbacks=[reporter]).trainer.train()
         except ValueError as error:  # logits that are not finite, mostly: too high a learning rate
             trial.set_user_attr("failed", " ".join(str(error).split()))
             raise
@@ -208,6 +212,7 @@ def search(
         print(f"trial {trial.number}: {_outcome(trial, goal)}  {values}", flush=True)
 
     study.optimize(objective, max(0, trials - len(_counted(study))), callbacks=[tell], catch=(ValueError,))
+    shutil.rmtree(trial_folder, ignore_errors=True)
     if not study.get_trials(states=(optuna.trial.TrialState.COMPLETE,)):
         reasons = [trial.user_attrs["failed"] for trial in study.trials if "failed" in trial.user_attrs]
         raise ValueError(f"none of {len(reasons)} trials came to an end; the last: {reasons[-1]}")
@@ -259,7 +264,8 @@ def _counted(study: Any) -> list[Any]:
 
 
 def _own_value(options: dict[str, Any], name: str) -> Any:
-    recipe, args = parse_recipe(options)
+    recipe = Recipe.read(options)
+    args = recipe.arguments
     if name == "head_learning_rate" and name not in recipe.techniques:
         return 10 * args.learning_rate
     value = recipe.techniques[name] if name in recipe.techniques else getattr(recipe, name, getattr(args, name, None))
