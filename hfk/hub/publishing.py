@@ -437,11 +437,9 @@ def _weight_files(folder: Path) -> set[str]:
 
 def _card_pictures(folder: Path) -> set[str]:
     """List the pictures of the folder that its card shows."""
-    text = (folder / "README.md").read_text(encoding="utf-8")
-    try:
+    text, front = (folder / "README.md").read_text(encoding="utf-8"), {}
+    with suppress(yaml.YAMLError, ValueError):
         front = ModelCard(text, ignore_metadata_errors=True).data.to_dict()
-    except (yaml.YAMLError, ValueError):
-        front = {}
     if not front:
         raise ValueError(f"{folder / 'README.md'} has no front matter in YAML: take it away to have it written anew.")
     shown = set()
@@ -459,29 +457,28 @@ def _card_pictures(folder: Path) -> set[str]:
 
 def _left_out(folder: Path, sent: Files) -> dict[str, str]:
     """Say of every file that stays here why; a folder of which nothing is sent is named once."""
+    folders = {name.split("/")[0] for name in sent if "/" in name}
     reasons = {}
-    for path in sorted(folder.iterdir()):
-        below = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-        names = [file.relative_to(folder).as_posix() for file in below]
-        if path.is_dir() and not any(name in sent for name in names):
-            training = path.name.startswith("checkpoint-")
-            reasons[f"{path.name}/"] = "holds the state of training" if training else "no part of a checkpoint"
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name, top = path.relative_to(folder).as_posix(), path.relative_to(folder).parts[0]
+        if name in sent or sent.get("metrics.json") == path:
             continue
-        for name in names:
-            if name not in sent and sent.get("metrics.json") != folder / name:
-                reasons[name] = "the card does not show it" if "/" in name else "no part of a checkpoint"
-                if name.endswith(PICKLES):
-                    reasons[name] = "a pickle could run any code when it is read"
+        if "/" in name and top not in folders:
+            training = top.startswith("checkpoint-")
+            reasons[f"{top}/"] = "holds the state of training" if training else "no part of a checkpoint"
+        elif name.endswith(PICKLES):
+            reasons[name] = "a pickle could run any code when it is read"
+        else:
+            reasons[name] = "the card does not show it" if "/" in name else "no part of a checkpoint"
     return reasons
 
 
 def _read_json(path: Path, without: str = "") -> dict[str, Any]:
-    try:
+    if not path.is_file():
+        raise ValueError(f"the folder {path.parent} has no {path.name}, {without}.")
+    content = None
+    with suppress(ValueError):
         content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"the folder {path.parent} has no {path.name}, {without}.") from None
-    except ValueError:
-        content = None
     if not isinstance(content, dict):
         raise ValueError(f"{path} is damaged: it holds no JSON object; save or copy it again.")
     return content

@@ -173,14 +173,10 @@ def _reasons(folder: Path) -> dict[str, str]:
     reasons = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         parts = path.relative_to(folder).parts
-        reason = ""
-        if any(part.startswith(".") and part not in HIDDEN_KEPT for part in parts):
-            reason = "hidden"
-        elif any(part in LEFT_BEHIND for part in parts) or path.suffix in (".pyc", ".part"):
-            reason = "made while running"
-        elif path.suffix in PICKLES:
-            reason = "a pickle could run any code when it is read"
-        reasons["/".join(parts)] = reason
+        hidden = any(part.startswith(".") and part not in HIDDEN_KEPT for part in parts)
+        made = any(part in LEFT_BEHIND for part in parts) or path.suffix in (".pyc", ".part")
+        pickled = "a pickle could run any code when it is read" if path.suffix in PICKLES else ""
+        reasons["/".join(parts)] = "hidden" if hidden else "made while running" if made else pickled
     return reasons
 
 

@@ -2,8 +2,7 @@
 
 `model_card_template.md`, beside this file so that a wheel carries it, has the words; `card_facts.yaml` has what is
 known of the built-in tasks' data; here the run's files become facts. What a run did not record is left out of the card,
-never guessed. Neither network nor training data is needed, and the same files give the same card. `keep_card` sets a
-card with these files apart, as in `model_cards/`, so that it can be written again without the weights.
+never guessed. Neither network nor training data nor weights are needed, and the same files give the same card.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import html
 import io
 import json
 import re
-import shutil
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,6 @@ from typing import Any
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.utils import validate_repo_id
-from PIL import Image
 
 from ..backbones.registry import FROM_SCRATCH, PACKAGED
 from ..evaluation.report import COLUMNS, OVERALL, file_stems
@@ -34,10 +31,6 @@ from .run import CONFIG, Run
 
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
 DATA: dict[str, dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("card_facts.yaml").read_text("utf-8"))
-EVIDENCE = (
-    "config.json", "processor_config.json", "recipe.yaml", "task.json", "report/metrics.json", "report/per_class.csv",
-    "report/ladder.md",
-)  # fmt: skip
 LISTED = 300  # labels of all heads; beyond, their scores are left to report/per_class.csv
 SPELLED_OUT = 40  # labels; longer lists are folded away
 WEAKEST = 3  # labels a head
@@ -83,39 +76,6 @@ def build_card(folder: str | Path, repo_id: str | None = None) -> ModelCard:
     run = CardRun(folder)
     name = repo_id.split("/")[-1] if repo_id else str(run.extra.get("task") or run.folder.resolve().name)
     return ModelCard.from_template(_front_matter(run, name), template_path=str(TEMPLATE), **_body(run, name, repo_id))
-
-
-def keep_card(run: str | Path, target: str | Path) -> Path:
-    """Set a run's card apart from its weights: the files it is made from, its pictures in few colors, and README.md.
-
-    Args:
-        run: a finished run, or a folder that this function has filled before: then only the card is written anew.
-        target: the folder to fill, such as `model_cards/ynat`.
-
-    Returns:
-        the path of the README.md.
-
-    Raises:
-        ValueError: as for `write_card`; if the run has no report: nothing was measured; if `target` is a checkpoint.
-    """
-    run, target = Path(run), Path(target)
-    read = CardRun(run)
-    if not read.results:
-        raise ValueError(f"{run.name} has no report/metrics.json: train or evaluate it first.")
-    if run.resolve() != target.resolve():
-        if list(target.glob("*.safetensors")):  # its report would be replaced by another run's
-            raise ValueError(f"{target} holds a checkpoint; name a folder of its own for the card.")
-        shutil.rmtree(target / "report", ignore_errors=True)
-        (target / "report").mkdir(parents=True)
-        for name in EVIDENCE:
-            if (run / name).is_file() and name != "recipe.yaml":
-                shutil.copyfile(run / name, target / name)
-        (target / "recipe.yaml").write_text(recipe_yaml(read.recipe), encoding="utf-8")
-        for picture in [path for _, drawn in _pictures(read) for _, path in drawn]:
-            with Image.open(run / picture) as image:
-                few = image.convert("RGB").quantize(128, dither=Image.Dither.NONE)
-                few.save(target / picture, optimize=True)
-    return write_card(target)
 
 
 # --- the run's files ------------------------------------------------------------------------------------------------
@@ -292,7 +252,7 @@ def _body(run: CardRun, name: str, repo_id: str | None) -> dict[str, Any]:
         "tree": label_tree(run.heads),
         "folded": sum(len(head.labels) for head in run.heads) > SPELLED_OUT,
         "limits": _limits(run),
-        "pictures": _pictures(run),
+        "pictures": pictures_of(run),
         "classes": [line for line in run.classes if line["support"]] if len(run.classes) <= LISTED else [],
         "rows": [(split, rows[split]) for split in ("train", "validation", "test") if split in rows],
         "division": _division(run),
@@ -388,7 +348,7 @@ def label_tree(heads: list[HeadConfig]) -> list[str]:
     return lines
 
 
-def _pictures(run: CardRun) -> list[tuple[str, list[tuple[str, str]]]]:
+def pictures_of(run: CardRun) -> list[tuple[str, list[tuple[str, str]]]]:
     """For every head with pictures: its name, and (what it shows, path in the repository) of each."""
     kinds, found = (("confusion", "confusion matrix"), ("reliability", "reliability diagram")), []
     for name, stem in file_stems(run.heads).items():

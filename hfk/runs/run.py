@@ -216,10 +216,6 @@ class Run:
         """Load the task's rows, divided as they were for the run; `heads` as for `task`."""
         return self.task(heads).load()
 
-    def table(self, data: str | Path, image_dir: str | Path | None = None) -> Dataset:
-        """Read a labelled table with the columns of the training table; see `read_labelled`."""
-        return read_labelled(self.folder, data, image_dir)
-
     def model(self, dtype: str | torch.dtype = "auto") -> tuple[PreTrainedModel, ProcessorMixin]:
         """Load the model and its processor; see `hfk.inference.loading.load_checkpoint`."""
         return load_checkpoint(self.folder, dtype)
@@ -248,11 +244,6 @@ class Run:
     def facts(self) -> dict[str, Any]:
         """What the report tells beside the scores; empty without a report."""
         return self.results.get("extra", {})
-
-    @property
-    def ensemble(self) -> dict[str, Any]:
-        """What an ensemble or soup is made of; empty for another folder."""
-        return self.read(ENSEMBLE)
 
     @property
     def log(self) -> list[dict[str, Any]]:

@@ -85,7 +85,7 @@ def calibrate_checkpoint(
     predictor = run.predictor(batch_size)
     heads = predictor.model.config.heads
     if data is not None:
-        rows = {"validation": run.table(data, image_dir)}
+        rows = {"validation": read_labelled(run.folder, data, image_dir)}
         report, more = run.folder / f"report-{Path(data).stem}", {}
         facts = {"title": f"{run.folder.name} on {Path(data).name}", "rows": len(rows["validation"])}
     else:

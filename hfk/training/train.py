@@ -73,7 +73,7 @@ def train(
         return {}
     run.save(unwrap(trainer.model), trainer.processor, ready.task, ready.recipe, trainer.state.log_history)
     results = run.report(predictions, **_told(ready, predictions))
-    write_card(ready.run.folder, trainer.hub_model_id if trainer.args.push_to_hub else None)
+    write_card(run.folder, trainer.hub_model_id if trainer.args.push_to_hub else None)
     print(format_table(results))
     _close(run, trainer)
     return results

@@ -23,9 +23,10 @@ from markdown_it import MarkdownIt
 from PIL import Image
 
 from hfk import HeadConfig
-from hfk.runs.card import EVIDENCE, build_card, keep_card, md, public_name, write_card
+from hfk.runs.card import build_card, md, public_name, write_card
 from hfk.runs.facts import data_facts
 from hfk.tasks import load_task, tour_tree
+from scripts.make_cards import EVIDENCE, keep_card
 from tests import tiny
 
 ROOT = Path(__file__).resolve().parents[2]
