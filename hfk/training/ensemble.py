@@ -33,7 +33,7 @@ from ..evaluation.report import format_table, write_report
 from ..inference.loading import load_checkpoint, load_config
 from ..models.configuration_ensemble import MultiHeadEnsembleConfig, common_heads
 from ..models.configuration_multihead import MultiHeadConfig
-from ..models.modeling_ensemble import MultiHeadEnsemble, vote
+from ..models.modeling_ensemble import MultiHeadEnsemble
 from ..models.modeling_multihead import MultiHeadForClassification
 from ..models.processing_ensemble import MultiHeadEnsembleProcessor, processor_state
 from ..models.processing_multihead import MultiHeadProcessor
@@ -106,11 +106,13 @@ def build_ensemble(
     facts |= {"members": len(members), "weights": {h.name: ensemble.config.member_weights(h.name) for h in heads}}
     if fit_rows is not None:
         logits = {
-            head.name: vote(head, [m.config.head(head.name) for m in members],
-                            [torch.as_tensor(one.logits[head.name]) for one in said],
-                            torch.tensor(ensemble.config.member_weights(head.name)).expand(len(fit_rows), -1)).numpy()
+            head.name: head.rules.vote(
+                [m.config.head(head.name) for m in members],
+                [torch.as_tensor(one.logits[head.name]) for one in said],
+                torch.tensor(ensemble.config.member_weights(head.name)).expand(len(fit_rows), -1),
+            ).numpy()
             for head in heads
-        }  # fmt: skip
+        }
         facts["fitted_on"] = {
             "rows": len(fit_rows),
             "source": fit_source,
