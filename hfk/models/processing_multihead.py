@@ -276,7 +276,7 @@ class MultiHeadProcessor(ProcessorMixin):
 
 
 def is_absent(image: Any) -> bool:
-    """Whether a picture's cell is empty."""
+    """Tell whether a row has no picture: None, an empty path, or a missing value of a table."""
     if image is None or (isinstance(image, float) and math.isnan(image)) or (isinstance(image, str) and not image):
         return True
     return isinstance(image, dict) and image.get("bytes") is None and not image.get("path")
