@@ -30,9 +30,6 @@ class MultiHeadEnsembleConfig(PreTrainedConfig):
             the ensemble's answer, after those of the members.
         **kwargs: passed to `PreTrainedConfig`.
 
-    Raises:
-        ValueError: if the members' heads differ, or `readers` or `weights` do not fit; one sentence.
-
     Example:
         >>> from transformers import BertConfig
         >>> member = MultiHeadConfig(text_config=BertConfig(), heads=[HeadConfig("topic", ["정치", "경제"])])

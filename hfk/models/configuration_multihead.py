@@ -54,9 +54,6 @@ class HeadConfig:
         mean: `regression` only: the target's mean; the head predicts (target - mean) / std.
         std: `regression` only: the target's standard deviation, above 0.
 
-    Raises:
-        ValueError: if a value is outside what is listed above; the sentence names the head and the option.
-
     Example:
         >>> HeadConfig("cat2", ["자연관광지", "음식점"], parent="cat1", parent_of=[0, 1]).num_outputs
         2
@@ -174,9 +171,6 @@ class MultiHeadConfig(PreTrainedConfig):
         image_pooling: `mean`, `cls` or `max` over the vision encoder's positions.
         initializer_range: standard deviation of the normal initialization of new weights.
         **kwargs: passed to `PreTrainedConfig`.
-
-    Raises:
-        ValueError: for a value outside the lists above, or heads that contradict each other.
 
     Example:
         >>> from transformers import BertConfig

@@ -75,9 +75,6 @@ def total_loss(
 
     Returns:
         the total, a scalar, and head name → unweighted loss of that head.
-
-    Raises:
-        ValueError: if a label column has no head or no head has labels.
     """
     unknown = sorted(set(labels) - set(logits))
     if unknown:
@@ -103,13 +100,8 @@ def disagreement(
 ) -> Tensor:
     """How far two passes over the same rows are apart, as R-Drop (Wu et al. 2021, arXiv:2106.14448) counts it.
 
-    Args:
-        logits: head name → logits of the rows and, below them, of the same rows again: `(2 × batch, outputs)`.
-        heads: the heads' configurations.
-        options: head name → how it is trained, for its weight.
-
-    Returns:
-        scalar, the weighted sum over the heads of the mean over the rows of `Problem.disagreement`.
+    `logits` are those of the rows and, below them, of the same rows again: head name → `(2 × batch, outputs)`. The
+    scalar is the sum over the heads, weighted by `options`, of the mean over the rows of `Problem.disagreement`.
     """
     total = torch.zeros((), device=next(iter(logits.values())).device)
     for head in heads:

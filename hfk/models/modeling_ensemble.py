@@ -100,9 +100,6 @@ class MultiHeadEnsemble(PreTrainedModel):
             `MultiHeadOutput`; the logits of a `single_label` head are the logarithms of the averaged probabilities,
             those of a `multi_label` head the logits of them, those of a `regression` head the scaled average; the
             embedding is the members' embeddings side by side, 0 where one abstained.
-
-        Raises:
-            ValueError: if there is no input, or no member can read a row.
         """
         given = [self._inputs_of(reader, inputs) for reader in self.config.readers]
         first = next((value for own, _ in given for value in own.values()), None)

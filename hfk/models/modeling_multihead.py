@@ -104,9 +104,6 @@ class MultiHeadForClassification(PreTrainedModel):
                 the finest one's probabilities, summed over the labels under each of its own: rows whose finest label is
                 not known then train the finest head too, and its mistakes inside the right branch cost less than
                 others. `none` trains every head by its own logits alone.
-
-        Raises:
-            ValueError: for a value that a head or the model can't have.
         """
         heads = self.config.heads
         for name in head_losses or {}:
@@ -206,9 +203,6 @@ class MultiHeadForClassification(PreTrainedModel):
             token_type_ids: int64 `(batch, tokens)`, for encoders that use them.
             labels: head name → labels as in `Problem.loss`; any heads may be left out.
             return_dict: False returns a tuple without the None fields.
-
-        Raises:
-            ValueError: if a row has neither text nor image, or an input has no encoder.
         """
         if input_ids is None and pixel_values is None:
             raise ValueError("there is no input: give input_ids, pixel_values or both.")
@@ -311,13 +305,8 @@ class MultiHeadForClassification(PreTrainedModel):
     def predict(self, threshold: float = 0.5, **inputs: Tensor) -> dict[str, Tensor]:
         """Classify one batch and decide: hierarchical heads always agree.
 
-        Args:
-            threshold: a `multi_label` label is chosen when its probability reaches it.
-            **inputs: as for `forward`, without labels.
-
-        Returns:
-            head name → int64 `(batch,)` (`single_label`), bool `(batch, labels)` (`multi_label`) or float32 `(batch,)`
-            (`regression`).
+        A `multi_label` label is chosen when its probability reaches the threshold. `inputs` are those of `forward`,
+        without labels; the result is that of `decoding.decide`.
         """
         training = self.training
         try:

@@ -97,11 +97,9 @@ class Problem:
     def validate_loss(self, options: HeadLoss) -> None:
         """Refuse training options that this head can't have; ValueError."""
         count, where = len(self.head.labels), f"head {self.head.name!r}"
-        for name in ("class_weights", "prior"):
-            values, least = getattr(options, name), "above 0" if name == "prior" else "of 0 or more"
-            if values is not None and (
-                len(values) != count or not all(0 <= v < math.inf and (v or name != "prior") for v in values)
-            ):
+        for name, least, low in (("class_weights", "of 0 or more", 0.0), ("prior", "above 0", math.ulp(0.0))):
+            values = getattr(options, name)
+            if values is not None and (len(values) != count or not all(low <= v < math.inf for v in values)):
                 raise ValueError(f"{where}: {name} needs {count} numbers {least}, one a label.")
         for name in ("weight", "label_smoothing", "focal_gamma", "logit_adjustment"):
             high = 1 if name == "label_smoothing" else math.inf
@@ -203,17 +201,14 @@ class Problem:
         Raises:
             ValueError: naming head and row, if a label is out of range or the shape is wrong.
         """
-        if values is None:
-            return self._read(np.full((rows or 0, *self._cell_shape()), np.nan), rows or 0)
-        return self._read(np.asarray(values), len(values) if rows is None else rows)
+        values = np.full(self._shape(rows or 0), np.nan) if values is None else np.asarray(values)
+        return self._read(values, len(values) if rows is None else rows)
+
+    def _shape(self, rows: int) -> tuple[int, ...]:
+        return (rows, len(self.head.labels)) if self.has_labels else (rows,)
 
     def _read(self, values: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
-        return self._read_numbers(values, (rows, *self._cell_shape()))
-
-    def _cell_shape(self) -> tuple[int, ...]:
-        return ()
-
-    def _read_numbers(self, values: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+        shape = self._shape(rows)
         self._check_shape(values, shape)
         values = values.astype(np.float64)
         wide = values.reshape(len(values), math.prod(shape[1:]))  # of no rows too
@@ -280,10 +275,8 @@ class SingleLabel(Problem):
     def validate(self) -> None:
         super().validate()
         if len(self.head.labels) < 2:
-            raise ValueError(
-                f"head {self.head.name!r} has one label only ({self.head.labels[0]!r}): there is nothing to decide; "
-                "leave the column out."
-            )
+            where = f"head {self.head.name!r} has one label only ({self.head.labels[0]!r})"
+            raise ValueError(f"{where}: there is nothing to decide; leave the column out.")
 
     def log_probabilities(self, logits: Tensor) -> Tensor:
         """Natural logarithms of the labels' probabilities, `(batch, labels)`, of logits that are calibrated or not."""
@@ -299,9 +292,8 @@ class SingleLabel(Problem):
         if not options.logit_adjustment:
             return values
         if options.prior is None:
-            raise ValueError(
-                f"head {self.head.name!r}: logit_adjustment needs `prior`, the labels' shares in training."
-            )
+            where = f"head {self.head.name!r}"
+            raise ValueError(f"{where}: logit_adjustment needs `prior`, the labels' shares in training.")
         prior = torch.tensor(options.prior, device=logits.device)
         return (values + options.logit_adjustment * prior.log()).log_softmax(-1)
 
@@ -349,7 +341,7 @@ class SingleLabel(Problem):
     def _read(self, values: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
         count = len(self.head.labels)
         if values.ndim == 2:  # distributions
-            present, values = self._read_numbers(values, (rows, count))
+            present, values = super()._read(values, rows)
             return present, values.argmax(axis=1)
         self._check_shape(values, (rows,))
         filled = np.where(np.isnan(values), MISSING, values) if values.dtype.kind == "f" else values
@@ -427,9 +419,6 @@ class MultiLabel(Problem):
         if threshold is None:
             threshold = 0.0 if top_k else 0.5
         return _listed(self.head, probs, probs, top_k or len(self.head.labels), threshold)
-
-    def _cell_shape(self) -> tuple[int, ...]:
-        return (len(self.head.labels),)
 
     def _read(self, values: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
         present, values = super()._read(values, rows)

@@ -100,10 +100,6 @@ class TextCleaner:
         steps: a preset's name, or a list of steps: each a name, or a mapping of one name to its options. A preset's
             name may stand in the list too.
 
-    Raises:
-        ValueError: for an unknown step or option, or a value that a step does not take.
-        ImportError: if a step's analyzer is not installed.
-
     Example:
         >>> TextCleaner(["hanja_words", "hanja", "quotes"])("美·中 정상 “訪韓” 무산")
         '미국·중국 정상 "방한" 무산'
@@ -176,7 +172,7 @@ def _with_version(step: str | dict[str, Any]) -> str | dict[str, Any]:
     return {name: options | {"version": analyzer_version(analyzer)}}
 
 
-# ------------------------------------------------------------------------------------------------------- markup, signs
+# -- markup, signs
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 """Characters of the Unicode category Cc."""
@@ -304,7 +300,7 @@ def _check_text(value: Any, option: str) -> None:
         raise ValueError(f"{option} must be a text, not {value!r}.")
 
 
-# ------------------------------------------------------------------------------------------------ Hanja, abbreviations
+# -- Hanja, abbreviations
 
 
 def hanja_words(words: Replacements = None, suffixes: Replacements = None) -> Step:
@@ -425,7 +421,7 @@ def _at_the_beginning(syllable: str) -> str:
     return chr(ord(_INITIAL.get(chr(ord(syllable) - final), chr(ord(syllable) - final))) + final)
 
 
-# -------------------------------------------------------------------------------------------------------- morphemes
+# -- morphemes
 
 
 def morphemes(
@@ -558,19 +554,8 @@ def _sejong(tag: str, form: str) -> str:
     return tag if tag in TAGS else "UN"
 
 
-_ALL = (
-    html,
-    url,
-    normalize,
-    hanja_words,
-    hanja,
-    abbreviations,
-    numbers,
-    symbols,
-    quotes,
-    repeat,
-    morphemes,
-    whitespace,
-)
-STEPS: dict[str, Callable[..., Step]] = {step.__name__: step for step in _ALL}
+STEPS: dict[str, Callable[..., Step]] = {
+    step.__name__: step for step in (html, url, normalize, hanja_words, hanja, abbreviations, numbers, symbols, quotes,
+                                     repeat, morphemes, whitespace)
+}  # fmt: skip
 """Step name → the function that takes the step's options and returns text → text."""
