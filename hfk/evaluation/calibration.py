@@ -89,10 +89,7 @@ def calibrate(
     else:
         order = np.random.default_rng(seed).permutation(rows)
         first, second = (predictions.select(half) for half in (order[: rows // 2], order[rows // 2 :]))
-        parts = [
-            (first, temperatures | fit_temperatures(second)),
-            (second, temperatures | fit_temperatures(first)),
-        ]
+        parts = [(first, temperatures | fit_temperatures(second)), (second, temperatures | fit_temperatures(first))]
         measured_on = "the same rows, each half with the temperature of the other half"
     measured = [_measure(part, fitted) for part, fitted in parts]
     scores, reliability = {}, {}

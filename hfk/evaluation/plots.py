@@ -155,8 +155,8 @@ def reliability_png(
     below.set_ylim(bottom=0)
     _percents(axes.yaxis)
     _percents(below.xaxis)
-    _name(axes, "", "share that is right")
-    _name(below, "confidence in the chosen label", "rows")
+    name_axes(axes, "", "share that is right")
+    name_axes(below, "confidence in the chosen label", "rows")
     below.locator_params(axis="y", nbins=3, integer=True)
     look = {"fontsize": 8, "frameon": False, "labelcolor": INK, "columnspacing": 1.2, "handlelength": 1.4}
     legend = axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.52), ncols=3, **look)
@@ -197,7 +197,7 @@ def rejection_png(
         reach = f"{wanted:.0%} right on the {scores['coverage']:.1%} of confidence ≥ {scores['threshold']:.3f}"
     _percents(axes.xaxis)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}" if low < 0.97 else f"{value:.1%}")
-    _name(axes, "rows that are answered, the most confident first", "share that is right")
+    name_axes(axes, "rows that are answered, the most confident first", "share that is right")
     titles(axes, title, f"AURC {scores['aurc']:.4f}; {reach}")
     return to_png(figure)
 
@@ -234,7 +234,7 @@ def training_curves_png(log_history: list[dict[str, Any]], title: str = "Trainin
             marker = "o" if len(steps) < 40 and name != "learning rate" and label != "training" else None
             axes.plot(steps, values, dash, color=color, linewidth=width, marker=marker, markersize=3.2, label=label)
         plain(axes, x=(0, max(last, 1) * 1.01))
-        _name(axes, "", name)
+        name_axes(axes, "", name)
         if name == "learning rate":
             axes.set_ylim(bottom=0)
             axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=False)
@@ -243,7 +243,7 @@ def training_curves_png(log_history: list[dict[str, Any]], title: str = "Trainin
         else:
             beside = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.03), "borderaxespad": 0}
             axes.legend(**beside, fontsize=8, frameon=False, labelcolor=INK)
-    _name(all_axes[-1], "step", panels[-1][0])
+    name_axes(all_axes[-1], "step", panels[-1][0])
     titles(all_axes[0], title, f"{last:,} steps")
     return to_png(figure)
 
@@ -280,7 +280,7 @@ def lengths_png(
     edges = np.arange(0, math.ceil(end / width) * width + width, width) - 0.5
     axes.hist(np.minimum(lengths, end), bins=edges, color=BLUE, alpha=0.85, zorder=2)
     plain(axes, x=(0, end * 1.01))
-    _name(axes, unit, "texts")
+    name_axes(axes, unit, "texts")
     if limit is not None:
         axes.axvline(limit, color=VERMILLION, linewidth=1.4, zorder=3)
         axes.annotate(
@@ -319,7 +319,7 @@ def ladder_png(
     if len(ticks) > 1:
         axes.set_xticks(ticks, [TIMES[step] for step in ticks])
         axes.minorticks_off()
-    _name(axes, "time to train", score)
+    name_axes(axes, "time to train", score)
     _place_labels(axes, [rung[0] for rung in rungs], seconds, middle, low, high)
     titles(axes, title, note)
     return to_png(figure)
@@ -433,7 +433,7 @@ def font_families() -> list[str]:
     path = Path(found.origin).parent / file if found and found.origin else None
     if path and path.is_file():
         manager.fontManager.addfont(path)
-        return [manager.FontProperties(fname=path).get_name(), fallback]
+        return [manager.FontProperties(fname=path).getname_axes(), fallback]
     known = {font.name for font in manager.fontManager.ttflist}
     for name in SYSTEM_FONTS:
         if name in known:
@@ -452,7 +452,8 @@ def _percents(axis: Any) -> None:
     axis.set_ticks([0, 0.25, 0.5, 0.75, 1], ["0", "25%", "50%", "75%", "100%"])
 
 
-def _name(axes: Axes, x: str, y: str) -> None:
+def name_axes(axes: Axes, x: str, y: str) -> None:
+    """Say what lies along an axes."""
     axes.set_xlabel(x, fontsize=9, color=MUTED)
     axes.set_ylabel(y, fontsize=9, color=MUTED)
 

@@ -34,80 +34,33 @@ def written(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else f"{value:.9g}"
 
 
-def render_audit(
-    name: str,
-    rows: Rows,
-    suspects: list[Suspect],
-    earlier: list[list[str]],
-    max_given: float,
-) -> str:
-    """Render the page.
-
-    Args:
-        name: the task's name.
-        rows: the out-of-fold rows.
-        suspects: what was found, in order; those of one row's hierarchy stand together.
-        earlier: lines of corrections that the rows already had; they are saved along.
-        max_given: as in `audit`, for the explanation.
-
-    Returns:
-        a whole HTML document.
-    """
+def render_audit(name: str, rows: Rows, suspects: list[Suspect], earlier: list[list[str]], max_given: float) -> str:
+    """Render the page of a task's suspects; the lines of corrections that the rows already had are saved along."""
     heads, ids = rows.said.heads, rows.said.ids
     roots = tree_roots(heads)
-    names = [head.name for head in heads]
     items = []
     for (row, root), found in groupby(suspects, key=lambda suspect: (suspect.row, roots[suspect.head])):
-        by_head = {suspect.head: suspect for suspect in found}
-        items.append(
-            {
-                "id": ids[row],
-                "text": rows.texts[row],
-                "picture": thumbnail(rows.images[row], PICTURE_PIXELS) if len(items) < MAX_PICTURES else None,
-                "ticked": any(suspect.proposed for suspect in by_head.values()),
-                "reasons": [suspect.reason for suspect in by_head.values() if suspect.found],
-                # A hierarchy is there whole, so that it can be kept.
-                "changes": [
-                    _change(head, by_head.get(head.name), rows.labels[head.name][row])
-                    for head in heads
-                    if roots[head.name] == root
-                ],
-            }
-        )
-    data = {
-        "heads": {
-            head.name: {
-                "labels": head.labels,
-                "parent": head.parent if head.parent in names else None,
-                "parent_of": head.parent_of,
-            }
-            for head in heads
-        },
-        "earlier": earlier,
-        "key": hashlib.sha256(repr((name, [(ids[s.row], s.head) for s in suspects])).encode()).hexdigest()[:16],
-    }
-    return render(
-        TEMPLATE,
-        title=f"{name}: labels to look at again",
-        rows=len(ids),
-        items=items,
-        most=MAX_ITEMS,
-        pairs=_pairs(suspects),
-        data=data,
-        max_given=max_given,
-    )
+        named = {suspect.head: suspect for suspect in found}
+        family = [head for head in heads if roots[head.name] == root]  # whole, so that a hierarchy can be kept
+        item = {"id": ids[row], "text": rows.texts[row], "ticked": any(one.proposed for one in named.values())}
+        item["picture"] = thumbnail(rows.images[row], PICTURE_PIXELS) if len(items) < MAX_PICTURES else None
+        item["reasons"] = [suspect.reason for suspect in named.values() if suspect.found]
+        item["changes"] = [_change(head, named.get(head.name), rows.labels[head.name][row]) for head in family]
+        items.append(item)
+    key = repr((name, [(ids[suspect.row], suspect.head) for suspect in suspects])).encode()
+    parents = {head.name: head.parent if head.parent in roots else None for head in heads}
+    tree = {h.name: {"labels": h.labels, "parent": parents[h.name], "parent_of": h.parent_of} for h in heads}
+    data = {"heads": tree, "earlier": earlier, "key": hashlib.sha256(key).hexdigest()[:16]}
+    title = f"{name}: labels to look at again"
+    facts = {"rows": len(ids), "items": items, "most": MAX_ITEMS, "pairs": _pairs(suspects), "data": data}
+    return render(TEMPLATE, title=title, max_given=max_given, **facts)
 
 
 def _change(head: HeadConfig, suspect: Suspect | None, label: Any) -> dict[str, Any]:
     """One label of a row: as it is given, and as it should be; of several labels, which go and which come."""
-    change = {
-        "head": head.name,
-        "suspect": suspect,
-        "given": written(label),
-        "to": written(suspect.suggested if suspect else label),
-        "menu": head.rules.exclusive,
-        "changed": [],
-    }
+    to = written(suspect.suggested if suspect else label)
+    change = {"head": head.name, "suspect": suspect, "given": written(label), "to": to, "changed": []}
+    change["menu"] = head.rules.exclusive
     if suspect and isinstance(label, list):
         change["changed"] = [(False, one) for one in label if one not in suspect.suggested]
         change["changed"] += [(True, one) for one in suspect.suggested if one not in label]
@@ -117,12 +70,7 @@ def _change(head: HeadConfig, suspect: Suspect | None, label: Any) -> dict[str, 
 
 def _pairs(suspects: list[Suspect]) -> list[tuple[str, str, str, str, str]]:
     """Which labels are doubted most often: head, given, suggested, how often listed and proposed."""
-    listed: Counter[tuple[str, str, str]] = Counter()
-    proposed: Counter[tuple[str, str, str]] = Counter()
-    for suspect in suspects:
-        if suspect.found and isinstance(suspect.given, str):
-            pair = suspect.head, suspect.given, suspect.suggested
-            listed[pair] += 1
-            proposed[pair] += suspect.proposed
+    doubted = [((s.head, s.given, s.suggested), s.proposed) for s in suspects if s.found and isinstance(s.given, str)]
+    listed, proposed = Counter(pair for pair, _ in doubted), Counter(pair for pair, proposed in doubted if proposed)
     most = sorted(listed.items(), key=lambda entry: (-entry[1], entry[0]))[:20]
     return [(*pair, f"{count:,}", f"{proposed[pair]:,}") for pair, count in most]

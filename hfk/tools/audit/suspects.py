@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
+from datasets import concatenate_datasets
 
 from ...evaluation.metrics import tree_roots
 from ...evaluation.predictions import Predictions
@@ -108,77 +109,61 @@ def audit(
         raise ValueError(f"the largest probability of a given label must be in [0, 1), not {max_given}.")
     path = _find(Path(source))
     made, earlier = _open_task(path, task, data)
-    rows = read_rows(path, made)
+    rows = _read_rows(path, made)
     suspects = find_suspects(rows, max_given)
     folder = Path(output_dir) if output_dir is not None else path.parent / "audit"
     lines = [_list_line(suspect, rows) for suspect in suspects]
-    write_atomic(folder / "label_errors.csv", csv_text(list(LIST_COLUMNS), lines))
-    proposed = [suspect for suspect in suspects if suspect.proposed]
-    corrections = [_correction(suspect, rows) for suspect in proposed]
-    write_atomic(folder / "corrections.csv", csv_text(list(COLUMNS), [*earlier, *corrections]))
+    corrections = [
+        [rows.said.ids[one.row], one.head, written(one.given), written(one.suggested), f"audit: {one.reason}"]
+        for one in suspects
+        if one.proposed
+    ]
+    write_atomic(folder / "label_errors.csv", csv_text(LIST_COLUMNS, lines))
+    write_atomic(folder / "corrections.csv", csv_text(COLUMNS, [*earlier, *corrections]))
     write_atomic(folder / "audit.html", render_audit(made.name, rows, suspects, earlier, max_given))
     return _summary(rows, suspects, max_given, folder)
 
 
-def read_rows(path: str | Path, task: Task) -> Rows:
-    """Read an out_of_fold.parquet and what its rows say.
-
-    Args:
-        path: the file: `id`, and for each head `{head}_label` and `{head}_probabilities`.
-        task: the task of its rows; loaded here.
-
-    Raises:
-        ValueError: if a column is missing, a row is none of the task's, or numbers of probabilities and labels differ.
-    """
-    name = Path(path).name
-    loaded = task.load()
+def _read_rows(path: Path, task: Task) -> Rows:
+    """Read an out_of_fold.parquet and what its rows say; ValueError if they are not the task's."""
+    contents = concatenate_datasets(list(task.load().values()))
     said = Predictions.load(path, task.heads)
-    ids = said.ids
-    repeated = pd.Series(ids).duplicated()
+    repeated = pd.Series(said.ids).duplicated()
     if repeated.any():
         raise ValueError(
-            f"{name} has the id {ids[repeated.argmax()]!r} more than once; give the task an `id:` column whose ids are "
-            "unique over all its files, and train again."
+            f"{path.name} has the id {said.ids[repeated.argmax()]!r} more than once; give the task an `id:` column "
+            "whose ids are unique over all its files, and train again."
         )
-    places = {row: (split, place) for split, part in loaded.items() for place, row in enumerate(part["id"])}
-    unknown = [identity for identity in ids if identity not in places]
+    places = {identity: place for place, identity in enumerate(contents["id"])}
+    unknown = [identity for identity in said.ids if identity not in places]
     if unknown:
         raise ValueError(
-            f"{name} has {len(unknown):,} rows that task {task.name!r} does not have, such as id {unknown[0]!r}: give "
-            "the task and the data that the run was trained on."
+            f"{path.name} has {len(unknown):,} rows that task {task.name!r} does not have, such as id {unknown[0]!r}: "
+            "give the task and the data that the run was trained on."
         )
-    contents: dict[str, list[Any]] = {}
-    for column, there in (("text", task.text), ("image", task.image)):
-        cells = {split: part[column] for split, part in loaded.items()} if there else {}
-        contents[column] = [cells[places[row][0]][places[row][1]] for row in ids] if there else [None] * len(ids)
+    contents = contents.select([places[identity] for identity in said.ids])
+    texts, images = (
+        contents[column][:] if column in contents.column_names else [None] * len(said) for column in ("text", "image")
+    )
     labels = {head.name: said.names(head, *reversed(said.target[head.name])) for head in said.heads}
-    return Rows(said, labels, contents["text"], contents["image"])
+    return Rows(said, labels, texts, images)
 
 
-def find_suspects(rows: Rows, max_given: float = MAX_GIVEN) -> list[Suspect]:
-    """Find labels that are probably wrong.
+def find_suspects(rows: Rows, max_given: float) -> list[Suspect]:
+    """Find labels that are probably wrong: the least trusted first, those of one row's hierarchy together.
 
     `single_label` and `multi_label` heads go through cleanlab's confident learning, its strictest rule (`both`), to
     which clear cases are added; a number is suspected if it is more than five typical errors away. The labels that a
     hierarchy should have at a suspected row are those of the most probable path.
 
-    Args:
-        rows: the rows.
-        max_given: the largest probability of a given label that is proposed.
-
-    Returns:
-        suspects, the least trusted first; those of one row's hierarchy together.
-
     Source:
         Northcutt, Jiang, Chuang: Confident Learning: Estimating Uncertainty in Dataset Labels, JAIR 2021.
     """
     heads, twins, roots = rows.said.heads, _twins(rows.texts), tree_roots(rows.said.heads)
+    order = {head.name: place for place, head in enumerate(heads)}
     suspects: dict[tuple[int, str], list[Suspect]] = defaultdict(list)
     for head in heads:
-        find = head.rules.pick(
-            {"single_label": _single_suspects, "multi_label": _multi_suspects, "regression": _number_suspects}
-        )
-        for suspect in find(rows, head, max_given, twins):
+        for suspect in head.rules.pick(_FIND)(rows, head, max_given, twins):
             suspects[suspect.row, roots[head.name]].append(suspect)
     for (row, root), found in suspects.items():
         group = [head for head in heads if roots[head.name] == root and head.rules.exclusive]
@@ -192,7 +177,7 @@ def find_suspects(rows: Rows, max_given: float = MAX_GIVEN) -> list[Suspect]:
         if len(group) > 1 and any(suspect.proposed for suspect in found):  # half a path contradicts the hierarchy
             for suspect in found:
                 suspect.proposed = True
-        found.sort(key=lambda suspect: [head.name for head in heads].index(suspect.head))
+        found.sort(key=lambda suspect: order[suspect.head])
     trusted = {key: min(suspect.score for suspect in found if suspect.found) for key, found in suspects.items()}
     return [suspect for key in sorted(suspects, key=lambda key: (trusted[key], key)) for suspect in suspects[key]]
 
@@ -237,9 +222,9 @@ def _multi_suspects(rows: Rows, head: HeadConfig, max_given: float, *_: Any) -> 
         given, wrong = rows.labels[head.name][row], {label for label, _, _ in changes}
         suggested = [label for label in head.labels if (label in given) != (label in wrong)]
         trust = min(trust for _, _, trust in changes)
-        words = [f"{label} is {'given' if there else 'not given'} and gets {1 - p if not there else p:.1%}"
-                 for label, there, p in changes]  # fmt: skip
-        reason = f"a model that had not seen the row disagrees: {', '.join(words)}"
+        words = ", ".join(f"{label} is {'given' if there else 'not given'} and gets {p if there else 1 - p:.1%}"
+                          for label, there, p in changes)  # fmt: skip
+        reason = f"a model that had not seen the row disagrees: {words}"
         clear = all(p <= max_given for _, _, p in changes)
         found.append(Suspect(row, head.name, given, suggested, trust, 1 - trust, trust, reason, proposed=clear))
     return found
@@ -255,11 +240,13 @@ def _number_suspects(rows: Rows, head: HeadConfig, *_: Any) -> list[Suspect]:
     found = []
     for row in np.flatnonzero(np.abs(errors) > FAR_OFF * typical):
         off, says = abs(float(errors[row])) / typical, float(answers[row])
-        reason = (
-            f"a model that had not seen the row says {says:.6g}, {off:.0f} times its typical error ({typical:.3g}) away"
-        )
+        away = f"{says:.6g}, {off:.0f} times its typical error ({typical:.3g}) away"
+        reason = f"a model that had not seen the row says {away}"
         found.append(Suspect(int(row), head.name, float(values[row]), says, None, None, 1 / (1 + off), reason))
     return found
+
+
+_FIND = {"single_label": _single_suspects, "multi_label": _multi_suspects, "regression": _number_suspects}
 
 
 def _doubtful(given: np.ndarray, probs: np.ndarray, max_given: float) -> np.ndarray:
@@ -287,9 +274,8 @@ def _twins(texts: list[str | None]) -> dict[int, list[int]]:
     for row, text in enumerate(texts):
         if text:
             groups[" ".join(unicodedata.normalize("NFC", text).split())].append(row)
-    return {
-        row: [other for other in group if other != row] for group in groups.values() if len(group) > 1 for row in group
-    }
+    shared = [group for group in groups.values() if len(group) > 1]
+    return {row: [other for other in group if other != row] for group in shared for row in group}
 
 
 def _find(source: Path) -> Path:
@@ -320,19 +306,12 @@ def _open_task(path: Path, task: str | None, data: str | None) -> tuple[Task, li
     return made, earlier
 
 
-def _correction(suspect: Suspect, rows: Rows) -> list[str]:
-    given, right = written(suspect.given), written(suspect.suggested)
-    return [rows.said.ids[suspect.row], suspect.head, given, right, f"audit: {suspect.reason}"]
-
-
 def _list_line(suspect: Suspect, rows: Rows) -> list[Any]:
-    def number(value: float | None) -> str:
-        return "" if value is None else f"{value:.4f}"
-
+    numbers = suspect.given_probability, suspect.suggested_probability, suspect.score
     return [
         rows.said.ids[suspect.row], suspect.head, written(suspect.given), written(suspect.suggested),
-        number(suspect.given_probability), number(suspect.suggested_probability), number(suspect.score),
-        "yes" if suspect.proposed else "no", suspect.reason, rows.texts[suspect.row] or "",
+        *("" if number is None else f"{number:.4f}" for number in numbers), "yes" if suspect.proposed else "no",
+        suspect.reason, rows.texts[suspect.row] or "",
     ]  # fmt: skip
 
 
@@ -345,12 +324,11 @@ def _summary(rows: Rows, suspects: list[Suspect], max_given: float, folder: Path
             agrees = f"{(rows.said.probabilities[head.name].argmax(axis=1) == target)[present].mean():.0%}"
         listed, proposed = sum(suspect.found for suspect in own), sum(suspect.proposed for suspect in own)
         lines.append(f"{head.name:16}{present.sum():>10,}{agrees:>10}{listed:>10,}{proposed:>10,}")
+    files = {"list": "label_errors.csv", "review": "audit.html", "proposal": "corrections.csv"}
     lines += [
-        "",
-        "agrees: how often the model chose the given label; one that seldom does is no judge.",
+        "\nagrees: how often the model chose the given label; one that seldom does is no judge.",
         f"proposed: the given label gets at most {max_given:.0%} and another at least {MIN_SUGGESTED:.0%}, with "
         "what the hierarchy then asks for.",
-        f"list: {folder / 'label_errors.csv'}    review: {folder / 'audit.html'}    proposal: "
-        f"{folder / 'corrections.csv'}",
+        "    ".join(f"{what}: {folder / name}" for what, name in files.items()),
     ]
     return "\n".join(lines)

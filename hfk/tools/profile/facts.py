@@ -69,8 +69,8 @@ def profile_task(
     recipe = load_recipe(task) if trained_by else {}
     data = data or recipe.get("data")
     made = load_task(recipe.get("task") or task, **({"data": data} if data else {}))
-    chosen = text_cleaning or recipe.get("text_cleaning") or "simple"
-    cleaner = TextCleaner(chosen) if made.text and chosen != "none" else None
+    cleaning = text_cleaning or recipe.get("text_cleaning")
+    cleaner = TextCleaner(cleaning or "simple") if made.text and cleaning != "none" else None
     rows = made.load()
     return write_profile(
         rows,
@@ -78,7 +78,7 @@ def profile_task(
         output,
         title=made.name,
         cleaner=cleaner,
-        trial=not (text_cleaning or recipe.get("text_cleaning")),
+        trial=not cleaning,
         tokenizer=_tokenizer(tokenizer, recipe) if made.text else None,
         tokenizer_name=tokenizer or recipe.get("text_encoder") or "",
         max_length=int(recipe.get("max_length") or 128),
@@ -117,57 +117,32 @@ def write_profile(
 ) -> dict[str, Any]:
     """Look at a task's rows and write the page.
 
-    Args:
-        data: what `Task.load` returned.
-        heads: the task's heads, final.
-        output: the HTML file; its folder is made if need be.
-        title: what the page is called.
-        cleaner: how texts are cleaned; words, clouds and lengths are then shown before and after.
-        trial: whether the cleaning is only shown, and training reads the texts as they are.
-        tokenizer: a transformers tokenizer, to count tokens with; characters are counted without.
-        tokenizer_name: what it is called on the page.
-        max_length: tokens that training will cut texts to.
-        text_prefix: put before every text when tokens are counted.
-        disagreements: what `find_disagreements` returned.
+    `trial` says that the cleaning is only shown, and training reads the texts as they are; with a cleaner, words,
+    clouds and lengths are shown before and after, and without a tokenizer characters alone are counted.
 
     Returns:
         what the page shows, as plain values: `splits`, `classes`, `missing`, `lengths`, `duplicates`, `conflicts`,
         `findings` and so on; `texts` and `images` are None where the task has none.
-
-    Raises:
-        ImportError: without the extra `plots`.
-
-    Example:
-        >>> task = load_task("ynat-mini")  # doctest: +SKIP
-        >>> write_profile(task.load(), task.heads, "ynat-mini.html", title="ynat-mini")["findings"]  # doctest: +SKIP
     """
     rows = read_rows(data, heads)
     splits = Counter(rows.split)
-    unlabeled = {
-        name: [split for split, label in zip(rows.split, labels, strict=True) if label is None]
-        for name, labels in rows.labels.items()
-    }
     facts: dict[str, Any] = {
         "title": f"{title}: data profile",
         "rows": len(rows.ids),
         "splits": {split: splits[split] for split in SPLITS if split in splits},
         "heads": heads,
         "classes": count_classes(rows, heads),
-        "hierarchies": [],
         "augmented": count_augmented(rows, heads),
-        "missing": {name: dict(Counter(found)) for name, found in unlabeled.items()},
+        "missing": {
+            name: dict(Counter(split for split, label in zip(rows.split, labels, strict=True) if label is None))
+            for name, labels in rows.labels.items()
+        },
         "numbers": {
             head.name: [value for value in rows.labels[head.name] if value is not None]
             for head in heads
             if not head.rules.has_labels
         },
-        "texts": None,
-        "lengths": {},
-        "words": {},
-        "clouds": {},
-        "examples": {},
-        "images": None,
-        "sheet": [],
+        **{"texts": None, "lengths": {}, "words": {}, "clouds": {}, "examples": {}, "images": None, "sheet": []},
         "disagreements": disagreements or [],
         "cleaning": cleaner.steps if cleaner else None,
         "trial": trial,
@@ -199,8 +174,7 @@ def write_profile(
         name: sorted(((label, sum(c.values())) for label, c in counts.items()), key=lambda line: -line[1])
         for name, counts in facts["classes"].items()
     }
-    page = render(TEMPLATE, **facts, totals=totals, steps=steps, length_lines=length_lines(facts))
-    write_atomic(output, page)
+    write_atomic(output, render(TEMPLATE, **facts, totals=totals, steps=steps, length_lines=length_lines(facts)))
     return facts
 
 
@@ -221,12 +195,8 @@ def count_classes(rows: Rows, heads: list[HeadConfig]) -> dict[str, dict[str, di
 def count_augmented(rows: Rows, heads: list[HeadConfig]) -> dict[str, dict[str, float]]:
     """Count what `eda: true` makes of the training rows: head → label → rows and expected copies of an epoch.
 
-    Args:
-        rows: the rows.
-        heads: the heads; the finest `single_label` one says how rare a row is.
-
-    Returns:
-        {} without texts or such a head, or if the classes are of one size, so that there are no copies.
+    The finest `single_label` head says how rare a row is; {} without texts or such a head, or if the classes are of one
+    size, so that there are no copies.
     """
     finest = finest_head(heads)
     if rows.texts is None or finest is None:
@@ -336,17 +306,12 @@ def _draw(facts: dict[str, Any]) -> dict[str, bytes]:
 
 
 def values_png(values: np.ndarray, title: str) -> bytes:
-    """Draw a histogram of the values of a regression head.
-
-    Args:
-        values: one a labelled row.
-        title: what stands above.
-    """
+    """Draw a histogram of the values of a regression head."""
     figure, (axes,) = plots.new_figure(6.2, 2.6)
     axes.hist(values, bins=min(50, max(5, len(np.unique(values)))), color=plots.BLUE, alpha=0.85, zorder=2)
     axes.axvline(values.mean(), color=plots.VERMILLION, linewidth=1.4, zorder=3)
     plots.plain(axes)
-    axes.set_ylabel("rows", fontsize=9, color=plots.MUTED)
+    plots.name_axes(axes, "", "rows")
     spread = f"mean {values.mean():.4g} (line), deviation {values.std():.4g}, {values.min():.4g} to {values.max():.4g}"
     plots.titles(axes, title, f"{len(values):,} rows; {spread}")
     return plots.to_png(figure)

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ...evaluation.pages import thumbnail
-from ...evaluation.plots import BLUE, MUTED, new_figure, plain, titles, to_png
+from ...evaluation.plots import BLUE, MUTED, name_axes, new_figure, plain, titles, to_png
 from ...tasks import finest_head
 from ...tasks.look_alikes import Picture, describe_images, image_bytes
 from .rows import SEED, HeadConfig, Rows, progress
@@ -23,9 +23,6 @@ TILE = 112  # pixels a side
 
 def look_at_images(rows: Rows) -> tuple[list[Picture | None], dict[str, Any]]:
     """Open every picture once.
-
-    Args:
-        rows: rows with images.
 
     Returns:
         what `describe_images` says of each row; and `present`, `missing`, `unreadable` ((id, file) of pictures that
@@ -72,13 +69,8 @@ def contact_sheet(rows: Rows, pictures: list[Picture | None], heads: list[HeadCo
     return sorted(sheet, key=lambda tile: tile["label"])
 
 
-def image_sizes_png(sizes: np.ndarray, title: str = "Picture sizes") -> bytes:
-    """Draw how wide and high pictures are: a bubble for each size, its area by the number of pictures.
-
-    Args:
-        sizes: int `(pictures, 2)`, width and height in pixels.
-        title: what stands above.
-    """
+def image_sizes_png(sizes: np.ndarray) -> bytes:
+    """Draw how wide and high pictures are: a bubble for each size, its area by the number of pictures."""
     distinct, count = np.unique(sizes, axis=0, return_counts=True)
     different = len(distinct)
     if different > 400:  # a cloud of single sizes: 40 steps a side show the same
@@ -89,10 +81,9 @@ def image_sizes_png(sizes: np.ndarray, title: str = "Picture sizes") -> bytes:
     axes.plot([0, end], [0, end], color=MUTED, linewidth=0.8, linestyle="--", zorder=1)
     axes.scatter(*distinct.T, s=10 + 240 * count / count.max(), color=BLUE, alpha=0.35, zorder=2)
     plain(axes, x=(0, end), y=(0, end), grid="both")
-    axes.set_xlabel("width, pixels", fontsize=9, color=MUTED)
-    axes.set_ylabel("height, pixels", fontsize=9, color=MUTED)
+    name_axes(axes, "width, pixels", "height, pixels")
     beside = {"xytext": (-4, -14), "textcoords": "offset points", "ha": "right"}
     axes.annotate("square", (end, end), fontsize=8, color=MUTED, **beside)
     width, height = np.median(sizes, axis=0).astype(int)
-    titles(axes, title, f"{len(sizes):,} pictures of {different:,} sizes; the median is {width}×{height}")
+    titles(axes, "Picture sizes", f"{len(sizes):,} pictures of {different:,} sizes; the median is {width}×{height}")
     return to_png(figure)

@@ -23,10 +23,6 @@ MOST_DISAGREEING = 60
 def find_duplicates(rows: Rows, pictures: list[Picture | None] | None) -> dict[str, Any]:
     """Find rows of the same or nearly the same text or picture.
 
-    Args:
-        rows: the rows.
-        pictures: what `look_at_images` returned, or None.
-
     Returns:
         `text` and `image`, where the task has them: `same` (rows that repeat an earlier one), `near` (further rows that
         are nearly like another), `in_groups`, `groups` (the largest: (id, split, text or JPEG) of some of their rows).
@@ -36,18 +32,17 @@ def find_duplicates(rows: Rows, pictures: list[Picture | None] | None) -> dict[s
     result: dict[str, Any] = {}
     if rows.texts is not None:
         groups = duplicate_groups(rows.texts, None, count)
-        result["text"], shown = _count_repeats(groups, [text or None for text in rows.texts])
-        result["text"]["groups"] = [
-            [(rows.ids[row], rows.split[row], rows.texts[row]) for row in group[:5]] for group in shown
-        ]
+        own, shown = _count_repeats(groups, [text or None for text in rows.texts])
+        own["groups"] = [[(rows.ids[row], rows.split[row], rows.texts[row]) for row in group[:5]] for group in shown]
+        result["text"] = own
     if pictures is not None:
         groups = duplicate_groups(None, pictures, count)
-        result["image"], shown = _count_repeats(groups, [picture and picture.digest for picture in pictures])
-        whole = [[row for row in group if pictures[row].thumbnail is not None] for group in shown[: SHOWN // 2]]
-        result["image"]["groups"] = [
-            [(rows.ids[row], rows.split[row], thumbnail(rows.images[row], TILE)) for row in group[:4]]
-            for group in whole
+        own, shown = _count_repeats(groups, [picture and picture.digest for picture in pictures])
+        whole = [[row for row in group if pictures[row].thumbnail is not None][:4] for group in shown[: SHOWN // 2]]
+        own["groups"] = [
+            [(rows.ids[row], rows.split[row], thumbnail(rows.images[row], TILE)) for row in group] for group in whole
         ]
+        result["image"] = own
     groups = duplicate_groups(rows.texts, pictures, count) if rows.texts or pictures else np.arange(count)
     trained = {group for group, split in zip(groups, rows.split, strict=True) if split == "train"}
     held_out = (s for group, s in zip(groups, rows.split, strict=True) if s != "train" and group in trained)
@@ -68,15 +63,10 @@ def _count_repeats(groups: np.ndarray, keys: Sequence[Any]) -> tuple[dict[str, A
 
 
 def find_conflicts(rows: Rows, pictures: list[Picture | None] | None, heads: list[HeadConfig]) -> list[dict[str, Any]]:
-    """Find inputs that occur with different labels: same letters and digits, same picture.
-
-    Args:
-        rows: the rows.
-        pictures: what `look_at_images` returned, or None.
-        heads: the heads; those without labels are left out.
+    """Find inputs, the same letters and digits and the same picture, that occur with different labels.
 
     Returns:
-        one dict an input and head: `head`, `text`, `rows` ((id, split, labels)).
+        one dict an input and head that has labels: `head`, `text`, `rows` ((id, split, labels)).
     """
     members: dict[tuple[str, bytes], list[int]] = defaultdict(list)
     for row in range(len(rows.ids)):
@@ -107,9 +97,6 @@ def find_disagreements(data: DatasetDict, heads: list[HeadConfig], checkpoint: s
     Returns:
         the rows of the largest Jensen-Shannon divergence between the two (in bits, 0 to 1) among those where the two
         choose different labels, largest first, each row once, by the head it is largest for.
-
-    Raises:
-        ValueError: if the checkpoint does not read both, or shares no head with the task.
     """
     predictor = Predictor.from_pretrained(str(checkpoint))
     if predictor.processor.tokenizer is None or predictor.processor.image_processor is None:
@@ -141,17 +128,10 @@ def find_disagreements(data: DatasetDict, heads: list[HeadConfig], checkpoint: s
                 distances = jensenshannon(one[differ], two[differ], base=2, axis=1) ** 2
                 for place, distance in zip(differ, distances, strict=True):
                     row = batch[place][0]
-                    found.append(
-                        {
-                            "id": row["id"],
-                            "head": head.name,
-                            "label": "".join(head.rules.names(row[head.name])),
-                            "text": row["text"],
-                            "by_text": head.labels[one[place].argmax()],
-                            "by_image": head.labels[two[place].argmax()],
-                            "distance": float(distance),
-                        }
-                    )
+                    labels = {"by_text": head.labels[one[place].argmax()], "by_image": head.labels[two[place].argmax()]}
+                    labels["label"] = "".join(head.rules.names(row[head.name]))
+                    whose = {"id": row["id"], "head": head.name, "text": row["text"]}
+                    found.append({**whose, **labels, "distance": float(distance)})
     found.sort(key=lambda row: row["distance"])
     largest = {row["id"]: row for row in found}  # of each row the one that comes last
     return sorted(largest.values(), key=lambda row: -row["distance"])[:MOST_DISAGREEING]

@@ -18,15 +18,10 @@ SEED = 0
 
 @dataclass
 class Rows:
-    """All rows of a task, its splits one after the other.
+    """All rows of a task, its splits one after the other; texts or images are None where the task has none of them.
 
-    Args:
-        split: the split of each row.
-        ids: the id of each row.
-        texts: one text a row, None where there is none; None for a task without text.
-        images: likewise.
-        labels: head → for each row a tuple of label names (one for `single_label`, any number for `multi_label`), a
-            number (`regression`), or None where unknown.
+    `labels` has for each head and row a tuple of names (one for `single_label`, any number for `multi_label`), a number
+    (`regression`), or None where unknown.
     """
 
     split: list[str]
@@ -42,12 +37,7 @@ class Rows:
 
 
 def read_rows(data: DatasetDict, heads: list[HeadConfig]) -> Rows:
-    """Collect the rows of all splits, labels by name.
-
-    Args:
-        data: what `Task.load` returned.
-        heads: the task's heads.
-    """
+    """Collect the rows of all splits of what `Task.load` returned, labels by name."""
     names = next(iter(data.values())).column_names
     rows = Rows([], [], [] if "text" in names else None, [] if "image" in names else None, {h.name: [] for h in heads})
     for split, part in data.items():
