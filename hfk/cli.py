@@ -252,7 +252,7 @@ def evaluate_command(
     revision: Revision = None,
 ) -> None:
     """Score a checkpoint on labelled rows and write a report."""
-    from .runs.evaluation import evaluate
+    from .runs.score import evaluate
 
     if output_dir is None:
         output_dir = (Path(checkpoint) if Path(checkpoint).is_dir() else Path()) / f"report-{Path(data).stem}"

@@ -124,57 +124,51 @@ class Predictions:
         return cls(rows["id"][:], heads, logits, label_arrays(rows, heads), texts)
 
     @classmethod
-    def from_probabilities(
-        cls, ids: Sequence[Any] | None, heads: list[HeadConfig], probs: Arrays, labels: Arrays, **more: Any
+    def mean(
+        cls,
+        parts: Sequence[Predictions],
+        weights: dict[str, list[float]] | None = None,
+        heads: list[HeadConfig] | None = None,
     ) -> Predictions:
-        """Make predictions of probabilities: the logits are those that decode to them at temperature 1.
-
-        Args:
-            ids: as for the class.
-            heads: the heads; their temperatures become 1 in a copy.
-            probs: head name → as `probabilities`.
-            labels: as for the class.
-            **more: `texts` and `folds`.
-        """
-        heads = [replace(head, temperature=1.0) for head in heads]
-        logits = {
-            head.name: head.rules.pick(_INVERSE)(head, np.asarray(probs[head.name], np.float64)) for head in heads
-        }
-        return cls(ids, heads, logits, labels, **more)
-
-    @classmethod
-    def mean(cls, parts: Sequence[Predictions]) -> Predictions:
         """Average what several models said of the same rows: their probabilities, and their numbers.
 
         Args:
-            parts: predictions of the same rows in the same order; ids, heads and labels are the first one's.
+            parts: predictions of the same rows in the same order; ids, labels and texts are the first one's.
+            weights: head name → one weight a part; all alike by default.
+            heads: the scales that numbers get; the first one's by default. Temperatures become 1.
         """
-        first = parts[0]
-        probs = {h.name: np.mean([p.probabilities[h.name] for p in parts], axis=0, dtype=float) for h in first.heads}
-        more = {"texts": first.texts, "folds": first.folds}
-        return cls.from_probabilities(first.ids, first.heads, probs, first.labels, **more)
+        first, logits = parts[0], {}
+        heads = [replace(head, temperature=1.0) for head in heads or first.heads]
+        for head in heads:
+            members = [next(own for own in part.heads if own.name == head.name) for part in parts]
+            said = [torch.as_tensor(part.logits[head.name]) for part in parts]
+            shares = torch.tensor(weights[head.name] if weights else [1.0] * len(parts)).expand(len(first), -1)
+            logits[head.name] = head.rules.vote(members, said, shares).numpy()
+        return replace(first, heads=heads, logits=logits)
 
     @classmethod
     def concatenate(cls, parts: Sequence[Predictions]) -> Predictions:
         """Put predictions of different rows one after the other, at temperature 1.
 
         Args:
-            parts: predictions with the same heads, but for their scales; texts, folds and a head's labels are kept
-                where all parts have them.
+            parts: predictions with the same heads, but for temperatures and scales; texts, folds and a head's labels
+                are kept where all parts have them.
         """
-        first = parts[0]
-        probs = {h.name: np.concatenate([p.probabilities[h.name] for p in parts]) for h in first.heads}
-        shared = set.intersection(*(set(part.labels) for part in parts))
-        labels = {
-            name: np.concatenate([part.labels[name] for part in parts]) for name in first.labels if name in shared
-        }
+        first, parts = parts[0], [cls.mean([part], heads=parts[0].heads) for part in parts]
+        labels = [name for name in first.labels if all(name in part.labels for part in parts)]
         texts = folds = None
         if all(part.texts is not None for part in parts):
             texts = [text for part in parts for text in part.texts]
         if all(part.folds is not None for part in parts):
             folds = np.concatenate([part.folds for part in parts])
-        ids = [identity for part in parts for identity in part.ids]
-        return cls.from_probabilities(ids, first.heads, probs, labels, texts=texts, folds=folds)
+        return cls(
+            [identity for part in parts for identity in part.ids],
+            parts[0].heads,
+            {head.name: np.concatenate([part.logits[head.name] for part in parts]) for head in first.heads},
+            {name: np.concatenate([part.labels[name] for part in parts]) for name in labels},
+            texts,
+            folds,
+        )
 
     @cached_property
     def probabilities(self) -> Arrays:
@@ -300,8 +294,10 @@ class Predictions:
                 raise ValueError(f"{name}: head {head.name!r} has other labels than the task has now.")
         more: dict[str, Any] = {"texts": table["text"].to_pylist() if "text" in table.column_names else None}
         more["folds"] = table["fold"].to_numpy() if "fold" in table.column_names else None
-        make = cls if own is not None else cls.from_probabilities
-        return make(ids, used, numbers, labels, **more)
+        if own is None:
+            used = [replace(head, temperature=1.0) for head in used]
+            numbers = {head.name: head.rules.pick(_INVERSE)(head, numbers[head.name].astype(float)) for head in used}
+        return cls(ids, used, numbers, labels, **more)
 
 
 _TYPE = {"single_label": pa.string(), "multi_label": pa.list_(pa.string()), "regression": pa.float64()}

@@ -1,19 +1,25 @@
-"""`Predictor`: the pipeline's answers, faster, for many rows.
+"""`Predictor`: the one loop over rows, for answers that people read, for scores, and for whatever a model is asked.
 
 Rows are read a window at a time and sorted by length inside it, so that a batch holds texts of like length and little
 padding; results come back in input order. A generator in gives a generator out, and no more than one window of rows is
-in memory. A bad row costs itself only.
+in memory. A bad row costs itself only. Nothing of training is needed here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import torch
+from datasets import Dataset
+from tqdm import tqdm
 
+from ..evaluation.predictions import Predictions
 from ..models.decoding import readable
 from ..models.modeling_ensemble import MultiHeadEnsemble
 from ..models.modeling_multihead import MultiHeadForClassification
@@ -41,6 +47,21 @@ def find_device(device: str | torch.device | None = None) -> torch.device:
         raise ValueError(f"device {str(device)!r} can't be used here: {_first_line(error)}.") from error
 
 
+@dataclass(slots=True)
+class Output:
+    """What a model says of one row.
+
+    Args:
+        logits: head name → float32 `(outputs,)`, before the temperature; None where the row can't be used.
+        embedding: float32 `(size,)`, where it was asked for.
+        error: why the row can't be used, one sentence.
+    """
+
+    logits: dict[str, np.ndarray] | None = None
+    embedding: np.ndarray | None = None
+    error: str | None = None
+
+
 class Predictor:
     """Classify rows of text, pictures, or both.
 
@@ -50,6 +71,8 @@ class Predictor:
         batch_size: rows a forward pass.
         window: rows that are read, sorted by length and batched together; larger wastes less padding, smaller gives
             the first results sooner and holds fewer rows in memory.
+        device: where the model is moved to; it stays where it is by default.
+        autocast: the precision that its layers compute in, such as `torch.bfloat16`; that of its weights by default.
 
     Raises:
         ValueError: if `batch_size` or `window` is below 1.
@@ -65,13 +88,16 @@ class Predictor:
         processor: MultiHeadProcessor | MultiHeadEnsembleProcessor,
         batch_size: int = 32,
         window: int = 2048,
+        device: str | torch.device | None = None,
+        autocast: torch.dtype | None = None,
     ) -> None:
         if batch_size < 1 or window < 1:
             raise ValueError(f"batch_size and window must be 1 or more, not {batch_size} and {window}.")
-        self.model = model.eval()
+        self.model = model.eval() if device is None else model.to(device).eval()
         self.processor = processor
         self.batch_size = batch_size
         self.window = window
+        self.autocast = autocast
 
     @classmethod
     def from_pretrained(
@@ -121,40 +147,107 @@ class Predictor:
             min_score: as for the pipeline.
             paths: as for the pipeline.
 
-        Yields:
-            for each row, in order, what the pipeline returns; `{"error": sentence}` for a row that can't be used.
+        Returns:
+            an iterator: for each row, in order, what the pipeline returns; `{"error": sentence}` for a row that can't
+            be used.
 
         Raises:
             ValueError: for an unknown head or a wrong `top_k` or `paths`, at the first row.
         """
         options = {"top_k": top_k, "threshold": threshold, "only": heads, "min_score": min_score, "paths": paths}
-        source = iter([rows] if isinstance(rows, str | dict) else rows)
-        with ThreadPoolExecutor(DECODING_THREADS) as pool:
+
+        def read(output: Any) -> list[dict[str, Any]]:
+            return readable(output.logits, self.model.config.heads, **options)
+
+        return self._run([rows] if isinstance(rows, str | dict) else rows, read, lambda reason: {"error": reason})
+
+    def outputs(self, rows: Iterable[Any], embedding: bool = False, progress: str | None = None) -> Iterator[Output]:
+        """Say what the model says of rows, before anything is decided.
+
+        Args:
+            rows: as for a call; a data set's rows, in a task's columns, are such dicts.
+            embedding: the embeddings too.
+            progress: what a progress bar is called; there is none without, nor where nobody watches.
+
+        Yields:
+            one `Output` a row, in order.
+        """
+
+        def read(output: Any) -> Iterator[Output]:
+            names, columns = list(output.logits), [_array(values) for values in output.logits.values()]
+            vectors = _array(output.embedding) if embedding else None
+            for row, own in enumerate(zip(*columns, strict=True)):
+                yield Output(dict(zip(names, own, strict=True)), None if vectors is None else vectors[row])
+
+        return self._run(rows, read, lambda reason: Output(error=reason), progress)
+
+    def predictions(self, rows: Dataset, progress: str | None = "predict") -> Predictions:
+        """Run the model on rows of a task.
+
+        Args:
+            rows: rows in a task's columns.
+            progress: as for `outputs`.
+
+        Raises:
+            ValueError: if a row can't be used; the sentence names its id.
+        """
+        heads = [replace(head) for head in self.model.config.heads]
+        logits: dict[str, list[np.ndarray]] = {head.name: [] for head in heads}
+        inputs = rows.select_columns([name for name in ("text", "image") if name in rows.column_names])
+        for row, output in enumerate(self.outputs(inputs, progress=progress)):
+            if output.error is not None:
+                raise ValueError(f"row with id {rows['id'][row]!r}: {output.error}")
+            for name, values in output.logits.items():
+                logits[name].append(values)
+        return Predictions.of(
+            rows, heads, {h.name: np.array(logits[h.name], np.float32).reshape(-1, h.num_outputs) for h in heads}
+        )
+
+    def _run(
+        self,
+        rows: Iterable[Any],
+        read: Callable[[Any], Iterable[Any]],
+        failed: Callable[[str], Any],
+        progress: str | None = None,
+    ) -> Iterator[Any]:
+        """THE loop: prepare, batch and run rows; `read` makes one result a row of a batch's output."""
+        source = iter(rows)
+        total = len(rows) if hasattr(rows, "__len__") else None
+        silent = progress is None or not sys.stderr.isatty()
+        with (
+            ThreadPoolExecutor(DECODING_THREADS) as pool,
+            tqdm(total=total, desc=progress, unit=" rows", disable=silent) as bar,
+        ):
+            # Pictures are worth a thread each, texts are not.
+            each = map if getattr(self.processor, "image_processor", pool) is None else pool.map
             while window := list(islice(source, self.window)):
-                results: list[dict[str, Any] | None] = [None] * len(window)
+                results: list[Any] = [None] * len(window)
                 order = sorted(range(len(window)), key=lambda index: _length(window[index]))
                 for start in range(0, len(order), self.batch_size):
                     indices = order[start : start + self.batch_size]
                     prepared, kept = [], []
-                    # Pictures are worth a thread each, texts are not.
-                    each = map if getattr(self.processor, "image_processor", pool) is None else pool.map
                     for index, row in zip(indices, each(self._prepare, [window[i] for i in indices]), strict=True):
                         if isinstance(row, str):
-                            results[index] = {"error": row}
+                            results[index] = failed(row)
                         else:
                             prepared.append(row)
                             kept.append(index)
                     if kept:
-                        answers = readable(self.logits(prepared), self.model.config.heads, **options)
-                        for index, answer in zip(kept, answers, strict=True):
-                            results[index] = answer
+                        for index, result in zip(kept, read(self._forward(prepared)), strict=True):
+                            results[index] = result
+                    bar.update(len(indices))
                 yield from results
 
-    @torch.inference_mode()
     def logits(self, prepared: list[tuple[str | None, Any]]) -> dict[str, torch.Tensor]:
         """Run the model on rows from `MultiHeadProcessor.prepare_row`; head name → `(rows, outputs)`."""
+        return self._forward(prepared).logits
+
+    @torch.inference_mode()
+    def _forward(self, prepared: list[tuple[str | None, Any]]) -> Any:
         tensors = self.processor.to_tensors(prepared)
-        return self.model(**{name: values.to(self.model.device) for name, values in tensors.items()}).logits
+        device = self.model.device
+        with torch.autocast(device.type, self.autocast, enabled=self.autocast is not None):
+            return self.model(**{name: values.to(device) for name, values in tensors.items()})
 
     def _prepare(self, row: Any) -> tuple[str | None, Any] | str:
         try:
@@ -163,6 +256,10 @@ class Predictor:
             return self.processor.prepare_row(*((row, None) if isinstance(row, str) else (None, row)))
         except ValueError as error:
             return str(error)
+
+
+def _array(values: torch.Tensor) -> np.ndarray:
+    return values.float().cpu().numpy()
 
 
 def _length(row: Any) -> int:

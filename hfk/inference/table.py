@@ -86,8 +86,7 @@ def predict_table(
     chosen = [head for head in config.heads if heads is None or head.name in heads]
     added = [f"{head.name}_{part}" for head in chosen for part in ("pred", "score")]
     added += ["error"] if paths is None else ["paths", "error"]
-    numbers = [f"{head.name}_score" for head in chosen if head.problem != "multi_label"]
-    numbers += [f"{head.name}_pred" for head in chosen if head.problem == "regression"]
+    numbers = [f"{head.name}_{part}" for head in chosen for part in head.rules.number_cells]
     names = [head.name for head in chosen]
 
     def answer(rows: list[dict[str, Any]]) -> list[list[Any]]:
@@ -195,16 +194,7 @@ def _locate(cell: Any, folder: Path) -> Any:
 def _cells(answer: dict[str, Any], heads: list[HeadConfig], paths: bool) -> list[Any]:
     if len(answer) == 1 and isinstance(answer.get("error"), str):
         return [None, None] * len(heads) + [None] * paths + [answer["error"]]
-    cells: list[Any] = []
-    for head in heads:
-        value = answer[head.name]
-        if head.problem == "regression":
-            cells += [value, None]
-        elif head.problem == "multi_label":
-            cells.append(json.dumps([item["label"] for item in value], ensure_ascii=False))
-            cells.append(json.dumps([round(item["score"], 6) for item in value]))
-        else:
-            cells += [value[0]["label"], round(value[0]["score"], 6)] if value else [None, None]
+    cells = [cell for head in heads for cell in head.rules.cells(answer[head.name])]
     if paths:
         cells.append(json.dumps(answer["paths"], ensure_ascii=False))
     return [*cells, None]

@@ -29,6 +29,7 @@ from ..backbones.registry import FROM_SCRATCH, PACKAGED
 from ..evaluation.report import COLUMNS, OVERALL, file_stems
 from ..models.configuration_ensemble import MultiHeadEnsembleConfig
 from ..models.configuration_multihead import HeadConfig, MultiHeadConfig
+from .facts import FEW_ROWS
 
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
 DATA: dict[str, dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("card_facts.yaml").read_text("utf-8"))
@@ -36,7 +37,6 @@ EVIDENCE = (
     "config.json", "processor_config.json", "recipe.yaml", "task.json", "report/metrics.json", "report/per_class.csv",
     "report/ladder.md",
 )  # fmt: skip
-FEW_ROWS = 10  # a label of fewer training rows is named among the limits
 LISTED = 300  # labels of all heads; beyond, their scores are left to report/per_class.csv
 SPELLED_OUT = 40  # labels; longer lists are folded away
 WEAKEST = 3  # labels a head

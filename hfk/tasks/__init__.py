@@ -39,22 +39,22 @@ _BUILT_IN: dict[str, tuple[Callable[..., Task], str, tuple[str, ...]]] = {
     "tour": (
         tour_task,
         "tourism, the competition's files: overview + photo → cat1 > cat2 > cat3 (6, 18, 128 classes)",
-        ("data", "labels", "split", "recipe", "image_dir", "missing_images"),
+        ("data", "labels", "split", "image_dir", "missing_images"),
     ),
     "tour-mini": (
         tour_mini_task,
         "tourism, embedded sample: texts from templates + drawn pictures, 16 of the 128 classes",
-        ("data", "labels", "split", "recipe", "image_dir", "missing_images"),
+        ("data", "labels", "split", "image_dir", "missing_images"),
     ),
     "ynat": (
         ynat_task,
         "news headlines → 7 topics: the competition's csv, KLUE's json, or the Hub's klue/ynat",
-        ("data", "split", "recipe"),
+        ("data", "split"),
     ),
     "ynat-mini": (
         ynat_mini_task,
         "news headlines, embedded sample from templates → 7 topics",
-        ("data", "split", "recipe"),
+        ("data", "split"),
     ),
 }
 
@@ -75,7 +75,7 @@ def load_task(task: str | Path | Mapping[str, Any], **overrides: Any) -> Task:
     Args:
         task: the name of a built-in task, the path of a YAML file, or a mapping of the same keys.
         **overrides: replaces what the task says: `data` (a file, or a mapping such as `{"test": "new.csv"}`), `split`,
-            `recipe`, and the YAML's other keys. `heads` may be a list of head names to keep only those, or of finished
+            and the YAML's other keys. `heads` may be a list of head names to keep only those, or of finished
             `HeadConfig`s, such as a checkpoint's: then their labels, order and options hold, and a row with another
             label is an error. `corrections` is a file of corrected labels (see `corrections.apply_corrections`).
 

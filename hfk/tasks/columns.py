@@ -80,16 +80,20 @@ class HeadColumn:
             raise ValueError(f"{where}: conflicts {self.conflicts!r} is not one of error, ignore.")
         if isinstance(self.min_rows, bool) or not isinstance(self.min_rows, int) or self.min_rows < 1:
             raise ValueError(f"{where}: min_rows must be a whole number of at least 1, not {self.min_rows!r}.")
-        several = self.rules.has_labels and not self.rules.exclusive
-        if self.separator is not None and not (several and str(self.separator)):
+        if self.separator is not None and (not self.several or not str(self.separator)):
             raise ValueError(f"{where}: a separator belongs to problem multi_label, and can't be empty.")
         if self.labels is not None:
             self.labels = [str(label) for label in self.labels]
 
     @property
     def rules(self) -> Problem:
-        """What follows from the problem, of a head whose labels need not be known yet."""
+        """What follows from the head's problem."""
         return PROBLEMS[self.problem](self)
+
+    @property
+    def several(self) -> bool:
+        """Whether a row may have several labels."""
+        return self.rules.has_labels and not self.rules.exclusive
 
     @classmethod
     def from_head(
@@ -155,16 +159,27 @@ def _label(cell: Any) -> str:
     return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell).strip()
 
 
+def soft_label(cell: str) -> list[float] | None:
+    """The numbers of a cell that is the JSON text of a list of them; None for any other.
+
+    Args:
+        cell: the text.
+    """
+    if not cell.lstrip().startswith("["):
+        return None
+    try:
+        parsed = json.loads(cell)
+    except json.JSONDecodeError:
+        return None
+    is_list = isinstance(parsed, list) and parsed and all(isinstance(p, (int, float)) for p in parsed)
+    return parsed if is_list else None
+
+
 def _single(column: HeadColumn, cell: Any, position: int, where: Callable[[int], str]) -> Any:
     if hasattr(cell, "tolist"):
         cell = cell.tolist()
-    if isinstance(cell, str) and cell.lstrip().startswith("["):
-        try:
-            parsed = json.loads(cell)
-        except json.JSONDecodeError:
-            parsed = None
-        if isinstance(parsed, list) and parsed and all(isinstance(p, (int, float)) for p in parsed):
-            cell = parsed
+    if isinstance(cell, str):
+        cell = soft_label(cell) or cell
     if not isinstance(cell, (list, tuple)):
         return None if _missing(cell) else _label(cell)
     at = f"{where(position)}: head {column.name!r}"
@@ -300,7 +315,7 @@ def _labels(
     for value in values:
         if isinstance(value, str):
             counts[value] += 1
-        elif value and not column.rules.exclusive:
+        elif value and column.several:
             counts.update(value)
     allowed = column.labels if column.labels is not None else column.known
     if allowed is not None and column.min_rows == 1:
@@ -451,7 +466,7 @@ def _class_weights(column: HeadColumn, labels: list[str], values: list[Any]) -> 
         return [weights.get(label, 1.0) for label in labels]
     if wanted != "balanced":
         raise ValueError(f"head {column.name!r}: class_weights is a list, a mapping from label to weight, or balanced.")
-    if not column.rules.exclusive:
+    if column.several:
         given = [value for value in values if value is not None]
         counts = Counter(label for value in given for label in value)
         return [max(1.0, (len(given) - counts[label]) / max(1, counts[label])) for label in labels]

@@ -17,18 +17,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+import numpy as np
 
 from .columns import HeadColumn, clean_labels
-from .source import CleanRows
+from .source import Rows
 from .tables import read_table
 
 COLUMNS = ("id", "head", "from", "to", "reason")
 _NEEDED = COLUMNS[:4]
 _FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
-Cell = tuple[str, int, str]
-"""A label's place: split, row position in it, head."""
+Cell = tuple[int, str]
+"""A label's place: row, head."""
 
 
 @dataclass
@@ -45,23 +45,20 @@ class Applied:
     cells: list[Cell] = field(default_factory=list)
     already: int = 0
 
-    def by_split(self, splits: dict[str, tuple[str, list[int] | None]]) -> dict[str, dict[str, int]]:
-        """Count the changed labels of each final split and head.
+    def by_split(self, splits: dict[str, np.ndarray]) -> dict[str, dict[str, int]]:
+        """Count the changed labels of each split and head.
 
         Args:
-            splits: final split → the split it was taken from, and which of its rows (None for all).
+            splits: split → its rows' numbers.
         """
-        counts = {name: Counter() for name in splits}
-        for name, (source, rows) in splits.items():
-            chosen = None if rows is None else set(rows)
-            counts[name].update(
-                head for split, row, head in self.cells if split == source and (chosen is None or row in chosen)
-            )
-        return {name: dict(found) for name, found in counts.items()}
+        chosen = {name: set(rows.tolist()) for name, rows in splits.items()}
+        return {name: dict(Counter(head for row, head in self.cells if row in rows)) for name, rows in chosen.items()}
 
 
-def apply_corrections(path: str | Path, cleaned: dict[str, CleanRows], columns: Sequence[HeadColumn]) -> Applied:
-    """Correct clean rows in place.
+def apply_corrections(
+    path: str | Path, rows: Rows, columns: Sequence[HeadColumn], values: dict[str, list[Any]]
+) -> tuple[dict[str, list[Any]], Applied]:
+    """Correct the labels of clean rows.
 
     A line names a row by its `id`. A line whose id is no row's, such as the Space's (its ids are hashes of what was
     classified), names all rows of its `text`, if it has one. Lines are applied in order, so a later one may go on from
@@ -70,11 +67,12 @@ def apply_corrections(path: str | Path, cleaned: dict[str, CleanRows], columns: 
 
     Args:
         path: the file; further columns are ignored.
-        cleaned: clean rows by split, changed in place.
+        rows: the rows.
         columns: the heads as they are read.
+        values: each head's labels by name, one a row; they stay as they are.
 
     Returns:
-        what was changed.
+        the corrected labels, and what was changed.
 
     Raises:
         FileNotFoundError: if the file is missing.
@@ -94,9 +92,9 @@ def apply_corrections(path: str | Path, cleaned: dict[str, CleanRows], columns: 
             f"{', '.join(COLUMNS)}."
         )
     heads = {column.name: column for column in columns}
-    values = {(split, name): part.frame[name].tolist() for split, part in cleaned.items() for name in heads}
-    find = _finder(cleaned, path.name)
-    labels = {name: _known_labels(column, values) for name, column in heads.items()}
+    values = {name: list(labels) for name, labels in values.items()}
+    find = _finder(rows)
+    labels = {name: _known_labels(column, values[name]) for name, column in heads.items()}
     lines: dict[Cell, str] = {}
     before: dict[Cell, Any] = {}
     for number, line in enumerate(table.to_dict("records"), 1):
@@ -109,10 +107,10 @@ def apply_corrections(path: str | Path, cleaned: dict[str, CleanRows], columns: 
         if unknown is not None:
             some = ", ".join(sorted(labels[column.name])[:8]) + (", …" if len(labels[column.name]) > 8 else "")
             raise ValueError(f"{where}: {unknown!r} is not a label of head {column.name!r}; its labels: {some}.")
-        for split, row in find(line, where):
-            cell, present = (split, row, column.name), values[split, column.name][row]
+        for row in find(line, where):
+            cell, present = (row, column.name), values[column.name][row]
             if not _same(column, present, right) and not _same(column, present, given):
-                said = f"{where}: {column.name} of {cleaned[split].rows[row]}"
+                said = f"{where}: {column.name} of {rows.where(row)}"
                 if cell in lines:
                     raise ValueError(
                         f"{said} is {_said(present)} after {lines[cell]}, not {_said(given)} as `from` says; the two "
@@ -123,16 +121,10 @@ def apply_corrections(path: str | Path, cleaned: dict[str, CleanRows], columns: 
                 )
             before.setdefault(cell, present)
             lines[cell] = where
-            values[split, column.name][row] = right
-    changed = {
-        cell for cell, old in before.items() if not _same(heads[cell[2]], values[cell[0], cell[2]][cell[1]], old)
-    }
-    applied = Applied(path.name, [cell for cell in before if cell in changed], len(before) - len(changed))
-    _check_hierarchy(columns, values, cleaned, {cell: lines[cell] for cell in applied.cells})
-    for split, part in cleaned.items():
-        for name in {cell[2] for cell in applied.cells if cell[0] == split}:
-            part.frame[name] = pd.Series(values[split, name], index=part.frame.index, dtype=object)
-    return applied
+            values[column.name][row] = right
+    changed = [(row, name) for (row, name), old in before.items() if not _same(heads[name], values[name][row], old)]
+    _check_hierarchy(columns, values, rows, {cell: lines[cell] for cell in changed})
+    return values, Applied(path.name, changed, len(before) - len(changed))
 
 
 def describe(counts: dict[str, dict[str, int]], applied: Applied) -> str:
@@ -155,22 +147,18 @@ def describe(counts: dict[str, dict[str, int]], applied: Applied) -> str:
     return f"{applied.file}: {total:,} label{'' if total == 1 else 's'} corrected ({'; '.join(parts)}){already}"
 
 
-def _finder(cleaned: dict[str, CleanRows], file: str) -> Callable[[dict[str, Any], str], list[tuple[str, int]]]:
+def _finder(rows: Rows) -> Callable[[dict[str, Any], str], list[int]]:
     """A function from a line to the rows that it means."""
-    by_id: dict[str, list[tuple[str, int]]] = defaultdict(list)
-    by_text: dict[str, list[tuple[str, int]]] = defaultdict(list)
-    for split, part in cleaned.items():
-        for row, identity in enumerate(part.frame["id"]):
-            by_id[identity].append((split, row))
-        if "text" in part.frame.columns:
-            for row, text in enumerate(part.frame["text"]):
-                by_text[_folded(text)].append((split, row))
+    by_id: dict[str, list[int]] = defaultdict(list)
+    by_text: dict[str, list[int]] = defaultdict(list)
+    for row, identity in enumerate(rows.cells("id")):
+        by_id[identity].append(row)
 
-    def find(line: dict[str, Any], where: str) -> list[tuple[str, int]]:
+    def find(line: dict[str, Any], where: str) -> list[int]:
         identity, text = _word(line["id"]), _folded(line.get("text"))
         found = by_id.get(identity, [])
         if len(found) > 1:
-            splits = " and ".join(split for split, _ in found)
+            splits = " and ".join(split for split, own in rows.parts.items() if np.isin(found, own).any())
             raise ValueError(f"{where}: id {identity!r} is a row of {splits}; give the task an `id:` column.")
         if found:
             return found
@@ -178,6 +166,9 @@ def _finder(cleaned: dict[str, CleanRows], file: str) -> Callable[[dict[str, Any
             raise ValueError(
                 f"{where}: {identity!r} is no row's id, and the line has no `text` to find the row by; take it out."
             )
+        if not by_text:
+            for row, given in enumerate(rows.cells("text") or ()):
+                by_text[_folded(given)].append(row)
         if text not in by_text:
             raise ValueError(
                 f"{where}: {identity!r} is no row's id, and its `text` is no row's text; a correction changes a row "
@@ -188,18 +179,17 @@ def _finder(cleaned: dict[str, CleanRows], file: str) -> Callable[[dict[str, Any
     return find
 
 
-def _known_labels(column: HeadColumn, values: dict[tuple[str, str], list[Any]]) -> set[str] | None:
-    if column.problem == "regression":
+def _known_labels(column: HeadColumn, values: list[Any]) -> set[str] | None:
+    if not column.rules.has_labels:
         return None
     given = column.labels if column.labels is not None else column.known
     if given is not None:
         return set(given)
-    cells = [value for (_, name), cells in values.items() if name == column.name for value in cells if value]
-    return {label for value in cells for label in ([value] if isinstance(value, str) else value)}
+    return {label for value in values if value for label in ([value] if isinstance(value, str) else value)}
 
 
 def _read(column: HeadColumn, cell: Any, where: str) -> Any:
-    if column.problem == "multi_label" and isinstance(cell, str) and cell.lstrip().startswith("["):
+    if column.several and isinstance(cell, str) and cell.lstrip().startswith("["):
         try:  # a JSON list, even where the table separates labels by a sign
             cell = json.loads(cell)
         except json.JSONDecodeError:
@@ -219,22 +209,19 @@ def _same(column: HeadColumn, left: Any, right: Any) -> bool:
     left, right = _hard(column, left), _hard(column, right)
     if left is None or right is None:
         return left is right
-    if column.problem == "regression":  # a file may have been written with six digits
+    if not column.rules.has_labels:  # a file may have been written with six digits
         return math.isclose(left, right, rel_tol=1e-5, abs_tol=1e-9)
-    return set(left) == set(right) if column.problem == "multi_label" else left == right
+    return set(left) == set(right) if column.several else left == right
 
 
 def _hard(column: HeadColumn, value: Any) -> Any:
-    if column.problem == "single_label" and isinstance(value, list):  # a distribution
+    if column.rules.exclusive and isinstance(value, list):  # a distribution
         return column.labels[max(range(len(value)), key=value.__getitem__)]
     return value
 
 
 def _check_hierarchy(
-    columns: Sequence[HeadColumn],
-    values: dict[tuple[str, str], list[Any]],
-    cleaned: dict[str, CleanRows],
-    lines: dict[Cell, str],
+    columns: Sequence[HeadColumn], values: dict[str, list[Any]], rows: Rows, lines: dict[Cell, str]
 ) -> None:
     """Refuse a corrected row whose label and parent label belong to different branches.
 
@@ -246,23 +233,21 @@ def _check_hierarchy(
             continue
         pairs: Counter[tuple[str, str]] = Counter()
         untouched: Counter[tuple[str, str]] = Counter()
-        for split in cleaned:
-            below, above = values[split, column.name], values[split, column.parent]
-            for row, pair in enumerate(zip(below, above, strict=True)):
-                if all(isinstance(label, str) for label in pair):
-                    pairs[pair] += 1
-                    untouched[pair] += not {(split, row, column.name), (split, row, column.parent)} & lines.keys()
+        for row, pair in enumerate(zip(values[column.name], values[column.parent], strict=True)):
+            if all(isinstance(label, str) for label in pair):
+                pairs[pair] += 1
+                untouched[pair] += not {(row, column.name), (row, column.parent)} & lines.keys()
         usual = dict(column.parents or {})
         for child, parent in sorted(pairs, key=lambda pair: (-pairs[pair], -untouched[pair], pair)):
             usual.setdefault(child, parent)
-        for (split, row, name), line in lines.items():
-            child, parent = values[split, column.name][row], values[split, column.parent][row]
+        for (row, name), line in lines.items():
+            child, parent = values[column.name][row], values[column.parent][row]
             if name not in (column.name, column.parent) or not (isinstance(child, str) and isinstance(parent, str)):
                 continue
             if usual[child] != parent:
                 other = column.parent if name == column.name else column.name
                 raise ValueError(
-                    f"{line}: {cleaned[split].rows[row]} would have {column.name} {child!r} under {column.parent} "
+                    f"{line}: {rows.where(row)} would have {column.name} {child!r} under {column.parent} "
                     f"{parent!r}, but it belongs to {usual[child]!r}; add a line that corrects its {other} too (an "
                     "empty `to` makes it unknown)."
                 )

@@ -7,10 +7,12 @@ a head, and its way to tensors and back to names, `models/problems.py` knows (`h
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow as pa
 from datasets import Dataset, List, Value
 
 from ..models.configuration_multihead import HeadConfig
@@ -27,32 +29,34 @@ def head_feature(head: HeadConfig, soft: bool = False) -> Any:
         `ClassLabel` (`single_label`), `List(Value("float32"))` of one probability a label (`single_label`, soft),
         `List(ClassLabel)` (`multi_label`) or `Value("float32")` (`regression`). None is a missing label.
     """
-    if head.problem == "regression":
-        return datasets.Value("float32")
-    if head.problem == "multi_label":
-        return datasets.List(datasets.ClassLabel(names=head.labels))
-    return datasets.List(datasets.Value("float32")) if soft else datasets.ClassLabel(names=head.labels)
+    number = datasets.Value("float32")
+    label = datasets.ClassLabel(names=head.labels) if head.rules.has_labels else None
+    single = datasets.List(number) if soft else label
+    return head.rules.pick({"single_label": single, "multi_label": datasets.List(label), "regression": number})
 
 
-def encode_label(value: Any, head: HeadConfig, index: dict[str, int], soft: bool) -> Any:
-    """Turn a clean label, as `columns.clean_labels` gives it, into what the head's column holds.
+def encode_labels(values: Sequence[Any], head: HeadConfig) -> tuple[Any, pa.Array]:
+    """Turn clean labels, as `columns.clean_labels` gives them, into the head's column.
 
     Args:
-        value: a name, a list of names or of probabilities, or a number; None where unknown.
+        values: names, lists of names or of probabilities, or numbers; None where unknown. What the head does not have
+            counts as unknown: it is rarer than the head's `min_rows`, everything else was checked before.
         head: the head.
-        index: the index of each of its labels.
-        soft: whether the column holds distributions.
+
+    Returns:
+        the column's feature, and its cells.
     """
-    if value is None or head.problem == "regression":
-        return value
-    if head.problem == "multi_label":
-        return [index[label] for label in value if label in index]
-    if not isinstance(value, list) and value not in index:  # rarer than the head's min_rows; all others were checked
-        return None
-    if not soft:
-        return index[value]
-    # One hard label among soft ones: all of its weight on that label.
-    return value if isinstance(value, list) else np.eye(len(index), dtype="float32")[index[value]].tolist()
+    index = {label: number for number, label in enumerate(head.labels)}
+    soft = head.rules.exclusive and any(isinstance(value, list) for value in values)
+    if head.rules.exclusive and not soft:
+        values = [index.get(value) for value in values]
+    elif soft:  # one hard label among soft ones: all of its weight on that label
+        certain = dict(zip(head.labels, np.eye(len(index)).tolist(), strict=True))
+        values = [value if isinstance(value, list) else certain.get(value) for value in values]
+    elif index:
+        values = [None if value is None else [index[label] for label in value if label in index] for value in values]
+    feature = head_feature(head, soft)
+    return feature, pa.array(values, type=datasets.Features({"": feature}).arrow_schema.field(0).type)
 
 
 def soft_columns(rows: Dataset) -> tuple[str, ...]:

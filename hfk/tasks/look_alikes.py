@@ -18,7 +18,7 @@ import hashlib
 import io
 import unicodedata
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,7 +36,10 @@ _SIDE = 16
 _IDENTICAL = 2.0  # strength of a link that is never cut
 _SAME_TEXT = 1.5  # same letters and digits, other spaces, case or punctuation
 _BLOCK = 2048
-_COMMON = 2000  # grams of more rows than this compare only neighbours in text order
+_BLOCK_KEYS = 16384
+_BLOCK_PAIRS = 4_000_000  # of pairs that may be looked at together
+_COMMON = 2000  # grams of more rows than this compare only neighbors in text order
+_PAIRS = 100_000_000  # pairs of texts that are looked at; about a million a second
 
 
 def duplicate_groups(
@@ -111,52 +114,82 @@ def text_links(texts: Sequence[str | None], similarity: float = TEXT_SIMILARITY)
         float array `(pairs, 3)`: row, row, strength. The strength is the similarity, 1.5 for texts of the same letters
         and digits, 2 for identical texts. Of equal texts only a chain of pairs is listed, not each with each.
     """
-    first: dict[str, int] = {}
-    verbatim: dict[str, int] = {}
-    links: list[tuple[float, float, float]] = []
+    verbatim, bare, keys = bytearray(), bytearray(), []
+    rows = []
     for row, text in enumerate(texts):
         if text is None or not text.strip():
             continue
-        if text in verbatim:
-            links.append((verbatim[text], row, _IDENTICAL))
-            continue
-        verbatim[text] = row
         key = normalize(text)
-        if key in first:
-            links.append((first[key], row, _SAME_TEXT))
-        else:
-            first[key] = row
-    pairs = np.array(links, dtype=float).reshape(-1, 3)
-    if similarity >= 1 or len(first) < 2:
+        verbatim += _hash(text)
+        bare += _hash(key)
+        rows.append(row)
+        keys.append(key)
+    rows = np.array(rows, dtype=int)
+    identical, same = _first(verbatim), _first(bare)
+    # What is identical to an earlier row is linked to that, the others to the first row of the same letters.
+    numbers = np.arange(len(rows))
+    copies = identical < numbers
+    first = np.where(copies, identical, same)
+    again = np.flatnonzero(first < numbers)
+    pairs = np.column_stack([rows[first[again]], rows[again], np.where(copies, _IDENTICAL, _SAME_TEXT)[again]])
+    once = np.flatnonzero(same == numbers)
+    if similarity >= 1 or len(once) < 2:
         return pairs
-    # In text order: neighbours of a crowded gram are then likely look-alikes, and the row order can't matter.
-    keys = sorted(first)
-    rows = np.array([first[key] for key in keys])
-    near = _jaccard_join(_gram_matrix(keys), similarity)
+    # In text order: neighbors of a crowded gram are then likely look-alikes, and the row order can't matter.
+    once = np.array(sorted(once.tolist(), key=keys.__getitem__))
+    matrix = _gram_matrix([keys[number] for number in once])
+    del keys, verbatim, bare
+    near = _jaccard_join(matrix, similarity)
+    rows = rows[once]
     return np.concatenate([pairs, np.column_stack([rows[near[0]], rows[near[1]], np.minimum(near[2], 1.0)])])
 
 
+def _hash(text: str) -> bytes:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _first(hashes: bytearray) -> np.ndarray:
+    """For each of some 16-byte hashes, the number of the first that equals it."""
+    _, first, group = np.unique(np.frombuffer(hashes, dtype="V16"), return_index=True, return_inverse=True)
+    return first[group]
+
+
 def _gram_matrix(keys: list[str]) -> sparse.csr_array:
-    """Binary rows of character 3-grams, columns ordered from the rarest gram to the commonest."""
-    lengths = np.array([len(key) for key in keys])
-    points = np.frombuffer("".join(keys).encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.uint64)
-    owner = np.repeat(np.arange(len(keys)), lengths)
-    # Three code points of 21 bits each fit one 64-bit number: no hashing, so no collisions.
-    grams = (points[:-2] << np.uint64(42)) | (points[1:-1] << np.uint64(21)) | points[2:]
-    whole = owner[:-2] == owner[2:]
-    _, column = np.unique(grams[whole], return_inverse=True)
-    if not len(column):
-        return sparse.csr_array((len(keys), 1), dtype=np.int32)
-    matrix = sparse.coo_array((np.ones(len(column), dtype=np.int32), (owner[:-2][whole], column))).tocsr()
-    matrix.resize(len(keys), matrix.shape[1])
-    matrix.sum_duplicates()
-    matrix.data[:] = 1
-    rank = np.empty(matrix.shape[1], dtype=matrix.indices.dtype)
-    rank[np.argsort(np.bincount(matrix.indices, minlength=matrix.shape[1]), kind="stable")] = np.arange(matrix.shape[1])
-    matrix.indices = rank[matrix.indices]
-    matrix.has_sorted_indices = False
-    matrix.sort_indices()
-    return matrix
+    """Binary rows of character 3-grams, columns ordered from the rarest gram to the commonest.
+
+    One pass over blocks of keys collects the grams and a second one numbers them, so that memory holds four bytes a
+    gram of a text, and no text's grams themselves.
+    """
+    known = np.empty(0, dtype=np.uint64)
+    for _, grams in _gram_blocks(keys):
+        known = np.union1d(known, grams)
+    sizes, parts = [np.zeros(1, dtype=np.int64)], []
+    for owner, grams in _gram_blocks(keys):
+        cells = np.unique(owner << 32 | np.searchsorted(known, grams))  # rows above, columns below: sorts fast
+        sizes.append(np.bincount(cells >> 32, minlength=min(_BLOCK_KEYS, len(keys) - _BLOCK_KEYS * len(parts))))
+        parts.append((cells & 0xFFFFFFFF).astype(np.int32))
+    starts, columns = np.cumsum(np.concatenate(sizes)), np.concatenate(parts)
+    rank = np.empty(len(known), dtype=np.int32)
+    rank[np.argsort(np.bincount(columns, minlength=len(known)), kind="stable")] = np.arange(len(known), dtype=np.int32)
+    for start in range(0, len(keys), _BLOCK_KEYS):
+        ends = starts[start : start + _BLOCK_KEYS + 1]
+        block = slice(ends[0], ends[-1])
+        owner = np.repeat(np.arange(len(ends) - 1), np.diff(ends))
+        columns[block] = np.sort(owner << 32 | rank[columns[block]]) & 0xFFFFFFFF
+    shape = (len(keys), max(1, len(known)))
+    return sparse.csr_array((np.ones(len(columns), dtype=np.int8), columns, starts), shape=shape)
+
+
+def _gram_blocks(keys: list[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """All grams of some keys at a time, and which of these keys each is of."""
+    for start in range(0, len(keys), _BLOCK_KEYS):
+        block = keys[start : start + _BLOCK_KEYS]
+        owner = np.repeat(np.arange(len(block)), [len(key) for key in block])
+        points = np.frombuffer("".join(block).encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.uint64)
+        # Three code points of 21 bits each fit one 64-bit number: no hashing, so no collisions.
+        grams = (points[:-2] << np.uint64(42)) | (points[1:-1] << np.uint64(21)) | points[2:]
+        whole = owner[:-2] == owner[2:]
+        yield owner[:-2][whole], grams[whole]
 
 
 def _jaccard_join(matrix: sparse.csr_array, threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -164,34 +197,67 @@ def _jaccard_join(matrix: sparse.csr_array, threshold: float) -> tuple[np.ndarra
 
     If two sets do, then their rarest |x| − ⌈t·|x|⌉ + 1 elements have one in common: only rows that share such an
     element are compared. Elements in more than `_COMMON` of those prefixes (a template repeated thousands of times)
-    compare each row with its next few neighbours only, which bounds the work and finds the chain that grouping needs.
+    compare each row with its next few neighbors only, which bounds the work and finds the chain that grouping needs.
+    In tables so large that even so more than `_PAIRS` pairs had to be compared, less common elements do so too.
     """
     sizes = np.diff(matrix.indptr)
-    keep = sizes - np.ceil(threshold * sizes - 1e-9).astype(int) + 1
-    position = np.arange(matrix.nnz) - np.repeat(matrix.indptr[:-1], sizes)
-    used = position < np.repeat(keep, sizes)
-    owner = np.repeat(np.arange(len(sizes)), sizes)[used]
-    prefix = sparse.csr_array((np.ones(len(owner), np.int32), (owner, matrix.indices[used])), shape=matrix.shape)
+    keep = sizes - np.ceil(threshold * sizes - 1e-9).astype(sizes.dtype) + 1
+    prefix = _prefixes(matrix, np.minimum(keep, sizes))
     crowd = np.bincount(prefix.indices, minlength=matrix.shape[1])
-    common = np.flatnonzero(crowd > _COMMON)
+    common, steps = crowd > _COMMON, 8
+    if (crowd[~common].astype(float) ** 2).sum() / 2 > _PAIRS:
+        ordered = np.sort(crowd)
+        limit = ordered[np.searchsorted(np.cumsum(ordered.astype(float) ** 2) / 2, _PAIRS)]
+        common = crowd >= limit
+        steps = int(np.clip(_PAIRS // crowd[common].sum(), 1, 8))
+        within = common[prefix.indices]
+        partly = np.count_nonzero(np.diff(np.concatenate([[0], np.cumsum(within)])[prefix.indptr]))
+        warnings.warn(
+            f"{matrix.shape[0]:,} different texts are too many to compare all that share a part: where many share it, "
+            f"{partly:,} of them were compared with their next {steps} in alphabetical order only, so near-duplicates "
+            "may be missed. Equal texts are always found.",
+            stacklevel=2,
+        )
     found = []
-    if len(common):
-        by_gram = prefix.tocsc()
-        for gram in common:
-            crowded = np.sort(by_gram.indices[by_gram.indptr[gram] : by_gram.indptr[gram + 1]])
-            for step in range(1, 9):
-                found.append(_similar(matrix, sizes, crowded[:-step], crowded[step:], threshold))
-        prefix.data[np.isin(prefix.indices, common)] = 0
+    if common.any():
+        within = common[prefix.indices]
+        owner = np.repeat(np.arange(len(sizes), dtype=np.int32), np.diff(prefix.indptr))[within]
+        gram = prefix.indices[within]
+        order = np.argsort(gram, kind="stable")
+        owner, gram = owner[order], gram[order]
+        for step in range(1, steps + 1):
+            together = gram[:-step] == gram[step:]
+            pairs = np.unique(owner[:-step][together].astype(np.int64) << 32 | owner[step:][together])
+            found.append(_similar(matrix, sizes, pairs >> 32, pairs & 0xFFFFFFFF, threshold))
+        prefix.data[within] = False
         prefix.eliminate_zeros()
     transposed = prefix.T.tocsc()
-    for start in range(0, len(sizes), _BLOCK):
-        shared = (prefix[start : start + _BLOCK] @ transposed).tocoo()
+    cost = np.concatenate([[0], np.cumsum(crowd[prefix.indices])])[prefix.indptr]
+    start = 0
+    while start < len(sizes):
+        end = min(start + _BLOCK, max(start + 1, int(np.searchsorted(cost, cost[start] + _BLOCK_PAIRS, "right")) - 1))
+        shared = (prefix[start:end] @ transposed).tocoo()
         one, two = shared.row + start, shared.col
         ahead = one < two
         one, two = one[ahead], two[ahead]
         alike = np.minimum(sizes[one], sizes[two]) >= threshold * np.maximum(sizes[one], sizes[two])
         found.append(_similar(matrix, sizes, one[alike], two[alike], threshold))
+        start = end
     return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
+
+
+def _prefixes(matrix: sparse.csr_array, keep: np.ndarray) -> sparse.csr_array:
+    """The first columns of each row, as many as `keep` says."""
+    parts = []
+    for start in range(0, len(keep), 65536):
+        ends = matrix.indptr[start : start + 65537]
+        position = np.arange(ends[0], ends[-1]) - np.repeat(ends[:-1], np.diff(ends))
+        parts.append(
+            matrix.indices[ends[0] : ends[-1]][position < np.repeat(keep[start : start + 65536], np.diff(ends))]
+        )
+    columns = np.concatenate(parts)
+    starts = np.concatenate([[0], np.cumsum(keep, dtype=np.int64)])
+    return sparse.csr_array((np.ones(len(columns), dtype=bool), columns, starts), shape=matrix.shape)
 
 
 def _similar(

@@ -1,25 +1,34 @@
-"""A task's rows before they are encoded: raw tables in, one clean frame a split out.
+"""A task's rows before they are encoded: raw tables in, one Arrow table of clean rows with labels by name out.
 
-`RawTable` is a table as read, with the file it came from; `TableSource` knows which of its columns are id, text, image
-and labels. `TableSource.clean` checks ids, joins text columns, resolves picture paths (without opening the pictures:
-the processor decodes them later, with its own safety checks) and cleans labels.
+`TableSource` knows which columns are id, text, image and labels. It reads its tables chunk by chunk, cleans each chunk
+and writes it through `Dataset.from_generator`, so that memory holds one chunk of cells; a table that has not changed is
+read from that Arrow file the next time. What has to be seen of all rows together (repeated ids, pictures that are not
+there, rows without input, contradictions) is looked at in `Rows`, over the Arrow columns. Pictures are not opened: the
+processor decodes them later, with its own safety checks.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
+import stat
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets.exceptions import DatasetGenerationError
 
-from .columns import HeadColumn, clean_labels
-from .tables import check_file, read_table
+from .columns import HeadColumn, clean_labels, soft_label
+from .tables import Chunk, check_file, iter_columns
 
 MISSING_IMAGES = ("error", "drop", "text_only")
 SPLITS = ("train", "validation", "test")
@@ -29,23 +38,117 @@ _SPLIT_NAMES = {
     **{name: "validation" for name in ("validation", "valid", "val", "dev", "eval")},
     **{name: "test" for name in ("test", "testing")},
 }
+_VERSION = 3  # of what the Arrow files hold; older ones are not read
+_READ = ("name", "column", "problem", "separator", "labels", "empty")  # what a head's cells are cleaned by
 
 
 @dataclass
 class RawTable:
-    """A table as read from `file`; picture paths in it are relative to `folder`."""
+    """A table as it is read.
 
-    frame: pd.DataFrame
+    Args:
+        file: its name, for messages.
+        chunks: reads it from the start: column → cells, with the same columns in every chunk.
+        folder: what picture paths in it are relative to.
+        split: where its rows belong; `whole` where they are yet to be divided.
+    """
+
     file: str
+    chunks: Callable[[], Iterator[Chunk]]
     folder: Path | None = None
+    split: str = WHOLE
 
 
-@dataclass
-class CleanRows:
-    """Clean rows of one split: a frame of id, text, image and label names, and the name of each row for errors."""
+class Cells(Sequence):
+    """An Arrow column as Python objects, made a piece at a time as they are asked for."""
 
-    frame: pd.DataFrame
-    rows: list[str]
+    def __init__(self, column: pa.ChunkedArray) -> None:
+        self.column = column
+
+    def __len__(self) -> int:
+        return len(self.column)
+
+    def __getitem__(self, row: int) -> Any:
+        return self.column[row].as_py()
+
+    def __iter__(self) -> Iterator[Any]:
+        for chunk in self.column.chunks:
+            for start in range(0, len(chunk), 1024):
+                yield from chunk.slice(start, 1024).to_pylist()
+
+    def take(self, rows: np.ndarray) -> Cells:
+        """Those of some rows, in that order."""
+        return Cells(self.column.take(pa.array(rows)))
+
+
+class Rows:
+    """All rows of a task, clean and in the order of their tables; labels by name.
+
+    Args:
+        data: columns id, text, image (as the task has them), `head0`, `head1`, …, `_file`, `_row` and `_split`.
+        named: whether rows have ids of their own.
+        stamp: a hash of what the rows depend on, pictures' sizes and times included.
+    """
+
+    def __init__(self, data: datasets.Dataset, named: bool, stamp: str) -> None:
+        self.data, self.named, self.stamp = data, named, stamp
+        splits = data.data.column("_split").combine_chunks().dictionary_encode()
+        codes, names = splits.indices.to_numpy(), splits.dictionary.to_pylist()
+        self.parts = {name: np.flatnonzero(codes == names.index(name)) for name in (*SPLITS, WHOLE) if name in names}
+        """split → its rows' numbers"""
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def cells(self, name: str) -> Cells | None:
+        """A column; None if there is no such column."""
+        return Cells(self.data.data.column(name)) if name in self.data.column_names else None
+
+    def inputs(self, rows: np.ndarray | None = None) -> Iterator[tuple[str | None, bytes | str | None]]:
+        """What each row shows: its text, and its picture's bytes or path.
+
+        Args:
+            rows: which rows; all by default.
+        """
+        columns = [self.cells(name) or itertools.repeat(None, len(self)) for name in ("text", "image")]
+        if rows is not None:
+            columns = [
+                col.take(rows) if isinstance(col, Cells) else itertools.repeat(None, len(rows)) for col in columns
+            ]
+        for text, image in zip(*columns, strict=True):
+            yield text, image and (image["bytes"] or image["path"])
+
+    def where(self, row: int) -> str:
+        """Name a row in an error: file, number, id."""
+        at = {name: self.data.data.column(name)[row].as_py() for name in ("_file", "_row", "id")}
+        return f"{at['_file']}, row {at['_row'] + 1}" + (f" (id {at['id']!r})" if self.named else "")
+
+    def labels(self, number: int) -> list[Any]:
+        """A head's clean labels, one a row: a name, a list of names or of probabilities, a number, or None.
+
+        Args:
+            number: which head, in the order of the source.
+        """
+        column = self.data.data.column(f"head{number}").combine_chunks()
+        if pa.types.is_floating(column.type):
+            return column.to_pylist()
+        if pa.types.is_string(column.type):
+            return _shared(column, soft=True)
+        names = _shared(column.flatten(), soft=False)
+        ends = np.cumsum(pc.fill_null(pc.list_value_length(column), 0).to_numpy())
+        given = column.is_valid().to_numpy(zero_copy_only=False)
+        starts = np.concatenate([[0], ends[:-1]])
+        return [names[start:end] if there else None for start, end, there in zip(starts, ends, given, strict=True)]
+
+
+def _shared(column: pa.Array, soft: bool) -> list[Any]:
+    """Names as Python strings, one string a name, not one a row; `soft` ones are read as what they spell out."""
+    column = column.dictionary_encode()
+    names = column.dictionary.to_pylist()
+    if soft:
+        names = [soft_label(name) or name for name in names]
+    codes = pc.fill_null(column.indices, len(names)).to_numpy()
+    return list(map([*names, None].__getitem__, codes.tolist()))
 
 
 @dataclass
@@ -53,11 +156,11 @@ class TableSource:
     """Where a task's rows come from and what their columns mean.
 
     Args:
-        read: reads the raw tables, by split (`whole` where they are yet to be divided).
+        read: lists the raw tables; their cells are read later.
         heads: the label columns.
         text: text columns, joined by a space in this order; empty without text.
         image: the picture column, None without pictures. Cells are paths, or dicts with `bytes` and `path`.
-        id: the id column; None numbers the rows from 0.
+        id: the id column; None numbers the rows of each split from 0.
         image_dir: what picture paths are relative to; the table's own folder by default.
         split_column: a column that says each row's split.
         missing_images: what to do with picture files that don't exist: `error`, `drop` the rows, or `text_only`.
@@ -65,7 +168,7 @@ class TableSource:
         settings: the name of the settings file, for error messages.
     """
 
-    read: Callable[[], dict[str, list[RawTable]]]
+    read: Callable[[], list[RawTable]]
     heads: list[HeadColumn]
     text: list[str] = field(default_factory=list)
     image: str | None = None
@@ -80,185 +183,226 @@ class TableSource:
         if self.missing_images not in MISSING_IMAGES:
             raise ValueError(f"missing_images {self.missing_images!r} is not one of {', '.join(MISSING_IMAGES)}.")
 
-    def clean(self) -> dict[str, CleanRows]:
+    def rows(self, cache_dir: str | Path | None = None) -> Rows:
         """Read and check all rows.
 
-        Returns:
-            Clean rows by split.
+        Args:
+            cache_dir: where the Arrow files go; the `datasets` cache by default.
 
         Raises:
             ValueError: for a missing column, repeated ids, a row without text and image, a missing picture file or a
                 label cell that can't be read; one sentence naming file, row and column.
         """
-        cleaned: dict[str, list[CleanRows]] = {}
-        absent: list[tuple[str, str]] = []
-        for split, tables in self.read().items():
-            start = 0
-            for table in tables:
-                for part, rows in self._by_split(split, table):
-                    cleaned.setdefault(part, []).append(self._clean_rows(table, rows, start, absent))
-                start += len(table.frame)
-        self._report_absent(absent)
-        result = {split: _concat(parts) for split, parts in cleaned.items()}
-        self._check_ids(result)
-        if not any(len(part.frame) for part in result.values()):
-            raise ValueError("the data has no rows.")
-        order = [name for name in (*SPLITS, WHOLE) if name in result]
-        return {name: result[name] for name in order}
-
-    def digest(self, cleaned: dict[str, CleanRows]) -> str:
-        """A hash of everything the clean rows depend on: files, settings, and the picture files' sizes and times."""
-        settings = [self.text, self.image, self.id, str(self.image_dir), self.split_column, self.missing_images]
-        hasher = hashlib.blake2b(digest_size=16)
-        state = [self.fingerprint, settings, [head.to_dict() for head in self.heads]]
-        hasher.update(json.dumps(state, ensure_ascii=False, sort_keys=True, default=str).encode())
-        if self.image is not None:
-            for rows in cleaned.values():
-                for image in rows.frame["image"]:
-                    if image is not None and image.get("bytes") is None:
-                        stat = os.stat(image["path"])
-                        hasher.update(f"{image['path']}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-        return hasher.hexdigest()
-
-    def _by_split(self, split: str, table: RawTable) -> list[tuple[str, list[int]]]:
-        everything = list(range(len(table.frame)))
-        if self.split_column is None:
-            return [(split, everything)]
-        self._require(table, self.split_column, "split:")
-        parts: dict[str, list[int]] = {}
-        for row, value in enumerate(table.frame[self.split_column]):
-            name = _SPLIT_NAMES.get(str(value).strip().lower())
-            if name is None:
-                raise ValueError(
-                    f"{table.file}, row {row + 1}: {value!r} in column {self.split_column!r} is no split; write train, "
-                    "validation or test."
-                )
-            parts.setdefault(name, []).append(row)
-        return list(parts.items())
-
-    def _require(self, table: RawTable, column: str, option: str) -> None:
-        if column not in table.frame.columns:
-            settings = f" in {self.settings}" if self.settings else ""
-            has = ", ".join(map(str, table.frame.columns))
-            raise ValueError(
-                f"column {column!r} is missing from {table.file}; it has: {has}. Name it under {option}{settings}."
+        settings = [self.text, self.image, self.id, str(self.image_dir), self.split_column]
+        heads = [{name: getattr(head, name) for name in _READ} for head in self.heads]
+        state = json.dumps([_VERSION, self.fingerprint, settings, heads], ensure_ascii=False, default=str)
+        digest = hashlib.blake2b(state.encode("utf-8", "surrogatepass"), digest_size=16)
+        try:
+            data = datasets.Dataset.from_generator(
+                self._generate,
+                features=self._features(),
+                cache_dir=None if cache_dir is None else str(cache_dir),
+                fingerprint=digest.hexdigest(),
+                split=datasets.NamedSplit("rows"),
             )
+        except DatasetGenerationError as error:  # it says nothing that its cause does not say better
+            raise error.__cause__ or error from None
+        rows = Rows(data, self.id is not None, digest.hexdigest())
+        if self.image is not None:
+            rows = self._look_for_pictures(rows, digest)
+        self._check_input(rows)
+        self._check_ids(rows)
+        return rows
 
-    def _clean_rows(self, table: RawTable, rows: list[int], start: int, absent: list[tuple[str, str]]) -> CleanRows:
+    def _features(self) -> datasets.Features:
+        kinds = {
+            "single_label": datasets.Value("string"),  # a soft label as the JSON list of its probabilities
+            "multi_label": datasets.List(datasets.Value("string")),
+            "regression": datasets.Value("float64"),
+        }
+        return datasets.Features(
+            {
+                "id": datasets.Value("string"),
+                **({"text": datasets.Value("string")} if self.text else {}),
+                **({"image": datasets.Image(decode=False)} if self.image else {}),
+                **{f"head{number}": head.rules.pick(kinds) for number, head in enumerate(self.heads)},
+                "_file": datasets.Value("string"),
+                "_row": datasets.Value("int64"),
+                "_split": datasets.Value("string"),
+            }
+        )
+
+    def _generate(self) -> Iterator[dict[str, Any]]:
+        starts = dict.fromkeys((*SPLITS, WHOLE), 0)
+        for table in sorted(self.read(), key=lambda table: (*SPLITS, WHOLE).index(table.split)):
+            row = 0
+            for chunk in table.chunks():
+                clean = self._clean(table, chunk, row, starts[table.split])
+                yield from (dict(zip(clean, cells, strict=True)) for cells in zip(*clean.values(), strict=True))
+                row += len(clean["id"])
+            starts[table.split] += row
+        if not any(starts.values()):
+            raise ValueError("the data has no rows.")
+
+    def _clean(self, table: RawTable, chunk: Chunk, first: int, start: int) -> Chunk:
+        """Clean some rows, of which the first is number `first` of its table, and `start` rows of its split precede."""
         for column, option in (
+            *(((self.split_column, "split:"),) if self.split_column else ()),
             *((name, "text:") for name in self.text),
             *(((self.image, "image:"),) if self.image else ()),
             *(((self.id, "id:"),) if self.id else ()),
             *((head.column, "heads:") for head in self.heads),
         ):
-            self._require(table, column, option)
-        raw = table.frame.iloc[rows]
-        ids = [str(start + row) for row in rows] if self.id is None else [_text(cell) for cell in raw[self.id]]
-        names = [
-            f"{table.file}, row {row + 1}" + (f" (id {identity!r})" if self.id is not None else "")
-            for row, identity in zip(rows, ids, strict=True)
-        ]
-        if self.id is not None and None in ids:
-            raise ValueError(f"{names[ids.index(None)]}: the id column {self.id!r} is empty; give every row an id.")
-        data: dict[str, list[Any]] = {"id": ids}
-        keep = [True] * len(rows)
+            if column not in chunk:
+                settings = f" in {self.settings}" if self.settings else ""
+                raise ValueError(
+                    f"column {column!r} is missing from {table.file}; it has: {', '.join(map(str, chunk))}. Name it "
+                    f"under {option}{settings}."
+                )
+        rows = range(first, first + len(next(iter(chunk.values()))))
+        ids = [str(start + row) for row in rows] if self.id is None else [_text(cell) for cell in chunk[self.id]]
+
+        def where(position: int) -> str:
+            own = f" (id {ids[position]!r})" if self.id is not None else ""
+            return f"{table.file}, row {rows[position] + 1}{own}"
+
+        if None in ids:
+            raise ValueError(f"{where(ids.index(None))}: the id column {self.id!r} is empty; give every row an id.")
+        clean: Chunk = {"id": ids}
         if self.text:
-            columns = [[_text(cell) for cell in raw[name]] for name in self.text]
-            joined = [" ".join(part for part in parts if part) for parts in zip(*columns, strict=True)]
-            data["text"] = [text or None for text in joined]
+            columns = [[_text(cell) for cell in chunk[name]] for name in self.text]
+            clean["text"] = [" ".join(filter(None, parts)) or None for parts in zip(*columns, strict=True)]
         if self.image is not None:
             folder = self.image_dir or table.folder
-            data["image"] = [self._image(cell, folder) for cell in raw[self.image]]
-            for position, image in enumerate(data["image"]):
-                if image is not None and image["bytes"] is None and not os.path.isfile(image["path"]):
-                    absent.append((names[position], image["path"]))
-                    data["image"][position] = None
-                    keep[position] = self.missing_images == "text_only"
-        nothing = [None] * len(rows)
-        texts, images = data.get("text", nothing), data.get("image", nothing)
-        for position, kept in enumerate(keep):
-            if kept and texts[position] is None and images[position] is None:
-                lacks = "neither text nor image" if self.text and self.image else ("text" if self.text else "image")
-                verb = "has" if lacks.startswith("neither") else "has no"
-                raise ValueError(f"{names[position]} {verb} {lacks}; fill it in or take the row out.")
-        for head in self.heads:
-            data[head.name] = clean_labels(head, raw[head.column], names.__getitem__)
-        chosen = [position for position, kept in enumerate(keep) if kept]
-        frame = pd.DataFrame({name: [cells[p] for p in chosen] for name, cells in data.items()}, dtype=object)
-        return CleanRows(frame, [names[p] for p in chosen])
-
-    def _image(self, cell: Any, folder: Path | None) -> dict[str, Any] | None:
-        if isinstance(cell, dict):
-            if cell.get("bytes") is not None:
-                return {"bytes": cell["bytes"], "path": cell.get("path")}
-            cell = cell.get("path")
-        elif isinstance(cell, (bytes, bytearray)):
-            return {"bytes": bytes(cell), "path": None}
-        path = _text(cell)
-        return (
-            None if path is None else {"bytes": None, "path": os.path.abspath(os.path.join(folder or "", path.strip()))}
-        )
-
-    def _report_absent(self, absent: list[tuple[str, str]]) -> None:
-        if not absent:
-            return
-        shown = "; ".join(f"{row}: {path}" for row, path in absent[:3]) + ("; …" if len(absent) > 3 else "")
-        count = f"{len(absent)} image files don't exist" if len(absent) > 1 else "1 image file doesn't exist"
-        if self.missing_images == "error":
+            clean["image"] = [_image(cell, folder) for cell in chunk[self.image]]
+        for number, head in enumerate(self.heads):
+            labels = clean_labels(head, chunk[head.column], where)
+            if head.rules.exclusive:
+                labels = [json.dumps(value) if isinstance(value, list) else value for value in labels]
+            clean[f"head{number}"] = labels
+        clean["_file"], clean["_row"] = [table.file] * len(rows), list(rows)
+        if self.split_column is None:
+            clean["_split"] = [table.split] * len(rows)
+            return clean
+        clean["_split"] = [_SPLIT_NAMES.get(str(cell).strip().lower()) for cell in chunk[self.split_column]]
+        if None in clean["_split"]:
+            position = clean["_split"].index(None)
             raise ValueError(
-                f"{count} ({shown}). Correct `image_dir`, or say `missing_images: drop` or `missing_images: text_only`."
+                f"{table.file}, row {rows[position] + 1}: {chunk[self.split_column][position]!r} in column "
+                f"{self.split_column!r} is no split; write train, validation or test."
             )
-        done = "their rows were dropped" if self.missing_images == "drop" else "their rows are read as text only"
-        warnings.warn(f"{count}, {done} ({shown}).", stacklevel=2)
+        return clean
 
-    def _check_ids(self, result: dict[str, CleanRows]) -> None:
+    def _look_for_pictures(self, rows: Rows, digest: Any) -> Rows:
+        """Do what `missing_images` says with rows whose picture file isn't there, and put the others in the stamp."""
+        column = rows.data.data.column("image")
+        paths = Cells(pc.if_else(pc.is_null(pc.struct_field(column, "bytes")), pc.struct_field(column, "path"), None))
+        absent: list[tuple[int, str]] = []
+        for row, path in enumerate(paths):
+            if path is None:
+                continue
+            try:
+                found = os.stat(path)
+            except (OSError, ValueError):
+                found = None
+            if found is None or not stat.S_ISREG(found.st_mode):
+                absent.append((row, path))
+            else:
+                digest.update(f"{path}\0{found.st_size}\0{found.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+        data = rows.data
+        if absent:
+            shown = "; ".join(f"{rows.where(row)}: {path}" for row, path in absent[:3]) + (
+                "; …" if len(absent) > 3 else ""
+            )
+            count = f"{len(absent)} image files don't exist" if len(absent) > 1 else "1 image file doesn't exist"
+            if self.missing_images == "error":
+                raise ValueError(
+                    f"{count} ({shown}). Correct `image_dir`, or say `missing_images: drop` or `missing_images: "
+                    "text_only`."
+                )
+            done = "their rows were dropped" if self.missing_images == "drop" else "their rows are read as text only"
+            warnings.warn(f"{count}, {done} ({shown}).", stacklevel=2)
+            without = np.zeros(len(rows), dtype=bool)
+            without[[row for row, _ in absent]] = True
+            digest.update(without.tobytes())
+            if self.missing_images == "drop":
+                if without.all():
+                    raise ValueError("the data has no rows.")
+                table = data.data.table.filter(pa.array(~without))
+            else:
+                position = data.column_names.index("image")
+                images = pc.if_else(pa.array(without), pa.scalar(None, column.type), column)
+                table = data.data.table.set_column(position, "image", images)
+            data = datasets.Dataset(datasets.table.InMemoryTable(table), info=data.info)
+        return Rows(data, rows.named, digest.hexdigest())
+
+    def _check_input(self, rows: Rows) -> None:
+        nothing = [pc.is_null(rows.data.data.column(name)) for name in ("text", "image") if name in rows.data.features]
+        empty = nothing[0] if len(nothing) == 1 else pc.and_(*nothing)
+        row = pc.index(empty, pa.scalar(True)).as_py()
+        if row >= 0:
+            lacks = "neither text nor image" if self.text and self.image else ("text" if self.text else "image")
+            verb = "has" if lacks.startswith("neither") else "has no"
+            raise ValueError(f"{rows.where(row)} {verb} {lacks}; fill it in or take the row out.")
+
+    def _check_ids(self, rows: Rows) -> None:
         if self.id is None:
             return
         # Files of different splits may number their rows alike; rows of one table may not, whatever their split.
-        groups = [list(result.values())] if self.split_column else [[part] for part in result.values()]
-        for group in groups:
-            rows: dict[str, list[str]] = {}
-            for part in group:
-                for identity, row in zip(part.frame["id"], part.rows, strict=True):
-                    rows.setdefault(identity, []).append(row)
-            repeated = {identity: places for identity, places in rows.items() if len(places) > 1}
-            if repeated:
-                listed = ", ".join(map(repr, list(repeated)[:5])) + (", …" if len(repeated) > 5 else "")
-                count = f"{len(repeated)} ids occur" if len(repeated) > 1 else "an id occurs"
-                raise ValueError(
-                    f"{count} more than once in column {self.id!r}: {listed} (the first in "
-                    f"{' and '.join(next(iter(repeated.values()))[:2])}). Make them unique, or leave `id:` out to "
-                    "number the rows."
-                )
+        ids = rows.data.data.column("id")
+        for group in [np.arange(len(rows))] if self.split_column else rows.parts.values():
+            own = ids if len(group) == len(rows) else ids.take(pa.array(group))
+            if pc.count_distinct(own).as_py() == len(own):
+                continue
+            places: dict[str, list[int]] = {}
+            for row, identity in zip(group.tolist(), Cells(own), strict=True):
+                places.setdefault(identity, []).append(row)
+            repeated = {identity: found for identity, found in places.items() if len(found) > 1}
+            listed = ", ".join(map(repr, list(repeated)[:5])) + (", …" if len(repeated) > 5 else "")
+            count = f"{len(repeated)} ids occur" if len(repeated) > 1 else "an id occurs"
+            first = " and ".join(map(rows.where, next(iter(repeated.values()))[:2]))
+            raise ValueError(
+                f"{count} more than once in column {self.id!r}: {listed} (the first in {first}). Make them unique, or "
+                "leave `id:` out to number the rows."
+            )
 
 
-def report_conflicts(cleaned: dict[str, CleanRows], heads: list[HeadColumn]) -> None:
+def report_conflicts(rows: Rows, heads: list[HeadColumn], values: dict[str, list[Any]]) -> None:
     """Warn of rows that share their input, the same text and picture file, but not their labels.
 
     Args:
-        cleaned: what `TableSource.clean` returned, corrections applied.
+        rows: all rows.
         heads: the label columns.
+        values: each head's labels by name, one a row; corrections applied.
     """
-    whole = _concat(list(cleaned.values()))
-    nothing = [None] * len(whole.frame)
-    pictures = [image and (image["bytes"] or image["path"]) for image in whole.frame.get("image", nothing)]
-    inputs = pd.Series(zip(whole.frame.get("text", nothing), pictures, strict=True), whole.frame.index)
-    conflicting, names = pd.Series(False, whole.frame.index), []
+    keys = np.fromiter(map(hash, rows.inputs()), dtype=np.int64, count=len(rows))
+    _, group, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    recurring = np.flatnonzero(counts[group] > 1)  # only what shares its hash with another row is held and compared
+    if not len(recurring):
+        return
+    same: dict[Any, list[int]] = {}
+    for row, given in zip(recurring.tolist(), rows.inputs(recurring), strict=True):
+        same.setdefault(given, []).append(row)
+    conflicting, names = set(), []
     for head in heads:
-        if head.problem != "regression":  # a number measured twice differs without contradicting
-            labels = whole.frame[head.name].map(
-                lambda value: str(sorted(value) if isinstance(value, list) else value), na_action="ignore"
-            )
-            several = labels.groupby(inputs).transform("nunique") > 1
-            if several.any():
-                conflicting |= several
-                names.append(head.name)
+        if not head.rules.has_labels:  # a number measured twice differs without contradicting
+            continue
+        labels = values[head.name]
+        found = [
+            row
+            for places in same.values()
+            if len({str(sorted(v) if isinstance(v, list) else v) for v in (labels[p] for p in places) if v is not None})
+            > 1
+            for row in places
+        ]
+        if found:
+            conflicting.update(found)
+            names.append(head.name)
     if names:
-        rows = [row for row, found in zip(whole.rows, conflicting, strict=True) if found]
-        shown = "; ".join(rows[:4]) + ("; …" if len(rows) > 4 else "")
+        shown = "; ".join(map(rows.where, sorted(conflicting)[:4])) + ("; …" if len(conflicting) > 4 else "")
         warnings.warn(
-            f"{len(rows)} rows share their input with another row but not their label of {', '.join(names)} ({shown}). "
-            "They are kept, though at most one answer can be right; `hfk data profile` lists them.",
+            f"{len(conflicting)} rows share their input with another row but not their label of {', '.join(names)} "
+            f"({shown}). They are kept, though at most one answer can be right; `hfk data profile` lists them.",
             stacklevel=2,
         )
 
@@ -306,15 +450,17 @@ def as_files(data: Any, folder: Path | None = None) -> dict[str, list[Path]]:
     return files
 
 
-def read_files(files: dict[str, list[Path]]) -> dict[str, list[RawTable]]:
-    """Read tables; picture paths in them are relative to each file's folder.
+def read_files(files: dict[str, list[Path]]) -> list[RawTable]:
+    """Tables from files; picture paths in them are relative to each file's folder.
 
     Args:
         files: files by split.
     """
-    return {
-        split: [RawTable(read_table(path), path.name, path.parent) for path in paths] for split, paths in files.items()
-    }
+    return [
+        RawTable(path.name, partial(iter_columns, path), path.parent, split)
+        for split, paths in files.items()
+        for path in paths
+    ]
 
 
 def file_stamps(files: dict[str, list[Path]]) -> list[list[Any]]:
@@ -322,16 +468,22 @@ def file_stamps(files: dict[str, list[Path]]) -> list[list[Any]]:
     stamps = []
     for split, paths in files.items():
         for path in paths:
-            stat = path.stat()
-            stamps.append([split, str(path.resolve()), stat.st_size, stat.st_mtime_ns])
+            found = path.stat()
+            stamps.append([split, str(path.resolve()), found.st_size, found.st_mtime_ns])
     return stamps
 
 
-def _concat(parts: list[CleanRows]) -> CleanRows:
-    if len(parts) == 1:
-        return parts[0]
-    frame = pd.concat([part.frame for part in parts], ignore_index=True)
-    return CleanRows(frame, [row for part in parts for row in part.rows])
+def _image(cell: Any, folder: Path | None) -> dict[str, Any] | None:
+    if isinstance(cell, dict):
+        if cell.get("bytes") is not None:
+            return {"bytes": cell["bytes"], "path": cell.get("path")}
+        cell = cell.get("path")
+    elif isinstance(cell, (bytes, bytearray)):
+        return {"bytes": bytes(cell), "path": None}
+    path = _text(cell)
+    if path is None:
+        return None
+    return {"bytes": None, "path": os.path.abspath(os.path.join(folder or "", path.strip()))}
 
 
 def _text(cell: Any) -> str | None:

@@ -9,11 +9,12 @@ The second half divides a task's loaded rows into folds: train and validation to
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 import warnings
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,33 +60,38 @@ def split_indices(
         raise ValueError(
             f"split fractions {dict(fractions)} must each be in [0, 1) and sum to less than 1; train takes the rest."
         )
-    strata, rows = _strata(texts, images, labels, seed, near_duplicates)
-    parts: dict[str, list[int]] = {"train": [], **{name: [] for name in fractions}}
+    groups = _Groups(texts, images, labels, seed, near_duplicates)
+    parts = ("train", *fractions)
+    given, part_of = dict.fromkeys(fractions, 0), np.zeros(len(groups.sizes), dtype=int)
     seen = 0
-    for name in sorted(strata):
-        dealt = sorted(strata[name], key=lambda item: item[0])
-        size = sum(len(group) for _, group in dealt)
+    for dealt in groups.strata():
+        dealt = dealt[groups.by_digest(dealt)]
+        size = int(groups.sizes[dealt].sum())
         # Cumulative rounding: shares are right over all labels even where each label has few rows. What a label can't
         # give, because its groups are large or its last is train's, the next ones do, up to their rounded-up share.
         seen += size
         need = {
-            part: min(math.floor(seen * share + 0.5) - len(parts[part]), math.ceil(size * share))
+            part: min(math.floor(seen * share + 0.5) - given[part], math.ceil(size * share))
             for part, share in fractions.items()
         }
-        for position, (_, group) in enumerate(dealt):
-            room = [part for part in need if need[part] >= len(group)]
-            part = max(room, key=need.__getitem__) if room and position < len(dealt) - 1 else "train"
-            parts[part].extend(group)
-            if part != "train":
-                need[part] -= len(group)
-    largest = max((len(group) for dealt in strata.values() for _, group in dealt), default=0)
+        for group, count in zip(dealt[:-1].tolist(), groups.sizes[dealt[:-1]].tolist(), strict=True):
+            room = [part for part in need if need[part] >= count]
+            if room:
+                part = max(room, key=need.__getitem__)
+                part_of[group] = parts.index(part)
+                need[part] -= count
+                given[part] += count
+            elif not any(left > 0 for left in need.values()):
+                break
+    largest, rows = int(groups.sizes.max(initial=0)), len(groups.of_row)
     if rows >= 50 and largest > 0.1 * rows:
         warnings.warn(
             f"{largest} of {rows} rows are one group of the same or nearly the same text or picture, kept in one "
             "split; a placeholder picture or a template may be the cause.",
             stacklevel=2,
         )
-    return {part: sorted(indices) for part, indices in parts.items()}
+    of_row = part_of[groups.of_row]
+    return {part: np.flatnonzero(of_row == number).tolist() for number, part in enumerate(parts)}
 
 
 def fold_numbers(
@@ -118,51 +124,85 @@ def fold_numbers(
     """
     if folds < 2:
         raise ValueError(f"folds must be 2 or more, not {folds}.")
-    strata, rows = _strata(texts, images, labels, seed, near_duplicates)
-    groups = sum(len(dealt) for dealt in strata.values())
-    if groups < folds:
-        raise ValueError(f"{folds} folds can't be made of {groups} different rows; look-alikes count as one.")
-    numbers, sizes = np.zeros(rows, dtype=int), [0] * folds
-    for name in sorted(strata):
+    groups = _Groups(texts, images, labels, seed, near_duplicates)
+    if len(groups.sizes) < folds:
+        raise ValueError(
+            f"{folds} folds can't be made of {len(groups.sizes)} different rows; look-alikes count as one."
+        )
+    fold_of, total = np.zeros(len(groups.sizes), dtype=int), [0] * folds
+    for dealt in groups.strata():
         own = [0] * folds
         # Large groups first, or the last one could unbalance what was even.
-        for _, group in sorted(strata[name], key=lambda item: (-len(item[1]), item[0])):
-            fold = min(range(folds), key=lambda number: (own[number], sizes[number], number))
-            numbers[group] = fold
-            own[fold] += len(group)
-            sizes[fold] += len(group)
-    return numbers
+        dealt = dealt[groups.by_digest(dealt)]
+        dealt = dealt[np.argsort(-groups.sizes[dealt], kind="stable")]
+        for group, count in zip(dealt.tolist(), groups.sizes[dealt].tolist(), strict=True):
+            fold = min(range(folds), key=lambda number: (own[number], total[number], number))
+            fold_of[group] = fold
+            own[fold] += count
+            total[fold] += count
+    return fold_of[groups.of_row]
 
 
-def _strata(
-    texts: Sequence[str | None] | None,
-    images: Sequence[Any] | None,
-    labels: Sequence[Any] | None,
-    seed: int,
-    near_duplicates: bool,
-) -> tuple[dict[str, list[tuple[bytes, list[int]]]], int]:
-    """Group look-alikes, and the groups by label: label → (digest, row numbers) of each group; and the row count."""
-    columns = [column for column in (texts, images, labels) if column is not None]
-    if not columns or len({len(column) for column in columns}) != 1:
-        raise ValueError("texts, images and labels must be given for the same rows, and at least one of them.")
-    rows = len(columns[0])
-    images = None if images is None else describe_images(images, near_duplicates)
-    digests = content_digests(texts, images, rows, seed)
-    groups = duplicate_groups(texts, images, rows, near_duplicates=near_duplicates)
-    members: dict[int, list[int]] = defaultdict(list)
-    for row, group in enumerate(groups):
-        members[int(group)].append(row)
-    strata: dict[str, list[tuple[bytes, list[int]]]] = defaultdict(list)
-    for group in members.values():
-        names = Counter("" if labels is None or labels[row] is None else str(labels[row]) for row in group)
-        name = min(names, key=lambda label: (-names[label], label))
-        strata[name].append((min(digests[row] for row in group), group))
-    return strata, rows
+class _Groups:
+    """Groups of look-alikes: which rows are one, and what they are dealt by.
+
+    Args:
+        texts: as in `split_indices`, like all others.
+
+    Attributes:
+        of_row: the group of each row; groups are numbered by their first rows.
+        sizes: how many rows each has.
+    """
+
+    def __init__(
+        self,
+        texts: Sequence[str | None] | None,
+        images: Sequence[Any] | None,
+        labels: Sequence[Any] | None,
+        seed: int,
+        near_duplicates: bool,
+    ) -> None:
+        columns = [column for column in (texts, images, labels) if column is not None]
+        if not columns or len({len(column) for column in columns}) != 1:
+            raise ValueError("texts, images and labels must be given for the same rows, and at least one of them.")
+        rows = len(columns[0])
+        images = None if images is None else describe_images(images, near_duplicates)
+        found = duplicate_groups(texts, images, rows, near_duplicates=near_duplicates)
+        _, first, of_row = np.unique(found, return_index=True, return_inverse=True)
+        self.of_row = np.argsort(np.argsort(first))[of_row]
+        self.sizes = np.bincount(self.of_row, minlength=len(first))
+        # A group's digest is the least of its rows': as two numbers, most significant first.
+        high, low = content_digests(texts, images, rows, seed).T
+        order = np.lexsort((low, high, self.of_row))
+        least = order[np.concatenate([[0], np.cumsum(self.sizes)[:-1]])] if rows else order
+        self._high, self._low = high[least], low[least]
+        self._labels = self._usual_labels(labels)
+
+    def _usual_labels(self, labels: Sequence[Any] | None) -> np.ndarray:
+        """The label on most of a group's rows, of several the first by name; as its number in the order of names."""
+        if labels is None:
+            return np.zeros(len(self.sizes), dtype=int)
+        names = ["" if label is None else str(label) for label in labels]
+        number = {name: place for place, name in enumerate(sorted(set(names)))}
+        codes = np.fromiter(map(number.__getitem__, names), dtype=np.int64, count=len(names))
+        pairs, counts = np.unique(self.of_row * len(number) + codes, return_counts=True)
+        group, label = np.divmod(pairs, max(1, len(number)))
+        order = np.lexsort((label, -counts, group))
+        return label[order[np.unique(group[order], return_index=True)[1]]]
+
+    def strata(self) -> Iterator[np.ndarray]:
+        """The groups of each label, labels by name, groups by their first rows."""
+        order = np.argsort(self._labels, kind="stable")
+        yield from np.split(order, np.flatnonzero(np.diff(self._labels[order])) + 1)
+
+    def by_digest(self, groups: np.ndarray) -> np.ndarray:
+        """What sorts some groups by their digests."""
+        return np.lexsort((self._low[groups], self._high[groups]))
 
 
 def content_digests(
     texts: Sequence[str | None] | None, images: Sequence[Any] | None, rows: int, seed: int
-) -> list[bytes]:
+) -> np.ndarray:
     """One 16-byte hash a row, of the seed, the text's letters and digits, and the picture's bytes.
 
     Args:
@@ -170,17 +210,18 @@ def content_digests(
         images: as in `split_indices`.
         rows: how many rows there are.
         seed: the seed.
+
+    Returns:
+        uint64 array `(rows, 2)`, the more significant half first.
     """
-    images = None if images is None else describe_images(images, near_duplicates=False)
-    digests = []
-    for row in range(rows):
-        hasher = hashlib.blake2b(str(seed).encode(), digest_size=16)
-        text = texts[row] if texts is not None else None
+    pictures = itertools.repeat(None, rows) if images is None else describe_images(images, near_duplicates=False)
+    digests, start = bytearray(), hashlib.blake2b(str(seed).encode(), digest_size=16)
+    for text, picture in zip(itertools.repeat(None, rows) if texts is None else texts, pictures, strict=True):
+        hasher = start.copy()
         hasher.update(b"\0text" + ("" if text is None else normalize(text)).encode("utf-8", "surrogatepass"))
-        picture = None if images is None else images[row]
         hasher.update(b"\0image" + (b"" if picture is None else picture.digest))
-        digests.append(hasher.digest())
-    return digests
+        digests += hasher.digest()
+    return np.frombuffer(digests, dtype=">u8").reshape(rows, 2).astype(np.uint64)
 
 
 # ------------------------------------------------------------------------------------------------------------- folds
@@ -195,7 +236,20 @@ def without_folds(split: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return {key: value for key, value in (split or {}).items() if key not in ("folds", "fold")} or None
 
 
-def divide(rows: Dataset, heads: list[HeadConfig], folds: int, seed: int) -> np.ndarray:
+def digest(state: Any, names: Iterable[str | None]) -> str:
+    """A hash that names a division in a cache.
+
+    Args:
+        state: anything whose `repr` tells it.
+        names: of the rows, their labels, or both.
+    """
+    hasher = hashlib.blake2b(repr(state).encode(), digest_size=8)
+    for name in names:
+        hasher.update(f"{name}\0".encode("utf-8", "surrogatepass"))
+    return hasher.hexdigest()
+
+
+def divide(rows: Dataset, heads: list[HeadConfig], folds: int, seed: int, folder: Path | None = None) -> np.ndarray:
     """Say which fold each row is in; stratified on all heads at once where that leaves enough rows, see `strata`.
 
     Args:
@@ -203,6 +257,7 @@ def divide(rows: Dataset, heads: list[HeadConfig], folds: int, seed: int) -> np.
         heads: the task's heads.
         folds: how many folds.
         seed: the task's split seed.
+        folder: where the division is kept for the next time; it must be another one where texts or pictures differ.
 
     Returns:
         int array `(rows,)`, from 0.
@@ -211,12 +266,8 @@ def divide(rows: Dataset, heads: list[HeadConfig], folds: int, seed: int) -> np.
         ValueError: as `fold_numbers`.
     """
     labels = strata(rows, heads, folds)
-    key = hashlib.blake2b(digest_size=8)
-    for item in (folds, seed, *rows["id"], *labels):
-        key.update(f"{item}\0".encode("utf-8", "surrogatepass"))
-    # Beside the rows' own Arrow files, which have a folder of their own for every state of the table: looking for
-    # near-duplicate pictures takes minutes where there are many.
-    cache = Path(rows.cache_files[0]["filename"]).parent / f"folds-{key.hexdigest()}.json" if rows.cache_files else None
+    # Looking for near-duplicate pictures takes minutes where there are many.
+    cache = None if folder is None else folder / f"folds-{digest([folds, seed], [*rows['id'], *labels])}.json"
     if cache is not None and cache.is_file():
         return np.array(json.loads(cache.read_text(encoding="utf-8")))
     texts = rows["text"][:] if "text" in rows.column_names else None
@@ -242,7 +293,7 @@ def strata(rows: Dataset, heads: list[HeadConfig], folds: int) -> list[str]:
     columns = {
         head.name: ["\1".join(head.rules.names(value)) for value in rows[head.name]]
         for head in heads
-        if head.problem != "regression" and head.name not in parents and head.name in rows.column_names
+        if head.rules.has_labels and head.name not in parents and head.name in rows.column_names
     }
     finest = finest_head(heads)
     alone = columns.get(finest, [""] * len(rows))
@@ -264,7 +315,7 @@ def thin_classes(rows: Dataset, heads: list[HeadConfig], numbers: np.ndarray) ->
     """
     found = []
     for head in heads:
-        if head.problem == "regression" or head.name not in rows.column_names:
+        if not head.rules.has_labels or head.name not in rows.column_names:
             continue
         where: dict[str, set[int]] = {label: set() for label in head.labels}
         for value, fold in zip(rows[head.name], numbers, strict=True):
@@ -290,5 +341,5 @@ def finest_head(heads: list[HeadConfig]) -> str | None:
     Returns:
         Its name, None without a `single_label` head.
     """
-    single = [head for head in heads if head.problem == "single_label"]
+    single = [head for head in heads if head.rules.exclusive]
     return max(single, key=lambda head: (len(head.labels), head.parent is not None)).name if single else None

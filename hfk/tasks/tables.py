@@ -17,7 +17,7 @@ import json
 import os
 import warnings
 import zlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -29,6 +29,10 @@ import pyarrow.parquet as pq
 FORMATS = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 MAX_CELL_CHARACTERS = 64 * 1024 * 1024
 _BLOCK_BYTES = 1 << 20
+
+Chunk = dict[str, list[Any]]
+"""Some rows of a table: column → cells."""
+
 _END = "\x03 end of table \x03"
 
 
@@ -78,8 +82,8 @@ def iter_table(path: str | Path, chunk_rows: int = 1024) -> Iterator[pd.DataFram
     """Read a table in chunks of bounded memory; the chunks, concatenated, are what `read_table` returns.
 
     Args:
-        path: as in `read_table`. JSON lists (`.json`) are parsed whole; the other formats are read piece by piece.
-        chunk_rows: rows a chunk, at least 1.
+        path: as in `read_table`.
+        chunk_rows: as in `iter_columns`.
 
     Yields:
         Frames with a running index, so that `frame.index` counts rows from 0 through the whole file. A table with
@@ -88,6 +92,31 @@ def iter_table(path: str | Path, chunk_rows: int = 1024) -> Iterator[pd.DataFram
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: as in `read_table`; a fault deep in the file is raised when its chunk is reached.
+    """
+    return _frames(iter_columns(path, chunk_rows))
+
+
+def _frames(chunks: Iterator[Chunk]) -> Iterator[pd.DataFrame]:
+    start = 0
+    for chunk in chunks:
+        rows = len(next(iter(chunk.values()), []))
+        yield pd.DataFrame(chunk, index=pd.RangeIndex(start, start + rows), columns=list(chunk), dtype=object)
+        start += rows
+
+
+def iter_columns(path: str | Path, chunk_rows: int = 8192) -> Iterator[Chunk]:
+    """Read a table in chunks of plain lists, as `iter_table` does in frames.
+
+    Args:
+        path: as in `read_table`. JSON lists (`.json`) are parsed whole; the other formats are read piece by piece.
+        chunk_rows: rows a chunk, at least 1.
+
+    Yields:
+        Column → cells; the same columns in every chunk. A table with columns and no rows yields one chunk of none.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: as in `iter_table`.
     """
     if chunk_rows < 1:
         raise ValueError(f"chunk_rows must be at least 1, not {chunk_rows}.")
@@ -99,7 +128,7 @@ def iter_table(path: str | Path, chunk_rows: int = 1024) -> Iterator[pd.DataFram
         chunks = _iter_parquet(path, chunk_rows)
     else:
         chunks = _iter_json(path, kind, chunk_rows)
-    return _frames(chunks)
+    return (dict(zip(columns, data, strict=True)) for columns, data in chunks)
 
 
 def check_file(path: str | Path) -> str:
@@ -121,15 +150,6 @@ def check_file(path: str | Path) -> str:
     if path.stat().st_size == 0:
         raise ValueError(f"{path.name} is empty (0 bytes); it needs a header and rows.")
     return kind
-
-
-def _frames(chunks: Iterable[tuple[list[str], list[list[Any]]]]) -> Iterator[pd.DataFrame]:
-    start = 0
-    for columns, data in chunks:
-        rows = len(data[0]) if data else 0
-        index = pd.RangeIndex(start, start + rows)
-        yield pd.DataFrame(dict(zip(columns, data, strict=True)), index=index, columns=columns, dtype=object)
-        start += rows
 
 
 # ---------------------------------------------------------------------------------------------------- text formats

@@ -1,37 +1,35 @@
 """`Task`: what there is to learn, from which rows, split how; `Task.load` gives the data set every other room reads.
 
-A task is a `TableSource` (which columns of which tables), a split and a default recipe. Loading cleans all rows, fixes
-the heads, writes canonical columns as Arrow through `TaskBuilder` (cached by the files' state, so a changed file is
-read again) and divides them. The division is a list of row numbers beside the Arrow cache. Pictures are never decoded
-for training here, only looked at once, small, to keep look-alikes in one split.
+A task is a `TableSource` (which columns of which tables) and a split. Loading reads the clean rows from their Arrow
+file (made anew when a table has changed), fixes the heads, puts the labels' numbers beside the inputs, and divides:
+into shares or folds, as row numbers that are kept in the cache. Pictures are never decoded for training here, only
+looked at once, small, to keep look-alikes in one split.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
-import os
-import re
 import statistics
 import sys
 import warnings
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
-import pandas as pd
+import pyarrow as pa
 
+from ..files import write_atomic
 from ..models.configuration_multihead import HeadConfig
 from ..models.problems import HeadLoss
-from .builder import TaskBuilder
 from .columns import resolve_heads, resolve_losses
 from .corrections import apply_corrections, describe
-from .source import SPLITS, WHOLE, CleanRows, TableSource, report_conflicts
-from .split import divide, finest_head, split_indices
+from .labels import encode_labels
+from .source import SPLITS, WHOLE, Rows, TableSource, report_conflicts
+from .split import digest, divide, finest_head, split_indices
 
 DEFAULT_SPLIT = {"validation": 0.1, "test": 0.1, "seed": 42}
 SPLIT_KEYS = ("validation", "test", "seed", "folds", "fold")
@@ -44,7 +42,7 @@ class Pool:
     Args:
         rows: those of train, then those of validation.
         folds: int array `(rows,)`: the fold that each is in, from 0.
-        order: the rows' numbers in the order of the task's own table, where it is one; else as they stand.
+        order: puts the rows in the order of the task's own tables.
     """
 
     rows: datasets.Dataset
@@ -54,7 +52,7 @@ class Pool:
 
 @dataclass
 class Task:
-    """A classification task: its rows, heads, split and default recipe.
+    """A classification task: its rows, heads and split.
 
     Args:
         name: what it is called; names the cache folder too.
@@ -63,7 +61,6 @@ class Task:
             kept as they are, the others are taken out of `train`. None divides nothing. With `folds` and `fold` the
             rows of train and validation are divided into so many parts, of which this one, from 0, is validation and
             the others are train; test rows are left out.
-        recipe: the name of the default training recipe, a mapping of overrides to it, or None.
         description: one line for `hfk tasks`.
         heads: the heads, coarse to fine; final after `load` (labels inferred, parents filled in, regression scaled).
         head_losses: how each head is trained, as far as the task says so; final after `load`.
@@ -78,13 +75,13 @@ class Task:
     name: str
     source: TableSource
     split: dict[str, Any] | None = field(default_factory=lambda: dict(DEFAULT_SPLIT))
-    recipe: str | dict[str, Any] | None = None
     description: str = ""
     heads: list[HeadConfig] = field(default_factory=list)
     head_losses: dict[str, HeadLoss] = field(default_factory=dict)
     corrections: Path | None = None
     corrected: str = ""
-    _places: dict[str, list[int] | None] = field(default_factory=dict, init=False, repr=False)
+    _places: dict[str, np.ndarray] = field(default_factory=dict, init=False, repr=False)
+    _folder: Path | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.split or {}) - set(SPLIT_KEYS))
@@ -170,127 +167,97 @@ class Task:
             raise ValueError(f"task {self.name!r} has no train split; it has: {', '.join(data)}.")
         names = [name for name in ("train", "validation") if name in data]
         rows = datasets.concatenate_datasets([data[name] for name in names])
-        places = [self._places.get(name) for name in names]
-        order = np.arange(len(rows)) if None in places else np.argsort(np.concatenate(places), kind="stable")
-        return Pool(rows, divide(rows, self.heads, folds, self.seed), order)
+        order = np.argsort(np.concatenate([self._places[name] for name in names]))
+        return Pool(rows, divide(rows, self.heads, folds, self.seed, self._folder), order)
 
     def _load(self, cache_dir: str | Path | None) -> datasets.DatasetDict:
-        cleaned = self.source.clean()
-        frames = divided = {split: part.frame for split, part in cleaned.items()}
+        columns = self.source.heads
+        with _quiet_progress():
+            rows = self.source.rows(cache_dir)
+        values = divided = {column.name: rows.labels(number) for number, column in enumerate(columns)}
         applied = None
         if self.corrections is not None:
             # Corrected rows are divided as the uncorrected ones are, or no two scores could be compared.
-            divided = {split: frame.copy() for split, frame in frames.items()}
-            applied = apply_corrections(self.corrections, cleaned, self.source.heads)
-        report_conflicts(cleaned, self.source.heads)
-        heads = self._resolve(cleaned)
-        state = json.dumps(
-            [
-                self.source.digest(cleaned),
-                [asdict(head) for head in heads],
-                *([] if applied is None else [hashlib.blake2b(self.corrections.read_bytes()).hexdigest()]),
-            ],
-            ensure_ascii=False,
-        )
-        digest = hashlib.blake2b(state.encode(), digest_size=12).hexdigest()
-        with _quiet_progress():
-            builder = TaskBuilder(
-                cache_dir=None if cache_dir is None else str(cache_dir),
-                dataset_name=re.sub(r"[^\w-]", "_", self.name),
-                config_id=f"default-{digest}",
-                frames=frames,
-                heads=heads,
-            )
-            indices = self._indices(divided, heads, Path(builder.cache_dir).parent)
-            builder.download_and_prepare()
-            loaded = builder.as_dataset()
-        self.heads = self._scale(heads, frames, indices)
+            values, applied = apply_corrections(self.corrections, rows, columns, values)
+        report_conflicts(rows, columns, values)
+        heads = resolve_heads(columns, values, rows.where, rows.cells("text"))
+        self.head_losses = resolve_losses(columns, heads, values)
+        folder = Path(cache_dir or datasets.config.HF_DATASETS_CACHE) / "hfk" / rows.stamp
+        indices = self._divide(rows, divided, heads, folder)
+        self.heads = self._scale(heads, values, indices)
         self.corrected = "" if applied is None else describe(applied.by_split(indices), applied)
-        self._places = {name: rows for name, (split, rows) in indices.items() if split == WHOLE}
-        return datasets.DatasetDict(
-            {
-                name: loaded[split] if rows is None else loaded[split].select(rows)
-                for name, (split, rows) in indices.items()
-            }
-        )
+        self._places, self._folder = indices, folder
+        return _dataset(rows, values, self.heads, indices)
 
-    def _resolve(self, cleaned: dict[str, CleanRows]) -> list[HeadConfig]:
-        rows = [row for part in cleaned.values() for row in part.rows]
-        values = {
-            column.name: [value for part in cleaned.values() for value in part.frame[column.name]]
-            for column in self.source.heads
-        }
-        texts = [text for part in cleaned.values() for text in part.frame["text"]] if self.text else None
-        heads = resolve_heads(self.source.heads, values, rows.__getitem__, texts)
-        self.head_losses = resolve_losses(self.source.heads, heads, values)
-        start = 0
-        for part in cleaned.values():
-            for column in self.source.heads:
-                if column.conflicts == "ignore":
-                    for name in filter(None, (column.name, column.parent)):
-                        part.frame[name] = pd.Series(values[name][start : start + len(part.frame)], dtype=object)
-            start += len(part.frame)
-        return heads
-
-    def _indices(
-        self, frames: dict[str, Any], heads: list[HeadConfig], folder: Path
-    ) -> dict[str, tuple[str, list[int] | None]]:
-        """For each split: the builder's split it is taken from, and which of its rows (None for all)."""
-        given = {name: (name, None) for name in SPLITS if name in frames}
-        source = WHOLE if WHOLE in frames else "train"
+    def _divide(
+        self, rows: Rows, values: dict[str, list[Any]], heads: list[HeadConfig], folder: Path
+    ) -> dict[str, np.ndarray]:
+        """The numbers of each split's rows."""
+        source = WHOLE if WHOLE in rows.parts else "train"
         split = self.split or {}
         shares = {name: float(split.get(name) or 0) for name in ("validation", "test")}
-        shares = {name: share for name, share in shares.items() if share > 0 and name not in given}
-        if source not in frames or not shares:
-            return {**given, **({"train": (WHOLE, None)} if source == WHOLE else {})}
-        frame, seed = frames[source], self.seed
-        head = finest_head(heads)
-        key = hashlib.blake2b(repr((2, source, seed, shares, head)).encode(), digest_size=8).hexdigest()
-        cache = folder / f"split-{key}.json"
+        shares = {name: share for name, share in shares.items() if share > 0 and name not in rows.parts}
+        given = {"train" if name == WHOLE else name: chosen for name, chosen in rows.parts.items()}
+        if source not in rows.parts or not shares:
+            return given
+        own, head = rows.parts[source], finest_head(heads)
+        labels = None
+        if head is not None:
+            names = next(column.labels for column in heads if column.name == head)
+            labels = [_hard(values[head][row], names) for row in own.tolist()]
+        cache = folder / f"split-{digest([source, self.seed, shares], labels or ())}.json"
         if cache.is_file():
             parts = json.loads(cache.read_text(encoding="utf-8"))
         else:
-            labels = None if head is None else [_hard(value, heads, head) for value in frame[head]]
-            texts = frame["text"].tolist() if self.text else None
-            images = frame["image"].tolist() if self.image else None
-            if texts is None and images is None and labels is None:
-                raise ValueError("there is nothing to divide the rows by: the task has neither text nor image.")
-            parts = split_indices(texts, images, labels, shares, seed=seed)
-            folder.mkdir(parents=True, exist_ok=True)
-            part = cache.with_suffix(f".{os.getpid()}.part")
-            part.write_text(json.dumps(parts), encoding="utf-8")
-            os.replace(part, cache)
+            inputs = [rows.cells(name) for name in ("text", "image")]
+            texts, images = (cells if cells is None or len(own) == len(rows) else cells.take(own) for cells in inputs)
+            parts = split_indices(texts, images, labels, shares, seed=self.seed)
+            write_atomic(cache, json.dumps(parts))
         for name in shares:
             if not parts[name]:
-                warnings.warn(f"{len(frame)} rows are too few for the split {name!r}; it was left out.", stacklevel=3)
-        result = {**given, **{name: (source, rows) for name, rows in parts.items() if rows}}
+                warnings.warn(f"{len(own)} rows are too few for the split {name!r}; it was left out.", stacklevel=3)
+        result = {**given, **{name: own[chosen] for name, chosen in parts.items() if chosen}}
         return {name: result[name] for name in SPLITS if name in result}
 
     def _scale(
-        self, heads: list[HeadConfig], frames: dict[str, Any], indices: dict[str, tuple[str, list[int] | None]]
+        self, heads: list[HeadConfig], values: dict[str, list[Any]], indices: dict[str, np.ndarray]
     ) -> list[HeadConfig]:
         """Set each regression head's mean and deviation from the train rows, unless they were given."""
         given = {column.name: column.options for column in self.source.heads}
         for head in heads:
-            if head.problem != "regression" or "train" not in indices:
+            if head.rules.has_labels or "train" not in indices:
                 continue
-            split, rows = indices["train"]
-            column = frames[split][head.name]
-            values = [value for value in (column if rows is None else column.iloc[rows]) if value is not None]
-            if len(set(values)) < 2 and given[head.name].get("std") is None:
+            numbers = [value for row in indices["train"].tolist() if (value := values[head.name][row]) is not None]
+            if len(set(numbers)) < 2 and given[head.name].get("std") is None:
                 raise ValueError(f"head {head.name!r} has one value only in train: nothing to predict; leave it out.")
             if given[head.name].get("mean") is None:
-                head.mean = statistics.fmean(values)
+                head.mean = statistics.fmean(numbers)
             if given[head.name].get("std") is None:
-                head.std = statistics.pstdev(values)
+                head.std = statistics.pstdev(numbers)
         return heads
 
 
-def _hard(value: Any, heads: list[HeadConfig], name: str) -> Any:
-    if not isinstance(value, list):
-        return value
-    labels = next(head.labels for head in heads if head.name == name)
-    return labels[max(range(len(value)), key=value.__getitem__)]
+def _dataset(
+    rows: Rows, values: dict[str, list[Any]], heads: list[HeadConfig], indices: dict[str, np.ndarray]
+) -> datasets.DatasetDict:
+    """The canonical columns, by split: inputs as they lie on disk, and beside them the labels as numbers."""
+    inputs = rows.data.select_columns([name for name in ("id", "text", "image") if name in rows.data.column_names])
+    columns = {head.name: encode_labels(values[head.name], head) for head in heads}
+    features = datasets.Features({name: feature for name, (feature, _) in columns.items()})
+    table = pa.Table.from_arrays([cells for _, cells in columns.values()], schema=features.arrow_schema)
+    labels = datasets.Dataset(datasets.table.InMemoryTable(table), info=datasets.DatasetInfo(features=features))
+    whole = datasets.concatenate_datasets([inputs, labels], axis=1)
+    parts = {}
+    for name, chosen in indices.items():
+        source = next(own for own, of_source in rows.parts.items() if np.isin(chosen[:1], of_source).all())
+        part = datasets.Dataset(whole.data, info=whole.info, split=datasets.NamedSplit(source))
+        parts[name] = part.select(chosen)
+    return datasets.DatasetDict(parts)
+
+
+def _hard(value: Any, labels: list[str]) -> Any:
+    """A label, or of a distribution over the labels the likeliest."""
+    return labels[max(range(len(value)), key=value.__getitem__)] if isinstance(value, list) else value
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from typing import Any
 from .columns import HeadColumn
 from .samples import read_sample, sample_stamp
 from .source import TableSource, as_files, file_stamps, read_files
-from .tables import iter_table
+from .tables import iter_columns
 from .task import DEFAULT_SPLIT, Task
 
 LEVELS = ("cat1", "cat2", "cat3")
@@ -70,7 +70,7 @@ def tour_task(data: Any = None, labels: str = "all", **options: Any) -> Task:
             or a mapping from split to file. A file without img_path makes a text-only task, one without overview an
             image-only one.
         labels: `all` 128 classes, or those `present` in the rows.
-        **options: `split`, `recipe`, `image_dir`, `missing_images`, as in a task's YAML file.
+        **options: `split`, `image_dir`, `missing_images`, as in a task's YAML file.
 
     Raises:
         ValueError: if no file is given.
@@ -81,7 +81,7 @@ def tour_task(data: Any = None, labels: str = "all", **options: Any) -> Task:
             "the embedded sample, tour-mini."
         )
     files = as_files(data)
-    columns = next(iter_table(next(iter(files.values()))[0], chunk_rows=1)).columns
+    columns = next(iter_columns(next(iter(files.values()))[0], chunk_rows=1))
     source = TableSource(
         read=partial(read_files, files),
         heads=tour_heads(labels),
@@ -96,7 +96,6 @@ def tour_task(data: Any = None, labels: str = "all", **options: Any) -> Task:
         "tour",
         source,
         split=options.get("split", DEFAULT_SPLIT),
-        recipe=options.get("recipe", "tour"),
     )
 
 
@@ -105,7 +104,7 @@ def tour_mini_task(data: Any = None, **options: Any) -> Task:
 
     Args:
         data: files to read instead, as in `tour_task`; to score a model of the sample on other rows.
-        **options: `split`, `recipe`.
+        **options: `split`.
     """
     if data is not None:
         return tour_task(data, **{"labels": "present", **options})
@@ -121,5 +120,4 @@ def tour_mini_task(data: Any = None, **options: Any) -> Task:
         "tour-mini",
         source,
         split=options.get("split", {"validation": 0.15, "test": 0.15, "seed": 42}),
-        recipe=options.get("recipe", "tour-mini"),
     )

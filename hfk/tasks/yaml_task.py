@@ -22,18 +22,17 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import yaml
 
 from ..models.configuration_multihead import validate_parents
 from .columns import OPTIONS, HeadColumn
 from .source import MISSING_IMAGES, WHOLE, RawTable, TableSource, as_files, file_stamps, read_files, split_name
-from .tables import read_table
+from .tables import Chunk, iter_columns
 from .task import DEFAULT_SPLIT, SPLIT_KEYS, Task
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
@@ -137,14 +136,13 @@ def table_task(spec: Mapping[str, Any], folder: str | Path | None = None, settin
         str(spec.get("name") or "table"),
         source,
         split=split,
-        recipe=spec.get("recipe", "table"),
         description=str(spec.get("description") or ""),
         corrections=folder / spec["corrections"] if spec.get("corrections") else None,
     )
 
 
-def read_folders(directories: dict[str, Path]) -> dict[str, list[RawTable]]:
-    """Read folders of pictures: a subfolder a class, or pictures with a metadata file that has a file_name column.
+def read_folders(directories: dict[str, Path]) -> list[RawTable]:
+    """Tables of folders of pictures: a subfolder a class, or pictures with a metadata file that has a file_name column.
 
     Args:
         directories: folders by split.
@@ -156,28 +154,31 @@ def read_folders(directories: dict[str, Path]) -> dict[str, list[RawTable]]:
     Raises:
         ValueError: for a folder without pictures.
     """
-    tables = {}
+    tables = []
     for split, folder in directories.items():
         metadata = next((folder / name for name in _METADATA if (folder / name).is_file()), None)
-        if metadata is not None:
-            frame = read_table(metadata)
-            if "file_name" not in frame.columns:
-                raise ValueError(f"{metadata.name} in {folder} has no column 'file_name' that names the pictures.")
-            frame = frame.assign(file=frame["file_name"], image=frame["file_name"])
-            tables[split] = [RawTable(frame, metadata.name, folder)]
-            continue
-        rows = []
-        for label in sorted(child for child in folder.iterdir() if child.is_dir()):
-            for path in sorted(label.rglob("*")):
-                if path.suffix.lower() in IMAGE_SUFFIXES:
-                    rows.append((path.relative_to(folder).as_posix(), str(path), label.name))
-        if not rows:
-            raise ValueError(
-                f"{folder} has no subfolders with pictures; put each class's pictures in its own subfolder."
-            )
-        data = dict(zip(("file", "image", "label"), map(list, zip(*rows, strict=True)), strict=True))
-        tables[split] = [RawTable(pd.DataFrame(data, dtype=object), folder.name, folder)]
+        read = partial(_read_pictures, folder) if metadata is None else partial(_read_metadata, metadata)
+        tables.append(RawTable((metadata or folder).name, read, folder, split))
     return tables
+
+
+def _read_pictures(folder: Path) -> Iterator[Chunk]:
+    rows = [
+        (path.relative_to(folder).as_posix(), str(path), label.name)
+        for label in sorted(child for child in folder.iterdir() if child.is_dir())
+        for path in sorted(label.rglob("*"))
+        if path.suffix.lower() in IMAGE_SUFFIXES
+    ]
+    if not rows:
+        raise ValueError(f"{folder} has no subfolders with pictures; put each class's pictures in its own subfolder.")
+    yield dict(zip(("file", "image", "label"), map(list, zip(*rows, strict=True)), strict=True))
+
+
+def _read_metadata(path: Path) -> Iterator[Chunk]:
+    for chunk in iter_columns(path):
+        if "file_name" not in chunk:
+            raise ValueError(f"{path.name} in {path.parent} has no column 'file_name' that names the pictures.")
+        yield {**chunk, "file": chunk["file_name"], "image": chunk["file_name"]}
 
 
 def picture_folders(data: Any, folder: Path) -> dict[str, Path] | None:

@@ -6,16 +6,15 @@ without a file, the Hub's `klue` data set. The task `ynat-mini` is an embedded s
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from .columns import HeadColumn
 from .samples import read_sample, sample_stamp
 from .source import RawTable, TableSource, as_files, file_stamps
-from .tables import read_table
+from .tables import Chunk, iter_columns
 from .task import Task
 
 TOPICS = ("IT과학", "경제", "사회", "생활문화", "세계", "스포츠", "정치")
@@ -29,7 +28,7 @@ def ynat_task(data: Any = None, **options: Any) -> Task:
     Args:
         data: the competition's csv, KLUE's json, or a mapping from split to such files; None reads `klue`, `ynat` from
             the Hugging Face Hub.
-        **options: `split`, `recipe`, as in a task's YAML file.
+        **options: `split`, as in a task's YAML file.
     """
     files = None if data is None else as_files(data)
     source = _source(read_hub if files is None else partial(read_ynat, files))
@@ -38,7 +37,6 @@ def ynat_task(data: Any = None, **options: Any) -> Task:
         "ynat",
         source,
         split=options.get("split", {"validation": 0.1, "seed": 42}),
-        recipe=options.get("recipe", "ynat"),
     )
 
 
@@ -47,7 +45,7 @@ def ynat_mini_task(data: Any = None, **options: Any) -> Task:
 
     Args:
         data: files to read instead, as in `ynat_task`; to score a model of the sample on other rows.
-        **options: `split`, `recipe`.
+        **options: `split`.
     """
     if data is not None:
         return ynat_task(data, **options)
@@ -57,7 +55,6 @@ def ynat_mini_task(data: Any = None, **options: Any) -> Task:
         "ynat-mini",
         source,
         split=options.get("split", {"validation": 0.15, "test": 0.15, "seed": 42}),
-        recipe=options.get("recipe", "ynat-mini"),
     )
 
 
@@ -65,19 +62,20 @@ def _source(read: Any) -> TableSource:
     return TableSource(read=read, heads=[HeadColumn("topic", labels=list(TOPICS))], text=["title"], id="id")
 
 
-def read_ynat(files: dict[str, list[Path]]) -> dict[str, list[RawTable]]:
-    """Read the competition's csv or KLUE's json.
+def read_ynat(files: dict[str, list[Path]]) -> list[RawTable]:
+    """The competition's csv or KLUE's json as tables of id, title and topic (a name, or None where a file has none).
 
     Args:
         files: files by split.
-
-    Returns:
-        Tables of id, title and topic (a name, or None where the file has none).
     """
-    return {split: [_canonical(read_table(path), path.name) for path in paths] for split, paths in files.items()}
+    return [
+        RawTable(path.name, partial(_canonical, partial(iter_columns, path), path.name), split=split)
+        for split, paths in files.items()
+        for path in paths
+    ]
 
 
-def read_hub() -> dict[str, list[RawTable]]:
+def read_hub() -> list[RawTable]:
     """Read `klue`, `ynat` from the Hugging Face Hub, or from the cache that an earlier read left.
 
     Raises:
@@ -92,28 +90,33 @@ def read_hub() -> dict[str, list[RawTable]]:
             'the Hub\'s klue data set can\'t be reached; give a file, load_task("ynat", data="train_data.csv"), or use '
             f"the embedded sample, ynat-mini ({type(error).__name__})."
         ) from error
-    return {
-        split: [_canonical(part.to_pandas().astype(object), f"klue/ynat {split}")] for split, part in loaded.items()
-    }
+    return [
+        RawTable(name, partial(_canonical, partial(part.iter, batch_size=8192), name), split=split)
+        for split, part in loaded.items()
+        for name in [f"klue/ynat {split}"]
+    ]
 
 
-def _canonical(frame: pd.DataFrame, file: str) -> RawTable:
-    has = ", ".join(map(str, frame.columns))
-    if "title" not in frame.columns:
-        raise ValueError(f"column 'title' is missing from {file}; it has: {has}.")
-    column = next((name for name in _LABEL_COLUMNS if name in frame.columns), None)
-    if column is None:
-        raise ValueError(f"column 'topic_idx' is missing from {file}; it has: {has}.")
-    identity = next((name for name in _ID_COLUMNS if name in frame.columns), None)
-    topics = []
-    for row, cell in enumerate(frame[column], 1):
-        name = None if cell is None or cell != cell else str(cell).strip()
-        name = name.removesuffix(".0") if name else None
-        if name and name.isdecimal():
-            if int(name) >= len(TOPICS):
-                raise ValueError(f"{file}, row {row}: {column} {name} is none of 0–{len(TOPICS) - 1}.")
-            name = TOPICS[int(name)]
-        topics.append({"생활/문화": "생활문화"}.get(name, name))
-    ids = range(len(frame)) if identity is None else frame[identity]
-    data = {"id": [str(value) for value in ids], "title": frame["title"].tolist(), "topic": topics}
-    return RawTable(pd.DataFrame(data, dtype=object), file)
+def _canonical(read: Callable[[], Iterator[Chunk]], file: str) -> Iterator[Chunk]:
+    row = 0
+    for chunk in read():
+        if "title" not in chunk:
+            raise ValueError(f"column 'title' is missing from {file}; it has: {', '.join(chunk)}.")
+        column = next((name for name in _LABEL_COLUMNS if name in chunk), None)
+        if column is None:
+            raise ValueError(f"column 'topic_idx' is missing from {file}; it has: {', '.join(chunk)}.")
+        identity = next((name for name in _ID_COLUMNS if name in chunk), None)
+        ids = range(row, row + len(chunk["title"])) if identity is None else chunk[identity]
+        topics = [_topic(cell, f"{file}, row {number}: {column}") for number, cell in enumerate(chunk[column], row + 1)]
+        yield {"id": list(map(str, ids)), "title": chunk["title"], "topic": topics}
+        row += len(topics)
+
+
+def _topic(cell: Any, where: str) -> str | None:
+    name = None if cell is None or cell != cell else str(cell).strip()
+    name = name.removesuffix(".0") if name else None
+    if name and name.isdecimal():
+        if int(name) >= len(TOPICS):
+            raise ValueError(f"{where} {name} is none of 0–{len(TOPICS) - 1}.")
+        name = TOPICS[int(name)]
+    return {"생활/문화": "생활문화"}.get(name, name)

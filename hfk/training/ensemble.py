@@ -8,42 +8,34 @@ weights have anything in common to average. Both leave a checkpoint folder, and 
 
 from __future__ import annotations
 
-import json
-import shutil
-import sys
 import warnings
-from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import yaml
-from datasets import Dataset, concatenate_datasets
+from datasets import Dataset
+from scipy.optimize import minimize
 from torch import Tensor
-from torch.utils.data import DataLoader
-from tqdm import tqdm
 from transformers import PreTrainedModel, ProcessorMixin
 
 from ..evaluation.metrics import score_heads
 from ..evaluation.predictions import Predictions
-from ..evaluation.report import format_table, write_report
-from ..inference.loading import load_checkpoint, load_config
+from ..evaluation.report import format_table
+from ..inference.loading import load_config
+from ..inference.predictor import Predictor, find_device
 from ..models.configuration_ensemble import MultiHeadEnsembleConfig, common_heads
 from ..models.configuration_multihead import MultiHeadConfig
-from ..models.modeling_ensemble import MultiHeadEnsemble, vote
+from ..models.modeling_ensemble import MultiHeadEnsemble
 from ..models.modeling_multihead import MultiHeadForClassification
 from ..models.processing_ensemble import MultiHeadEnsembleProcessor, processor_state
 from ..models.processing_multihead import MultiHeadProcessor
-from ..runs import card as cards
-from ..runs.recipe import parse_recipe, translate
-from ..tasks import ABOUT_ROWS, Task, load_task
-from ..tasks.collator import MultiHeadCollator
+from ..runs.facts import environment
+from ..runs.run import Run, open_task, scored_split
+from ..tasks import ABOUT_ROWS, Task
 from ..tasks.split import without_folds
 
-FACTS = "ensemble.json"
 VALIDATION = "validation"
 """In place of a table's path: the validation rows of the task that all runs share."""
 _NO_ARCHITECTURE = (
@@ -78,46 +70,35 @@ def build_ensemble(
     Raises:
         ValueError: if the heads differ, a run is not whole, or there are no rows to fit on.
     """
-    folders = _run_folders(runs, output_dir)
-    configs = [load_config(folder) for folder in folders]
-    names = [str(folder) for folder in folders]
-    common_heads(configs, names)
-    facts: dict[str, Any] = {"kind": "ensemble", "runs": [folder.name for folder in folders]}
-    shared = _shared_task(folders)
+    made_of = _open_runs(runs, output_dir)
+    common_heads([load_config(run.folder) for run in made_of], [str(run.folder) for run in made_of])
+    facts: dict[str, Any] = {"kind": "ensemble", "runs": [run.folder.name for run in made_of]}
+    shared = _shared_task(made_of)
     members: list[MultiHeadForClassification] = []
     processors: list[MultiHeadProcessor] = []
-    fit_rows, fit_source = (None, "") if fit_on is None else _labelled_rows(folders, fit_on, shared)
+    fit_rows, fit_source = (None, "") if fit_on is None else _labelled_rows(made_of, fit_on, shared)
     said: list[Predictions] = []
-    for folder in folders:
-        model, processor = load_checkpoint(folder)
-        for member, own in _members(model, processor):
+    for run in made_of:
+        for member, own in _members(*run.model()):
             if fit_rows is not None:
-                said.append(predict_rows(member, own, fit_rows))
+                said.append(_ask(member, own, fit_rows))
             members.append(member)
             processors.append(own)
     if len({member.dtype for member in members}) > 1:  # safetensors could hold both; one forward pass can't
         members = [member.float() for member in members]
     processor, readers = MultiHeadEnsembleProcessor.join(processors)
-    weights = {}
-    if fit_rows is not None:
-        weights = fit_weights(said)
+    weights = fit_weights(said) if said else {}
     ensemble = MultiHeadEnsemble.from_members(members, readers, weights)
     heads = ensemble.config.heads
     facts |= {"members": len(members), "weights": {h.name: ensemble.config.member_weights(h.name) for h in heads}}
-    if fit_rows is not None:
-        logits = {
-            head.name: vote(head, [m.config.head(head.name) for m in members],
-                            [torch.as_tensor(one.logits[head.name]) for one in said],
-                            torch.tensor(ensemble.config.member_weights(head.name)).expand(len(fit_rows), -1)).numpy()
-            for head in heads
-        }  # fmt: skip
+    if said:
         facts["fitted_on"] = {
             "rows": len(fit_rows),
             "source": fit_source,
             "members": [_short(score_heads(one)) for one in said],
-            "ensemble": _short(score_heads(replace(said[0], heads=heads, logits=logits))),
-        }  # fmt: skip
-    return _finish(Path(output_dir), ensemble, processor, folders, shared, facts)
+            "ensemble": _short(score_heads(Predictions.mean(said, facts["weights"], heads))),
+        }
+    return _finish(Run(output_dir), ensemble, processor, made_of, shared, facts)
 
 
 def fit_weights(said: Sequence[Predictions]) -> dict[str, list[float]]:
@@ -131,8 +112,6 @@ def fit_weights(said: Sequence[Predictions]) -> dict[str, list[float]]:
     Returns:
         head name → one weight a member. A head without labelled rows is left out.
     """
-    from scipy.optimize import minimize
-
     count, result = len(said), {}
     for head in said[0].heads:
         present, target = said[0].target[head.name]
@@ -209,36 +188,38 @@ def cook_soup(
     """
     if kind not in ("uniform", "greedy"):
         raise ValueError(f"soup {kind!r} is not one of uniform, greedy.")
-    folders = _run_folders(runs, output_dir)
-    configs = [load_config(folder) for folder in folders]
-    for folder, config in zip(folders, configs, strict=True):
+    made_of = _open_runs(runs, output_dir)
+    configs = [load_config(run.folder) for run in made_of]
+    for run, config in zip(made_of, configs, strict=True):
         if isinstance(config, MultiHeadEnsembleConfig):
-            raise ValueError(f"{folder} is an ensemble; a soup is made of single models.")
-        _check_same_architecture(folders[0], configs[0], folder, config)
-    shared = _shared_task(folders)
+            raise ValueError(f"{run.folder} is an ensemble; a soup is made of single models.")
+        _check_same_architecture(made_of[0].folder, configs[0], run.folder, config)
+    shared = _shared_task(made_of)
     fit_on = VALIDATION if fit_on is None and kind == "greedy" else fit_on
-    rows, source = (None, "") if fit_on is None else _labelled_rows(folders, fit_on, shared)
-    model, processor = load_checkpoint(folders[0], dtype=torch.float32)
+    rows, source = (None, "") if fit_on is None else _labelled_rows(made_of, fit_on, shared)
+    model, processor = made_of[0].model(torch.float32)
     state = processor_state(processor)
     scores: list[dict[str, float]] = []
-    for folder in folders:
-        other, own = (model, processor) if folder is folders[0] else load_checkpoint(folder, dtype=torch.float32)
+    for run in made_of:
+        other, own = (model, processor) if run is made_of[0] else run.model(torch.float32)
         if processor_state(own) != state:
-            raise ValueError(f"{folder} prepares its input in another way than {folders[0]}: no soup of the two.")
+            raise ValueError(
+                f"{run.folder} prepares its input in another way than {made_of[0].folder}: no soup of the two."
+            )
         if rows is not None:
-            scores.append(score_heads(predict_rows(other, own, rows)))
+            scores.append(score_heads(_ask(other, own, rows)))
     for head in model.config.heads:
         head.temperature = 1.0
     order = (
-        sorted(range(len(folders)), key=lambda n: -_main_score(scores[n])) if rows is not None else range(len(folders))
+        sorted(range(len(made_of)), key=lambda n: -_main_score(scores[n])) if rows is not None else range(len(made_of))
     )
     kept, best, total = [], -np.inf, None
     for number in order:
-        weights = load_checkpoint(folders[number], dtype=torch.float32)[0].state_dict()
+        weights = made_of[number].model(torch.float32)[0].state_dict()
         candidate = weights if total is None else {name: _plus(total[name], weights[name]) for name in total}
         if kind == "greedy":
             _pour(model, candidate, len(kept) + 1)
-            score = _main_score(score_heads(predict_rows(model, processor, rows)))
+            score = _main_score(score_heads(_ask(model, processor, rows)))
             if score < best:
                 continue
             best = score
@@ -247,11 +228,11 @@ def cook_soup(
     _pour(model, total, len(kept))
     facts: dict[str, Any] = {
         "kind": f"{kind} soup",
-        "runs": [folder.name for folder in folders],
-        "kept": [folders[number].name for number in kept],
+        "runs": [run.folder.name for run in made_of],
+        "kept": [made_of[number].folder.name for number in kept],
     }
     if rows is not None:
-        soup = score_heads(predict_rows(model, processor, rows))
+        soup = score_heads(_ask(model, processor, rows))
         facts["scored_on"] = {
             "rows": len(rows), "source": source, "runs": [_short(one) for one in scores], "soup": _short(soup)
         }  # fmt: skip
@@ -263,7 +244,7 @@ def cook_soup(
             )
     dtype = configs[0].dtype
     model = model if dtype is None else model.to(dtype)
-    return _finish(Path(output_dir), model, processor, folders, shared, facts)
+    return _finish(Run(output_dir), model, processor, made_of, shared, facts)
 
 
 def _plus(total: Tensor, more: Tensor) -> Tensor:
@@ -299,144 +280,80 @@ def _architecture(config: MultiHeadConfig) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------------------- shared
 
 
-@torch.inference_mode()
-def predict_rows(model: PreTrainedModel, processor: ProcessorMixin, rows: Dataset, batch_size: int = 64) -> Predictions:
-    """Run a model on rows in a task's columns, in their order, in this process alone.
-
-    Args:
-        model: a multi-head model or ensemble; moved to an accelerator, if there is one.
-        processor: its processor.
-        rows: the rows.
-        batch_size: rows a forward pass.
-    """
-    model.to(torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu").eval()
-    batches = DataLoader(rows, batch_size, collate_fn=MultiHeadCollator(processor, []))
-    logits = defaultdict(list)
-    for batch in tqdm(batches, desc="predict", disable=not sys.stderr.isatty()):
-        output = model(**{name: values.to(model.device) for name, values in batch.items()})
-        for name, values in output.logits.items():
-            logits[name].append(values.float().cpu().numpy())
-    logits = {name: np.concatenate(parts) for name, parts in logits.items()}
-    return Predictions.of(rows, [replace(head) for head in model.config.heads], logits)
+def _ask(model: PreTrainedModel, processor: ProcessorMixin, rows: Dataset) -> Predictions:
+    return Predictor(model, processor, 64, device=find_device()).predictions(rows)
 
 
-def _run_folders(runs: Sequence[str | Path], output_dir: str | Path) -> list[Path]:
-    folders = [Path(run) for run in runs]
-    if len(folders) < 2:
+def _open_runs(folders: Sequence[str | Path], output_dir: str | Path) -> list[Run]:
+    runs = [Run.open(folder) for folder in folders]
+    if len(runs) < 2:
         raise ValueError("give two runs or more.")
-    for folder in folders:
-        if not folder.is_dir():
-            raise ValueError(f"there is no folder {folder}: give those of finished runs, such as runs/ynat.")
-        if folder.resolve() == Path(output_dir).resolve():
-            raise ValueError(f"{folder} is a run; name another --output-dir, or it would be replaced.")
-    if len({folder.resolve() for folder in folders}) < len(folders):
+    for run in runs:
+        if run.folder.resolve() == Path(output_dir).resolve():
+            raise ValueError(f"{run.folder} is a run; name another --output-dir, or it would be replaced.")
+    if len({run.folder.resolve() for run in runs}) < len(runs):
         raise ValueError("a run is named twice; one that should count double gets its weight by --fit-on.")
-    return folders
+    return runs
 
 
-def _recipe(folder: Path) -> dict[str, Any] | None:
-    try:
-        recipe = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
-        recipe = translate(recipe)
-    except (OSError, ValueError, TypeError, yaml.YAMLError):
-        return None
-    return recipe
-
-
-def _shared_task(folders: Sequence[Path]) -> tuple[Task, bool] | None:
+def _shared_task(runs: Sequence[Run]) -> tuple[Task, bool] | None:
     """Find the task that all runs were trained on, and whether its validation rows are unseen by all of them."""
-    from .train import open_task
-
-    recipes, unseen = [_recipe(folder) for folder in folders], True
-    for recipe in filter(None, recipes):
-        split = recipe.get("split") or {}
-        unseen = unseen and not (split.get("folds") or recipe.get("folds"))
-        recipe["split"] = without_folds(split)
-    keys = {tuple(str(recipe.get(name)) for name in ("task", *ABOUT_ROWS)) if recipe else None for recipe in recipes}
-    if len(keys) != 1 or None in keys:
-        return None
     try:
-        chosen = {name: recipes[0].get(name) for name in ("task", *ABOUT_ROWS)}
-        return open_task(parse_recipe(chosen)[0]), unseen
-    except (ValueError, OSError):  # the task's file has moved
+        tasks = [{name: run.options.get(name) for name in ("task", *ABOUT_ROWS)} for run in runs]
+        folds = any((run.options.get("split") or {}).get("folds") or run.options.get("folds") for run in runs)
+        for one in tasks:
+            one["split"] = without_folds(one["split"])
+        return (open_task(tasks[0]), not folds) if all(one == tasks[0] for one in tasks) else None
+    except (ValueError, OSError):  # one does not say, or the task's file has moved
         return None
 
 
-def _labelled_rows(
-    folders: Sequence[Path], source: str | Path, shared: tuple[Task, bool] | None
-) -> tuple[Dataset, str]:
+def _labelled_rows(runs: Sequence[Run], source: str | Path, shared: tuple[Task, bool] | None) -> tuple[Dataset, str]:
     """Return labelled rows, and what to call them."""
-    if str(source) == VALIDATION:
-        if shared is None:
-            raise ValueError(
-                "these runs do not name one task that is still there, so there are no validation rows: give a table."
-            )
-        task, unseen = shared
-        if not unseen:
-            raise ValueError("runs of folds were trained on each other's validation rows: give a table of other rows.")
-        data = task.load()
-        if VALIDATION not in data:
-            raise ValueError(f"task {task.name!r} has no validation rows: give a table.")
-        return data[VALIDATION], f"the validation rows of {task.name}"
-    try:
-        columns = json.loads((folders[0] / "task.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise ValueError(f"{folders[0]} has no task.json that says what its columns are called.") from None
-    task = load_task(
-        columns.pop("task", None) or columns, data=str(source), split=None, heads=load_config(folders[0]).heads
-    )
-    return concatenate_datasets(list(task.load().values())), Path(source).name
+    if str(source) != VALIDATION:
+        return runs[0].table(source), Path(source).name
+    if shared is None:
+        raise ValueError(
+            "these runs do not name one task that is still there, so there are no validation rows: give a table."
+        )
+    task, unseen = shared
+    if not unseen:
+        raise ValueError("runs of folds were trained on each other's validation rows: give a table of other rows.")
+    data = task.load()
+    if VALIDATION not in data:
+        raise ValueError(f"task {task.name!r} has no validation rows: give a table.")
+    return data[VALIDATION], f"the validation rows of {task.name}"
 
 
 def _finish(
-    folder: Path,
+    run: Run,
     model: PreTrainedModel,
     processor: ProcessorMixin,
-    folders: Sequence[Path],
+    made_of: Sequence[Run],
     shared: tuple[Task, bool] | None,
     facts: dict[str, Any],
 ) -> dict[str, Any]:
     """Save the checkpoint with what belongs to it, and score it where there are rows to score it on."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in ("report", "processor_1"):  # what another ensemble left here
-        shutil.rmtree(folder / name, ignore_errors=True)
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    if (folders[0] / "task.json").is_file():
-        shutil.copyfile(folders[0] / "task.json", folder / "task.json")
     facts["parameters"] = sum(weight.numel() for weight in model.parameters())
-    if shared is not None:
-        _report(folder, model, processor, *shared, facts)
-    (folder / FACTS).write_text(json.dumps(facts, ensure_ascii=False, indent=1), encoding="utf-8")
-    cards.write_card(folder)
-    return facts
-
-
-def _report(
-    folder: Path, model: PreTrainedModel, processor: ProcessorMixin, task: Task, unseen: bool, facts: dict[str, Any]
-) -> None:
-    from .train import environment
-
-    data = task.load()
-    split = next((name for name in ("test", VALIDATION) if name in data and (name == "test" or unseen)), None)
-    if split is None:
-        return
-    rows = data[split]
-    results = write_report(
-        folder / "report",
-        predict_rows(model, processor, rows),
-        {
+    run.save_ensemble(model, processor, made_of[0], facts)
+    data = shared[0].load() if shared is not None else {}
+    rows = {name: data[name] for name in ("test", VALIDATION) if name in data and (name == "test" or shared[1])}
+    if rows:
+        split, task = scored_split(rows), shared[0]
+        about = {
             "title": f"{task.name}: {split}",
             "task": task.name,
             "split": split,
-            "rows": {split: len(rows)},
+            "rows": {split: len(rows[split])},
             "parameters": facts["parameters"],
             "ensemble": facts,
             "environment": environment(),
-        },
-    )
-    print(f"\n{facts['kind']} of {len(facts['runs'])} runs, {split} rows:")
-    print(format_table(results))
+        }
+        results = run.report(_ask(model, processor, rows[split]), about)
+        print(f"\n{facts['kind']} of {len(facts['runs'])} runs, {split} rows:")
+        print(format_table(results))
+    run.write_card()
+    return facts
 
 
 def _main_score(scores: dict[str, float]) -> float:

@@ -8,7 +8,6 @@ named here. Pushing while training goes on is the work of `hfk.hub.training_chec
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -275,13 +274,3 @@ class MultiHeadTrainer(Trainer):
 def unwrap(model: nn.Module) -> MultiHeadForClassification:
     """Return the plain model: adapters merged into its weights if there are any."""
     return model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
-
-
-def last_checkpoint(folder: str | os.PathLike) -> str | None:
-    """Return the newest complete `checkpoint-*` folder, or None.
-
-    A checkpoint is complete when its `trainer_state.json`, which the Trainer writes last, is there; one that an
-    interruption left half-written is passed over.
-    """
-    found = [path for path in Path(folder).glob("checkpoint-*") if (path / "trainer_state.json").is_file()]
-    return str(max(found, key=lambda path: int(path.name.split("-")[1]))) if found else None

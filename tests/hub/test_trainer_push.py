@@ -8,12 +8,11 @@ from __future__ import annotations
 import json
 import os
 import time
-from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModel, AutoProcessor, TrainerCallback, set_seed
+from transformers import TrainerCallback, set_seed
 
 from hfk import MultiHeadTrainer, MultiHeadTrainingArguments
 from hfk.hub.publishing import PICKLES
@@ -164,46 +163,24 @@ def test_a_killed_run_goes_on_elsewhere_to_the_same_end(hub, places, tmp_path):
         f"""
         import json
         from hfk.hub.training_checkpoints import fetch_checkpoint
-        from hfk.training.trainer import last_checkpoint
+        from hfk.runs.run import last_checkpoint
         from tests.hub.test_trainer_push import run
         checkpoint = fetch_checkpoint({repo!r}, "there")
         assert last_checkpoint("there") == checkpoint == "there/checkpoint-6", checkpoint
         trainer = run({str(places)!r}, "there", resume_from=checkpoint, **{options})
         losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-        print(json.dumps([losses, trainer.push_to_hub().oid]))
+        trainer.push_to_hub()
+        print(json.dumps(losses))
         """,
         home="another-home",
     )
-    losses, sha = json.loads(second.splitlines()[-1])
+    losses = json.loads(second.splitlines()[-1])
     whole = run(str(places), str(tmp_path / "whole"))
     assert losses == pytest.approx([entry["loss"] for entry in whole.state.log_history if "loss" in entry], rel=1e-4)
     assert len(losses) == 12
     expected = load_file(tmp_path / "whole" / "checkpoint-12" / "model.safetensors")
     for name, weight in load_file(hub.folder / "there" / "model.safetensors").items():
         torch.testing.assert_close(weight, expected[name], rtol=1e-4, atol=1e-6, msg=name)
-
-    answers = hub.run(
-        f"""
-        import json, sys
-        sys.modules["hfk"] = None
-        from transformers import AutoModel, AutoProcessor, pipeline
-        pinned = {{"revision": {sha!r}, "trust_remote_code": True}}
-        model = AutoModel.from_pretrained({repo!r}, **pinned)
-        processor = AutoProcessor.from_pretrained({repo!r}, **pinned)
-        classify = pipeline("multi-head-classification", model={repo!r}, **pinned)
-        assert type(model).__module__.startswith("transformers_modules")
-        print(json.dumps([model(**processor(text=[{TEXT!r}])).logits["cat2"].tolist(), classify({TEXT!r})]))
-        """,
-        home="a-stranger",
-        token=None,
-    )
-    logits, answer = json.loads(answers.splitlines()[-1])
-    folder = Path(hub.folder) / "there"
-    model, processor = AutoModel.from_pretrained(folder), AutoProcessor.from_pretrained(folder)
-    expected = model(**processor(text=[TEXT])).logits
-    torch.testing.assert_close(torch.tensor(logits), expected["cat2"], rtol=1e-5, atol=1e-6)
-    best = model.config.heads[0].labels[int(expected["cat1"].argmax())]
-    assert max(answer["cat1"], key=lambda item: item["score"])["label"] == best or len(answer["cat1"]) == 1
 
 
 @pytest.mark.slow

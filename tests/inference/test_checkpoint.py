@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from hfk import MultiHeadForClassification, Predictor
 from hfk.inference.predictor import find_device, load_checkpoint
-from hfk.runs.evaluation import evaluate
+from hfk.runs.score import evaluate
 from tests import tiny
 
 INDEX = "model.safetensors.index.json"

@@ -101,7 +101,7 @@ def test_a_run_of_a_table_trains_evaluates_and_tells_of_it(encoders, tmp_path):
     assert results["scores"]["stars_accuracy"] > results["baseline"]["stars_accuracy"]
     metrics = json.loads((tmp_path / "run" / "report" / "metrics.json").read_text())
     assert metrics["scores"] == results["scores"]
-    from hfk.runs.evaluation import evaluate
+    from hfk.runs.score import evaluate
 
     evaluate(tmp_path / "run", tmp_path / "table.csv", tmp_path / "report")
     again = json.loads((tmp_path / "report" / "metrics.json").read_text())

@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -180,7 +181,8 @@ def test_heads_can_be_chosen_or_replaced():
 
 
 def sample(name):
-    return read_sample(name)["whole"][0].frame
+    (chunk,) = read_sample(name)[0].chunks()
+    return pd.DataFrame(chunk, dtype=object)
 
 
 def test_samples_are_balanced_small_and_in_the_tree():
@@ -221,7 +223,7 @@ def test_the_script_makes_the_samples(monkeypatch):
         assert places[one].scene != places[two].scene
     for one, two in (("박물관", "미술관/화랑"), ("한식", "일식")):  # told apart by the text alone
         assert places[one].scene == places[two].scene
-    for row in random.Random(0).sample(tour.to_dict("records"), 12):
+    for row in random.Random(0).sample(tour.to_dict("records"), 4):
         made = script.picture(script.PLACES[row["cat3"]].scene, row["id"])
         # Encoders differ a little between versions of Pillow: compare what is seen.
         one, two = (np.asarray(decode(image).convert("RGB"), dtype=float) for image in (made, row["image"]))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from functools import partial
 
 import datasets
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from hfk import HeadConfig
 from hfk.models.problems import HeadLoss
 from hfk.tasks import load_task
+from hfk.tasks.tables import iter_columns
 
 WHOLE = {"split": None}
 
@@ -82,6 +84,48 @@ def test_shuffled_rows_fall_into_the_same_splits(task):
     assert one["train"]["id"][:] != two["train"]["id"][:]
 
 
+def test_chunks_leave_no_trace(task, monkeypatch):
+    """Rows, row numbers in errors and ids are the same however few rows are read at a time."""
+    settings = {"text": "overview", "heads": HEADS, "split": {"validation": 0.2}}
+    whole = task(places(40), **settings).load()
+    monkeypatch.setattr("hfk.tasks.source.iter_columns", partial(iter_columns, chunk_rows=3))
+    monkeypatch.setattr("hfk.tasks.source._VERSION", "anew")
+    pieces = task(places(40), **settings).load()
+    assert all(pieces[name].to_list() == whole[name].to_list() for name in ("train", "validation"))
+    csv = places(40).replace("\nP30,30호,", "\nP30,30호,  ").replace(",30.5", ",viel")
+    with pytest.raises(ValueError, match=r"data\.csv, row 31: head 'rating' is regression, but 'viel'"):
+        task(csv, **settings).load()
+
+
+def test_a_fold_is_a_way_of_dividing(task):
+    settings = {"text": "overview", "id": "id", "heads": HEADS}
+    folds = [task(places(30), **settings, split={"folds": 3, "fold": fold}).load() for fold in range(3)]
+    assert [list(rows) for rows in folds] == [["train", "validation"]] * 3
+    held_out = [set(rows["validation"]["id"]) for rows in folds]
+    assert sorted(map(len, held_out)) == [10, 10, 10] and len(set.union(*held_out)) == 30
+    assert all(not set(rows["train"]["id"]) & own for rows, own in zip(folds, held_out, strict=True))
+    # What is kept for a test stays out, and what a task does otherwise is kept.
+    made = task(places(30), **settings, split={"test": 0.2, "seed": 1})
+    test = set(made.load()["test"]["id"])
+    pool = made.pool(3)
+    assert test.isdisjoint(pool.rows["id"]) and len(pool.rows) == 30 - len(test)
+    made.split = made.division(3, 1)
+    assert made.fold == (1, 3) and made.split == {"test": 0.2, "seed": 1, "folds": 3, "fold": 1}
+    rows = made.load()
+    assert rows["validation"]["id"][:] == [i for i, fold in zip(pool.rows["id"], pool.folds, strict=True) if fold == 1]
+    csv = "\n".join(
+        f"{line},{'part' if not n else ['train', 'test'][n % 5 == 0]}" for n, line in enumerate(places(30).splitlines())
+    )
+    made = task(csv, **settings, split={"column": "part", "folds": 2, "fold": 0})
+    assert len(made.load()["validation"]) == 12 and made.division(2, 1)["column"] == "part"
+
+
+@pytest.mark.parametrize("fold", [None, 3, -1, True])
+def test_a_fold_that_is_none_is_refused(task, fold):
+    with pytest.raises(ValueError, match="fold must be from 0 to 2 for 3 folds"):
+        task(places(30), text="overview", heads=HEADS, split={"folds": 3, "fold": fold}).load()
+
+
 def test_a_changed_file_is_read_again(task):
     made = task(places(20), text="overview", heads=["cat1"], **WHOLE)
     assert len(made.load()["train"]) == 20
@@ -92,7 +136,7 @@ def test_a_changed_file_is_read_again(task):
 def test_a_second_load_reads_the_cache(task, monkeypatch):
     made = task(places(), text="overview", heads=HEADS)
     made.load()
-    monkeypatch.setattr("hfk.tasks.builder.TaskBuilder._generate_examples", None)
+    monkeypatch.setattr("hfk.tasks.source.TableSource._clean", None)
     monkeypatch.setattr("hfk.tasks.task.split_indices", None)
     assert len(made.load()["train"]) == 16
 
@@ -193,9 +237,7 @@ def test_a_checkpoints_heads_hold_on_a_new_file(task, tmp_path):
     assert again.heads == made.heads
     heads = [HeadConfig("cat1", ["음식", "쇼핑"])]
     with pytest.raises(ValueError, match=r"data\.csv, row 1: '자연' is not a label of head 'cat1'"):
-        load_task(
-            {"data": made.source.read.args[0]["whole"][0], "text": "overview", "heads": HEADS}, heads=heads
-        ).load()
+        load_task({"data": file, "text": "overview", "heads": HEADS}, heads=heads).load()
 
 
 # ------------------------------------------------------------------------------------------------------------ images

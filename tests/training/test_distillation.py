@@ -19,11 +19,11 @@ from transformers import AutoModel
 
 from hfk import HeadConfig, MultiHeadForClassification, MultiHeadTrainer, cli, load_task, train
 from hfk.inference.loading import load_checkpoint
+from hfk.runs.run import last_checkpoint
 from hfk.training.ensemble import build_ensemble
 from hfk.training.students import keep_layers, student_recipe
 from hfk.training.techniques import distillation, make_techniques
 from hfk.training.techniques.distillation import match_labels, soft_loss, teacher_logits
-from hfk.training.trainer import last_checkpoint
 from tests import tiny
 from tests.training.small import arguments, without_dropout
 from tests.training.test_folds import titles

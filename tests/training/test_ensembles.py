@@ -18,7 +18,8 @@ from hfk.evaluation.predictions import Predictions
 from hfk.hub.publishing import Target, pull, push
 from hfk.inference.loading import load_checkpoint
 from hfk.models.decoding import probabilities
-from hfk.training.ensemble import build_ensemble, cook_soup, fit_weights, predict_rows
+from hfk.runs.run import Run
+from hfk.training.ensemble import build_ensemble, cook_soup, fit_weights
 from tests import tiny
 
 OPTIONS = tiny.RECIPE | {"num_train_epochs": 2, "vision_encoder": None, "use_cpu": True}
@@ -49,7 +50,7 @@ def test_runs_vote_and_are_scored_on_rows_that_none_has_seen(runs, tmp_path):
     expected = sum(probabilities(m(**inputs).logits, m.config.heads)["tags"] for m in members) / 2
     torch.testing.assert_close(probabilities(model(**inputs).logits, model.config.heads)["tags"], expected)
     names = {path.suffix for path in (tmp_path / "both").iterdir() if path.is_file()}
-    assert names <= {".json", ".safetensors", ".py", ".md"}
+    assert names <= {".json", ".safetensors", ".py", ".md", ".parquet"}
 
 
 def test_fitted_weights_are_at_least_as_good_as_equal_ones(runs, places, tmp_path):
@@ -61,8 +62,7 @@ def test_fitted_weights_are_at_least_as_good_as_equal_ones(runs, places, tmp_pat
     rows = load_task(str(places)).load()["validation"]
 
     def losses(folder) -> dict[str, float]:
-        model, processor = load_checkpoint(folder)
-        said = predict_rows(model, processor, rows)
+        said = Run(folder).predictor().predictions(rows)
         probs, target = said.probabilities, {name: one.values for name, one in said.target.items()}
         values = {name: -np.log(probs[name][range(12), target[name]]).mean() for name in ("cat1", "cat2")}
         return values | {"price": np.square(probs["price"] - target["price"]).mean()}
@@ -140,8 +140,7 @@ def test_a_greedy_soup_is_never_worse_than_its_best_run(runs, places, tmp_path):
     rows = load_task(str(places)).load()["validation"]
     scores = []
     for folder in (*runs, tmp_path / "soup"):
-        model, processor = load_checkpoint(folder)
-        scores.append(score_heads(predict_rows(model, processor, rows))["mean_macro_f1"])
+        scores.append(score_heads(Run(folder).predictor().predictions(rows))["mean_macro_f1"])
     assert scores[-1] >= max(scores[:-1]) - 1e-6
     assert facts["kept"][0] == runs[int(np.argmax(scores[:-1]))].name
     assert facts["scored_on"]["soup"]["mean_macro_f1"] == pytest.approx(scores[-1], abs=1e-4)

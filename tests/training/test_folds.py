@@ -22,11 +22,11 @@ from hfk.evaluation.metrics import score_heads
 from hfk.evaluation.predictions import Predictions
 from hfk.models.decoding import probabilities
 from hfk.runs.recipe import parse_recipe
+from hfk.runs.run import open_task
 from hfk.runs.score import calibrate_checkpoint
 from hfk.tasks.split import divide, strata, thin_classes
 from hfk.tools.audit.suspects import audit
 from hfk.training.folds import train_folds
-from hfk.training.train import open_task
 from tests import tiny
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -146,9 +146,9 @@ def test_finished_folds_are_kept_and_others_are_trained(cross_validated, encoder
     stamps = {path: path.stat().st_mtime_ns for path in folder.glob("fold-*/model.safetensors")}
     (folder / "fold-1" / "predictions.parquet").unlink()
     trained = []
-    from hfk.training import train as run
-
-    monkeypatch.setattr(run, "train", lambda *args, **kw: (trained.append(Path(args[1]).name), train(*args, **kw))[1])
+    monkeypatch.setattr(
+        "hfk.training.folds.train", lambda *args, **kw: (trained.append(Path(args[1]).name), train(*args, **kw))[1]
+    )
     # What changes nothing in the result may change between calls.
     options = OPTIONS | {"text_encoder": encoders["text_encoder"], "logging_steps": 3}
     again = train_folds(str(places), folder, FOLDS, overrides=options)

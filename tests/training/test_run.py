@@ -21,8 +21,8 @@ from PIL import Image
 from transformers import ElectraConfig, ElectraModel
 
 from hfk import MultiHeadForClassification, MultiHeadProcessor, train
-from hfk.runs.evaluation import evaluate
 from hfk.runs.recipe import Recipe
+from hfk.runs.score import evaluate
 from hfk.tasks.tour import tour_tree
 from hfk.training.classification import build
 from tests import tiny

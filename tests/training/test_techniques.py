@@ -14,13 +14,14 @@ from PIL import Image
 
 from hfk import MultiHeadForClassification, MultiHeadTrainer, train
 from hfk.models.heads import disagreement
+from hfk.runs.run import last_checkpoint
 from hfk.tasks.collator import MultiHeadCollator
 from hfk.training.techniques import Ema, Lora, make_techniques
 from hfk.training.techniques.averaging import TRAINED
 from hfk.training.techniques.pictures import change_picture
 from hfk.training.techniques.rare_classes import balanced_weights, label_prior
 from hfk.training.techniques.sampling import sampling_weights
-from hfk.training.trainer import last_checkpoint, unwrap
+from hfk.training.trainer import unwrap
 from tests import tiny
 from tests.training.small import Watch, arguments, picture, rows, trainable, trainer, without_dropout
 

@@ -12,10 +12,11 @@ import torch
 from datasets import Dataset
 
 from hfk import MultiHeadForClassification, MultiHeadProcessor, MultiHeadTrainer
+from hfk.runs.run import last_checkpoint
 from hfk.tasks.collator import MultiHeadCollator
 from hfk.training.techniques import make_techniques
 from hfk.training.techniques.base import count_tokens
-from hfk.training.trainer import last_checkpoint, unwrap
+from hfk.training.trainer import unwrap
 from tests import tiny
 from tests.training.small import Watch, arguments, picture, pictures, rows, trainable, trainer, without_dropout
 

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Iterator
+from functools import partial
 from importlib import resources
 from typing import Any
 
-import pandas as pd
 import pyarrow.parquet as pq
 
-from ..source import WHOLE, RawTable
+from ..source import RawTable
+from ..tables import Chunk
 
 
-def read_sample(name: str) -> dict[str, list[RawTable]]:
+def read_sample(name: str) -> list[RawTable]:
     """Read an embedded sample.
 
     Args:
@@ -25,9 +27,12 @@ def read_sample(name: str) -> dict[str, list[RawTable]]:
     Returns:
         One table, not divided into splits.
     """
-    table = pq.read_table(io.BytesIO(_data(name)))
-    frame = pd.DataFrame({column: table[column].to_pylist() for column in table.column_names}, dtype=object)
-    return {WHOLE: [RawTable(frame, f"{name}.parquet")]}
+    return [RawTable(f"{name}.parquet", partial(_chunks, name))]
+
+
+def _chunks(name: str) -> Iterator[Chunk]:
+    for batch in pq.ParquetFile(io.BytesIO(_data(name))).iter_batches():
+        yield batch.to_pydict()
 
 
 def sample_stamp(name: str) -> str:
@@ -43,14 +48,13 @@ def unseen_places() -> list[dict[str, Any]]:
     """
     from PIL import Image
 
-    frame = read_sample("tour_unseen")[WHOLE][0].frame
     return [
         {
             "text": row["overview"],
             "image": Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB"),
             **{level: row[level] for level in ("cat1", "cat2", "cat3")},
         }
-        for row in frame.to_dict("records")
+        for row in pq.read_table(io.BytesIO(_data("tour_unseen"))).to_pylist()
     ]
 
 

@@ -377,7 +377,7 @@ def _coarse_to_fine(labels: list[_Column]) -> list[_Column]:
 def _folder_yaml(path: Path, data: str) -> str:
     directories = picture_folders(str(path.resolve()), Path()) or {}
     tables = read_folders(directories)
-    counts = Counter(label for parts in tables.values() for part in parts for label in part.frame.get("label", []))
+    counts = Counter(label for table in tables for chunk in table.chunks() for label in chunk.get("label", ()))
     if not counts:
         raise ValueError(f"{path} has a metadata file without a column 'label'; write the task's YAML by hand.")
     shown = ", ".join(sort_labels(counts)[:8]) + (", …" if len(counts) > 8 else "")

@@ -28,10 +28,10 @@ from ...inference.predictor import Predictor
 from ...models.configuration_multihead import HeadConfig
 from ...runs.card import write_card
 from ...runs.recipe import load_recipe, parse_recipe
+from ...runs.run import INCIDENTAL, open_task
 from ...tasks import finest_head
-from ...training.folds import INCIDENTAL
 from ...training.techniques import make_techniques
-from ...training.train import open_task, train
+from ...training.train import train
 
 TIMED_ROWS = 1000
 """At least so many rows are timed, the held-out ones over again where there are fewer."""

@@ -1,0 +1,421 @@
+"""`Run`: the folder of a training run, or of what looks like one: an ensemble, a soup, folds, a pulled checkpoint.
+
+The only place that knows what the files of a run are called. `Run.start` makes or goes on with one, and refuses a
+folder that holds another; `Run.open` reads a finished one again: its recipe, task, rows, model and predictions. What
+is written here is whole or not there, and the predictions come last, so that they also say that a run has finished.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from datasets import Dataset, DatasetDict, concatenate_datasets
+from transformers import PreTrainedModel, ProcessorMixin
+
+from ..evaluation.predictions import Predictions
+from ..evaluation.report import write_report
+from ..files import write_atomic
+from ..inference.loading import load_checkpoint, load_config
+from ..inference.predictor import Predictor, find_device
+from ..inference.table import TASK_FILE, read_task_file
+from ..models.configuration_multihead import HeadConfig
+from ..tasks import ABOUT_ROWS, Task, list_tasks, load_task
+from . import card
+from .recipe import Recipe, translate
+
+CONFIG = "config.json"
+RECIPE = "recipe.yaml"
+"""The options of a finished run, as used."""
+STATE = "run.json"
+"""What a run is made from: options as given, labels, rows; by it a folder is known as the same run."""
+LOG = "training_log.json"
+REPORT = "report"
+METRICS = "metrics.json"
+PREDICTIONS = "predictions.parquet"
+OUT_OF_FOLD = "out_of_fold.parquet"
+ENSEMBLE = "ensemble.json"
+FOLDS_BEFORE = "folds.json"
+"""What version 0.1 wrote in place of `run.json` into a folder of folds."""
+
+INCIDENTAL = (
+    "output_dir", "run_name", "disable_tqdm", "logging_steps", "logging_strategy", "log_level", "report_to",
+    "keep_checkpoints", "save_total_limit", "dataloader_num_workers", "push_to_hub", "hub_model_id", "hub_strategy",
+    "hub_token", "hub_private_repo", "hub_revision", "hub_always_push",
+)  # fmt: skip
+"""Options that another call may change and still go on with the same run."""
+REMEDY = "Choose another --output-dir, or start anew with --fresh."
+
+
+class Run:
+    """A run's folder.
+
+    Args:
+        folder: the folder; it need not be there yet.
+
+    Example:
+        >>> run = Run.open("runs/ynat")  # doctest: +SKIP
+        >>> run.predictions().labelled, run.facts["seed"]  # doctest: +SKIP
+        ({'topic': 4520}, 42)
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+
+    @classmethod
+    def start(cls, folder: str | Path, recipe: Recipe, resume: bool = True) -> Run:
+        """Start a run, or go on with the one that the folder holds.
+
+        Args:
+            folder: the folder; made if it is not there.
+            recipe: what is trained, and how; processes that do not save leave the folder alone.
+            resume: False throws away what the folder holds of an earlier run, unfinished or not.
+
+        Raises:
+            ValueError: if there is something to go on with and it is another run; the sentence names the option.
+        """
+        run = cls(folder)
+        if not recipe.arguments.should_save:
+            return run
+        run.folder.mkdir(parents=True, exist_ok=True)
+        if not resume:
+            run.clear()
+        used = recipe.to_dict()
+        run.agree(options={name: used[name] for name in recipe.options if name in used and name not in INCIDENTAL})
+        if run.checkpoint is None:
+            (run.folder / PREDICTIONS).unlink(missing_ok=True)  # of an earlier run, which this one replaces
+        else:
+            print(f"resuming from step {run.checkpoint.rpartition('-')[2]}", flush=True)
+        return run
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Run:
+        """Read a folder again.
+
+        Args:
+            folder: of a finished run of this version or of 0.1, an ensemble, a soup, folds, or a checkpoint.
+
+        Raises:
+            ValueError: if there is no such folder.
+        """
+        run = cls(folder)
+        if not run.folder.is_dir():
+            raise ValueError(f"there is no folder {folder}: give that of a finished run, such as runs/ynat.")
+        return run
+
+    # ----------------------------------------------------------------------------------------------- the same run?
+
+    @property
+    def checkpoint(self) -> str | None:
+        """The newest complete checkpoint, which training goes on from; see `last_checkpoint`."""
+        return last_checkpoint(self.folder)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run's last file is there."""
+        return (self.folder / PREDICTIONS).is_file()
+
+    @property
+    def started(self) -> bool:
+        """Whether there is something to go on with: a checkpoint, or a fold that has one or has finished."""
+        folds = map(Run, self.folder.glob("fold-*"))
+        return self.checkpoint is not None or any(run.finished or run.checkpoint for run in folds)
+
+    def agree(self, **state: Any) -> None:
+        """Write down what this run is made from, and refuse to go on with another one.
+
+        Args:
+            **state: facts by name, which JSON can hold once odd values are words; a mapping is compared entry by entry.
+
+        Raises:
+            ValueError: if the folder holds something to go on with that was made from something else.
+        """
+        state = json.loads(json.dumps(state, default=lambda value: str(getattr(value, "value", value))))
+        path = self.folder / STATE
+        before = _read_json(path) if path.is_file() else {}
+        if self.started:
+            for name, value in state.items():
+                there = before.get(name, value)
+                entries = isinstance(value, dict) and isinstance(there, dict)
+                for key in sorted({*there, *value}) if entries else [name]:
+                    old, new = (there.get(key), value.get(key)) if entries else (there, value)
+                    if old != new and name == "rows":
+                        raise ValueError(f"{self.folder}: the rows or their labels have changed since. {REMEDY}")
+                    if old != new:
+                        raise ValueError(
+                            f"{self.folder} holds another run: {key} was {old!r} there and is {new!r} now. {REMEDY}"
+                        )
+        write_atomic(path, json.dumps(before | state, ensure_ascii=False, indent=1))
+
+    def clear(self) -> None:
+        """Remove what would be gone on with: checkpoints, folds, and what says that the run has finished."""
+        self.remove_checkpoints()
+        for run in self.folder.glob("fold-*"):
+            shutil.rmtree(run)
+        for name in (STATE, FOLDS_BEFORE, PREDICTIONS, OUT_OF_FOLD):
+            (self.folder / name).unlink(missing_ok=True)
+
+    def remove_checkpoints(self) -> None:
+        """Remove the Trainer's `checkpoint-*` folders."""
+        for path in self.folder.glob("checkpoint-*"):
+            shutil.rmtree(path)
+
+    # ---------------------------------------------------------------------------------------------------- what it is
+
+    @cached_property
+    def options(self) -> dict[str, Any]:
+        """The options of recipe.yaml; those of version 0.1 about folds as they are said now.
+
+        Raises:
+            ValueError: if the folder has none, or it is damaged.
+        """
+        try:
+            options = yaml.safe_load((self.folder / RECIPE).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError):
+            options = None
+        if not isinstance(options, dict) or not options.get("task"):
+            raise ValueError(
+                f"{self.folder} has no {RECIPE} that says which rows it was trained on; give labelled rows that it has "
+                "not seen, with --data."
+            )
+        return translate(options)
+
+    def task(self, heads: list[HeadConfig] | None = None) -> Task:
+        """Make the task that the run was trained on.
+
+        Args:
+            heads: the checkpoint's heads, whose labels then hold.
+
+        Raises:
+            ValueError: if the run does not say, or its task is no longer there.
+        """
+        return open_task(self.options, heads)
+
+    def rows(self, heads: list[HeadConfig] | None = None) -> DatasetDict:
+        """Load the task's rows, divided as they were for the run.
+
+        Args:
+            heads: as for `task`.
+        """
+        return self.task(heads).load()
+
+    def table(self, data: str | Path, image_dir: str | Path | None = None) -> Dataset:
+        """Read a labelled table with the columns of the training table; see `read_labelled`."""
+        return read_labelled(self.folder, data, image_dir)
+
+    def model(self, dtype: str | torch.dtype = "auto") -> tuple[PreTrainedModel, ProcessorMixin]:
+        """Load the model and its processor; see `hfk.inference.loading.load_checkpoint`."""
+        return load_checkpoint(self.folder, dtype)
+
+    def predictor(self, batch_size: int = 64, dtype: str | torch.dtype = "auto") -> Predictor:
+        """Load the model to be asked, on an accelerator if there is one."""
+        return Predictor(*self.model(dtype), batch_size=batch_size, device=find_device())
+
+    def predictions(self) -> Predictions:
+        """What the run said of the rows that it was scored on; of folds, what each said of those that it held out.
+
+        Raises:
+            ValueError: if the run has not finished, or was made by version 0.1.
+        """
+        for name in (PREDICTIONS, OUT_OF_FOLD):
+            if (self.folder / name).is_file():
+                return Predictions.load(self.folder / name)
+        raise ValueError(f"{self.folder} has no {PREDICTIONS}: the run has not finished.")
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """What the report's metrics.json holds; empty without a report."""
+        return _read_json(self.folder / REPORT / METRICS)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the report tells beside the scores; empty without a report."""
+        return self.results.get("extra", {})
+
+    @property
+    def ensemble(self) -> dict[str, Any]:
+        """What an ensemble or soup is made of; empty for another folder."""
+        return _read_json(self.folder / ENSEMBLE)
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        """The training log; empty without one."""
+        return _read_json(self.folder / LOG, [])
+
+    # ---------------------------------------------------------------------------------------------- what is written
+
+    def save(
+        self,
+        model: PreTrainedModel,
+        processor: ProcessorMixin,
+        task: Task | None = None,
+        recipe: Recipe | None = None,
+        log: list[dict[str, Any]] | None = None,
+    ) -> None:
+        """Write the checkpoint and what belongs to it.
+
+        Args:
+            model: the model, adapters merged.
+            processor: its processor.
+            task: what it was trained on, for `hfk predict` and `hfk evaluate` to find its columns.
+            recipe: the recipe.
+            log: `Trainer.state.log_history`.
+        """
+        model.save_pretrained(self.folder)
+        processor.save_pretrained(self.folder)
+        if task is not None:
+            write_atomic(self.folder / TASK_FILE, json.dumps(_columns(task, recipe), ensure_ascii=False, indent=1))
+        if log is not None:
+            write_atomic(self.folder / LOG, json.dumps(log, indent=1))
+        if recipe is not None:
+            write_atomic(self.folder / RECIPE, yaml.safe_dump(recipe.to_dict(), allow_unicode=True))
+
+    def save_ensemble(
+        self, model: PreTrainedModel, processor: ProcessorMixin, like: Run, facts: dict[str, Any]
+    ) -> None:
+        """Write the checkpoint of what other runs were put together to.
+
+        Args:
+            model: the ensemble or soup.
+            processor: its processor.
+            like: one of those runs, whose columns are those of the others too.
+            facts: what it is made of.
+        """
+        for name in (REPORT, "processor_1"):  # what another ensemble left here
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+        self.save(model, processor)
+        if (like.folder / TASK_FILE).is_file():
+            shutil.copyfile(like.folder / TASK_FILE, self.folder / TASK_FILE)
+        write_atomic(self.folder / ENSEMBLE, json.dumps(facts, ensure_ascii=False, indent=1))
+
+    def report(self, predictions: Predictions, facts: dict[str, Any], **more: Any) -> dict[str, Any]:
+        """Score the run, and leave its report and its predictions.
+
+        Args:
+            predictions: of the rows that it is scored on; see `scored_split`.
+            facts: what the report tells beside the scores.
+            **more: `baseline`, `log` and `calibration`, as for `write_report`.
+
+        Returns:
+            what metrics.json holds.
+        """
+        results = write_report(self.folder / REPORT, predictions, facts, **more)
+        out_of_fold = any(self.folder.glob("fold-*"))
+        predictions.save(self.folder / (OUT_OF_FOLD if out_of_fold else PREDICTIONS))
+        return results
+
+    def set_temperatures(self, temperatures: Mapping[str, float]) -> None:
+        """Change the temperatures in config.json, and nothing else in it.
+
+        Args:
+            temperatures: head name → temperature; a head that is not named keeps its own.
+        """
+        config = _read_json(self.folder / CONFIG)
+        for head in config["heads"]:
+            head["temperature"] = temperatures.get(head["name"], head.get("temperature", 1.0))
+        write_atomic(self.folder / CONFIG, json.dumps(config, ensure_ascii=False, indent=2, sort_keys=True) + "\n")
+
+    def write_card(self, repo_id: str | None = None) -> None:
+        """Write the model card; see `hfk.runs.card.write_card`."""
+        card.write_card(self.folder, repo_id)
+
+
+def last_checkpoint(folder: str | Path) -> str | None:
+    """Return the newest complete `checkpoint-*` folder, or None.
+
+    A checkpoint is complete when its `trainer_state.json`, which the Trainer writes last, is there; one that an
+    interruption left half-written is passed over.
+    """
+    found = [path for path in Path(folder).glob("checkpoint-*") if (path / "trainer_state.json").is_file()]
+    return str(max(found, key=lambda path: int(path.name.split("-")[1]))) if found else None
+
+
+def open_task(recipe: Recipe | Mapping[str, Any], heads: list[HeadConfig] | None = None) -> Task:
+    """Make the task that a recipe names, with the recipe's own data, split and corrections.
+
+    Args:
+        recipe: gives `task` and the options of `ABOUT_ROWS`: a recipe, or a mapping of options.
+        heads: a checkpoint's heads, whose labels then hold.
+    """
+    options = recipe if isinstance(recipe, Mapping) else vars(recipe)
+    given = {name: options.get(name) for name in ABOUT_ROWS} | {"heads": heads}
+    return load_task(options["task"], **{name: value for name, value in given.items() if value})
+
+
+def scored_split(data: Mapping[str, Any]) -> str:
+    """Say which split a model is scored on: test, else validation, else train.
+
+    Args:
+        data: rows by split.
+    """
+    return next(name for name in ("test", "validation", "train") if name in data)
+
+
+def state_of(task: Task, data: Mapping[str, Dataset]) -> dict[str, Any]:
+    """Say what of its rows a run depends on, for `Run.agree`: the labels, and a digest of texts and labels.
+
+    Args:
+        task: the loaded task.
+        data: its rows by split.
+    """
+    hasher = hashlib.blake2b(digest_size=16)
+    for split, rows in data.items():
+        names = [name for name in rows.column_names if name != "image"]
+        for batch in rows.select_columns(names).iter(10_000):
+            content = json.dumps([split, batch], ensure_ascii=False, default=str)
+            hasher.update(content.encode("utf-8", "surrogatepass"))
+    labels = {f"labels of {head.name}": head.labels or head.problem for head in task.heads}
+    return {"labels": labels, "rows": hasher.hexdigest()}
+
+
+def read_labelled(
+    checkpoint: str | Path, data: str | Path, image_dir: str | Path | None = None, revision: str | None = None
+) -> Dataset:
+    """Read a labelled table with the columns of the table that a checkpoint was trained on.
+
+    Args:
+        checkpoint: folder or Hub id.
+        data: the table.
+        image_dir: what picture paths are relative to; the table's folder by default.
+        revision: commit, tag or branch of a Hub checkpoint.
+
+    Raises:
+        FileNotFoundError: if the table is missing.
+        ValueError: if a column is missing, or a label is none of the checkpoint's; the sentence names the row.
+    """
+    config, columns = load_config(checkpoint, revision), read_task_file(checkpoint, revision)
+    fallback = {
+        "text": "text" if config.text_config is not None else None,
+        "image": "image" if config.vision_config is not None else None,
+        "heads": [{"name": head.name, "problem": head.problem} for head in config.heads],
+    }
+    task = columns.pop("task", None) or fallback | columns
+    where = {} if image_dir is None else {"image_dir": image_dir}
+    loaded = load_task(task, data=str(data), split=None, heads=config.heads, **where).load()
+    return concatenate_datasets(list(loaded.values()))
+
+
+def _columns(task: Task, recipe: Recipe | None) -> dict[str, Any]:
+    """What the columns are called, so that `hfk predict` and `hfk evaluate` find them."""
+    kept = ("name", "column", "problem", "separator", "empty")
+    heads = [{key: value for key, value in head.to_dict().items() if key in kept} for head in task.source.heads]
+    columns = {"text": task.source.text, "image": task.source.image, "id": task.source.id, "heads": heads}
+    named = {"task": recipe.task} if recipe is not None and recipe.task in list_tasks() else {}
+    return columns | named
+
+
+def _read_json(path: Path, default: Any = None) -> Any:
+    """Read a JSON file; `default`, or an empty mapping, without one."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {} if default is None else default
+    except ValueError:
+        raise ValueError(f"{path} is damaged: it holds no JSON. {REMEDY}") from None
