@@ -2,40 +2,48 @@
 
 `hfk train … --folds 5` leaves such probabilities in out_of_fold.parquet. Confident learning (cleanlab) compares them
 with the given labels, head by head; heads of a hierarchy are then brought to one consistent path, so that what is
-proposed can be applied. Nothing is changed here: the outcome is a list, a page to review it (`page.py`), and a
-corrections.csv of the clearest cases, which `hfk.tasks.corrections` applies when someone asks for it.
+proposed can be applied. Nothing is changed here: the outcome is a list, a corrections.csv of the clearest cases, which
+`hfk.tasks.corrections` applies when someone asks for it, and a page to go through them: its looks are page.html, what
+it does page.js. Its menus are filled when they are opened, so that two thousand rows stay quick.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import unicodedata
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 from datasets import concatenate_datasets
 
 from ...evaluation.metrics import tree_roots
+from ...evaluation.pages import render, thumbnail
 from ...evaluation.predictions import Predictions
 from ...evaluation.report import csv_text
 from ...files import write_atomic
 from ...models.configuration_multihead import HeadConfig
-from ...tasks import ABOUT_ROWS, Task, load_task
+from ...runs.run import OUT_OF_FOLD, RECIPE, Run, open_task
+from ...tasks import Task
 from ...tasks.corrections import COLUMNS
 from ...tasks.tables import read_table
-from .page import render_audit, written
 
-OUT_OF_FOLD = "out_of_fold.parquet"
 MAX_GIVEN = 0.02
 """The largest probability of a given label that is proposed for correction. On 5,000 real headlines with 5 % of the
 labels moved by chance, and a plain n-gram model, 84 % of what it and `MIN_SUGGESTED` let through had been moved."""
 MIN_SUGGESTED = 0.5
 FAR_OFF = 5.0  # regression: so many typical errors away
+TEMPLATE = Path(__file__).with_name("page.html")
+MAX_ITEMS = 2000  # on the page; the list has all
+MAX_PICTURES = 300
+PICTURE_PIXELS = 160
 LIST_COLUMNS = (
     "id", "head", "given", "suggested", "given_probability", "suggested_probability", "score", "proposed", "reason",
     "text",
@@ -108,7 +116,7 @@ def audit(
     if not 0 <= max_given < 1:
         raise ValueError(f"the largest probability of a given label must be in [0, 1), not {max_given}.")
     path = _find(Path(source))
-    made, earlier = _open_task(path, task, data)
+    made, earlier = _open_task(path.parent, task, data)
     rows = _read_rows(path, made)
     suspects = find_suspects(rows, max_given)
     folder = Path(output_dir) if output_dir is not None else path.parent / "audit"
@@ -288,17 +296,15 @@ def _find(source: Path) -> Path:
     return path
 
 
-def _open_task(path: Path, task: str | None, data: str | None) -> tuple[Task, list[list[str]]]:
+def _open_task(folder: Path, task: str | None, data: str | None) -> tuple[Task, list[list[str]]]:
     """The task of the rows, and the lines of the corrections that its rows already had."""
-    options: dict[str, Any] = {}
-    recipe = next(iter([*path.parent.glob("recipe.yaml"), *sorted(path.parent.glob("fold-*/recipe.yaml"))]), None)
-    if task is None and recipe is not None:
-        options = yaml.safe_load(recipe.read_text(encoding="utf-8")) or {}
-    task = task or options.get("task")
+    options: Mapping[str, Any] = {"task": task}
     if task is None:
-        raise ValueError(f"{path.parent} has no recipe.yaml that says which task the rows are of; say it with --task.")
-    given = {name: options.get(name) for name in ABOUT_ROWS} | ({"data": data} if data else {})
-    made = load_task(task, **{name: value for name, value in given.items() if value})
+        runs = [Run(each) for each in (folder, *sorted(folder.glob("fold-*"))) if (each / RECIPE).is_file()]
+        if not runs:
+            raise ValueError(f"{folder} has no {RECIPE} that says which task the rows are of; say it with --task.")
+        options = runs[0].options
+    made = open_task({**options, "data": data or options.get("data")})
     earlier: list[list[str]] = []
     if made.corrections is not None:
         lines = read_table(made.corrections).to_dict("records")
@@ -332,3 +338,52 @@ def _summary(rows: Rows, suspects: list[Suspect], max_given: float, folder: Path
         "    ".join(f"{what}: {folder / name}" for what, name in files.items()),
     ]
     return "\n".join(lines)
+
+
+def written(value: Any) -> str:
+    """Write a label as corrections.csv does: several as a JSON list, a number with its digits, unknown as nothing."""
+    if value is None or isinstance(value, str):
+        return value or ""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else f"{value:.9g}"
+
+
+def render_audit(name: str, rows: Rows, suspects: list[Suspect], earlier: list[list[str]], max_given: float) -> str:
+    """Render the page of a task's suspects; the lines of corrections that the rows already had are saved along."""
+    heads, ids = rows.said.heads, rows.said.ids
+    roots = tree_roots(heads)
+    items = []
+    for (row, root), found in groupby(suspects, key=lambda suspect: (suspect.row, roots[suspect.head])):
+        named = {suspect.head: suspect for suspect in found}
+        family = [head for head in heads if roots[head.name] == root]  # whole, so that a hierarchy can be kept
+        item = {"id": ids[row], "text": rows.texts[row], "ticked": any(one.proposed for one in named.values())}
+        item["picture"] = thumbnail(rows.images[row], PICTURE_PIXELS) if len(items) < MAX_PICTURES else None
+        item["reasons"] = [suspect.reason for suspect in named.values() if suspect.found]
+        item["changes"] = [_change(head, named.get(head.name), rows.labels[head.name][row]) for head in family]
+        items.append(item)
+    key = repr((name, [(ids[suspect.row], suspect.head) for suspect in suspects])).encode()
+    parents = {head.name: head.parent if head.parent in roots else None for head in heads}
+    tree = {h.name: {"labels": h.labels, "parent": parents[h.name], "parent_of": h.parent_of} for h in heads}
+    data = {"heads": tree, "earlier": earlier, "key": hashlib.sha256(key).hexdigest()[:16]}
+    title = f"{name}: labels to look at again"
+    facts = {"rows": len(ids), "items": items, "most": MAX_ITEMS, "pairs": _pairs(suspects), "data": data}
+    return render(TEMPLATE, title=title, max_given=max_given, **facts)
+
+
+def _change(head: HeadConfig, suspect: Suspect | None, label: Any) -> dict[str, Any]:
+    """One label of a row: as it is given, and as it should be; of several labels, which go and which come."""
+    to = written(suspect.suggested if suspect else label)
+    change = {"head": head.name, "suspect": suspect, "given": written(label), "to": to, "changed": []}
+    change["menu"] = head.rules.exclusive
+    if suspect and isinstance(label, list):
+        change["changed"] = [(False, one) for one in label if one not in suspect.suggested]
+        change["changed"] += [(True, one) for one in suspect.suggested if one not in label]
+        change["shown"] = ", ".join(label) or "none"
+    return change
+
+
+def _pairs(suspects: list[Suspect]) -> list[tuple[str, str, str, str, str]]:
+    """Which labels are doubted most often: head, given, suggested, how often listed and proposed."""
+    doubted = [((s.head, s.given, s.suggested), s.proposed) for s in suspects if s.found and isinstance(s.given, str)]
+    listed, proposed = Counter(pair for pair, _ in doubted), Counter(pair for pair, proposed in doubted if proposed)
+    most = sorted(listed.items(), key=lambda entry: (-entry[1], entry[0]))[:20]
+    return [(*pair, f"{count:,}", f"{proposed[pair]:,}") for pair, count in most]

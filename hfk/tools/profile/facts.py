@@ -2,8 +2,7 @@
 
 Everything is computed from the rows that `Task.load` gives, splits included, so that what is found (a class without
 training rows, the same text with two labels, a picture that can't be read, look-alikes on two sides of a split) is what
-training would meet. `profile_task` knows recipes and encoders; `write_profile`, which does the looking, does not: it
-collects what texts.py, pictures.py and repeats.py find into facts for page.html.
+training would meet. What rows.py and texts.py find is collected here into facts for page.html.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import DatasetDict
 from transformers import AutoTokenizer
 
 from ...backbones import registry as backbones
@@ -28,9 +26,17 @@ from ...models.text_cleaning import TextCleaner
 from ...runs.recipe import list_recipes, load_recipe
 from ...tasks import finest_head, load_task
 from ...training.techniques.eda import copy_probabilities
-from .pictures import contact_sheet, image_sizes_png, look_at_images
-from .repeats import find_conflicts, find_disagreements, find_duplicates
-from .rows import Rows, progress, read_rows
+from .rows import (
+    Rows,
+    contact_sheet,
+    find_conflicts,
+    find_disagreements,
+    find_duplicates,
+    image_sizes_png,
+    look_at_images,
+    progress,
+    read_rows,
+)
 from .texts import examples_of_classes, length_lines, measure_lengths, text_facts, words_of_classes
 
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -59,7 +65,8 @@ def profile_task(
             the two disagree most.
 
     Returns:
-        as `write_profile`.
+        what the page shows, as plain values: `splits`, `classes`, `missing`, `lengths`, `duplicates`, `conflicts`,
+        `findings` and so on; `texts` and `images` are None where the task has none.
 
     Raises:
         ValueError: for a task, step or checkpoint that does not exist or does not fit.
@@ -71,63 +78,12 @@ def profile_task(
     made = load_task(recipe.get("task") or task, **({"data": data} if data else {}))
     cleaning = text_cleaning or recipe.get("text_cleaning")
     cleaner = TextCleaner(cleaning or "simple") if made.text and cleaning != "none" else None
-    rows = made.load()
-    return write_profile(
-        rows,
-        made.heads,
-        output,
-        title=made.name,
-        cleaner=cleaner,
-        trial=not cleaning,
-        tokenizer=_tokenizer(tokenizer, recipe) if made.text else None,
-        tokenizer_name=tokenizer or recipe.get("text_encoder") or "",
-        max_length=int(recipe.get("max_length") or 128),
-        text_prefix=recipe.get("text_prefix") or "",
-        disagreements=find_disagreements(rows, made.heads, checkpoint) if checkpoint else None,
-    )
-
-
-def _tokenizer(name: str | None, recipe: dict[str, Any]) -> Any:
-    """The tokenizer asked for; the recipe's if it is at hand, for a profile needs no encoder."""
-    wanted = name or recipe.get("text_encoder")
-    if not wanted:
-        return None
-    try:
-        return AutoTokenizer.from_pretrained(backbones.resolve(wanted, "text"))
-    except (ValueError, OSError, ImportError) as error:
-        if name:
-            raise
-        warnings.warn(f"tokens are not counted: {error}", stacklevel=2)
-        return None
-
-
-def write_profile(
-    data: DatasetDict,
-    heads: list[HeadConfig],
-    output: str | Path,
-    *,
-    title: str,
-    cleaner: TextCleaner | None = None,
-    trial: bool = False,
-    tokenizer: Any = None,
-    tokenizer_name: str = "",
-    max_length: int | None = None,
-    text_prefix: str = "",
-    disagreements: list[dict[str, Any]] | None = None,
-) -> dict[str, Any]:
-    """Look at a task's rows and write the page.
-
-    `trial` says that the cleaning is only shown, and training reads the texts as they are; with a cleaner, words,
-    clouds and lengths are shown before and after, and without a tokenizer characters alone are counted.
-
-    Returns:
-        what the page shows, as plain values: `splits`, `classes`, `missing`, `lengths`, `duplicates`, `conflicts`,
-        `findings` and so on; `texts` and `images` are None where the task has none.
-    """
-    rows = read_rows(data, heads)
+    reader = _tokenizer(tokenizer, recipe) if made.text else None
+    loaded, heads = made.load(), made.heads
+    rows = read_rows(loaded, heads)
     splits = Counter(rows.split)
     facts: dict[str, Any] = {
-        "title": f"{title}: data profile",
+        "title": f"{made.name}: data profile",
         "rows": len(rows.ids),
         "splits": {split: splits[split] for split in SPLITS if split in splits},
         "heads": heads,
@@ -143,11 +99,11 @@ def write_profile(
             if not head.rules.has_labels
         },
         **{"texts": None, "lengths": {}, "words": {}, "clouds": {}, "examples": {}, "images": None, "sheet": []},
-        "disagreements": disagreements or [],
+        "disagreements": find_disagreements(loaded, heads, checkpoint) if checkpoint else [],
         "cleaning": cleaner.steps if cleaner else None,
-        "trial": trial,
-        "tokenizer": tokenizer_name if tokenizer is not None else None,
-        "max_length": max_length if tokenizer is not None else None,
+        "trial": not cleaning,
+        "tokenizer": (tokenizer or recipe.get("text_encoder")) if reader is not None else None,
+        "max_length": int(recipe.get("max_length") or 128) if reader is not None else None,
     }
     facts["hierarchies"] = hierarchies(heads, facts["classes"])
     if rows.texts is not None:
@@ -157,7 +113,7 @@ def write_profile(
         facts["texts"] = text_facts(rows.texts, cleaned, rows.ids)
         if cleaner is not None and not facts["texts"]["changed"]:
             cleaned = None  # twice the same would be shown
-        facts["lengths"] = measure_lengths(rows.texts, cleaned, tokenizer, text_prefix)
+        facts["lengths"] = measure_lengths(rows.texts, cleaned, reader, recipe.get("text_prefix") or "")
         facts["words"], facts["clouds"] = words_of_classes(rows, cleaned, heads)
         facts["examples"] = examples_of_classes(rows, cleaned, heads)
     pictures = None
@@ -168,14 +124,31 @@ def write_profile(
     facts["conflicts"] = find_conflicts(rows, pictures, heads)
     facts["findings"] = list(find_problems(facts))
     facts["pictures"] = _draw(facts)
-    steps = facts["cleaning"] or ()
-    steps = [step if isinstance(step, str) else json.dumps(step, ensure_ascii=False) for step in steps]
+    steps = [one if isinstance(one, str) else json.dumps(one, ensure_ascii=False) for one in facts["cleaning"] or ()]
     totals = {
         name: sorted(((label, sum(c.values())) for label, c in counts.items()), key=lambda line: -line[1])
         for name, counts in facts["classes"].items()
     }
-    write_atomic(output, render(TEMPLATE, **facts, totals=totals, steps=steps, length_lines=length_lines(facts)))
+    figures = {"rows": len(rows.ids)} | facts["splits"] | {"head" if len(heads) == 1 else "heads": len(heads)}
+    repeats = {name: facts["duplicates"].get(kind) for kind, name in (("text", "texts"), ("image", "pictures"))}
+    figures |= {f"repeated {name}": own["same"] + own["near"] for name, own in repeats.items() if own}
+    shown = {"figures": [(name, f"{count:,}") for name, count in figures.items()], "totals": totals, "steps": steps}
+    write_atomic(output, render(TEMPLATE, **facts, **shown, length_lines=length_lines(facts)))
     return facts
+
+
+def _tokenizer(name: str | None, recipe: dict[str, Any]) -> Any:
+    """The tokenizer asked for; the recipe's if it is at hand, for a profile needs no encoder."""
+    wanted = name or recipe.get("text_encoder")
+    if not wanted:
+        return None
+    try:
+        return AutoTokenizer.from_pretrained(backbones.resolve(wanted, "text"))
+    except (ValueError, OSError, ImportError) as error:
+        if name:
+            raise
+        warnings.warn(f"tokens are not counted: {error}", stacklevel=2)
+        return None
 
 
 def count_classes(rows: Rows, heads: list[HeadConfig]) -> dict[str, dict[str, dict[str, int]]]:
