@@ -21,7 +21,7 @@ from transformers.dynamic_module_utils import custom_object_save
 
 from .configuration_ensemble import MultiHeadEnsembleConfig
 from .image_preparation import open_image
-from .processing_multihead import MultiHeadProcessor, _absent
+from .processing_multihead import MultiHeadProcessor, is_absent
 
 READS = "reads"
 """Name of the tensor that says which rows a processor can read, bool `(batch,)`."""
@@ -117,7 +117,7 @@ class MultiHeadEnsembleProcessor(ProcessorMixin):
             ValueError: if no processor has anything to read, or text or picture can't be used.
         """
         # Opened once for all of them.
-        image = None if self.image_processor is None or _absent(image) else open_image(image)
+        image = None if self.image_processor is None or is_absent(image) else open_image(image)
         rows: list[tuple[str | None, Any] | None] = []
         for processor in self.processors:
             own = (

@@ -211,7 +211,7 @@ class MultiHeadProcessor(ProcessorMixin):
             ValueError: if there is nothing this model can read, or text or picture can't be used.
         """
         clean = self.clean(text) if self.tokenizer is not None else None
-        image = None if self.image_processor is None or _absent(image) else open_image(image)
+        image = None if self.image_processor is None or is_absent(image) else open_image(image)
         if clean is None and image is None:
             if self.cleaner is not None and isinstance(text, str) and text.strip():
                 raise ValueError(f"text_cleaning leaves nothing of the text {text.strip()[:40]!r}.")
@@ -308,7 +308,8 @@ class MultiHeadProcessor(ProcessorMixin):
         return [image_processor, tokenizer]
 
 
-def _absent(image: Any) -> bool:
+def is_absent(image: Any) -> bool:
+    """Tell whether a row has no picture: None, an empty path, or a missing value of a table."""
     if image is None or (isinstance(image, float) and math.isnan(image)) or (isinstance(image, str) and not image):
         return True
     return isinstance(image, dict) and image.get("bytes") is None and not image.get("path")

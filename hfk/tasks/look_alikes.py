@@ -39,7 +39,7 @@ _BLOCK = 2048
 _BLOCK_KEYS = 16384
 _BLOCK_PAIRS = 4_000_000  # of pairs that may be looked at together
 _COMMON = 2000  # grams of more rows than this compare only neighbors in text order
-_PAIRS = 100_000_000  # pairs of texts that are looked at; about a million a second
+_PAIRS = 30_000_000  # pairs of texts that are looked at; about a million a second
 
 
 def duplicate_groups(
@@ -137,8 +137,11 @@ def text_links(texts: Sequence[str | None], similarity: float = TEXT_SIMILARITY)
         return pairs
     # In text order: neighbors of a crowded gram are then likely look-alikes, and the row order can't matter.
     once = np.array(sorted(once.tolist(), key=keys.__getitem__))
-    matrix = _gram_matrix([keys[number] for number in once])
-    del keys, verbatim, bare
+    keys = [keys[number] for number in once]
+    numbers, starts = _number_grams(keys)
+    del keys, verbatim, bare  # a million texts are a hundred megabytes
+    shape = (len(once), max(1, int(numbers.max(initial=0)) + 1))
+    matrix = sparse.csr_array((np.ones(len(numbers), dtype=np.int8), numbers, starts), shape=shape)
     near = _jaccard_join(matrix, similarity)
     rows = rows[once]
     return np.concatenate([pairs, np.column_stack([rows[near[0]], rows[near[1]], np.minimum(near[2], 1.0)])])
@@ -154,30 +157,41 @@ def _first(hashes: bytearray) -> np.ndarray:
     return first[group]
 
 
-def _gram_matrix(keys: list[str]) -> sparse.csr_array:
-    """Binary rows of character 3-grams, columns ordered from the rarest gram to the commonest.
+def _number_grams(keys: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Each key's different character 3-grams as numbers, from the rarest gram to the commonest.
 
     One pass over blocks of keys collects the grams and a second one numbers them, so that memory holds four bytes a
-    gram of a text, and no text's grams themselves.
+    gram of a text.
+
+    Returns:
+        int32 arrays as in a sparse matrix of keys by grams: the numbers, ascending within a key; and where each key's
+        begin, and the last one's end.
     """
-    known = np.empty(0, dtype=np.uint64)
+    known, total = np.empty(0, dtype=np.uint64), 0
     for _, grams in _gram_blocks(keys):
-        known = np.union1d(known, grams)
-    sizes, parts = [np.zeros(1, dtype=np.int64)], []
-    for owner, grams in _gram_blocks(keys):
-        cells = np.unique(owner << 32 | np.searchsorted(known, grams))  # rows above, columns below: sorts fast
-        sizes.append(np.bincount(cells >> 32, minlength=min(_BLOCK_KEYS, len(keys) - _BLOCK_KEYS * len(parts))))
-        parts.append((cells & 0xFFFFFFFF).astype(np.int32))
-    starts, columns = np.cumsum(np.concatenate(sizes)), np.concatenate(parts)
-    rank = np.empty(len(known), dtype=np.int32)
-    rank[np.argsort(np.bincount(columns, minlength=len(known)), kind="stable")] = np.arange(len(known), dtype=np.int32)
+        found = np.unique(grams)
+        fresh = found[~np.isin(found, known, assume_unique=True)]
+        known = np.sort(np.concatenate([known, fresh]), kind="stable")
+        total += len(grams)
+    numbers, starts, used = np.empty(total, dtype=np.int32), np.zeros(len(keys) + 1, dtype=np.int64), 0
+    counts = np.zeros(len(known), dtype=np.int64)
+    for block, (owner, grams) in enumerate(_gram_blocks(keys)):
+        found, place = np.unique(grams, return_inverse=True)
+        cells = np.unique(owner << 32 | np.searchsorted(known, found)[place])  # keys above, grams below
+        first = block * _BLOCK_KEYS + 1
+        sizes = np.bincount(cells >> 32, minlength=len(starts[first : first + _BLOCK_KEYS]))
+        starts[first : first + _BLOCK_KEYS] = used + np.cumsum(sizes)
+        own = cells & 0xFFFFFFFF
+        counts += np.bincount(own, minlength=len(known))
+        numbers[used : used + len(cells)] = own
+        used += len(cells)
+    rank = np.empty(len(known), dtype=np.int64)
+    rank[np.argsort(counts, kind="stable")] = np.arange(len(known))
     for start in range(0, len(keys), _BLOCK_KEYS):
         ends = starts[start : start + _BLOCK_KEYS + 1]
-        block = slice(ends[0], ends[-1])
         owner = np.repeat(np.arange(len(ends) - 1), np.diff(ends))
-        columns[block] = np.sort(owner << 32 | rank[columns[block]]) & 0xFFFFFFFF
-    shape = (len(keys), max(1, len(known)))
-    return sparse.csr_array((np.ones(len(columns), dtype=np.int8), columns, starts), shape=shape)
+        numbers[ends[0] : ends[-1]] = np.sort(owner << 32 | rank[numbers[ends[0] : ends[-1]]]) & 0xFFFFFFFF
+    return numbers[:used], starts.astype(np.int32)
 
 
 def _gram_blocks(keys: list[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -207,11 +221,9 @@ def _jaccard_join(matrix: sparse.csr_array, threshold: float) -> tuple[np.ndarra
     common, steps = crowd > _COMMON, 8
     if (crowd[~common].astype(float) ** 2).sum() / 2 > _PAIRS:
         ordered = np.sort(crowd)
-        limit = ordered[np.searchsorted(np.cumsum(ordered.astype(float) ** 2) / 2, _PAIRS)]
-        common = crowd >= limit
+        common = crowd >= ordered[np.searchsorted(np.cumsum(ordered.astype(float) ** 2) / 2, _PAIRS)]
         steps = int(np.clip(_PAIRS // crowd[common].sum(), 1, 8))
-        within = common[prefix.indices]
-        partly = np.count_nonzero(np.diff(np.concatenate([[0], np.cumsum(within)])[prefix.indptr]))
+        partly = np.count_nonzero(_row_sums(prefix, common))
         warnings.warn(
             f"{matrix.shape[0]:,} different texts are too many to compare all that share a part: where many share it, "
             f"{partly:,} of them were compared with their next {steps} in alphabetical order only, so near-duplicates "
@@ -219,20 +231,19 @@ def _jaccard_join(matrix: sparse.csr_array, threshold: float) -> tuple[np.ndarra
             stacklevel=2,
         )
     found = []
-    if common.any():
-        within = common[prefix.indices]
-        owner = np.repeat(np.arange(len(sizes), dtype=np.int32), np.diff(prefix.indptr))[within]
-        gram = prefix.indices[within]
-        order = np.argsort(gram, kind="stable")
-        owner, gram = owner[order], gram[order]
-        for step in range(1, steps + 1):
+    for grams in _in_portions(np.flatnonzero(common), crowd):
+        of_row = np.flatnonzero(np.isin(prefix.indices, grams, kind="table"))
+        of_row = of_row[np.argsort(prefix.indices[of_row], kind="stable")]
+        gram, owner = prefix.indices[of_row], np.searchsorted(prefix.indptr, of_row, "right") - 1
+        for step in range(1, min(steps, len(gram) - 1) + 1):
             together = gram[:-step] == gram[step:]
-            pairs = np.unique(owner[:-step][together].astype(np.int64) << 32 | owner[step:][together])
+            pairs = np.unique(owner[:-step][together] << 32 | owner[step:][together])
             found.append(_similar(matrix, sizes, pairs >> 32, pairs & 0xFFFFFFFF, threshold))
-        prefix.data[within] = False
+    if common.any():
+        prefix.data[common[prefix.indices]] = False
         prefix.eliminate_zeros()
     transposed = prefix.T.tocsc()
-    cost = np.concatenate([[0], np.cumsum(crowd[prefix.indices])])[prefix.indptr]
+    cost = np.concatenate([[0], np.cumsum(_row_sums(prefix, crowd))])
     start = 0
     while start < len(sizes):
         end = min(start + _BLOCK, max(start + 1, int(np.searchsorted(cost, cost[start] + _BLOCK_PAIRS, "right")) - 1))
@@ -246,6 +257,22 @@ def _jaccard_join(matrix: sparse.csr_array, threshold: float) -> tuple[np.ndarra
     return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
 
 
+def _row_sums(matrix: sparse.csr_array, weights: np.ndarray) -> np.ndarray:
+    """The sum of the weights of each row's columns."""
+    sums = []
+    for start in range(0, matrix.shape[0], 65536):
+        ends = matrix.indptr[start : start + 65537]
+        total = np.concatenate([[0], np.cumsum(weights[matrix.indices[ends[0] : ends[-1]]], dtype=np.int64)])
+        sums.append(np.diff(total[ends - ends[0]]))
+    return np.concatenate(sums)
+
+
+def _in_portions(grams: np.ndarray, crowd: np.ndarray) -> list[np.ndarray]:
+    """Some grams in portions of about a million rows."""
+    portion = np.cumsum(crowd[grams]) // 1_000_000
+    return np.split(grams, np.flatnonzero(np.diff(portion)) + 1) if len(grams) else []
+
+
 def _prefixes(matrix: sparse.csr_array, keep: np.ndarray) -> sparse.csr_array:
     """The first columns of each row, as many as `keep` says."""
     parts = []
@@ -256,7 +283,7 @@ def _prefixes(matrix: sparse.csr_array, keep: np.ndarray) -> sparse.csr_array:
             matrix.indices[ends[0] : ends[-1]][position < np.repeat(keep[start : start + 65536], np.diff(ends))]
         )
     columns = np.concatenate(parts)
-    starts = np.concatenate([[0], np.cumsum(keep, dtype=np.int64)])
+    starts = np.concatenate([[0], np.cumsum(keep)]).astype(np.int32)
     return sparse.csr_array((np.ones(len(columns), dtype=bool), columns, starts), shape=matrix.shape)
 
 

@@ -13,6 +13,7 @@ import dataclasses
 import json
 import math
 import os
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -169,8 +170,10 @@ def search(
     options.pop("output_dir", None)
     ranges = ranges or default_ranges(options)
     folder = Path(output_dir)
+    trial_folder = folder / "trial"  # nothing in it is kept
     least = {name: values.choices[0] if values.choices else values.low for name, values in ranges.items()}
-    run = prepare(options, folder, least | _IN_A_TRIAL, resume=False)  # names what is wrong before the first trial
+    # This names what is wrong before the first trial.
+    run = prepare(options, trial_folder, least | _IN_A_TRIAL, resume=False)
     if "validation" not in run.data:
         raise ValueError(f"a search needs validation rows; task {run.task.name!r} has: {', '.join(run.data)}.")
     arguments = run.trainer.args
@@ -197,7 +200,7 @@ def search(
         values = {name: value.suggest(trial, name) for name, value in ranges.items()}
         reporter = _Reporter(trial, goal)
         try:
-            prepare(options, folder, values | _IN_A_TRIAL, resume=False, callbacks=[reporter]).trainer.train()
+            prepare(options, trial_folder, values | _IN_A_TRIAL, resume=False, callbacks=[reporter]).trainer.train()
         except ValueError as error:  # logits that are not finite, mostly: too high a learning rate
             trial.set_user_attr("failed", " ".join(str(error).split()))
             raise
@@ -208,6 +211,7 @@ def search(
         print(f"trial {trial.number}: {_outcome(trial, goal)}  {values}", flush=True)
 
     study.optimize(objective, max(0, trials - len(_counted(study))), callbacks=[tell], catch=(ValueError,))
+    shutil.rmtree(trial_folder, ignore_errors=True)
     if not study.get_trials(states=(optuna.trial.TrialState.COMPLETE,)):
         reasons = [trial.user_attrs["failed"] for trial in study.trials if "failed" in trial.user_attrs]
         raise ValueError(f"none of {len(reasons)} trials came to an end; the last: {reasons[-1]}")
