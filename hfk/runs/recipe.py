@@ -353,12 +353,6 @@ def parse_overrides(items: list[str]) -> dict[str, Any]:
     return options
 
 
-def parse_recipe(options: Mapping[str, Any]) -> tuple[Recipe, MultiHeadTrainingArguments]:
-    """Return a recipe and its arguments; for callers that do not use `Recipe.read` yet."""
-    recipe = Recipe.read(options)
-    return recipe, recipe.arguments
-
-
 def convert(name: str, value: Any, hint: Any) -> Any:
     """Fit a value from YAML or the command line to an option's type.
 

@@ -29,6 +29,7 @@ from ..models.configuration_multihead import HeadConfig
 from ..models.modeling_multihead import MultiHeadForClassification
 from ..models.processing_multihead import MultiHeadProcessor
 from ..runs.recipe import MultiHeadTrainingArguments
+from ..runs.run import scored_split
 from ..tasks import Task
 from ..tasks.collator import MultiHeadCollator
 from ..tasks.labels import soft_columns
@@ -235,7 +236,7 @@ class MultiHeadTrainer(Trainer):
     @property
     def scored(self) -> str:
         """The split that a report is about: test, or else validation, or else train."""
-        return next(name for name in ("test", "validation", "train") if name in self.splits)
+        return scored_split(self.splits)
 
     def predictions(self, split: str | None = None) -> Predictions:
         """Return what the model says of a split, by default of the one that is scored; it is asked once.

@@ -12,7 +12,7 @@ import pytest
 optuna = pytest.importorskip("optuna", reason='the search needs Optuna: pip install "hfk[search]"')
 
 from hfk import train
-from hfk.runs.recipe import load_recipe, parse_recipe
+from hfk.runs.recipe import Recipe, load_recipe
 from hfk.tools.search.trials import Range, default_ranges, parse_ranges, search
 from hfk.training.train import prepare
 from tests import tiny
@@ -50,7 +50,8 @@ def test_the_first_trial_is_the_recipe_and_the_best_one_trains(task, options, tm
     assert float(rows[0]["mean_macro_f1"]) == pytest.approx(reached, abs=1e-6) and plain["scores"]
 
     best = max(rows, key=lambda row: float(row["mean_macro_f1"]))
-    recipe, args = parse_recipe(load_recipe(tmp_path / "search" / "best.yaml"))
+    recipe = Recipe.read(tmp_path / "search" / "best.yaml")
+    args = recipe.arguments
     assert args.learning_rate == pytest.approx(float(best["learning_rate"]))
     assert recipe.text_pooling == best["text_pooling"]
     assert train(tmp_path / "search" / "best.yaml", tmp_path / "best")["extra"]["split"] == "test"

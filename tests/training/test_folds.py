@@ -21,7 +21,7 @@ from hfk import MultiHeadEnsemble, cli, load_task, train
 from hfk.evaluation.metrics import score_heads
 from hfk.evaluation.predictions import Predictions
 from hfk.models.decoding import probabilities
-from hfk.runs.recipe import parse_recipe
+from hfk.runs.recipe import Recipe
 from hfk.runs.run import open_task
 from hfk.runs.score import calibrate_checkpoint
 from hfk.tasks.split import divide, strata, thin_classes
@@ -225,7 +225,7 @@ def test_a_recipe_may_divide_the_rows_in_its_own_way(encoders, tmp_path):
     facts = json.loads((tmp_path / "run" / "report" / "metrics.json").read_text())
     assert facts["counts"]["rows"] == 15
     with pytest.raises(ValueError, match="split: 'tset' is not one of"):
-        open_task(parse_recipe(options | {"task": "ynat-mini", "split": {"tset": 0.5}})[0])
+        open_task(Recipe.read(options | {"task": "ynat-mini", "split": {"tset": 0.5}}))
 
 
 def test_a_killed_cross_validation_goes_on_where_it_stopped(cross_validated, encoders, places, tmp_path):

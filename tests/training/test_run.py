@@ -88,7 +88,7 @@ def test_a_killed_run_goes_on_to_where_an_uninterrupted_one_ends(finished_run, e
     slow += "from hfk.cli import main\nmain()"
     command = [sys.executable, "-c", slow, "train", str(places), "--output-dir", str(folder), *options]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     try:
         while not (folder / "checkpoint-6" / "trainer_state.json").exists():
             assert process.poll() is None, process.stderr.read()

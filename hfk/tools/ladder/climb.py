@@ -27,7 +27,7 @@ from ...evaluation import plots
 from ...inference.predictor import Predictor
 from ...models.configuration_multihead import HeadConfig
 from ...runs.card import write_card
-from ...runs.recipe import load_recipe, parse_recipe
+from ...runs.recipe import Recipe, load_recipe
 from ...runs.run import INCIDENTAL, open_task
 from ...tasks import finest_head
 from ...training.techniques import make_techniques
@@ -122,7 +122,7 @@ def climb(
         for seed in seeds or [None]
     ]
     for _, options, run in wanted:  # all are looked at before the first is trained
-        make_techniques(parse_recipe(options)[0].techniques)  # a wrong option is said before the first run
+        make_techniques(Recipe.read(options).techniques)  # a wrong option is said before the first run
         _check_same(run, options)
     for number, (name, options, run) in enumerate(wanted, 1):
         if is_finished(run):
@@ -133,7 +133,7 @@ def climb(
             train(options, run)
         except ValueError as error:
             raise ValueError(f"recipe {name}: {error}") from error
-    loaded = open_task(parse_recipe(wanted[0][1])[0])
+    loaded = open_task(Recipe.read(wanted[0][1]))
     data = loaded.load()
     compared = _head(loaded.heads, head)
     split = next(name for name in ("test", "validation", "train") if name in data)
@@ -159,7 +159,7 @@ def _check_same(run: Path, options: dict[str, Any]) -> None:
     if not is_finished(run):
         return
     before = yaml.safe_load((run / "recipe.yaml").read_text(encoding="utf-8"))
-    now = parse_recipe(options)[0].to_dict()
+    now = Recipe.read(options).to_dict()
     for name in options:
         if name in INCIDENTAL:
             continue

@@ -24,7 +24,7 @@ import yaml
 from transformers import TrainerCallback
 
 from ...evaluation import plots
-from ...runs.recipe import check_renamed, load_recipe, merge, parse_recipe
+from ...runs.recipe import Recipe, check_renamed, load_recipe, merge
 from ...training.train import prepare
 
 STORAGE = "trials.sqlite"
@@ -118,7 +118,8 @@ def default_ranges(options: dict[str, Any]) -> dict[str, Range]:
     Args:
         options: the recipe's options.
     """
-    recipe, args = parse_recipe(options)
+    recipe = Recipe.read(options)
+    args = recipe.arguments
     head = recipe.techniques.get("head_learning_rate") or 10 * args.learning_rate
     epochs = max(1, round(args.num_train_epochs))
     return {
@@ -263,7 +264,8 @@ def _counted(study: Any) -> list[Any]:
 
 
 def _own_value(options: dict[str, Any], name: str) -> Any:
-    recipe, args = parse_recipe(options)
+    recipe = Recipe.read(options)
+    args = recipe.arguments
     if name == "head_learning_rate" and name not in recipe.techniques:
         return 10 * args.learning_rate
     value = recipe.techniques[name] if name in recipe.techniques else getattr(recipe, name, getattr(args, name, None))

@@ -2,44 +2,21 @@
 
 from __future__ import annotations
 
-from .averaging import Ema
+from . import (  # noqa: F401
+    averaging,
+    calibration,
+    distillation,
+    early_stopping,
+    eda,
+    features,
+    lora,
+    modalities,
+    pictures,
+    r_drop,
+    rare_classes,
+    rates,
+    sampling,
+)
 from .base import TECHNIQUES, Setting, Technique, make_techniques
-from .calibration import Calibration
-from .distillation import Distillation
-from .early_stopping import EarlyStopping
-from .eda import EasyDataAugmentation
-from .features import FrozenBatchNorm, Standardization
-from .lora import Lora
-from .modalities import ModalityDropout, ModalityLoss
-from .pictures import ImageAugmentation
-from .r_drop import RDrop
-from .rare_classes import ClassWeights, Focal, HierarchyLoss, LabelSmoothing, LogitAdjustment
-from .rates import HeadLearningRate, LayerDecay
-from .sampling import Sampling
 
-__all__ = [
-    "TECHNIQUES",
-    "Calibration",
-    "ClassWeights",
-    "Distillation",
-    "EarlyStopping",
-    "EasyDataAugmentation",
-    "Ema",
-    "Focal",
-    "FrozenBatchNorm",
-    "HeadLearningRate",
-    "HierarchyLoss",
-    "ImageAugmentation",
-    "LabelSmoothing",
-    "LayerDecay",
-    "LogitAdjustment",
-    "Lora",
-    "ModalityDropout",
-    "ModalityLoss",
-    "RDrop",
-    "Sampling",
-    "Setting",
-    "Standardization",
-    "Technique",
-    "make_techniques",
-]
+__all__ = ["TECHNIQUES", "Setting", "Technique", "make_techniques"]

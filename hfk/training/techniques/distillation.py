@@ -14,25 +14,22 @@ import hashlib
 import json
 import math
 import re
-import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import torch
-from datasets import Dataset, concatenate_datasets
+from datasets import Dataset, Features, List, Value, concatenate_datasets
+from datasets.arrow_writer import ArrowWriter
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from ...files import replacing
 from ...inference.loading import load_checkpoint, load_config
+from ...inference.predictor import Predictor
 from ...models.configuration_multihead import HeadConfig
-from ...models.processing_ensemble import MultiHeadEnsembleProcessor
-from ...models.processing_multihead import MultiHeadProcessor
 from ...runs.recipe import MultiHeadTrainingArguments
 from ...tasks import Task
 from ...tasks.look_alikes import image_bytes, normalize
@@ -40,12 +37,12 @@ from ...tasks.tables import read_table
 from ..students import teacher_encoder
 from .base import Setting, Technique
 
-LOGITS = "teacher.arrow"
+LOGITS = "teacher-{}.arrow"
+"""In a run's folder, by what the logits depend on."""
 PROJECTION = "projection.safetensors"
 FACTS = "ensemble.json"
 _COLUMN = "teacher/"
 _EMBEDDING = "embedding of teacher"
-_WINDOW = 2048  # rows that are sorted by length into batches, and written together
 
 
 class Distillation(Technique, key="distillation"):
@@ -368,58 +365,24 @@ def teacher_logits(
         one column a head, `teacher/NAME`: logits after the teacher's own temperature, or the value, in its unit, for
         `regression`; None in rows that it can't read. With `with_embedding`, another one.
     """
-    path = Path(args.output_dir) / LOGITS
-    state = _fingerprint(teacher, rows, with_embedding, args.bf16 or args.fp16)
-    if not _is_current(path, state):
-        model, processor = load_checkpoint(teacher)
-        names = [_COLUMN + head.name for head in model.config.heads] + [_EMBEDDING] * with_embedding
-        schema = pa.schema([(name, pa.list_(pa.float32())) for name in names], metadata={"state": state})
-        with replacing(path) as part, pa.OSFile(str(part), "wb") as file, pa.ipc.new_stream(file, schema) as stream:
-            for columns in _ask(model.to(args.device).eval(), processor, rows, args, with_embedding):
-                arrays = [pa.array(column, pa.list_(pa.float32())) for column in columns]
-                stream.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
+    path = Path(args.output_dir) / LOGITS.format(_fingerprint(teacher, rows, with_embedding, args.bf16 or args.fp16))
+    if not path.is_file():
+        half = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
+        size = args.per_device_eval_batch_size
+        predictor = Predictor(*load_checkpoint(teacher), size, device=args.device, autocast=half)
+        heads = predictor.model.config.heads
+        names = [_COLUMN + head.name for head in heads] + [_EMBEDDING] * with_embedding
+        inputs = rows.select_columns([name for name in ("text", "image") if name in rows.column_names])
+        features = Features({name: List(Value("float32")) for name in names})
+        with replacing(path) as part, ArrowWriter(path=str(part), features=features) as writer:
+            for output in predictor.outputs(inputs, with_embedding, progress="teacher"):
+                said: list[Any] = [None] * len(names)
+                if output.error is None:  # else there is nothing that this teacher can read
+                    scaled = [head.rules.scaled(torch.as_tensor(output.logits[head.name])) for head in heads]
+                    said = [*(values.numpy() for values in scaled), *[output.embedding] * with_embedding]
+                writer.write(dict(zip(names, said, strict=True)))
+            writer.finalize()
     return Dataset.from_file(str(path))
-
-
-@torch.inference_mode()
-def _ask(
-    model: nn.Module,
-    processor: MultiHeadProcessor | MultiHeadEnsembleProcessor,
-    rows: Dataset,
-    args: MultiHeadTrainingArguments,
-    with_embedding: bool,
-) -> Iterator[list[list[Any]]]:
-    """Yield the answers to a window of rows at a time, in row order: one list a column."""
-    heads, size = model.config.heads, args.per_device_eval_batch_size
-    half = torch.bfloat16 if args.bf16 else torch.float16
-    silent = args.disable_tqdm or not sys.stderr.isatty()
-    with tqdm(total=len(rows), desc="teacher", unit=" rows", disable=silent) as bar:
-        for start in range(0, len(rows), _WINDOW):
-            window = rows[start : start + _WINDOW]
-            count = len(window["id"])
-            texts, images = (window.get(name, [None] * count) for name in ("text", "image"))
-            answers: list[list[Any]] = [[None] * count for _ in range(len(heads) + with_embedding)]
-            order = sorted(range(count), key=lambda place: len(texts[place] or ""))
-            for first in range(0, count, size):
-                prepared, kept = [], []
-                for place in order[first : first + size]:
-                    try:
-                        prepared.append(processor.prepare_row(texts[place], images[place]))
-                        kept.append(place)
-                    except ValueError:  # nothing that this teacher can read
-                        continue
-                if not kept:
-                    continue
-                tensors = {name: values.to(args.device) for name, values in processor.to_tensors(prepared).items()}
-                with torch.autocast(args.device.type, half, enabled=args.bf16 or args.fp16):
-                    output = model(**tensors)
-                said = [head.rules.scaled(output.logits[head.name]) for head in heads]
-                said += [output.embedding.float()] * with_embedding
-                for column, values in zip(answers, said, strict=True):
-                    for place, value in zip(kept, values.cpu().numpy(), strict=True):
-                        column[place] = value
-                bar.update(len(kept))
-            yield answers
 
 
 def _fingerprint(teacher: str, rows: Dataset, *others: Any) -> str:
@@ -441,11 +404,3 @@ def _fingerprint(teacher: str, rows: Dataset, *others: Any) -> str:
         for image in rows["image"]:
             hasher.update(hashlib.blake2b(image_bytes(image) or b"").digest())
     return hasher.hexdigest()
-
-
-def _is_current(path: Path, state: str) -> bool:
-    try:
-        with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as stream:
-            return (stream.schema.metadata or {}).get(b"state") == state.encode()
-    except (OSError, pa.ArrowInvalid):
-        return False
