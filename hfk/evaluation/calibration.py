@@ -9,6 +9,7 @@ that it was not fitted on. The number lives in `HeadConfig.temperature`; decodin
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -83,16 +84,11 @@ def calibrate(
         raise ValueError("there is nothing to calibrate: no classification head has a labelled row.")
     if rows < 2:
         raise ValueError("one row is too few to calibrate on.")
-    if held_out is not None:
-        parts = [(held_out, temperatures)]
-        measured_on = held_out_name
-    else:
+    parts, measured_on = [(held_out, temperatures)], held_out_name
+    if held_out is None:
         order = np.random.default_rng(seed).permutation(rows)
-        first, second = (predictions.select(half) for half in (order[: rows // 2], order[rows // 2 :]))
-        parts = [
-            (first, temperatures | fit_temperatures(second)),
-            (second, temperatures | fit_temperatures(first)),
-        ]
+        one, two = (predictions.select(half) for half in (order[: rows // 2], order[rows // 2 :]))
+        parts = [(part, temperatures | fit_temperatures(other)) for part, other in ((one, two), (two, one))]
         measured_on = "the same rows, each half with the temperature of the other half"
     measured = [_measure(part, fitted) for part, fitted in parts]
     scores, reliability = {}, {}
@@ -102,31 +98,28 @@ def calibrate(
         scores[name] = {"temperature": temperature}
         if right.size:
             reliability[name] = before, after, right
-            scores[name] |= {
-                "rows": len(losses[0]),
-                "nll_before": float(losses[0].mean()),
-                "nll_after": float(losses[1].mean()),
-                "ece_before": expected_calibration_error(before, right),
-                "ece_after": expected_calibration_error(after, right),
-            }
+            scores[name]["rows"] = len(losses[0])
+            for when, confidence, loss in (("before", before, losses[0]), ("after", after, losses[1])):
+                scores[name][f"nll_{when}"] = float(loss.mean())
+                scores[name][f"ece_{when}"] = expected_calibration_error(confidence, right)
     return Calibration(temperatures, rows, measured_on, scores, reliability)
 
 
 def fit_temperatures(predictions: Predictions) -> dict[str, float]:
-    """Find the temperature of least negative log-likelihood for every classification head.
+    """Find the temperature of least negative log-likelihood for every classification head, from 0.1 to 10.
 
-    Args:
-        predictions: of labelled rows; unlabelled cells are left out, and the heads' own temperatures.
-
-    Returns:
-        head name → temperature in [0.1, 10]; the same for all heads of a hierarchy.
+    Unlabelled cells and the heads' own temperatures are left out; all heads of a hierarchy get the same.
 
     Source:
         Guo, Pleiss, Sun, Weinberger: On Calibration of Modern Neural Networks, ICML 2017, section 4.2. One parameter,
         of which the likelihood has one minimum, so a bounded scalar search on log T finds it.
     """
+    roots, groups = tree_roots(predictions.heads), defaultdict(list)
+    for head in predictions.heads:
+        if head.rules.has_labels:
+            groups[roots[head.name]].append(head)
     found = {}
-    for group in _groups(predictions.heads):
+    for group in groups.values():
         losses = [_loss(predictions, head) for head in group if predictions.target[head.name].present.any()]
         if losses:
             best = minimize_scalar(
@@ -136,16 +129,6 @@ def fit_temperatures(predictions: Predictions) -> dict[str, float]:
             )
             found |= {head.name: round(math.exp(best.x), 4) for head in group}
     return {head.name: found[head.name] for head in predictions.heads if head.name in found}
-
-
-def _groups(heads: list[HeadConfig]) -> list[list[HeadConfig]]:
-    """Heads that must share a temperature: those of one tree."""
-    roots = tree_roots(heads)
-    groups: dict[str, list[HeadConfig]] = {}
-    for head in heads:
-        if head.rules.has_labels:
-            groups.setdefault(roots[head.name], []).append(head)
-    return list(groups.values())
 
 
 def _loss(predictions: Predictions, head: HeadConfig) -> Callable[[float], np.ndarray]:
@@ -185,7 +168,7 @@ def _measure(predictions: Predictions, temperatures: dict[str, float]) -> dict[s
         present, target = predictions.target[head.name]
         target = target[present]
         told = [
-            head.rules.confidence(target, said.chosen[head.name][present], said.probabilities[head.name][present])
+            head.rules.confidence(target, *(part[head.name][present] for part in (said.chosen, said.probabilities)))
             for said in (before, after)
         ]
         loss = _loss(predictions, head)

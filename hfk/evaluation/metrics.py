@@ -13,13 +13,12 @@ counting. Conventions a reader would ask about:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
 from ..models.configuration_multihead import HeadConfig
-from ..models.decoding import as_tensors
-from ..models.hierarchy import consistent, head_parents
+from .modules.hierarchy_consistency import hierarchy_consistency
 from .modules.multi_label_scores import multi_label_scores
 from .modules.regression_scores import regression_scores
 from .modules.single_label_scores import single_label_scores
@@ -62,8 +61,7 @@ def score_heads(predictions: Predictions) -> dict[str, float]:
     scores = _score(predictions.probabilities, predictions.chosen, predictions)
     if "hierarchy_consistency" in scores:
         alone = predictions.decide(consistent_paths=False)
-        agree = consistent(as_tensors(alone), head_parents(heads))
-        scores["hierarchy_consistency_independent"] = agree.double().mean().item()
+        scores["hierarchy_consistency_independent"] = hierarchy_consistency(alone, _parents(heads))
         family = {name for head in heads if head.parent is not None for name in (head.name, head.parent)}
         for name in [head.name for head in heads if head.name in family]:
             present, target = predictions.target[name]
@@ -101,11 +99,6 @@ def majority_baseline(train_labels: Arrays, predictions: Predictions) -> dict[st
 def score_intervals(predictions: Predictions, resamples: int = 1000, seed: int = 0) -> dict[str, tuple[float, float]]:
     """Give the 95 % bootstrap intervals of accuracy and macro F1 for every `single_label` head.
 
-    Args:
-        predictions: of rows that have labels.
-        resamples: how many resamples to draw.
-        seed: of the resampling.
-
     Returns:
         `{head}_accuracy` and `{head}_macro_f1` → (low, high).
     """
@@ -127,26 +120,18 @@ def bootstrap_interval(
 
     Args:
         metric: takes the arrays' resampled rows and returns a number.
-        *arrays: arrays of the same length, resampled together.
+        *arrays: arrays of the same length, at least one row, resampled together.
         resamples: how many resamples to draw.
         confidence: the share of resamples that the interval holds.
         seed: of the resampling; the same seed gives the same interval.
-
-    Returns:
-        (low, high).
 
     Example:
         >>> bootstrap_interval(np.mean, np.array([1, 1, 1, 1]))
         (1.0, 1.0)
     """
-    rows = len(arrays[0])
-    if rows == 0:
-        raise ValueError("there are no rows to resample.")
-    generator = np.random.default_rng(seed)
-    values = []
-    for _ in range(resamples):
-        index = generator.integers(rows, size=rows)
-        values.append(metric(*(array[index] for array in arrays)))
+    generator, rows = np.random.default_rng(seed), len(arrays[0])
+    drawn = (generator.integers(rows, size=rows) for _ in range(resamples))
+    values = [metric(*(array[index] for array in arrays)) for index in drawn]
     low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
 
@@ -170,12 +155,7 @@ def rejection_curve(confidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarr
 
 
 def rejection_scores(confidence: np.ndarray, right: np.ndarray, wanted: float = 0.95) -> dict[str, float | None]:
-    """Sum up the rejection curve.
-
-    Args:
-        confidence: `(rows,)`, at least one.
-        right: bool `(rows,)`.
-        wanted: an accuracy.
+    """Sum up the rejection curve of at least one row.
 
     Returns:
         `aurc`, the area under the risk-coverage curve: the mean error rate over all coverages, 0 at best; `accuracy`,
@@ -203,12 +183,7 @@ def rejection_scores(confidence: np.ndarray, right: np.ndarray, wanted: float = 
 
 
 def macro_f1(target: np.ndarray, chosen: np.ndarray) -> float:
-    """Compute macro F1 over the labels that occur; equal to scikit-learn's and fast enough for a bootstrap.
-
-    Args:
-        target: int `(rows,)`.
-        chosen: int `(rows,)`.
-    """
+    """Compute macro F1 over the labels that occur; equal to scikit-learn's and fast enough for a bootstrap."""
     size = int(max(target.max(), chosen.max())) + 1
     mentions = np.bincount(target, minlength=size) + np.bincount(chosen, minlength=size)
     hits = np.bincount(target[target == chosen], minlength=size)
@@ -219,12 +194,6 @@ def most_confused(
     target: np.ndarray, chosen: np.ndarray, labels: list[str], limit: int = 20
 ) -> list[tuple[str, str, int, int]]:
     """List the pairs of labels that are mixed up most often.
-
-    Args:
-        target: int `(rows,)`.
-        chosen: int `(rows,)`.
-        labels: the label names.
-        limit: at most so many pairs.
 
     Returns:
         (right label, chosen label, rows mixed up, rows of the right label), most first, ties in label order.
@@ -238,11 +207,7 @@ def most_confused(
 
 
 def tree_roots(heads: list[HeadConfig]) -> dict[str, str]:
-    """Name the coarsest head above each head: itself where it has no parent among them.
-
-    Args:
-        heads: the heads' configurations.
-    """
+    """Name the coarsest head above each head: itself where it has no parent among them."""
     parents = {head.name: head.parent for head in heads}
     roots = {}
     for name in parents:
@@ -275,8 +240,12 @@ def _score(probs: Arrays, chosen: Arrays, predictions: Predictions) -> dict[str,
         if complete.any():
             scores["exact_match"] = float(right[complete].mean())
     answered = [head for head in heads if head.name in chosen and head.rules.exclusive]
-    parents = head_parents([head for head in answered if head.parent in chosen])
+    parents = _parents(head for head in answered if head.parent in chosen)
     if parents and rows:
-        single = as_tensors({head.name: chosen[head.name] for head in answered})
-        scores["hierarchy_consistency"] = consistent(single, parents).double().mean().item()
+        scores["hierarchy_consistency"] = hierarchy_consistency(chosen, parents)
     return scores
+
+
+def _parents(heads: Iterable[HeadConfig]) -> dict[str, tuple[str, list[int]]]:
+    """What `hierarchy_consistency` must know of the tree."""
+    return {head.name: (head.parent, head.parent_of) for head in heads if head.parent is not None}

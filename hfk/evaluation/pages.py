@@ -49,15 +49,7 @@ def render(template: str | Path, block: str | None = None, **facts: Any) -> str:
 
 
 def thumbnail(source: Any, pixels: int) -> bytes | None:
-    """Make a small JPEG of a picture for a page.
-
-    Args:
-        source: as for `open_image`, or None.
-        pixels: its longer side, at most.
-
-    Returns:
-        the JPEG; None without a picture, or for one that can't be read.
-    """
+    """Make a JPEG of a picture, at most so many pixels a side; None without one, or if it can't be read."""
     if source is None:
         return None
     try:
@@ -73,12 +65,9 @@ def thumbnail(source: Any, pixels: int) -> bytes | None:
 @cache
 def _environment(folder: Path) -> Environment:
     made = Environment(
-        loader=FileSystemLoader([folder, TEMPLATES]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
+        loader=FileSystemLoader([folder, TEMPLATES]), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
-    )
+    )  # fmt: skip
     made.globals["palette"] = PALETTE
     made.policies["json.dumps_kwargs"] = {"ensure_ascii": False}
     made.filters |= {

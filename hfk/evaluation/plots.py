@@ -30,9 +30,8 @@ DPI = 150
 COUNTS_UP_TO = 25  # labels; beyond, a cell has no room for its count
 MATRIX_UP_TO = 60  # labels; beyond, nobody can read the matrix: the pairs that are mixed up are drawn instead
 
-INK, MUTED, RULE, PALE, BLUE, VERMILLION = (
-    PALETTE[name] for name in ("ink", "muted", "rule", "pale", "blue", "vermillion")
-)
+INK, MUTED, RULE, PALE = (PALETTE[name] for name in ("ink", "muted", "rule", "pale"))
+BLUE, VERMILLION = PALETTE["blue"], PALETTE["vermillion"]
 FAINT_BLUE = "#9fb3c4"
 LINES = [PALETTE[name] for name in ("blue", "vermillion", "green", "pink", "orange", "sky", "gray")]
 DASHES = ("-", "--", ":", "-.")
@@ -53,16 +52,10 @@ SYSTEM_FONTS = (
 
 
 def confusion_png(target: np.ndarray, chosen: np.ndarray, labels: list[str], title: str = "Confusion") -> bytes:
-    """Draw which labels are taken for which.
+    """Draw which labels are taken for which, of `(rows,)` label indices; labels that do not occur are left out.
 
-    Only labels that occur are drawn. Colors are shares of a row (of a right label); up to 25 labels the cells carry
-    counts; above 60 labels the most confused pairs are drawn as bars instead.
-
-    Args:
-        target: int `(rows,)`, the right labels.
-        chosen: int `(rows,)`, the chosen labels.
-        labels: label names in index order.
-        title: what stands above.
+    Colors are shares of a row (of a right label); up to 25 labels the cells carry counts; above 60 labels the most
+    confused pairs are drawn as bars instead.
     """
     occurring = np.union1d(target, chosen)
     size = len(occurring)
@@ -127,13 +120,9 @@ def _confused_pairs_png(target: np.ndarray, chosen: np.ndarray, labels: list[str
 def reliability_png(
     confidence: np.ndarray, right: np.ndarray, title: str = "Reliability", calibrated: np.ndarray | None = None
 ) -> bytes:
-    """Draw accuracy against confidence, with the histogram of the confidence and the ECE.
+    """Draw accuracy against the confidence in chosen labels, with the confidence's histogram and the ECE.
 
-    Args:
-        confidence: `(rows,)`, the probability of the chosen label.
-        right: bool `(rows,)`, whether it was right.
-        title: what stands above.
-        calibrated: `(rows,)`, the confidence after calibration, to be drawn beside the one before.
+    `calibrated` is the confidence after calibration, to be drawn beside the one before; all are `(rows,)`.
     """
     figure, (axes, below) = new_figure(4.6, 3.5, 0.98, gap=0.28)
     axes.plot([0, 1], [0, 1], color=INK, linewidth=1.1, linestyle="--", zorder=2, label="as right as confident")
@@ -155,8 +144,8 @@ def reliability_png(
     below.set_ylim(bottom=0)
     _percents(axes.yaxis)
     _percents(below.xaxis)
-    _name(axes, "", "share that is right")
-    _name(below, "confidence in the chosen label", "rows")
+    name_axes(axes, "", "share that is right")
+    name_axes(below, "confidence in the chosen label", "rows")
     below.locator_params(axis="y", nbins=3, integer=True)
     look = {"fontsize": 8, "frameon": False, "labelcolor": INK, "columnspacing": 1.2, "handlelength": 1.4}
     legend = axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.52), ncols=3, **look)
@@ -172,14 +161,7 @@ def reliability_png(
 def rejection_png(
     confidence: np.ndarray, right: np.ndarray, title: str = "Answered and left open", wanted: float = 0.95
 ) -> bytes:
-    """Draw how right the answers are when only those of a certain confidence are given.
-
-    Args:
-        confidence: `(rows,)`, the probability of the chosen label.
-        right: bool `(rows,)`, whether it was right.
-        title: what stands above.
-        wanted: an accuracy, whose threshold is marked.
-    """
+    """Draw how right the answers of a certain confidence and above are; the `wanted` accuracy's threshold is marked."""
     _, coverage, accuracy = rejection_curve(confidence, right)
     scores = rejection_scores(confidence, right, wanted)
     # The first few rows make the curve jump, and say nothing about the model.
@@ -197,18 +179,13 @@ def rejection_png(
         reach = f"{wanted:.0%} right on the {scores['coverage']:.1%} of confidence ≥ {scores['threshold']:.3f}"
     _percents(axes.xaxis)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}" if low < 0.97 else f"{value:.1%}")
-    _name(axes, "rows that are answered, the most confident first", "share that is right")
+    name_axes(axes, "rows that are answered, the most confident first", "share that is right")
     titles(axes, title, f"AURC {scores['aurc']:.4f}; {reach}")
     return to_png(figure)
 
 
 def training_curves_png(log_history: list[dict[str, Any]], title: str = "Training") -> bytes | None:
-    """Draw loss, macro F1 of each head, and learning rate over the steps; None if the history has nothing to draw.
-
-    Args:
-        log_history: the entries of `Trainer.state.log_history`.
-        title: what stands above.
-    """
+    """Draw loss, macro F1 of each head, and learning rate of a `Trainer.state.log_history`; None if it has none."""
     logged = dict.fromkeys(key for entry in log_history for key in entry)
     macro = [key for key in logged if key.startswith("eval_") and key.endswith("_macro_f1")]
     heads = {key.removeprefix("eval_").removesuffix("_macro_f1"): key for key in macro}
@@ -234,7 +211,7 @@ def training_curves_png(log_history: list[dict[str, Any]], title: str = "Trainin
             marker = "o" if len(steps) < 40 and name != "learning rate" and label != "training" else None
             axes.plot(steps, values, dash, color=color, linewidth=width, marker=marker, markersize=3.2, label=label)
         plain(axes, x=(0, max(last, 1) * 1.01))
-        _name(axes, "", name)
+        name_axes(axes, "", name)
         if name == "learning rate":
             axes.set_ylim(bottom=0)
             axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=False)
@@ -243,7 +220,7 @@ def training_curves_png(log_history: list[dict[str, Any]], title: str = "Trainin
         else:
             beside = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.03), "borderaxespad": 0}
             axes.legend(**beside, fontsize=8, frameon=False, labelcolor=INK)
-    _name(all_axes[-1], "step", panels[-1][0])
+    name_axes(all_axes[-1], "step", panels[-1][0])
     titles(all_axes[0], title, f"{last:,} steps")
     return to_png(figure)
 
@@ -263,15 +240,9 @@ def lengths_png(
 ) -> bytes:
     """Draw a histogram of text lengths, to choose a `max_length` by.
 
-    Args:
-        lengths: one length a text.
-        title: what stands above.
-        unit: what the lengths count.
-        limit: the planned maximum; drawn as a line, with the share of texts beyond it.
+    `limit` is the planned one, drawn as a line with the share of texts beyond it; `unit` is what the lengths count.
     """
     lengths = np.asarray(lengths)
-    if lengths.size == 0:
-        raise ValueError("there are no lengths to draw.")
     # A few very long texts would squeeze all others into one bar: the last bar gathers what is beyond.
     end = max(float(np.quantile(lengths, 0.995)), (limit or 0) * 1.1, 1.0)
     figure, (axes,) = new_figure(6.2, 2.6)
@@ -280,7 +251,7 @@ def lengths_png(
     edges = np.arange(0, math.ceil(end / width) * width + width, width) - 0.5
     axes.hist(np.minimum(lengths, end), bins=edges, color=BLUE, alpha=0.85, zorder=2)
     plain(axes, x=(0, end * 1.01))
-    _name(axes, unit, "texts")
+    name_axes(axes, unit, "texts")
     if limit is not None:
         axes.axvline(limit, color=VERMILLION, linewidth=1.4, zorder=3)
         axes.annotate(
@@ -289,8 +260,8 @@ def lengths_png(
             ha="right", va="top", fontsize=9, color=VERMILLION,
         )  # fmt: skip
     half, most, longest = (int(np.quantile(lengths, q)) for q in (0.5, 0.95, 1))
-    note = f"{lengths.size:,} texts; half up to {half:,} {unit}, 95% up to {most:,}, the longest {longest:,}"
-    titles(axes, title, note)
+    reach = f"half up to {half:,} {unit}, 95% up to {most:,}, the longest {longest:,}"
+    titles(axes, title, f"{lengths.size:,} texts; {reach}")
     return to_png(figure)
 
 
@@ -309,9 +280,8 @@ def ladder_png(
     seconds = np.array([max(rung[1], 0.1) for rung in rungs])
     middle, low, high = (np.array([rung[place] for rung in rungs]) for place in (2, 3, 4))
     reach = [np.maximum(middle - low, 0), np.maximum(high - middle, 0)]
-    axes.errorbar(
-        seconds, middle, reach, fmt="o", color=BLUE, ecolor=FAINT_BLUE, elinewidth=1.3, markersize=6, zorder=3
-    )
+    look = {"color": BLUE, "ecolor": FAINT_BLUE, "elinewidth": 1.3, "markersize": 6, "zorder": 3}
+    axes.errorbar(seconds, middle, reach, fmt="o", **look)
     axes.set_xscale("log")
     room = 10 ** (0.12 * np.log10(seconds.max() / seconds.min()) + 0.1)
     plain(axes, x=(seconds.min() / room, seconds.max() * room), y=_spread(np.concatenate([low, high])))
@@ -319,7 +289,7 @@ def ladder_png(
     if len(ticks) > 1:
         axes.set_xticks(ticks, [TIMES[step] for step in ticks])
         axes.minorticks_off()
-    _name(axes, "time to train", score)
+    name_axes(axes, "time to train", score)
     _place_labels(axes, [rung[0] for rung in rungs], seconds, middle, low, high)
     titles(axes, title, note)
     return to_png(figure)
@@ -340,10 +310,8 @@ def _place_labels(
     unit = axes.figure.dpi / 72
     places, bottoms, tops = (axes.transData.transform(np.column_stack([x, values])) for values in (y, low, high))
     taken = [Bbox.from_extents(*(place - 5 * unit), *(place + 5 * unit)) for place in places]
-    taken += [
-        Bbox.from_extents(bottom[0] - unit, bottom[1], top[0] + unit, top[1])
-        for bottom, top in zip(bottoms, tops, strict=True)
-    ]
+    ends = zip(bottoms, tops, strict=True)
+    taken += [Bbox.from_extents(one[0] - unit, one[1], two[0] + unit, two[1]) for one, two in ends]
     inside = axes.get_window_extent(renderer)
     directions = ((1, 0), (-1, 0), (1, 0.6), (-1, 0.6), (1, -0.6), (-1, -0.6), (0, 1), (0, -1))
     waiting = [int(index) for index in np.argsort(places[:, 0])]
@@ -371,13 +339,7 @@ def _place_labels(
 
 
 def new_figure(width: float, *heights: float, gap: float = 0.3) -> tuple[Figure, list[Axes]]:
-    """Make a figure of axes one above the other; labels lie outside, `to_png` makes room for them.
-
-    Args:
-        width: of the axes, inches.
-        heights: of each, inches.
-        gap: between two, inches.
-    """
+    """Make a figure of axes one above the other, in inches; labels lie outside, `to_png` makes room for them."""
     _font_manager()
     from matplotlib.figure import Figure
 
@@ -435,9 +397,9 @@ def font_families() -> list[str]:
         manager.fontManager.addfont(path)
         return [manager.FontProperties(fname=path).get_name(), fallback]
     known = {font.name for font in manager.fontManager.ttflist}
-    for name in SYSTEM_FONTS:
-        if name in known:
-            return [name, fallback]
+    installed = [name for name in SYSTEM_FONTS if name in known]
+    if installed:
+        return [installed[0], fallback]
     warnings.warn('no Korean font was found, labels will show as boxes: pip install "hfk[plots]"', stacklevel=2)
     return [fallback]
 
@@ -452,7 +414,8 @@ def _percents(axis: Any) -> None:
     axis.set_ticks([0, 0.25, 0.5, 0.75, 1], ["0", "25%", "50%", "75%", "100%"])
 
 
-def _name(axes: Axes, x: str, y: str) -> None:
+def name_axes(axes: Axes, x: str, y: str) -> None:
+    """Say what lies along an axes."""
     axes.set_xlabel(x, fontsize=9, color=MUTED)
     axes.set_ylabel(y, fontsize=9, color=MUTED)
 

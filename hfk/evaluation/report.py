@@ -11,7 +11,6 @@ import csv
 import hashlib
 import io
 import json
-import math
 import re
 import unicodedata
 import warnings
@@ -33,25 +32,13 @@ from .predictions import Predictions
 
 # One table a problem: (column title, metric suffix, taken from the baseline).
 COLUMNS = {
-    "single_label": [
-        ("accuracy", "accuracy", False),
-        ("macro-F1", "macro_f1", False),
-        ("majority accuracy", "accuracy", True),
-        ("majority macro-F1", "macro_f1", True),
-    ],
-    "multi_label": [
-        ("micro-F1", "micro_f1", False),
-        ("macro-F1", "macro_f1", False),
-        ("mAP", "map", False),
-        ("majority micro-F1", "micro_f1", True),
-    ],
-    "regression": [
-        ("MAE", "mae", False),
-        ("RMSE", "rmse", False),
-        ("R²", "r2", False),
-        ("MAE of the mean", "mae", True),
-    ],
-}
+    "single_label": [("accuracy", "accuracy", False), ("macro-F1", "macro_f1", False),
+                     ("majority accuracy", "accuracy", True), ("majority macro-F1", "macro_f1", True)],
+    "multi_label": [("micro-F1", "micro_f1", False), ("macro-F1", "macro_f1", False), ("mAP", "map", False),
+                    ("majority micro-F1", "micro_f1", True)],
+    "regression": [("MAE", "mae", False), ("RMSE", "rmse", False), ("R²", "r2", False),
+                   ("MAE of the mean", "mae", True)],
+}  # fmt: skip
 OVERALL = {
     "mean_macro_f1": "mean macro-F1",
     "exact_match": "all heads right",
@@ -110,22 +97,14 @@ def write_report(
     classes = per_class(predictions)
     write_atomic(folder / "per_class.csv", csv_text(["head", "label", "precision", "recall", "f1", "support"], classes))
     write_atomic(folder / "predictions.csv", _predictions_csv(predictions))
-    pictures = _draw(predictions, confidences, log or [], calibration)
+    stems = file_stems(heads)
+    pictures = _draw(predictions, confidences, stems, log or [], calibration)
     for name, content in pictures.items():
         write_atomic(folder / name, content)
-    sections = [_section(head, predictions, classes) for head in heads]
-    for section in sections:
-        section["calibration"] = _calibration_sentence(results.get("calibration"), section["name"])
-    page = render(
-        "report.html",
-        title=str(results["extra"].get("title", "Evaluation")),
-        results=results,
-        tables=_tables(results),
-        overall=_overall(results["scores"]),
-        sections=sections,
-        pictures=pictures,
-    )
-    write_atomic(folder / "report.html", page)
+    facts = {"title": str(results["extra"].get("title", "Evaluation")), "results": results, "pictures": pictures}
+    facts |= {"tables": _tables(results), "overall": _overall(results["scores"])}
+    facts["sections"] = [_section(head, predictions, classes) | {"stem": stems[head.name]} for head in heads]
+    write_atomic(folder / "report.html", render("report.html", **facts))
     return results
 
 
@@ -147,21 +126,17 @@ def format_table(results: dict[str, Any]) -> str:
     """
     blocks = []
     for header, lines in _tables(results):
-        cells = [header, *lines]
-        widths = [max(_width(line[place]) for line in cells) for place in range(len(header))]
-        blocks.append("\n".join(_align(line, widths) for line in cells))
+        widths = [max(map(_width, column)) for column in zip(header, *lines, strict=True)]
+        blocks.append("\n".join(_align(line, widths) for line in [header, *lines]))
     overall = _overall(results["scores"])
     if overall:
         widest = max(_width(name) for name, _ in overall)
-        blocks.append("\n".join(f"{_pad(name, widest)}  {value}" for name, value in overall))
+        blocks.append("\n".join(_align([name, value], [widest, 5]) for name, value in overall))
     return "\n\n".join(blocks)
 
 
 def per_class(predictions: Predictions) -> list[tuple[str, str, float, float, float, int]]:
     """Give precision, recall, F1 and support of every label of every classification head that has labelled rows.
-
-    Args:
-        predictions: of labelled rows.
 
     Returns:
         (head, label, precision, recall, f1, support) in the order of heads and labels.
@@ -181,14 +156,10 @@ def per_class(predictions: Predictions) -> list[tuple[str, str, float, float, fl
 def file_stems(heads: Iterable[HeadConfig]) -> dict[str, str]:
     """Give every head a name that is safe in a file name on any system, and that no other head has.
 
-    Args:
-        heads: the heads' configurations.
-
     Returns:
         head name → ASCII letters, digits, `-` and `_`; a head whose name had to be changed gets a short hash.
     """
-    stems: dict[str, str] = {}
-    taken = set()
+    stems, taken = {}, set()
     for head in heads:
         stem = re.sub(r"[^A-Za-z0-9_-]+", "_", head.name).strip("_")[:40]
         if stem != head.name or stem.lower() in taken:  # some file systems do not tell a from A
@@ -212,28 +183,26 @@ def _confidences(predictions: Predictions) -> dict[str, tuple[np.ndarray, np.nda
 def _draw(
     predictions: Predictions,
     confidences: dict[str, tuple[np.ndarray, np.ndarray]],
+    stems: dict[str, str],
     log: list[dict[str, Any]],
     calibration: Calibration | None,
 ) -> dict[str, bytes]:
     """Draw all pictures: file name → PNG. Without matplotlib there are none, and one warning."""
     pictures = {}
-    stems = file_stems(predictions.heads)
     try:
         for head in predictions.heads:
-            name, stem = head.name, stems[head.name]
+            name, drawn = head.name, {}
             if name in confidences:
                 present, target = predictions.target[name]
                 pair = target[present], predictions.chosen[name][present]
-                title = f"{name}: right and chosen labels"
-                pictures[f"confusion_{stem}.png"] = plots.confusion_png(*pair, head.labels, title)
-                title = f"{name}: is its confidence deserved?"
-                pictures[f"reliability_{stem}.png"] = plots.reliability_png(*confidences[name], title)
-                title = f"{name}: how many rows can it answer?"
-                pictures[f"rejection_{stem}.png"] = plots.rejection_png(*confidences[name], title)
+                drawn["confusion"] = plots.confusion_png(*pair, head.labels, f"{name}: right and chosen labels")
+                drawn["reliability"] = plots.reliability_png(*confidences[name], f"{name}: is its confidence deserved?")
+                drawn["rejection"] = plots.rejection_png(*confidences[name], f"{name}: how many rows can it answer?")
             if calibration is not None and name in calibration.reliability:
-                title = f"{name}: before and after temperature {calibration.temperatures[name]:.2f}"
                 before, after, right = calibration.reliability[name]
-                pictures[f"calibration_{stem}.png"] = plots.reliability_png(before, right, title, after)
+                title = f"{name}: before and after temperature {calibration.temperatures[name]:.2f}"
+                drawn["calibration"] = plots.reliability_png(before, right, title, after)
+            pictures |= {f"{kind}_{stems[name]}.png": picture for kind, picture in drawn.items()}
         curves = plots.training_curves_png(log)
         if curves:
             pictures["training_curves.png"] = curves
@@ -245,8 +214,8 @@ def _draw(
 def _section(head: HeadConfig, predictions: Predictions, classes: list[tuple]) -> dict[str, Any]:
     """Collect what the page says about one head."""
     present, target = predictions.target[head.name]
-    section: dict[str, Any] = {"name": head.name, "stem": file_stems(predictions.heads)[head.name]}
-    section |= {"problem": _nearest(head.problem), "labelled": bool(present.any()), "wide": len(head.labels) > 12}
+    section: dict[str, Any] = {"name": head.name, "problem": _nearest(head.problem), "labelled": bool(present.any())}
+    section["wide"] = len(head.labels) > 12
     if not present.any():
         return section
     answer, probs = predictions.chosen[head.name], predictions.probabilities[head.name]
@@ -264,30 +233,14 @@ def _section(head: HeadConfig, predictions: Predictions, classes: list[tuple]) -
     return section
 
 
-def _calibration_sentence(calibration: dict[str, Any] | None, head: str) -> str:
-    """Say what calibration did to a head; empty where it did nothing."""
-    found = (calibration or {}).get("heads", {}).get(head)
-    if found is None:
-        return ""
-    fitted = f"Temperature {found['temperature']:.2f}, fitted on {calibration['fitted_rows']:,} validation rows."
-    if "ece_after" not in found:
-        return fitted
-    return (
-        f"{fitted} ECE {found['ece_before']:.3f} before, {found['ece_after']:.3f} after; log-loss "
-        f"{found['nll_before']:.3f} before, {found['nll_after']:.3f} after; measured on {found['rows']:,} labelled "
-        f"rows: {calibration['measured_on']}."
-    )
-
-
 def _predictions_csv(predictions: Predictions) -> str:
-    header: list[str] = ["id"]
-    columns: list[Iterable[Any]] = [predictions.ids]
+    header, columns = ["id"], [predictions.ids]
     for head in predictions.heads:
         target, probs = predictions.target[head.name], predictions.probabilities[head.name]
         header += [f"{head.name}_gold", f"{head.name}_pred"]
         columns.append([head.rules.write(value) if there else "" for there, value in zip(*target, strict=True)])
         answers, write = predictions.chosen[head.name], head.rules.pick(_SCORE_CELL)
-        columns.append(map(head.rules.write, answers))
+        columns.append([head.rules.write(value) for value in answers])
         if write is not None:
             header.append(f"{head.name}_score")
             columns.append(map(write, probs, answers))
@@ -331,23 +284,17 @@ def _overall(scores: dict[str, float]) -> list[tuple[str, str]]:
 
 def _width(text: str) -> int:
     """Count terminal columns: East Asian wide characters take two, combining marks none."""
-    return sum(
-        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
-        for c in unicodedata.normalize("NFC", text)
-    )
-
-
-def _pad(text: str, width: int) -> str:
-    return text + " " * (width - _width(text))
+    bare = [character for character in unicodedata.normalize("NFC", text) if not unicodedata.combining(character)]
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in bare)
 
 
 def _align(line: list[str], widths: list[int]) -> str:
-    first, *others = line
-    numbers = [" " * (width - _width(cell)) + cell for cell, width in zip(others, widths[1:], strict=True)]
-    return "  ".join([_pad(first, widths[0]), *numbers])
+    """The first cell flush left, the numbers flush right."""
+    spaces = [" " * (width - _width(cell)) for cell, width in zip(line, widths, strict=True)]
+    return "  ".join([line[0] + spaces[0], *(space + cell for space, cell in zip(spaces[1:], line[1:], strict=True))])
 
 
-def csv_text(header: list[str], lines: Iterable[Iterable[Any]]) -> str:
+def csv_text(header: Iterable[str], lines: Iterable[Iterable[Any]]) -> str:
     """Write a table as CSV, floats with six digits."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -358,12 +305,8 @@ def csv_text(header: list[str], lines: Iterable[Iterable[Any]]) -> str:
 
 def _jsonable(value: Any) -> Any:
     """Bring what people put into `extra` into JSON: NumPy numbers, paths; a number that JSON lacks becomes null."""
-    if isinstance(value, dict):
-        return {str(key): _jsonable(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set)):
-        return [_jsonable(item) for item in value]
-    if isinstance(value, (np.generic, np.ndarray)):
-        return _jsonable(value.tolist())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, (str, int, bool)) else str(value)
+
+    def plain(odd: Any) -> Any:
+        return odd.tolist() if isinstance(odd, np.generic | np.ndarray) else str(odd)
+
+    return json.loads(json.dumps(value, default=plain), parse_constant=lambda _: None)

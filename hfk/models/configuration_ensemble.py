@@ -10,12 +10,12 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
-from transformers.pipelines import PIPELINE_REGISTRY
 
-from .configuration_multihead import PIPELINES, HeadConfig, MultiHeadConfig, validate_heads
+from .configuration_multihead import PIPELINES, HeadConfig, MultiHeadConfig, drop_known_pipelines, validate_heads
 
 
 class MultiHeadEnsembleConfig(PreTrainedConfig):
@@ -29,9 +29,6 @@ class MultiHeadEnsembleConfig(PreTrainedConfig):
         heads: the ensemble's heads; made from the members' by default (`common_heads`). Their temperatures apply to
             the ensemble's answer, after those of the members.
         **kwargs: passed to `PreTrainedConfig`.
-
-    Raises:
-        ValueError: if the members' heads differ, or `readers` or `weights` do not fit; one sentence.
 
     Example:
         >>> from transformers import BertConfig
@@ -54,17 +51,13 @@ class MultiHeadEnsembleConfig(PreTrainedConfig):
         self.members = [m if isinstance(m, MultiHeadConfig) else MultiHeadConfig.from_dict(m) for m in members or []]
         self.readers = [0] * len(self.members) if readers is None else list(readers)
         self.weights = {name: [float(weight) for weight in row] for name, row in (weights or {}).items()}
-        if heads is None:  # transformers builds a bare config to find defaults
-            self.heads = common_heads(self.members) if self.members else []
-        else:
-            self.heads = [head if isinstance(head, HeadConfig) else HeadConfig.from_dict(head) for head in heads]
+        if heads is None and self.members:  # transformers builds a bare config to find defaults
+            heads = common_heads(self.members)
+        self.heads = [head if isinstance(head, HeadConfig) else HeadConfig.from_dict(head) for head in heads or []]
         if self.members:
             self._validate()
-        custom_pipelines = kwargs.pop("custom_pipelines", None)
+        drop_known_pipelines(kwargs)
         super().__init__(**kwargs)
-        # As in MultiHeadConfig: out of sight where the task is registered, as `pipeline()` would ask for remote code.
-        if custom_pipelines and "multi-head-classification" not in PIPELINE_REGISTRY.supported_tasks:
-            self.custom_pipelines = custom_pipelines
 
     def _validate(self) -> None:
         count, names = len(self.members), [head.name for head in self.heads]
@@ -123,11 +116,8 @@ def common_heads(members: Sequence[MultiHeadConfig], names: Sequence[str] | None
         names: what errors call the members; "member 0", "member 1", … by default.
 
     Returns:
-        heads without dropout and temperature, which each member applies itself; path weights and a regression
-        head's mean and deviation are the means of the members'.
-
-    Raises:
-        ValueError: if the members' heads differ in name, order, problem, labels or parents; the sentence names both.
+        heads without dropout and temperature, which each member applies itself; path weights and a regression head's
+        mean and deviation are the means of the members'. Where heads differ otherwise, a ValueError names both.
     """
     names = names or [f"member {number}" for number in range(len(members))]
     first = members[0].heads
@@ -141,30 +131,18 @@ def common_heads(members: Sequence[MultiHeadConfig], names: Sequence[str] | None
         for one, two in zip(first, member.heads, strict=True):
             for option in ("problem", "labels", "parent", "parent_of"):
                 if getattr(one, option) != getattr(two, option):
+                    only = sorted(set(one.labels) ^ set(two.labels))
+                    how = f" ({only[0]!r} is in one of them only)" if only else " (the same ones, in another order)"
                     raise ValueError(
                         f"head {one.name!r} has another `{option}` in {name} than in {names[0]}"
-                        f"{_difference(one, two) if option == 'labels' else ''}; only models of the same heads can "
-                        "vote together."
+                        f"{how if option == 'labels' else ''}; only models of the same heads can vote together."
                     )
-    return [
-        HeadConfig(
-            head.name,
-            list(head.labels),
-            head.problem,
-            head.parent,
-            head.parent_of,
-            dropout=0.0,
-            path_weight=sum(member.heads[place].path_weight for member in members) / len(members),
-            mean=sum(member.heads[place].mean for member in members) / len(members),
-            std=sum(member.heads[place].std for member in members) / len(members),
-        )
-        for place, head in enumerate(first)
-    ]
-
-
-def _difference(one: HeadConfig, two: HeadConfig) -> str:
-    only = sorted(set(one.labels) ^ set(two.labels))
-    return f" ({only[0]!r} is in one of them only)" if only else " (the same ones, in another order)"
+    heads = []
+    for place, head in enumerate(first):
+        same = [member.heads[place] for member in members]
+        means = {name: sum(getattr(one, name) for one in same) / len(same) for name in ("path_weight", "mean", "std")}
+        heads.append(replace(head, kind="linear", dropout=0.0, temperature=1.0, **means))
+    return heads
 
 
 AutoConfig.register(MultiHeadEnsembleConfig.model_type, MultiHeadEnsembleConfig, exist_ok=True)

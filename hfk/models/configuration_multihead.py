@@ -54,9 +54,6 @@ class HeadConfig:
         mean: `regression` only: the target's mean; the head predicts (target - mean) / std.
         std: `regression` only: the target's standard deviation, above 0.
 
-    Raises:
-        ValueError: if a value is outside what is listed above; the sentence names the head and the option.
-
     Example:
         >>> HeadConfig("cat2", ["자연관광지", "음식점"], parent="cat1", parent_of=[0, 1]).num_outputs
         2
@@ -79,10 +76,9 @@ class HeadConfig:
         where = f"head {self.name!r}"
         if not self.name or not isinstance(self.name, str):
             raise ValueError("a head has no name: give every head a `name`.")
-        if self.problem not in PROBLEMS:
-            raise ValueError(f"{where}: problem {self.problem!r} is not one of {', '.join(PROBLEMS)}.")
-        if self.kind not in HEAD_KINDS:
-            raise ValueError(f"{where}: kind {self.kind!r} is not one of {', '.join(HEAD_KINDS)}.")
+        for name, known in (("problem", PROBLEMS), ("kind", HEAD_KINDS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{where}: {name} {getattr(self, name)!r} is not one of {', '.join(known)}.")
         repeated = sorted({label for label in self.labels if self.labels.count(label) > 1})
         if repeated:
             raise ValueError(f"{where}: label {repeated[0]!r} is listed twice; label names must differ.")
@@ -117,42 +113,24 @@ class HeadConfig:
 
 
 def validate_heads(heads: list[HeadConfig]) -> None:
-    """Check what no head can see alone: unique names, known parents, no cycles, parent indices in range.
-
-    Args:
-        heads: the heads of one model.
-
-    Raises:
-        ValueError: one sentence naming the head.
-    """
+    """Check what no head can see alone: unique names, known parents, no cycles, parent indices in range; ValueError."""
     if not heads:
         raise ValueError("the model has no heads: give at least one HeadConfig.")
     validate_parents(heads)
-    by_name = {head.name: head for head in heads}
+    sizes, refined = {head.name: len(head.labels) for head in heads}, {head.parent for head in heads}
     for head in heads:
-        if head.parent is None:
-            continue
-        parent = by_name[head.parent]
-        for label, index in zip(head.labels, head.parent_of, strict=True):
-            if not 0 <= index < len(parent.labels):
-                raise ValueError(
-                    f"head {head.name!r}, label {label!r}: parent index {index} is outside 0–{len(parent.labels) - 1}."
-                )
-    refined = {head.parent for head in heads}
-    for head in heads:
+        for label, index in zip(head.labels, head.parent_of or (), strict=False):
+            last = sizes[head.parent] - 1
+            if not 0 <= index <= last:
+                raise ValueError(f"head {head.name!r}, label {label!r}: parent index {index} is outside 0–{last}.")
         if head.path_weight == 0 and head.name not in refined:
             raise ValueError(f"head {head.name!r}: path_weight 0 is for heads that another one refines; none does.")
 
 
 def validate_parents(heads: Sequence[Any]) -> None:
-    """Check heads by their names, problems and parents alone, before or after their labels are known.
+    """Check heads by their names, problems and parents alone, before or after their labels are known; ValueError.
 
-    Args:
-        heads: anything with `name`, `problem` and `parent`: heads, or columns that are to become heads.
-
-    Raises:
-        ValueError: one sentence naming the head, if names repeat, a parent is unknown or not single_label, or parents
-            run in a circle.
+    `heads` are heads, or columns that are to become heads: anything with `name`, `rules` and `parent`.
     """
     by_name = {head.name: head for head in heads}
     if len(by_name) != len(heads):
@@ -164,7 +142,7 @@ def validate_parents(heads: Sequence[Any]) -> None:
             if above not in by_name:
                 raise ValueError(f"head {seen[-1]!r}: its parent {above!r} is not a head; heads: {', '.join(by_name)}.")
             for name in (seen[-1], above):
-                if not PROBLEMS[by_name[name].problem].exclusive:
+                if not by_name[name].rules.exclusive:
                     raise ValueError(f"head {name!r}: only single_label heads can be parent or child.")
             if above in seen:
                 raise ValueError(f"the heads' parents run in a circle: {' → '.join([*seen, above])}.")
@@ -193,9 +171,6 @@ class MultiHeadConfig(PreTrainedConfig):
         image_pooling: `mean`, `cls` or `max` over the vision encoder's positions.
         initializer_range: standard deviation of the normal initialization of new weights.
         **kwargs: passed to `PreTrainedConfig`.
-
-    Raises:
-        ValueError: for a value outside the lists above, or heads that contradict each other.
 
     Example:
         >>> from transformers import BertConfig
@@ -230,19 +205,17 @@ class MultiHeadConfig(PreTrainedConfig):
         # transformers builds a bare config to find defaults; an empty one is checked only when a model is made of it.
         if self.heads:
             validate_heads(self.heads)
-        if both and fusion not in FUSIONS:
-            raise ValueError(f"fusion {fusion!r} is not one of {', '.join(FUSIONS)}.")
-        if text_pooling not in TEXT_POOLINGS:
-            raise ValueError(f"text_pooling {text_pooling!r} is not one of {', '.join(TEXT_POOLINGS)}.")
-        if image_pooling not in IMAGE_POOLINGS:
-            raise ValueError(f"image_pooling {image_pooling!r} is not one of {', '.join(IMAGE_POOLINGS)}.")
+        self.fusion, self.text_pooling, self.image_pooling = fusion if both else None, text_pooling, image_pooling
+        known = {"fusion": FUSIONS if both else (None,), "text_pooling": TEXT_POOLINGS, "image_pooling": IMAGE_POOLINGS}
+        for name, values in known.items():
+            if getattr(self, name) not in values:
+                raise ValueError(f"{name} {getattr(self, name)!r} is not one of {', '.join(values)}.")
         if not 0 <= fusion_dropout < 1:
             raise ValueError(f"fusion_dropout must be in [0, 1), not {fusion_dropout}.")
         for name in TRAINING_OPTIONS:
             if name in kwargs:
                 raise ValueError(f"{name} is an option of training, not of the model: model.set_training({name}=…).")
-        self.fusion = fusion if both else None
-        if both and fusion == "pooled":
+        if self.fusion == "pooled":
             width = encoder_hidden_size(self.text_config) + encoder_hidden_size(self.vision_config)
             if fusion_size not in (None, width):
                 raise ValueError(f"fusion_size {fusion_size} can't be had with pooled fusion, which is {width} wide.")
@@ -253,24 +226,17 @@ class MultiHeadConfig(PreTrainedConfig):
             fusion_size = encoder_hidden_size(self.text_config)
             if fusion == "tokens":
                 fusion_size = math.ceil(fusion_size / fusion_heads) * fusion_heads
-        if both and fusion == "tokens" and fusion_size % fusion_heads:
+        if self.fusion == "tokens" and fusion_size % fusion_heads:
             raise ValueError(f"fusion_size {fusion_size} is not a multiple of fusion_heads {fusion_heads}.")
         self.fusion_size = fusion_size if both else None
-        self.fusion_layers = fusion_layers
-        self.fusion_heads = fusion_heads
-        self.fusion_dropout = fusion_dropout
-        self.text_pooling = text_pooling
-        self.image_pooling = image_pooling
+        self.fusion_layers, self.fusion_heads, self.fusion_dropout = fusion_layers, fusion_heads, fusion_dropout
         self.initializer_range = initializer_range
-        custom_pipelines = kwargs.pop("custom_pipelines", None)
+        drop_known_pipelines(kwargs)
         # The base class resets the encoders' attention to its own, None here: keep what they were built with.
         parts = {"text_config": self.text_config, "vision_config": self.vision_config}
         attention = {name: part._attn_implementation for name, part in parts.items() if part is not None}
         kwargs.setdefault("attn_implementation", attention)
         super().__init__(**kwargs)
-        # `pipeline()` insists on remote code for every task listed here; with hfk imported, the task is registered.
-        if custom_pipelines and "multi-head-classification" not in PIPELINE_REGISTRY.supported_tasks:
-            self.custom_pipelines = custom_pipelines
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> MultiHeadConfig:
@@ -287,10 +253,10 @@ class MultiHeadConfig(PreTrainedConfig):
 
     def head(self, name: str) -> HeadConfig:
         """Return the head called `name`; KeyError names the heads there are."""
-        for head in self.heads:
-            if head.name == name:
-                return head
-        raise KeyError(f"no head is called {name!r}; heads: {', '.join(h.name for h in self.heads)}")
+        by_name = {head.name: head for head in self.heads}
+        if name not in by_name:
+            raise KeyError(f"no head is called {name!r}; heads: {', '.join(by_name)}")
+        return by_name[name]
 
     def to_dict(self) -> dict[str, Any]:
         """Serialise, heads included."""
@@ -308,14 +274,7 @@ class MultiHeadConfig(PreTrainedConfig):
 
 
 def encoder_hidden_size(config: PreTrainedConfig) -> int:
-    """Width of an encoder's last hidden state, whatever its family calls it.
-
-    Args:
-        config: the encoder's configuration.
-
-    Raises:
-        ValueError: if no known field holds it.
-    """
+    """Width of an encoder's last hidden state, whatever its family calls it; ValueError if no known field holds it."""
     for name in ("hidden_size", "d_model", "dim", "hidden_dim"):  # hidden_dim: EfficientNet; after DistilBERT's dim
         if isinstance(getattr(config, name, None), int):
             return getattr(config, name)
@@ -328,11 +287,16 @@ def encoder_hidden_size(config: PreTrainedConfig) -> int:
 def _sub_config(config: PreTrainedConfig | dict | None) -> PreTrainedConfig | None:
     if config is None or isinstance(config, PreTrainedConfig):
         return config
-    if "model_type" not in config or config["model_type"] not in CONFIG_MAPPING:
-        raise ValueError(
-            f"the encoder's model_type {config.get('model_type')!r} is unknown to the installed transformers."
-        )
-    return CONFIG_MAPPING[config["model_type"]].from_dict(config)
+    model_type = config.get("model_type")
+    if model_type not in CONFIG_MAPPING:
+        raise ValueError(f"the encoder's model_type {model_type!r} is unknown to the installed transformers.")
+    return CONFIG_MAPPING[model_type].from_dict(config)
+
+
+def drop_known_pipelines(options: dict[str, Any]) -> None:
+    """Take away where a task's code is: `pipeline()` then insists on remote code, though hfk may have registered it."""
+    if "multi-head-classification" in PIPELINE_REGISTRY.supported_tasks or not options.get("custom_pipelines"):
+        options.pop("custom_pipelines", None)
 
 
 AutoConfig.register(MultiHeadConfig.model_type, MultiHeadConfig, exist_ok=True)

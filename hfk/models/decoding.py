@@ -18,12 +18,8 @@ from .hierarchy import best_path, coarse_to_fine, head_parents, top_paths
 def probabilities(logits: dict[str, Tensor], heads: list[HeadConfig]) -> dict[str, Tensor]:
     """Turn logits into probabilities (softmax or sigmoid after the head's temperature) or regression values.
 
-    Args:
-        logits: head name → `(batch, outputs)`.
-        heads: the heads' configurations; heads absent from `logits` are passed over.
-
-    Returns:
-        head name → float32 `(batch, labels)`; for regression `(batch,)` in the target's own unit.
+    Heads absent from `logits` are passed over. Returns head name → float32 `(batch, labels)`; for regression `(batch,)`
+    in the target's own unit.
     """
     return {head.name: head.rules.probabilities(logits[head.name]) for head in heads if head.name in logits}
 
@@ -40,8 +36,7 @@ def decide(
         consistent_paths: choose hierarchical heads together by `best_path` (the default) or each alone.
 
     Returns:
-        head name → int64 `(batch,)` for `single_label`, bool `(batch, labels)` for `multi_label`, float32 `(batch,)`
-        for `regression`.
+        head name → int64 `(batch,)`, bool `(batch, labels)` for `multi_label`, float32 `(batch,)` for `regression`.
     """
     chosen = {head.name: head.rules.decide(probs[head.name], threshold) for head in heads}
     parents = head_parents(heads)
@@ -52,10 +47,11 @@ def decide(
 
 def _path_scores(probs: dict[str, Tensor], heads: list[HeadConfig]) -> dict[str, Tensor]:
     """Logarithms of what each label of a hierarchy's heads is worth on a path."""
-    family = {name for head in heads if head.parent is not None for name in (head.name, head.parent)}
-    return {
-        head.name: head.path_weight * probs[head.name].clamp_min(1e-12).log() for head in heads if head.name in family
-    }
+    parents = head_parents(heads)
+    family = [
+        head for head in heads if head.name in parents or any(head.name == above for above, _ in parents.values())
+    ]
+    return {head.name: head.path_weight * probs[head.name].clamp_min(1e-12).log() for head in family}
 
 
 def readable(
@@ -67,7 +63,7 @@ def readable(
     min_score: float | None = None,
     paths: int | None = None,
 ) -> list[dict[str, Any]]:
-    """Turn a batch of logits into one JSON-serialisable dict a row.
+    """Turn a batch of logits into one JSON-serializable dict a row.
 
     Args:
         logits: head name → `(batch, outputs)`.
@@ -82,24 +78,21 @@ def readable(
         paths: how many whole paths to list for each hierarchy, under the key `paths`; None lists none.
 
     Returns:
-        one dict a row: head name → list of `{"label", "score"}`, the chosen label first, the others by score; for a
-        regression head, the number. `score` is the head's own probability. With `paths`, also `paths`: name of each
-        finest head → list of `{"labels": {head name: label}, "score"}`, most probable first, see `top_paths`.
+        head name → list of `{"label", "score"}`, the chosen label first, the others by score; for a regression head,
+        the number. `score` is the head's own probability. With `paths`, also `paths`: name of each finest head → list
+        of `{"labels": {head name: label}, "score"}`, most probable first, see `top_paths`.
 
     Raises:
-        ValueError: if `only` names a head that is not there, `top_k` or `paths` is below 1, or `paths` is asked for
-            where no head has a parent or one is called `paths`.
+        ValueError: for an unknown head in `only`, a number below 1, or `paths` where no head has a parent.
     """
     known = [head.name for head in heads]
     for name in only or []:
         if name not in known:
             raise ValueError(f"no head is called {name!r}; heads: {', '.join(known)}.")
-    if top_k is not None and top_k < 1:
-        raise ValueError(f"top_k must be 1 or more, not {top_k}.")
-    parents = head_parents(heads)
-    if paths is not None and paths < 1:
-        raise ValueError(f"paths must be 1 or more, not {paths}.")
-    if paths is not None and (not parents or "paths" in known):
+    for option, value in (("top_k", top_k), ("paths", paths)):
+        if value is not None and value < 1:
+            raise ValueError(f"{option} must be 1 or more, not {value}.")
+    if paths is not None and (not head_parents(heads) or "paths" in known):
         raise ValueError("paths need heads with parents, and none that is called 'paths'; use top_k instead.")
     probs = {name: values.cpu() for name, values in probabilities(logits, heads).items()}
     chosen = decide(probs, heads)
@@ -111,22 +104,18 @@ def readable(
         for row, answer in zip(rows, said, strict=True):
             row[head.name] = answer
     if min_score is not None:
-        _hide_uncertain(rows, probs, chosen, heads, parents, min_score)
+        _hide_uncertain(rows, probs, chosen, heads, min_score)
     if paths is not None:
         _add_paths(rows, probs, heads, only or known, paths)
     return rows
 
 
 def _hide_uncertain(
-    rows: list[dict],
-    probs: dict[str, Tensor],
-    chosen: dict[str, Tensor],
-    heads: list[HeadConfig],
-    parents: dict[str, tuple[str, list[int]]],
-    min_score: float,
+    rows: list[dict], probs: dict[str, Tensor], chosen: dict[str, Tensor], heads: list[HeadConfig], min_score: float
 ) -> None:
     """Put the label None in place of answers below `min_score`, and of those under them."""
     unknown: dict[str, Tensor] = {}
+    parents = head_parents(heads)
     for name in coarse_to_fine([head.name for head in heads if head.rules.exclusive], parents):
         scores = probs[name].gather(1, chosen[name][:, None])[:, 0]
         unknown[name] = scores < min_score
@@ -142,18 +131,17 @@ def _add_paths(
 ) -> None:
     """List the best paths to each finest head, under `paths`."""
     labels = {head.name: head.labels for head in heads}
-    logs = _path_scores(probs, heads)
-    for row in rows:
-        row["paths"] = {}
-    for leaf, (scores, ways) in top_paths(logs, head_parents(heads), count).items():
-        if leaf not in only:
-            continue
-        for number, row in enumerate(rows):
-            row["paths"][leaf] = [
+    ranked = top_paths(_path_scores(probs, heads), head_parents(heads), count)
+    for number, row in enumerate(rows):
+        row["paths"] = {
+            leaf: [
                 {"labels": {name: labels[name][way[number, rank]] for name, way in ways.items()}, "score": score}
                 for rank, score in enumerate(scores[number].tolist())
                 if score > 0
             ]
+            for leaf, (scores, ways) in ranked.items()
+            if leaf in only
+        }
 
 
 def as_tensors(arrays: dict) -> dict[str, Tensor]:

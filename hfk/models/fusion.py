@@ -12,6 +12,10 @@ from torch import Tensor, nn
 
 from .configuration_multihead import MultiHeadConfig, encoder_hidden_size
 
+Side = tuple[Tensor | None, Tensor | None, Tensor]
+"""Text or image of a batch: tokens `(batch, tokens, size)`, None if no row has any; mask `(batch, tokens)`, non-zero
+where a token counts, None where all do; and bool `(batch,)`, which rows have it."""
+
 
 class Standardization(nn.Module):
     """Shift and scale every feature to mean 0 and deviation 1 over the training rows, as measured before training.
@@ -20,10 +24,7 @@ class Standardization(nn.Module):
     vectors for descriptions of clothes the mean is 2.5 times as long as a vector's typical distance from it. New layers
     on top learn that direction's noise first, and slowly anything else; see benchmarks/README.md. Measuring once
     instead of by batch keeps rows independent, so that gradient accumulation changes nothing (data-dependent
-    initialisation: Krähenbühl et al. 2016, arXiv:1511.06856). Nothing is changed until `fit` is called.
-
-    Args:
-        size: number of features.
+    initialization: Krähenbühl et al. 2016, arXiv:1511.06856). Nothing is changed until `fit` is called.
     """
 
     def __init__(self, size: int) -> None:
@@ -32,18 +33,12 @@ class Standardization(nn.Module):
         self.register_buffer("scale", torch.ones(size))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Standardise `(…, size)`."""
+        """Standardize `(…, size)`."""
         return (features - self.mean) * self.scale
 
     @torch.no_grad()
     def fit(self, count: int, total: Tensor, squares: Tensor) -> None:
-        """Take over mean and deviation from sums over vectors.
-
-        Args:
-            count: number of vectors; with fewer than two, nothing is changed.
-            total: their sum, `(size,)`.
-            squares: the sum of their squares, `(size,)`.
-        """
+        """Take mean and deviation from how many vectors there are, their sum and that of their squares, `(size,)`."""
         if count < 2:
             return
         mean = total / count
@@ -55,11 +50,9 @@ class Standardization(nn.Module):
 
 
 class Pooling(nn.Module):
-    """Pool `(batch, tokens, size)` to `(batch, size)`, standardised.
+    """Pool `(batch, tokens, size)` to `(batch, size)`, standardized.
 
-    Args:
-        kind: `cls` (first token), `mean`, `max`, or `attention` (a learned query's softmax weights).
-        size: width of a token.
+    `kind` is `cls` (first token), `mean`, `max`, or `attention` (a learned query's softmax weights).
     """
 
     def __init__(self, kind: str, size: int) -> None:
@@ -73,7 +66,7 @@ class Pooling(nn.Module):
         return self.standardization(self.features(tokens, mask))
 
     def features(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Pool without standardising; arguments as for `forward`."""
+        """Pool without standardizing; arguments as for `forward`."""
         if self.kind == "cls":
             return tokens[:, 0]
         if mask is None:
@@ -89,12 +82,7 @@ class Pooling(nn.Module):
 
 
 class Projection(nn.Module):
-    """Project every token, standardised, to another width.
-
-    Args:
-        size: width of a token.
-        outputs: width after projection.
-    """
+    """Project every token, standardized, from `size` to `outputs` features."""
 
     def __init__(self, size: int, outputs: int) -> None:
         super().__init__()
@@ -106,7 +94,7 @@ class Projection(nn.Module):
         return self.linear(self.standardization(tokens))
 
     def features(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return the tokens that count, `(vectors, size)`: what is standardised."""
+        """Return the tokens that count, `(vectors, size)`: what is standardized."""
         return tokens.flatten(0, 1) if mask is None else tokens[mask.bool()]
 
 
@@ -115,9 +103,6 @@ class TokensFusion(nn.Module):
 
     The design of VisualBERT-style joint encoders (Li et al. 2019, arXiv:1908.03557) on top of two pretrained encoders:
     projection, modality embedding, self-attention over everything; the CLS position is the embedding.
-
-    Args:
-        config: the model's configuration.
     """
 
     def __init__(self, config: MultiHeadConfig) -> None:
@@ -131,46 +116,18 @@ class TokensFusion(nn.Module):
         self.norm = nn.LayerNorm(size)
         self.dropout = nn.Dropout(config.fusion_dropout)
         layer = nn.TransformerEncoderLayer(
-            size,
-            config.fusion_heads,
-            dim_feedforward=4 * size,
-            dropout=config.fusion_dropout,
-            activation="gelu",
-            batch_first=True,
-            norm_first=True,
+            size, config.fusion_heads, 4 * size, config.fusion_dropout, "gelu", batch_first=True, norm_first=True
         )
         # Nested tensors would make shapes depend on the mask's values.
         self.encoder = nn.TransformerEncoder(
-            layer, config.fusion_layers, norm=nn.LayerNorm(size), enable_nested_tensor=False
+            layer, config.fusion_layers, nn.LayerNorm(size), enable_nested_tensor=False
         )
 
-    def forward(
-        self,
-        text_tokens: Tensor | None,
-        text_mask: Tensor | None,
-        text_present: Tensor,
-        image_tokens: Tensor | None,
-        image_present: Tensor,
-    ) -> Tensor:
-        """Fuse one batch.
-
-        Args:
-            text_tokens: `(batch, tokens, text size)`, or None if no row has text.
-            text_mask: `(batch, tokens)`, non-zero where a token counts; None with `text_tokens` None.
-            text_present: bool `(batch,)`.
-            image_tokens: `(batch, positions, vision size)`, or None if no row has an image.
-            image_present: bool `(batch,)`.
-
-        Returns:
-            `(batch, fusion_size)`.
-        """
-        batch = text_present.shape[0]
-        parts, masks = [self.cls.weight.expand(batch, 1, -1)], [text_present.new_ones(batch, 1)]
-        sides = (
-            (0, text_tokens, text_mask, text_present, self.text),
-            (1, image_tokens, None, image_present, self.image),
-        )
-        for index, tokens, mask, present, projection in sides:
+    def forward(self, text: Side, image: Side) -> Tensor:
+        """Fuse one batch to `(batch, fusion_size)`."""
+        batch = text[2].shape[0]
+        parts, masks = [self.cls.weight.expand(batch, 1, -1)], [text[2].new_ones(batch, 1)]
+        for index, ((tokens, mask, present), projection) in enumerate(((text, self.text), (image, self.image))):
             absent = self.absent.weight[index].expand(batch, 1, -1)
             if tokens is None:
                 part, mask = absent, present.new_ones(batch, 1)
@@ -192,9 +149,6 @@ class VectorFusion(nn.Module):
     `pooled` leaves the vectors as they are, so that linear heads start as a linear probe on both encoders; it learns
     fastest from few rows. `gated` is the gated multimodal unit of Arevalo et al. 2017 (arXiv:1702.01992):
     z = g·tanh(U t) + (1 - g)·tanh(V i) with g = sigmoid(W [t; i]).
-
-    Args:
-        config: the model's configuration.
     """
 
     def __init__(self, config: MultiHeadConfig) -> None:
@@ -214,39 +168,28 @@ class VectorFusion(nn.Module):
                 # From standardised features to outputs of deviation 1: smaller ones make the heads start slowly.
                 layer.initializer_std = layer.in_features**-0.5
 
-    def forward(
-        self,
-        text_tokens: Tensor | None,
-        text_mask: Tensor | None,
-        text_present: Tensor,
-        image_tokens: Tensor | None,
-        image_present: Tensor,
-    ) -> Tensor:
-        """Fuse one batch; arguments and result as in `TokensFusion.forward`."""
-        text = self.absent_text.weight.expand(text_present.shape[0], -1)
-        if text_tokens is not None:
-            text = torch.where(text_present[:, None], self.text(text_tokens, text_mask), text)
-        image = self.absent_image.weight.expand(image_present.shape[0], -1)
-        if image_tokens is not None:
-            image = torch.where(image_present[:, None], self.image(image_tokens), image)
-        text, image = self.dropout(text), self.dropout(image)
+    def forward(self, text: Side, image: Side) -> Tensor:
+        """Fuse one batch to `(batch, fusion_size)`."""
+        text = self._vector(text, self.text, self.absent_text)
+        image = self._vector(image, self.image, self.absent_image)
         joined = torch.cat([text, image], -1)
         if not self.gated:
             return joined
         gate = torch.sigmoid(self.gate(joined))
         return gate * torch.tanh(self.text_projection(text)) + (1 - gate) * torch.tanh(self.image_projection(image))
 
+    def _vector(self, side: Side, pooling: Pooling, absent: nn.Embedding) -> Tensor:
+        tokens, mask, present = side
+        vector = absent.weight.expand(present.shape[0], -1)
+        if tokens is not None:
+            vector = torch.where(present[:, None], pooling(tokens, mask), vector)
+        return self.dropout(vector)
+
 
 def drop_modalities(text_present: Tensor, image_present: Tensor, probability: float) -> tuple[Tensor, Tensor]:
-    """Modality dropout: hide text or image, at even odds, in rows that have both.
+    """Modality dropout: hide text or image, at even odds, in rows that have both; no row loses its only side.
 
-    Args:
-        text_present: bool `(batch,)`.
-        image_present: bool `(batch,)`.
-        probability: how likely a row with both loses one.
-
-    Returns:
-        the two masks after dropping; no row loses its only side.
+    The two masks are bool `(batch,)`; `probability` is how likely a row with both loses one.
     """
     draw = torch.rand(text_present.shape, device=text_present.device)
     both = text_present & image_present

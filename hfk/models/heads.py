@@ -21,30 +21,22 @@ HIERARCHY_LOSSES = ("none", "marginal")
 
 
 class Head(nn.Module):
-    """One head: dropout, then `linear`, `mlp` or `residual` (long path plus short path).
-
-    Args:
-        size: width of the embedding.
-        config: the head's configuration.
-    """
+    """One head: dropout, then `linear`, `mlp` or `residual` (long path plus short path)."""
 
     def __init__(self, size: int, config: HeadConfig) -> None:
         super().__init__()
         self.dropout = nn.Dropout(config.dropout)
-        self.short = nn.Linear(size, config.num_outputs) if config.kind in ("linear", "residual") else None
-        self.long = (
-            nn.Sequential(nn.Linear(size, size), nn.ReLU(), nn.Linear(size, config.num_outputs))
-            if config.kind in ("mlp", "residual")
-            else None
-        )
+        outputs, self.short, self.long = config.num_outputs, None, None
+        if config.kind in ("linear", "residual"):
+            self.short = nn.Linear(size, outputs)
+        if config.kind in ("mlp", "residual"):
+            self.long = nn.Sequential(nn.Linear(size, size), nn.ReLU(), nn.Linear(size, outputs))
 
     def forward(self, embedding: Tensor) -> Tensor:
         """Map `(batch, size)` to logits `(batch, num_outputs)`."""
         embedding = self.dropout(embedding)
-        if self.long is None:
-            return self.short(embedding)
-        if self.short is None:
-            return self.long(embedding)
+        if self.short is None or self.long is None:
+            return (self.short or self.long)(embedding)
         return self.long(embedding) + self.short(embedding)
 
 
@@ -83,9 +75,6 @@ def total_loss(
 
     Returns:
         the total, a scalar, and head name → unweighted loss of that head.
-
-    Raises:
-        ValueError: if a label column has no head or no head has labels.
     """
     unknown = sorted(set(labels) - set(logits))
     if unknown:
@@ -94,9 +83,7 @@ def total_loss(
         raise ValueError(f"labels are empty: give a tensor for at least one head of {', '.join(logits)}.")
     rules = {head.name: head.rules for head in heads}
     options = {name: HeadLoss() for name in rules} | dict(options or {})
-    losses = {
-        name: own.loss(logits[name], labels[name], options[name]) for name, own in rules.items() if name in labels
-    }
+    losses = {name: rules[name].loss(logits[name], labels[name], options[name]) for name in rules if name in labels}
     if hierarchy_loss == "marginal":
         parents, sizes = head_parents(heads), {head.name: len(head.labels) for head in heads}
         for name in leaves(parents):
@@ -113,20 +100,8 @@ def disagreement(
 ) -> Tensor:
     """How far two passes over the same rows are apart, as R-Drop (Wu et al. 2021, arXiv:2106.14448) counts it.
 
-    Args:
-        logits: head name → logits of the rows and, below them, of the same rows again: `(2 × batch, outputs)`.
-        heads: the heads' configurations.
-        options: head name → how it is trained, for its weight.
-
-    Returns:
-        scalar, the weighted sum over the heads of the mean over the rows: ½ (KL(p ‖ q) + KL(q ‖ p)) for
-        `single_label`; the same for each label's yes and no, averaged over the labels, for `multi_label`; the squared
-        difference in deviations for `regression`.
-
-    Example:
-        >>> heads = [HeadConfig("topic", ["경제", "정치"])]
-        >>> round(disagreement({"topic": torch.tensor([[0.0, 0.0], [0.0, 2.0]])}, heads).item(), 4)
-        0.3808
+    `logits` are those of the rows and, below them, of the same rows again: head name → `(2 × batch, outputs)`. The
+    scalar is the sum over the heads, weighted by `options`, of the mean over the rows of `Problem.disagreement`.
     """
     total = torch.zeros((), device=next(iter(logits.values())).device)
     for head in heads:

@@ -14,25 +14,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
+Parents = dict[str, tuple[str, list[int]]]
+"""A hierarchy: head name → its parent head's name, and `parent_of`: the index of the parent label of each label."""
 
-def head_parents(heads: Iterable[Any]) -> dict[str, tuple[str, list[int]]]:
+
+def head_parents(heads: Iterable[Any]) -> Parents:
     """Return the hierarchy of heads in the form that `best_path` takes: head name → (parent's name, parent_of)."""
     return {head.name: (head.parent, head.parent_of) for head in heads if head.parent is not None}
 
 
-def best_path(log_probabilities: dict[str, Tensor], parents: dict[str, tuple[str, list[int]]]) -> dict[str, Tensor]:
+def best_path(log_probabilities: dict[str, Tensor], parents: Parents) -> dict[str, Tensor]:
     """Pick, for every row, the labels that agree with the hierarchy and have the highest joint log-probability.
 
     Args:
         log_probabilities: head name → `(batch, labels)`, natural logarithm.
-        parents: head name → (parent's name, `parent_of`: the parent label's index for each label). Heads that are not
-            listed are roots. A head may have several children.
+        parents: the hierarchy; heads that are not listed are roots, and one may have several children.
 
     Returns:
         head name → int64 `(batch,)`: the chosen label.
-
-    Raises:
-        ValueError: if a head and its `parent_of` differ in size.
 
     Example:
         >>> best_path({"a": torch.tensor([[-0.1, -3.0]]), "b": torch.tensor([[-2.0, -0.2]])}, {"b": ("a", [0, 1])})
@@ -52,27 +51,14 @@ def best_path(log_probabilities: dict[str, Tensor], parents: dict[str, tuple[str
 
 
 def top_paths(
-    log_probabilities: dict[str, Tensor], parents: dict[str, tuple[str, list[int]]], k: int
+    log_probabilities: dict[str, Tensor], parents: Parents, k: int
 ) -> dict[str, tuple[Tensor, dict[str, Tensor]]]:
     """Rank the paths from the roots to the labels of each finest head; the first one is what `best_path` chooses.
 
     A path's score is the product of its heads' probabilities, as a share of the sum over all paths to that head. Where
-    heads branch, each path is scored with the best choice in the other branches.
-
-    Args:
-        log_probabilities: as for `best_path`.
-        parents: as for `best_path`.
-        k: how many paths; all, where there are fewer.
-
-    Returns:
-        for each head that has a parent and no child: the scores, float32 `(batch, k)`, highest first, and head name →
-        int64 `(batch, k)`, the labels on the way, from the root on.
-
-    Example:
-        >>> logs = {"a": torch.tensor([[0.9, 0.1]]).log(), "b": torch.tensor([[0.2, 0.5, 0.3]]).log()}
-        >>> scores, labels = top_paths(logs, {"b": ("a", [0, 0, 1])}, 2)["b"]
-        >>> labels["a"].tolist(), labels["b"].tolist(), round(scores[0, 0].item(), 3)
-        ([[0, 0]], [[1, 0]], 0.682)
+    heads branch, each path is scored with the best choice in the other branches. For each head that has a parent and no
+    child, the result holds the scores of the best `k`, float32 `(batch, k)`, highest first, and head name → int64
+    `(batch, k)`, the labels on the way, from the root on.
     """
     scores, messages = _best_below(log_probabilities, parents, coarse_to_fine(list(log_probabilities), parents))
     ranked = {}
@@ -93,25 +79,11 @@ def top_paths(
     return ranked
 
 
-def marginals(
-    head: str, log_probabilities: Tensor, parents: dict[str, tuple[str, list[int]]], sizes: dict[str, int]
-) -> dict[str, Tensor]:
+def marginals(head: str, log_probabilities: Tensor, parents: Parents, sizes: dict[str, int]) -> dict[str, Tensor]:
     """Sum one head's probabilities over the labels under each label of the heads above it.
 
-    Args:
-        head: the head's name.
-        log_probabilities: `(batch, labels)`, natural logarithm.
-        parents: as for `best_path`.
-        sizes: head name → number of labels, for the heads above.
-
-    Returns:
-        name of each head above → `(batch, its labels)`, natural logarithms. A label without any label of `head` under
-        it has the constant 0, which costs nothing in a loss.
-
-    Example:
-        >>> below = torch.tensor([[0.5, 0.2, 0.3]]).log()
-        >>> marginals("b", below, {"b": ("a", [0, 0, 1])}, {"a": 2})["a"].exp()
-        tensor([[0.7000, 0.3000]])
+    `sizes` says how many labels each head above has. Returns natural logarithms, name of each head above →
+    `(batch, its labels)`. A label without any of `head`'s under it has the constant 0, which costs nothing in a loss.
     """
     result, name = {}, head
     index = torch.arange(log_probabilities.shape[-1], device=log_probabilities.device)
@@ -125,32 +97,22 @@ def marginals(
     return result
 
 
-def leaves(parents: dict[str, tuple[str, list[int]]]) -> list[str]:
+def leaves(parents: Parents) -> list[str]:
     """Names of the heads that have a parent and are nobody's parent."""
     above = {parent for parent, _ in parents.values()}
     return [name for name in parents if name not in above]
 
 
-def consistent(predictions: dict[str, Tensor], parents: dict[str, tuple[str, list[int]]]) -> Tensor:
-    """Tell, for every row, whether each head's label lies under its parent head's label.
-
-    Args:
-        predictions: head name → int64 `(batch,)`.
-        parents: as in `best_path`.
-
-    Returns:
-        bool `(batch,)`; all True when there is no hierarchy.
-    """
-    first = next(iter(predictions.values()))
-    agrees = torch.ones(first.shape[0], dtype=torch.bool, device=first.device)
+def consistent(predictions: dict[str, Tensor], parents: Parents) -> Tensor:
+    """Tell for every row, bool `(batch,)`, whether each head's label, int64 `(batch,)`, lies under its parent's."""
+    agrees = torch.ones_like(next(iter(predictions.values())), dtype=torch.bool)
     for name, (parent, parent_of) in parents.items():
-        above = torch.tensor(parent_of, device=first.device)[predictions[name]]
-        agrees &= above == predictions[parent]
+        agrees &= torch.tensor(parent_of, device=agrees.device)[predictions[name]] == predictions[parent]
     return agrees
 
 
 def _best_below(
-    log_probabilities: dict[str, Tensor], parents: dict[str, tuple[str, list[int]]], order: list[str]
+    log_probabilities: dict[str, Tensor], parents: Parents, order: list[str]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The upward pass: each label's score with the best choice below it, and what each head sent to its parent."""
     scores = {name: values.float() for name, values in log_probabilities.items()}
@@ -160,9 +122,8 @@ def _best_below(
             continue
         parent, parent_of = parents[name]
         if len(parent_of) != scores[name].shape[-1]:
-            raise ValueError(
-                f"head {name!r} has {scores[name].shape[-1]} labels but parent_of has {len(parent_of)} entries."
-            )
+            labels = scores[name].shape[-1]
+            raise ValueError(f"head {name!r} has {labels} labels but parent_of has {len(parent_of)} entries.")
         index = torch.tensor(parent_of, device=scores[name].device)
         # A parent label without any child label keeps -inf: it lies on no complete path.
         below = torch.full_like(scores[parent], -torch.inf)
@@ -171,7 +132,7 @@ def _best_below(
     return scores, messages
 
 
-def coarse_to_fine(names: list[str], parents: dict[str, tuple[str, list[int]]]) -> list[str]:
+def coarse_to_fine(names: list[str], parents: Parents) -> list[str]:
     """Sort heads so that every head comes after its parent."""
 
     def depth(name: str) -> int:

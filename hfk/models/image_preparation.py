@@ -1,8 +1,7 @@
 """Opening pictures from anywhere, safely: size is checked before a single pixel is decoded.
 
-Whatever a table or a user hands over (path, URL, bytes, the dict of a `datasets` image column, a PIL image) comes out
-as an upright RGB picture, or as one `ImageError` that says what is wrong. Resizing and normalising are left to the
-vision encoder's own transformers image processor.
+Whatever a table or a user hands over comes out as an upright RGB picture, or as one `ImageError` that says what is
+wrong. Resizing and normalizing are left to the vision encoder's own transformers image processor.
 """
 
 from __future__ import annotations
@@ -39,9 +38,6 @@ def open_image(source: Any) -> Image.Image:
             image. Of an animation, the first frame is taken; transparency is laid over white; 16-bit grey is scaled to
             8 bits; the EXIF orientation is applied.
 
-    Returns:
-        an RGB `PIL.Image.Image`, fully decoded.
-
     Raises:
         ImageError: if it is missing, empty, too large, of an unknown format, or damaged.
     """
@@ -69,9 +65,9 @@ def open_image(source: Any) -> Image.Image:
         raise ImageError(f"{name} claims a size far above the limit of {MAX_PIXELS:,} pixels.") from None
     except UnidentifiedImageError:
         raise ImageError(f"{name} is not a picture in a known format ({', '.join(FORMATS)}).") from None
+    except ImageError:
+        raise
     except (OSError, SyntaxError, ValueError, EOFError) as error:
-        if isinstance(error, ImageError):
-            raise
         raise ImageError(f"{name} is damaged or cut short: {error}.") from None
 
 

@@ -4,9 +4,6 @@ EfficientNet without squeeze-and-excitation and with ReLU6 in place of swish, as
 The default configuration is Lite0 (3.4 million parameters without a classifier). Strided convolutions pad as
 TensorFlow's "same" does, one pixel more on the right and the bottom for an even size, because the published weights
 were trained so; the amount is arithmetic on the size, without branches, so torch.compile and torch.export trace it.
-
-Needs only torch and transformers, so that the file travels with a checkpoint. `hfk/backbones/registry.py` makes the
-pretrained folder.
 """
 
 from __future__ import annotations
@@ -18,13 +15,12 @@ from torch import Tensor, nn
 from transformers import AutoModelForImageClassification, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.modeling_outputs import (
-    BaseModelOutputWithPoolingAndNoAttention,
-    ImageClassifierOutputWithNoAttention,
-)
+from transformers.modeling_outputs import BaseModelOutputWithPoolingAndNoAttention, ImageClassifierOutputWithNoAttention
 from transformers.utils import can_return_tuple
 
 from .encoder_base import register_encoder
+
+STAGE_LISTS = ("stage_widths", "stage_repeats", "stage_kernels", "stage_strides", "stage_expansions")
 
 
 class EfficientNetLiteConfig(PreTrainedConfig):
@@ -45,13 +41,6 @@ class EfficientNetLiteConfig(PreTrainedConfig):
         batch_norm_eps: epsilon of the batch normalizations.
         batch_norm_momentum: weight of a new batch in the running statistics, as PyTorch counts (TensorFlow's 0.99).
         classifier_dropout: dropout before the classifier of `EfficientNetLiteForImageClassification`.
-
-    Raises:
-        ValueError: if the stage lists differ in length, or a stride exceeds its kernel.
-
-    Example:
-        >>> EfficientNetLiteConfig(stem_width=8, hidden_size=64).hidden_size
-        64
     """
 
     model_type = "efficientnet-lite"
@@ -70,10 +59,9 @@ class EfficientNetLiteConfig(PreTrainedConfig):
     classifier_dropout: float = 0.2
 
     def __post_init__(self, **kwargs):
-        names = ("stage_widths", "stage_repeats", "stage_kernels", "stage_strides", "stage_expansions")
-        for name in names:
+        for name in STAGE_LISTS:
             setattr(self, name, list(getattr(self, name)))
-        lengths = {name: len(getattr(self, name)) for name in names}
+        lengths = {name: len(getattr(self, name)) for name in STAGE_LISTS}
         if len(set(lengths.values())) != 1:
             raise ValueError(f"the stage lists must have one entry a stage each; their lengths are {lengths}")
         if any(stride > kernel for stride, kernel in zip(self.stage_strides, self.stage_kernels, strict=True)):
@@ -87,30 +75,22 @@ class EfficientNetLiteConvLayer(nn.Module):
     def __init__(
         self,
         config: EfficientNetLiteConfig,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int = 1,
+        inputs: int,
+        outputs: int,
+        kernel: int = 1,
         stride: int = 1,
         groups: int = 1,
         activate: bool = True,
     ):
         super().__init__()
-        self.kernel_size = kernel_size
-        self.stride = stride
-        self.convolution = nn.Conv2d(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride,
-            padding=kernel_size // 2 if stride == 1 else 0,
-            groups=groups,
-            bias=False,
-        )
-        self.normalization = nn.BatchNorm2d(out_channels, config.batch_norm_eps, config.batch_norm_momentum)
+        self.kernel_size, self.stride = kernel, stride
+        padding = kernel // 2 if stride == 1 else 0
+        self.convolution = nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
+        self.normalization = nn.BatchNorm2d(outputs, config.batch_norm_eps, config.batch_norm_momentum)
         self.activation = nn.ReLU6() if activate else nn.Identity()
 
     def forward(self, hidden_states: Tensor) -> Tensor:
-        """Map `(batch, in_channels, h, w)` to `(batch, out_channels, ceil(h / stride), ceil(w / stride))`."""
+        """Map `(batch, inputs, h, w)` to `(batch, outputs, ceil(h / stride), ceil(w / stride))`."""
         if self.stride > 1:
             vertical, horizontal = (self.kernel_size - self.stride + -n % self.stride for n in hidden_states.shape[-2:])
             sides = (horizontal // 2, horizontal - horizontal // 2, vertical // 2, vertical - vertical // 2)
@@ -132,20 +112,14 @@ class EfficientNetLiteBlock(GradientCheckpointingLayer):
     """
 
     def __init__(
-        self,
-        config: EfficientNetLiteConfig,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        stride: int,
-        expansion: int,
+        self, config: EfficientNetLiteConfig, inputs: int, outputs: int, kernel: int, stride: int, expansion: int
     ):
         super().__init__()
-        inner = in_channels * expansion
-        self.keeps_shape = stride == 1 and in_channels == out_channels
-        self.expand = EfficientNetLiteConvLayer(config, in_channels, inner) if expansion != 1 else nn.Identity()
-        self.depthwise = EfficientNetLiteConvLayer(config, inner, inner, kernel_size, stride, groups=inner)
-        self.project = EfficientNetLiteConvLayer(config, inner, out_channels, activate=False)
+        inner = inputs * expansion
+        self.keeps_shape = stride == 1 and inputs == outputs
+        self.expand = EfficientNetLiteConvLayer(config, inputs, inner) if expansion != 1 else nn.Identity()
+        self.depthwise = EfficientNetLiteConvLayer(config, inner, inner, kernel, stride, groups=inner)
+        self.project = EfficientNetLiteConvLayer(config, inner, outputs, activate=False)
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """Map one feature map to the next."""
@@ -177,14 +151,7 @@ class EfficientNetLitePreTrainedModel(PreTrainedModel):
 
 
 class EfficientNetLiteModel(EfficientNetLitePreTrainedModel):
-    """The encoder: a feature map and its mean.
-
-    Example:
-        >>> model = EfficientNetLiteModel(EfficientNetLiteConfig()).eval()
-        >>> output = model(torch.zeros(1, 3, 224, 224))
-        >>> tuple(output.last_hidden_state.shape), tuple(output.pooler_output.shape)
-        ((1, 1280, 7, 7), (1, 1280))
-    """
+    """The encoder: a feature map and its mean."""
 
     # a classification checkpoint loads as an encoder without a word about its classifier
     _keys_to_ignore_on_load_unexpected = (r"^classifier\.",)
@@ -193,14 +160,8 @@ class EfficientNetLiteModel(EfficientNetLitePreTrainedModel):
         super().__init__(config)
         self.stem = EfficientNetLiteConvLayer(config, config.num_channels, config.stem_width, 3, 2)
         blocks, width, self.stage_ends = [], config.stem_width, []
-        for out, repeats, kernel, stride, expansion in zip(
-            config.stage_widths,
-            config.stage_repeats,
-            config.stage_kernels,
-            config.stage_strides,
-            config.stage_expansions,
-            strict=True,
-        ):
+        stages = zip(*(getattr(config, name) for name in STAGE_LISTS), strict=True)
+        for out, repeats, kernel, stride, expansion in stages:
             for i in range(repeats):
                 blocks.append(EfficientNetLiteBlock(config, width, out, kernel, stride if i == 0 else 1, expansion))
                 width = out
@@ -213,18 +174,12 @@ class EfficientNetLiteModel(EfficientNetLitePreTrainedModel):
     def forward(
         self, pixel_values: Tensor, output_hidden_states: bool | None = None
     ) -> BaseModelOutputWithPoolingAndNoAttention:
-        """Encode pictures.
-
-        Args:
-            pixel_values: `(batch, num_channels, height, width)`, normalized.
-            output_hidden_states: also return the stem's and every stage's feature map.
+        """Encode normalized pictures, `(batch, num_channels, height, width)`.
 
         Returns:
             `last_hidden_state` `(batch, hidden_size, ceil(height/32), ceil(width/32))` for the default strides,
-            `pooler_output` `(batch, hidden_size)`, its mean over places, and `hidden_states` when asked for.
-
-        Raises:
-            ValueError: if the pictures have another number of channels than the configuration says.
+            `pooler_output` `(batch, hidden_size)`, its mean over places, and on request `hidden_states`: the stem's and
+            every stage's feature map.
         """
         if pixel_values.shape[1] != self.config.num_channels:
             raise ValueError(f"pixel_values have {pixel_values.shape[1]} channels; expected {self.config.num_channels}")
@@ -238,7 +193,6 @@ class EfficientNetLiteModel(EfficientNetLitePreTrainedModel):
             if i in self.stage_ends:
                 feature_maps.append(hidden_state)
         last = self.head(hidden_state)
-
         return BaseModelOutputWithPoolingAndNoAttention(
             last_hidden_state=last,
             pooler_output=last.mean(dim=(2, 3)),
@@ -260,16 +214,7 @@ class EfficientNetLiteForImageClassification(EfficientNetLitePreTrainedModel):
     def forward(
         self, pixel_values: Tensor, labels: Tensor | None = None, output_hidden_states: bool | None = None
     ) -> ImageClassifierOutputWithNoAttention:
-        """Classify pictures.
-
-        Args:
-            pixel_values: `(batch, num_channels, height, width)`, normalized.
-            labels: `(batch,)` class indices; with them, the output has a cross-entropy `loss`.
-            output_hidden_states: also return the stem's and every stage's feature map.
-
-        Returns:
-            `logits` `(batch, num_labels)`, and `loss` and `hidden_states` when asked for.
-        """
+        """Classify normalized pictures; with `labels`, class indices `(batch,)`, there is a cross-entropy `loss`."""
         encoded = self.efficientnet_lite(pixel_values, output_hidden_states=output_hidden_states, return_dict=True)
         logits = self.classifier(self.dropout(encoded.pooler_output))
         loss = None if labels is None else self.loss_function(labels, logits, self.config)

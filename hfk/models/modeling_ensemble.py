@@ -30,9 +30,6 @@ class MultiHeadEnsemble(PreTrainedModel):
         config: the configuration, with at least one member.
         members: the members, if they are at hand already; built from the configuration by default.
 
-    Raises:
-        ValueError: if the configuration has no member.
-
     Example:
         >>> ensemble = MultiHeadEnsemble.from_members([one, two])  # doctest: +SKIP
         >>> ensemble.predict(**processor(text=["코스피 사상 최고"]))  # doctest: +SKIP
@@ -71,18 +68,10 @@ class MultiHeadEnsemble(PreTrainedModel):
         readers: list[int] | None = None,
         weights: dict[str, list[float]] | None = None,
     ) -> MultiHeadEnsemble:
-        """Put models together; they are taken as they are, not copied.
+        """Put models of the same heads and dtype together, in evaluation mode; they are taken as they are, not copied.
 
-        Args:
-            members: models of the same heads and dtype.
-            readers: as in `MultiHeadEnsembleConfig`; from `MultiHeadEnsembleProcessor.join`.
-            weights: as in `MultiHeadEnsembleConfig`; equal by default.
-
-        Returns:
-            the ensemble, in evaluation mode.
-
-        Raises:
-            ValueError: if the heads differ.
+        `readers` and `weights` are those of `MultiHeadEnsembleConfig`; the readers come from
+        `MultiHeadEnsembleProcessor.join`, the weights are equal by default. Heads that differ are a ValueError.
         """
         config = MultiHeadEnsembleConfig([member.config for member in members], readers, weights)
         config.dtype = members[0].dtype
@@ -92,8 +81,7 @@ class MultiHeadEnsemble(PreTrainedModel):
         """Return the first member's."""
         return self.members[0].get_input_embeddings()
 
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        """Replace the first member's."""
+    def set_input_embeddings(self, value: nn.Module) -> None:  # noqa: D102
         self.members[0].set_input_embeddings(value)
 
     def forward(
@@ -112,36 +100,32 @@ class MultiHeadEnsemble(PreTrainedModel):
             `MultiHeadOutput`; the logits of a `single_label` head are the logarithms of the averaged probabilities,
             those of a `multi_label` head the logits of them, those of a `regression` head the scaled average; the
             embedding is the members' embeddings side by side, 0 where one abstained.
-
-        Raises:
-            ValueError: if there is no input, or no member can read a row.
         """
-        given = {reader: self._inputs_of(reader, inputs) for reader in sorted(set(self.config.readers))}
-        first = next((value for own, _ in given.values() for value in own.values()), None)
+        given = [self._inputs_of(reader, inputs) for reader in self.config.readers]
+        first = next((value for own, _ in given for value in own.values()), None)
         if first is None:
             raise ValueError("there is no input: give input_ids, pixel_values or both.")
+        rows, device = len(first), first.device
         reads = torch.stack(
-            [self._reads(given[reader], len(first), first.device) for reader in self.config.readers], dim=1
+            [
+                said.bool() if own and said is not None else torch.full((rows,), bool(own), device=device)
+                for own, said in given
+            ],
+            dim=1,
         )
         if not reads.any(1).all():
             row = int((~reads.any(1)).nonzero()[0])
             raise ValueError(f"row {row} of the batch has neither text nor image that any member can read.")
-        outputs = [
-            member(**given[reader][0]) if given[reader][0] else None
-            for member, reader in zip(self.members, self.config.readers, strict=True)
-        ]
+        outputs = [member(**own) if own else None for member, (own, _) in zip(self.members, given, strict=True)]
         logits = {head.name: self._vote(place, head, outputs, reads) for place, head in enumerate(self.config.heads)}
-        embedding = torch.cat(
-            [
-                first.new_zeros((len(first), config.embedding_size), dtype=self.dtype)
-                if output is None
-                else output.embedding * reads[:, number, None].to(output.embedding.dtype)
-                for number, (output, config) in enumerate(zip(outputs, self.config.members, strict=True))
-            ],
-            dim=-1,
-        )
+        embeddings = [
+            first.new_zeros((rows, member.config.embedding_size), dtype=self.dtype)
+            if output is None
+            else output.embedding * reads[:, number, None].to(output.embedding.dtype)
+            for number, (output, member) in enumerate(zip(outputs, self.members, strict=True))
+        ]
         loss, losses = total_loss(logits, labels, self.config.heads) if labels is not None else (None, None)
-        output = MultiHeadOutput(loss=loss, losses=losses, logits=logits, embedding=embedding)
+        output = MultiHeadOutput(loss=loss, losses=losses, logits=logits, embedding=torch.cat(embeddings, -1))
         return output if return_dict is not False else output.to_tuple()
 
     def _inputs_of(self, reader: int, inputs: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor | None]:
@@ -158,13 +142,6 @@ class MultiHeadEnsemble(PreTrainedModel):
         reads = own.pop(READS, None)
         return (own if "input_ids" in own or "pixel_values" in own else {}), reads
 
-    @staticmethod
-    def _reads(given: tuple[dict[str, Tensor], Tensor | None], rows: int, device: torch.device) -> Tensor:
-        own, reads = given
-        if reads is None or not own:
-            return torch.full((rows,), bool(own), device=device)
-        return reads.bool()
-
     def _vote(self, place: int, head: HeadConfig, outputs: list[MultiHeadOutput | None], reads: Tensor) -> Tensor:
         """Average one head over the members that could read each row."""
         weights = torch.tensor(self.config.member_weights(head.name), device=reads.device) * reads
@@ -175,11 +152,6 @@ class MultiHeadEnsemble(PreTrainedModel):
         return head.rules.vote([config.heads[place] for config in self.config.members], logits, weights)
 
     predict = MultiHeadForClassification.predict
-
-
-def vote(head: HeadConfig, members: Sequence[HeadConfig], logits: Sequence[Tensor], weights: Tensor) -> Tensor:
-    """Average what members say of one head; see `Problem.vote`."""
-    return head.rules.vote(members, logits, weights)
 
 
 AutoModel.register(MultiHeadEnsembleConfig, MultiHeadEnsemble, exist_ok=True)

@@ -47,12 +47,9 @@ class MultiHeadForClassification(PreTrainedModel):
     """A multi-head classifier over text, images, or both.
 
     Args:
-        config: the model's configuration, with at least one encoder and one head.
+        config: the model's configuration; ValueError unless it has an encoder and a head.
         text_encoder: the text encoder, if it is at hand already; built from the configuration by default.
         vision_encoder: likewise the vision encoder.
-
-    Raises:
-        ValueError: if the configuration has no encoder or no head.
     """
 
     config_class = MultiHeadConfig
@@ -74,11 +71,10 @@ class MultiHeadForClassification(PreTrainedModel):
         validate_heads(config.heads)
         if config.text_config is None and config.vision_config is None:
             raise ValueError("the model has no encoder: give text_config, vision_config or both.")
-        self.text_encoder = text_encoder if text_encoder is not None else _build_encoder(config.text_config)
-        self.vision_encoder = vision_encoder if vision_encoder is not None else _build_encoder(config.vision_config)
+        self.text_encoder = text_encoder or _build_encoder(config.text_config)
+        self.vision_encoder = vision_encoder or _build_encoder(config.vision_config)
         if config.vision_config is None:
             self.fusion = Pooling(config.text_pooling, encoder_hidden_size(config.text_config))
-            self.main_input_name = "input_ids"
         elif config.text_config is None:
             self.fusion = Pooling(config.image_pooling, encoder_hidden_size(config.vision_config))
             self.main_input_name = "pixel_values"
@@ -108,9 +104,6 @@ class MultiHeadForClassification(PreTrainedModel):
                 the finest one's probabilities, summed over the labels under each of its own: rows whose finest label is
                 not known then train the finest head too, and its mistakes inside the right branch cost less than
                 others. `none` trains every head by its own logits alone.
-
-        Raises:
-            ValueError: for a value that a head or the model can't have.
         """
         heads = self.config.heads
         for name in head_losses or {}:
@@ -152,7 +145,7 @@ class MultiHeadForClassification(PreTrainedModel):
         vision_kwargs: dict[str, Any] | None = None,
         **config_kwargs: Any,
     ) -> MultiHeadForClassification:
-        """Build a classifier with new heads on pretrained encoders.
+        """Build a classifier with new heads on pretrained encoders, in evaluation mode.
 
         Args:
             text: Hub id or folder of the text encoder, or the encoder itself; None for an image-only model.
@@ -163,17 +156,13 @@ class MultiHeadForClassification(PreTrainedModel):
             vision_kwargs: the same for the vision encoder.
             **config_kwargs: options of `MultiHeadConfig`, for example `fusion="gated"`.
 
-        Returns:
-            the model, in evaluation mode.
-
         Raises:
             ValueError: if neither encoder is given, or for a wrong option.
             OSError: if an encoder can't be found.
 
         Example:
             >>> model = MultiHeadForClassification.from_encoders(
-            ...     text="klue/roberta-base", vision="google/vit-base-patch16-224",
-            ...     heads=[HeadConfig("cat1", ["자연", "음식"])])  # doctest: +SKIP
+            ...     text="klue/roberta-base", heads=[HeadConfig("cat1", ["자연", "음식"])])  # doctest: +SKIP
         """
         text_encoder = _load_encoder(text, "text_config", text_kwargs)
         vision_encoder = _load_encoder(vision, "vision_config", vision_kwargs)
@@ -189,8 +178,7 @@ class MultiHeadForClassification(PreTrainedModel):
         """Return the text encoder's token embeddings, or the vision encoder's patch embeddings without one."""
         return (self.text_encoder or self.vision_encoder).get_input_embeddings()
 
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        """Replace the text encoder's token embeddings."""
+    def set_input_embeddings(self, value: nn.Module) -> None:  # noqa: D102
         (self.text_encoder or self.vision_encoder).set_input_embeddings(value)
 
     def forward(
@@ -215,12 +203,6 @@ class MultiHeadForClassification(PreTrainedModel):
             token_type_ids: int64 `(batch, tokens)`, for encoders that use them.
             labels: head name → labels as in `Problem.loss`; any heads may be left out.
             return_dict: False returns a tuple without the None fields.
-
-        Returns:
-            `MultiHeadOutput`.
-
-        Raises:
-            ValueError: if a row has neither text nor image, or an input has no encoder.
         """
         if input_ids is None and pixel_values is None:
             raise ValueError("there is no input: give input_ids, pixel_values or both.")
@@ -228,16 +210,7 @@ class MultiHeadForClassification(PreTrainedModel):
             raise ValueError("input_ids were given, but this model has no text encoder.")
         if pixel_values is not None and self.vision_encoder is None:
             raise ValueError("pixel_values were given, but this model has no vision encoder.")
-        given = input_ids if input_ids is not None else pixel_values
-        batch, device = given.shape[0], given.device
-        if text_present is None:
-            text_present = torch.full((batch,), input_ids is not None, device=device)
-        if image_present is None:
-            image_present = torch.full((batch,), pixel_values is not None, device=device)
-        text_present, image_present = text_present.bool(), image_present.bool()
-        if not (torch.compiler.is_compiling() or torch.jit.is_tracing()):
-            self._check_rows(text_present, image_present)
-
+        text_present, image_present = self._present(input_ids, pixel_values, text_present, image_present)
         if input_ids is not None and attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         text_tokens, image_tokens = self._encode(input_ids, attention_mask, pixel_values, token_type_ids)
@@ -249,12 +222,13 @@ class MultiHeadForClassification(PreTrainedModel):
         else:
             if self.training and self.modality_dropout:
                 text_present, image_present = drop_modalities(text_present, image_present, self.modality_dropout)
-            embedding = self.fusion(text_tokens, attention_mask, text_present, image_tokens, image_present)
+            text, image = (text_tokens, attention_mask), (image_tokens, None)
+            embedding = self.fusion((*text, text_present), (*image, image_present))
             if self.training and self.modality_loss:  # a row that has one side only shows that one again
                 only_text, only_image = text_present & ~image_present, image_present & ~text_present
                 alone = [
-                    self.fusion(text_tokens, attention_mask, text_present, image_tokens, only_image),
-                    self.fusion(text_tokens, attention_mask, only_text, image_tokens, image_present),
+                    self.fusion((*text, text_present), (*image, only_image)),
+                    self.fusion((*text, only_text), (*image, image_present)),
                 ]
         logits = self.heads(embedding)
         loss = losses = None
@@ -267,20 +241,29 @@ class MultiHeadForClassification(PreTrainedModel):
         output = MultiHeadOutput(loss=loss, losses=losses, logits=logits, embedding=embedding)
         return output if return_dict is not False else output.to_tuple()
 
+    def _present(
+        self, input_ids: Tensor | None, pixel_values: Tensor | None, text: Tensor | None, image: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return which rows have text, and which an image; ValueError for one with neither."""
+        given = input_ids if input_ids is not None else pixel_values
+        batch, device = given.shape[0], given.device
+        text = torch.full((batch,), input_ids is not None, device=device) if text is None else text.bool()
+        image = torch.full((batch,), pixel_values is not None, device=device) if image is None else image.bool()
+        if not (torch.compiler.is_compiling() or torch.jit.is_tracing()):
+            usable = image if self.text_encoder is None else text if self.vision_encoder is None else text | image
+            if not usable.all():
+                row = int((~usable).nonzero()[0])
+                raise ValueError(f"row {row} of the batch has neither text nor image that this model can read.")
+        return text, image
+
     def _encode(
-        self,
-        input_ids: Tensor | None,
-        attention_mask: Tensor | None,
-        pixel_values: Tensor | None,
-        token_type_ids: Tensor | None,
+        self, input_ids: Tensor | None, mask: Tensor | None, pixel_values: Tensor | None, token_type_ids: Tensor | None
     ) -> tuple[Tensor | None, Tensor | None]:
         """Return both sides' tokens, `(batch, tokens, size)`; None for a side that is not given."""
         text_tokens = image_tokens = None
         if input_ids is not None:
             extra = {"token_type_ids": token_type_ids} if token_type_ids is not None else {}
-            text_tokens = self.text_encoder(
-                input_ids=input_ids, attention_mask=attention_mask, **extra
-            ).last_hidden_state
+            text_tokens = self.text_encoder(input_ids=input_ids, attention_mask=mask, **extra).last_hidden_state
         if pixel_values is not None:
             dtype = next(self.vision_encoder.parameters()).dtype
             image_tokens = self.vision_encoder(pixel_values=pixel_values.to(dtype)).last_hidden_state
@@ -290,12 +273,10 @@ class MultiHeadForClassification(PreTrainedModel):
 
     @torch.no_grad()
     def standardize(self, batches: Iterable[dict[str, Tensor]]) -> None:
-        """Measure the encoders' features on training rows, so that fusion and heads start from standardised ones.
+        """Measure the encoders' features on training rows, so that fusion and heads start from standardized ones.
 
-        To be called once, before training; see `fusion.Standardization`.
-
-        Args:
-            batches: inputs as for `forward`, from the processor; a few hundred rows in all are enough.
+        To be called once, before training, with inputs as for `forward`; a few hundred rows in all are enough. See
+        `fusion.Standardization`.
         """
         sides = {
             "text": self.fusion if self.vision_encoder is None else getattr(self.fusion, "text", None),
@@ -324,18 +305,12 @@ class MultiHeadForClassification(PreTrainedModel):
     def predict(self, threshold: float = 0.5, **inputs: Tensor) -> dict[str, Tensor]:
         """Classify one batch and decide: hierarchical heads always agree.
 
-        Args:
-            threshold: a `multi_label` label is chosen when its probability reaches it.
-            **inputs: as for `forward`, without labels.
-
-        Returns:
-            head name → int64 `(batch,)` (`single_label`), bool `(batch, labels)` (`multi_label`) or float32 `(batch,)`
-            (`regression`).
+        A `multi_label` label is chosen when its probability reaches the threshold. `inputs` are those of `forward`,
+        without labels; the result is that of `decoding.decide`.
         """
         training = self.training
-        self.eval()
         try:
-            logits = self(**inputs).logits
+            logits = self.eval()(**inputs).logits
         finally:
             self.train(training)
         return decide(probabilities(logits, self.config.heads), self.config.heads, threshold)
@@ -348,25 +323,14 @@ class MultiHeadForClassification(PreTrainedModel):
                 module.eval()
         return self
 
-    def _check_rows(self, text_present: Tensor, image_present: Tensor) -> None:
-        usable = torch.zeros_like(text_present)
-        if self.text_encoder is not None:
-            usable = usable | text_present
-        if self.vision_encoder is not None:
-            usable = usable | image_present
-        if not usable.all():
-            row = int((~usable).nonzero()[0])
-            raise ValueError(f"row {row} of the batch has neither text nor image that this model can read.")
-
 
 def _pooler_option(config: PreTrainedConfig) -> dict[str, bool]:
     """Leave out poolers that nobody reads: their unused parameters would stop distributed training."""
     model_class = MODEL_MAPPING.get(type(config), None)
     if isinstance(model_class, tuple | list):
         model_class = model_class[0]
-    if model_class is not None and "add_pooling_layer" in inspect.signature(model_class.__init__).parameters:
-        return {"add_pooling_layer": False}
-    return {}
+    named = model_class is not None and "add_pooling_layer" in inspect.signature(model_class.__init__).parameters
+    return {"add_pooling_layer": False} if named else {}
 
 
 def _build_encoder(config: PreTrainedConfig | None) -> PreTrainedModel | None:

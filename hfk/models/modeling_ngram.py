@@ -51,13 +51,6 @@ class NGramConfig(PreTrainedConfig):
         pad_token_id: id of padding.
         unk_token_id: id of a character that the tokenizer does not know; no n-gram holds one. None if there is none.
         space_token_id: id of the space between words.
-
-    Raises:
-        ValueError: if there are no n-grams, or a value is outside what is listed above.
-
-    Example:
-        >>> NGramConfig(vocab_size=2000, char_ngrams=[1, 5], embedding_size=8).hidden_size
-        8
     """
 
     model_type = "ngram"
@@ -87,10 +80,9 @@ class NGramConfig(PreTrainedConfig):
             raise ValueError(f"word_ngrams must be 0, 1 or 2, not {self.word_ngrams}.")
         if self.char_ngrams is None and not self.word_ngrams:
             raise ValueError("an n-gram encoder needs char_ngrams, word_ngrams, or both.")
-        if not 2 <= self.num_buckets <= _LOW:
-            raise ValueError(f"num_buckets must be from 2 to {_LOW}, not {self.num_buckets}.")
-        if not 1 <= self.vocab_size <= 1 << 21:
-            raise ValueError(f"vocab_size must be from 1 to {1 << 21}, not {self.vocab_size}.")
+        for name, low, high in (("num_buckets", 2, _LOW), ("vocab_size", 1, 1 << 21)):
+            if not low <= getattr(self, name) <= high:
+                raise ValueError(f"{name} must be from {low} to {high}, not {getattr(self, name)}.")
         if self.min_count < 1:
             raise ValueError(f"min_count must be 1 or more, not {self.min_count}.")
         check_share(self, "dropout", "hidden_dropout")
@@ -105,13 +97,7 @@ class NGramConfig(PreTrainedConfig):
 
 
 class NGramModel(TextEncoder):
-    """The encoder: one vector a text.
-
-    Example:
-        >>> model = NGramModel(NGramConfig(vocab_size=9, num_buckets=64)).eval()
-        >>> tuple(model(torch.tensor([[3, 4, 2, 5]])).pooler_output.shape)
-        (1, 16)
-    """
+    """The encoder: one vector a text."""
 
     config_class = NGramConfig
     base_model_prefix = "ngram"
@@ -143,11 +129,7 @@ class NGramModel(TextEncoder):
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor | None = None
     ) -> BaseModelOutputWithPoolingAndNoAttention:
-        """Encode texts.
-
-        Args:
-            input_ids: int64 `(batch, characters)`.
-            attention_mask: `(batch, characters)`, non-zero where a character counts.
+        """Encode texts: int64 `(batch, characters)`, of which those count where `attention_mask` is non-zero.
 
         Returns:
             `pooler_output` `(batch, hidden_size)`: the embeddings of the text's n-grams, summed by TF-IDF weights of
@@ -170,13 +152,8 @@ class NGramModel(TextEncoder):
     def features(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return the n-grams of texts and their weights: how often each comes, times how rare it is.
 
-        Args:
-            input_ids: as for `forward`.
-            attention_mask: as for `forward`.
-
-        Returns:
-            int32 buckets and float32 weights, both `(batch, n-grams)`, in ascending order of the buckets. 0 and 0.0
-            fill up, and where a text has a bucket several times, one place has the weight and the others 0.0.
+        int32 buckets and float32 weights, both `(batch, n-grams)`, in ascending order of the buckets. 0 and 0.0 fill
+        up, and where a text has a bucket several times, one place has the weight and the others 0.0.
         """
         buckets, checks = self.hashes(input_ids, attention_mask)
         owners = self.owners[buckets]
@@ -194,13 +171,8 @@ class NGramModel(TextEncoder):
     def hashes(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Hash every n-gram of texts to a bucket.
 
-        Args:
-            input_ids: as for `forward`.
-            attention_mask: as for `forward`.
-
-        Returns:
-            int32 and uint8 `(batch, n-grams)`: buckets from 1 to `num_buckets - 1`, 0 where there is no n-gram; and
-            check bytes from 1 to 255.
+        int32 and uint8 `(batch, n-grams)`: buckets from 1 to `num_buckets - 1`, 0 where there is no n-gram; and check
+        bytes from 1 to 255.
         """
         config = self.config
         if attention_mask is not None:
@@ -210,11 +182,8 @@ class NGramModel(TextEncoder):
         ids = nn.functional.pad(input_ids.long(), (1, longest), value=config.space_token_id)
         space = ids == config.space_token_id
         unknown = ids == (-1 if config.unk_token_id is None else config.unk_token_id)
-        found = []
-        if config.char_ngrams:
-            found += self._char_ngrams(ids, space, unknown)
-        if config.word_ngrams:
-            found += self._word_ngrams(ids, space, unknown)
+        found = self._char_ngrams(ids, space, unknown) if config.char_ngrams else []
+        found += self._word_ngrams(ids, space, unknown) if config.word_ngrams else []
         hashes = torch.cat([torch.where(valid, value, -1) for value, valid in found], 1)
         mixed = hashes * _MULTIPLIER + _SEED
         buckets = (mixed >> 16 & _LOW) % (config.num_buckets - 1) + 1
@@ -265,13 +234,10 @@ class NGramModel(TextEncoder):
 
     @torch.no_grad()
     def fit(self, batches: Iterable[tuple[Tensor, Tensor | None]]) -> None:
-        """Learn from the training texts which n-grams there are and how rare each is; once, before training.
+        """Learn from all training texts, as for `forward`, which n-grams there are and how rare each is; once, before.
 
         A bucket's owner is the n-gram that most texts have, if `min_count` do; its weight is scikit-learn's smoothed
         inverse document frequency, ln((1 + texts) / (1 + texts with it)) + 1.
-
-        Args:
-            batches: `input_ids` and `attention_mask` of all training texts, as for `forward`.
         """
         texts, waiting = 0, []
         keys = counts = torch.empty(0, dtype=torch.long)

@@ -34,13 +34,6 @@ class RecurrentConfig(PreTrainedConfig):
         dropout: dropout probability on the embeddings and between layers.
         initializer_range: standard deviation of the embeddings at first.
         pad_token_id: id of padding, which comes after a text, never before it.
-
-    Raises:
-        ValueError: if a value is outside what is listed above, or two directions can't share `hidden_size`.
-
-    Example:
-        >>> RecurrentConfig(vocab_size=8000, cell="gru", num_hidden_layers=2).hidden_size
-        256
     """
 
     model_type = "recurrent"
@@ -85,13 +78,7 @@ class RecurrentLayer(GradientCheckpointingLayer):
 
 
 class RecurrentModel(TextEncoder):
-    """The encoder.
-
-    Example:
-        >>> model = RecurrentModel(RecurrentConfig(vocab_size=50, hidden_size=8)).eval()
-        >>> tuple(model(torch.tensor([[3, 4, 5]])).last_hidden_state.shape)
-        (1, 3, 8)
-    """
+    """The encoder."""
 
     config_class = RecurrentConfig
     base_model_prefix = "recurrent"
@@ -130,11 +117,7 @@ class RecurrentModel(TextEncoder):
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor | None = None
     ) -> BaseModelOutputWithPoolingAndNoAttention:
-        """Encode texts.
-
-        Args:
-            input_ids: int64 `(batch, tokens)`.
-            attention_mask: `(batch, tokens)`, non-zero where a token counts: the first ones of every row.
+        """Encode texts: int64 `(batch, tokens)`, of which the first ones of every row count, by `attention_mask`.
 
         Returns:
             `last_hidden_state` `(batch, tokens, hidden_size)`, and `pooler_output` `(batch, hidden_size)`: the state

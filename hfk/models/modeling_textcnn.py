@@ -33,13 +33,6 @@ class TextCNNConfig(PreTrainedConfig):
             `{"cell": "lstm"}`; vocabulary, embedding size and padding are this configuration's. None reads embeddings.
         initializer_range: standard deviation of the embeddings at first.
         pad_token_id: id of padding, which comes after a text, never before it.
-
-    Raises:
-        ValueError: if a value is outside what is listed above.
-
-    Example:
-        >>> TextCNNConfig(windows=[3, 4, 5], num_filters=10).hidden_size
-        30
     """
 
     model_type = "textcnn"
@@ -78,13 +71,7 @@ class TextCNNConfig(PreTrainedConfig):
 
 
 class TextCNNModel(TextEncoder):
-    """The encoder.
-
-    Example:
-        >>> model = TextCNNModel(TextCNNConfig(vocab_size=50, windows=[2, 3], num_filters=4)).eval()
-        >>> tuple(model(torch.tensor([[3, 4, 5]])).last_hidden_state.shape)
-        (1, 3, 8)
-    """
+    """The encoder."""
 
     config_class = TextCNNConfig
     base_model_prefix = "textcnn"
@@ -92,12 +79,11 @@ class TextCNNModel(TextEncoder):
     def __init__(self, config: TextCNNConfig):
         super().__init__(config)
         self.recurrent = RecurrentModel(config.recurrent_config()) if config.recurrent is not None else None
-        self.embeddings = (
-            nn.Embedding(config.vocab_size, config.embedding_size, padding_idx=config.pad_token_id)
-            if self.recurrent is None
-            else None
-        )
-        width = config.embedding_size if self.recurrent is None else self.recurrent.config.hidden_size
+        self.embeddings, width = None, config.embedding_size
+        if self.recurrent is None:
+            self.embeddings = nn.Embedding(config.vocab_size, width, padding_idx=config.pad_token_id)
+        else:
+            width = self.recurrent.config.hidden_size
         self.dropout = nn.Dropout(config.dropout)
         self.convolutions = nn.ModuleList(nn.Conv1d(width, config.num_filters, window) for window in config.windows)
         self.post_init()
@@ -110,28 +96,21 @@ class TextCNNModel(TextEncoder):
         else:
             super()._init_weights(module)
 
-    def get_input_embeddings(self) -> nn.Module:
-        """Return the pieces' embeddings."""
-        return self.embeddings if self.recurrent is None else self.recurrent.embeddings
+    def get_input_embeddings(self) -> nn.Module:  # noqa: D102
+        return (self.recurrent or self).embeddings
 
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        """Replace the pieces' embeddings."""
-        (self if self.recurrent is None else self.recurrent).embeddings = value
+    def set_input_embeddings(self, value: nn.Module) -> None:  # noqa: D102
+        (self.recurrent or self).embeddings = value
 
     @can_return_tuple
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor | None = None
     ) -> BaseModelOutputWithPoolingAndNoAttention:
-        """Encode texts.
-
-        Args:
-            input_ids: int64 `(batch, tokens)`.
-            attention_mask: `(batch, tokens)`, non-zero where a token counts: the first ones of every row.
+        """Encode texts: int64 `(batch, tokens)`, of which the first ones of every row count, by `attention_mask`.
 
         Returns:
             `last_hidden_state` `(batch, tokens, hidden_size)`: of every token, what each filter (after ReLU) finds in
-            the window around it, of which the part outside the text is zeros; and `pooler_output`
-            `(batch, hidden_size)`, its max over time.
+            the window around it, of which the part outside the text is zeros; and `pooler_output`, its max over time.
         """
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)

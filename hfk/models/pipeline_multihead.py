@@ -40,9 +40,6 @@ class MultiHeadClassificationPipeline(Pipeline):
         one dict a row: head name → list of `{"label": str, "score": float}`, the chosen label first; for a regression
         head, the number. A list for a list, an iterator for a Dataset or generator.
 
-    Raises:
-        ValueError: for a row with neither text nor picture, a picture that can't be used, or an unknown head.
-
     Example:
         >>> classify = pipeline("multi-head-classification", model="runs/tour-mini")  # doctest: +SKIP
         >>> classify({"text": "해 뜨는 바닷가", "image": "photo.jpg"}, top_k=3)  # doctest: +SKIP
@@ -85,23 +82,14 @@ class MultiHeadClassificationPipeline(Pipeline):
         return readable(logits, self.model.config.heads, **options)
 
     def get_iterator(
-        self,
-        inputs: Any,
-        num_workers: int,
-        batch_size: int,
-        preprocess_params: dict,
-        forward_params: dict,
-        postprocess_params: dict,
+        self, inputs: Any, num_workers: int, batch_size: int, _: dict, forward_params: dict, postprocess_params: dict
     ) -> PipelineIterator:
         """Run over many rows, `batch_size` at a time; see `Pipeline.get_iterator`."""
-        wrap = PipelineDataset if isinstance(inputs, Sized) else PipelineIterator
-        rows = DataLoader(
-            wrap(inputs, _as_row, {}),
-            batch_size=batch_size,
-            num_workers=num_workers if isinstance(inputs, Sized) else min(num_workers, 1),
-            collate_fn=self.preprocess,
-        )
-        return _RowIterator(PipelineIterator(rows, self.forward, forward_params), self._answers, postprocess_params)
+        sized = isinstance(inputs, Sized)
+        rows = (PipelineDataset if sized else PipelineIterator)(inputs, _as_row, {})
+        workers = num_workers if sized else min(num_workers, 1)
+        batches = DataLoader(rows, batch_size, num_workers=workers, collate_fn=self.preprocess)
+        return _RowIterator(PipelineIterator(batches, self.forward, forward_params), self._answers, postprocess_params)
 
     def save_pretrained(self, save_directory: str, **kwargs: Any) -> None:
         """Save model and processor; the model takes the pipeline's code along."""
@@ -123,7 +111,6 @@ def _as_row(row: Any) -> dict[str, Any]:
     if not isinstance(row, dict):
         return {"image": row}
     if "text" not in row and "image" not in row:
-        raise ValueError(
-            f"an input dict needs 'text', 'image' or both; it has: {', '.join(map(str, row)) or 'nothing'}."
-        )
+        has = ", ".join(map(str, row)) or "nothing"
+        raise ValueError(f"an input dict needs 'text', 'image' or both; it has: {has}.")
     return row

@@ -64,9 +64,6 @@ class Problem:
 
     Shapes: logits are `(batch, num_outputs)`; "labels" are tensors as `tensor` makes them, "target" is a NumPy array as
     `read` returns it, "answer" one of the same form. Methods that take neither a batch nor rows look at one value.
-
-    Args:
-        head: the head.
     """
 
     name: ClassVar[str]
@@ -78,11 +75,7 @@ class Problem:
         self.head = head
 
     def pick(self, table: Mapping[str, T]) -> T:
-        """Return the entry for this problem, or else for the nearest of those that it derives from.
-
-        Args:
-            table: problem's name → anything.
-        """
+        """Return the entry, by a problem's name, for this one or else for the nearest of those it derives from."""
         names = [cls.name for cls in type(self).__mro__ if "name" in vars(cls)]
         return next(table[name] for name in names if name in table)
 
@@ -94,19 +87,19 @@ class Problem:
     def validate(self) -> None:
         """Refuse labels and parents that this problem can't have; ValueError."""
         head, where = self.head, f"head {self.head.name!r}"
-        if not head.labels:
+        if self.has_labels and not head.labels:
             raise ValueError(f"{where} has no labels: give `labels`, the names in index order.")
+        if head.labels and not self.has_labels:
+            raise ValueError(f"{where}: a {self.name} head predicts a number and takes no `labels`.")
         if head.parent is not None and not self.exclusive:
             raise ValueError(f"{where}: only a single_label head can have a parent.")
 
     def validate_loss(self, options: HeadLoss) -> None:
         """Refuse training options that this head can't have; ValueError."""
         count, where = len(self.head.labels), f"head {self.head.name!r}"
-        for name in ("class_weights", "prior"):
-            values, least = getattr(options, name), "above 0" if name == "prior" else "of 0 or more"
-            if values is not None and (
-                len(values) != count or not all(0 <= v < math.inf and (v or name != "prior") for v in values)
-            ):
+        for name, least, low in (("class_weights", "of 0 or more", 0.0), ("prior", "above 0", math.ulp(0.0))):
+            values = getattr(options, name)
+            if values is not None and (len(values) != count or not all(low <= v < math.inf for v in values)):
                 raise ValueError(f"{where}: {name} needs {count} numbers {least}, one a label.")
         for name in ("weight", "label_smoothing", "focal_gamma", "logit_adjustment"):
             high = 1 if name == "label_smoothing" else math.inf
@@ -130,11 +123,8 @@ class Problem:
             logits: of any precision.
             labels: for `single_label` int64 `(batch,)` with -100 where unknown, or a distribution `(batch, labels)`
                 with NaN rows where unknown; for `multi_label` `(batch, labels)` of 0 to 1 with NaN rows where unknown;
-                for `regression` `(batch,)` in the target's unit, NaN where unknown.
+                for `regression` `(batch,)` in the target's unit, NaN where unknown. Other shapes are a ValueError.
             options: how the head is trained.
-
-        Raises:
-            ValueError: if the labels' shape fits none of these, or `logit_adjustment` lacks its `prior`.
         """
         # log-softmax of half precision logits loses the tail
         return self.losses(logits.float(), labels, options).sum() / logits.shape[0]
@@ -158,10 +148,7 @@ class Problem:
     def distillation(self, logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
         """How far logits are from a teacher's, `(batch,)`: T² × KL(teacher ‖ student), both softened by T, for labels.
 
-        Args:
-            logits: the student's.
-            teacher: what `scaled` gave of the teacher's, without NaN.
-            temperature: T.
+        `teacher` is what `scaled` gave of the teacher's logits, without NaN.
         """
         raise NotImplementedError
 
@@ -172,13 +159,6 @@ class Problem:
             members: the head as each member has it, with its own temperature and scale.
             logits: each member's.
             weights: `(batch, members)`, 0 or more, no row all 0; need not sum to 1.
-
-        Example:
-            >>> from hfk.models.configuration_multihead import HeadConfig
-            >>> topic = HeadConfig("topic", ["정치", "경제"])
-            >>> said = [torch.tensor([[0.8, 0.2]]).log(), torch.tensor([[0.4, 0.6]]).log()]
-            >>> topic.rules.vote([topic, topic], said, torch.ones(1, 2)).exp()
-            tensor([[0.6000, 0.4000]])
         """
         shares = (weights / weights.sum(1, keepdim=True)).float().T[:, :, None]  # (members, batch, 1)
         said = torch.stack([own.rules.scaled(values) for own, values in zip(members, logits, strict=True)])
@@ -194,9 +174,7 @@ class Problem:
     def tensor(self, values: Sequence[Any], soft: bool = False) -> Tensor:
         """Turn a data set's cells into labels as `loss` takes them.
 
-        Args:
-            values: an index, a list of them, a number, or with `soft` a distribution; None or NaN where unknown.
-            soft: whether a `single_label` column holds distributions.
+        A cell is an index, a list of them, a number, or with `soft` a distribution; None or NaN where unknown.
         """
         result = torch.full((len(values), len(self.head.labels)), float("nan"))
         for row, value in enumerate(values):
@@ -223,10 +201,14 @@ class Problem:
         Raises:
             ValueError: naming head and row, if a label is out of range or the shape is wrong.
         """
-        raise NotImplementedError
+        values = np.full(self._shape(rows or 0), np.nan) if values is None else np.asarray(values)
+        return self._read(values, len(values) if rows is None else rows)
 
-    def _read_numbers(self, values: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-        values = np.asarray(values)
+    def _shape(self, rows: int) -> tuple[int, ...]:
+        return (rows, len(self.head.labels)) if self.has_labels else (rows,)
+
+    def _read(self, values: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
+        shape = self._shape(rows)
         self._check_shape(values, shape)
         values = values.astype(np.float64)
         wide = values.reshape(len(values), math.prod(shape[1:]))  # of no rows too
@@ -293,10 +275,8 @@ class SingleLabel(Problem):
     def validate(self) -> None:
         super().validate()
         if len(self.head.labels) < 2:
-            raise ValueError(
-                f"head {self.head.name!r} has one label only ({self.head.labels[0]!r}): there is nothing to decide; "
-                "leave the column out."
-            )
+            where = f"head {self.head.name!r} has one label only ({self.head.labels[0]!r})"
+            raise ValueError(f"{where}: there is nothing to decide; leave the column out.")
 
     def log_probabilities(self, logits: Tensor) -> Tensor:
         """Natural logarithms of the labels' probabilities, `(batch, labels)`, of logits that are calibrated or not."""
@@ -312,9 +292,8 @@ class SingleLabel(Problem):
         if not options.logit_adjustment:
             return values
         if options.prior is None:
-            raise ValueError(
-                f"head {self.head.name!r}: logit_adjustment needs `prior`, the labels' shares in training."
-            )
+            where = f"head {self.head.name!r}"
+            raise ValueError(f"{where}: logit_adjustment needs `prior`, the labels' shares in training.")
         prior = torch.tensor(options.prior, device=logits.device)
         return (values + options.logit_adjustment * prior.log()).log_softmax(-1)
 
@@ -323,17 +302,14 @@ class SingleLabel(Problem):
 
     def cross_entropy(self, log_probabilities: Tensor, labels: Tensor, options: HeadLoss) -> Tensor:
         """Loss of each row from log-probabilities; hard labels are distributions with one 1."""
+        count = log_probabilities.shape[-1]
         if labels.dim() == 1:
             known = labels != MISSING
-            labels = F.one_hot(torch.where(known, labels, 0).long(), log_probabilities.shape[-1]).float()
+            labels = F.one_hot(torch.where(known, labels, 0).long(), count).float()
         else:
             known, labels = _known(labels, log_probabilities.shape, self.head)
-        if options.label_smoothing:
-            labels = labels * (1 - options.label_smoothing) + options.label_smoothing / labels.shape[-1]
-        losses = labels * _focused(log_probabilities, options)
-        if options.class_weights is not None:
-            losses = losses * torch.tensor(options.class_weights, device=losses.device)
-        return torch.where(known, losses.sum(-1), 0.0)
+        losses = _positive_terms(_smooth(labels, count, options), log_probabilities, options).sum(-1)
+        return torch.where(known, losses, 0.0)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         return self.log_probabilities(self.scaled(logits)).exp()
@@ -362,13 +338,10 @@ class SingleLabel(Problem):
             return super().tensor(values, soft)
         return torch.tensor([MISSING if value is None or not value >= 0 else int(value) for value in values])
 
-    def read(self, values: np.ndarray | None, rows: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        if values is None:
-            return np.zeros(rows or 0, dtype=bool), np.zeros(rows or 0, dtype=np.int64)
-        values, count = np.asarray(values), len(self.head.labels)
-        rows = len(values) if rows is None else rows
+    def _read(self, values: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
+        count = len(self.head.labels)
         if values.ndim == 2:  # distributions
-            present, values = self._read_numbers(values, (rows, count))
+            present, values = super()._read(values, rows)
             return present, values.argmax(axis=1)
         self._check_shape(values, (rows,))
         filled = np.where(np.isnan(values), MISSING, values) if values.dtype.kind == "f" else values
@@ -419,13 +392,9 @@ class MultiLabel(Problem):
 
     def losses(self, logits: Tensor, labels: Tensor, options: HeadLoss) -> Tensor:
         known, labels = _known(labels, logits.shape, self.head)
-        if options.label_smoothing:
-            labels = labels * (1 - options.label_smoothing) + options.label_smoothing / 2
-        losses = labels * _focused(F.logsigmoid(logits), options)
-        if options.class_weights is not None:
-            losses = losses * torch.tensor(options.class_weights, device=logits.device)
-        losses = (losses + (1 - labels) * _focused(F.logsigmoid(-logits), options)).mean(-1)
-        return torch.where(known, losses, 0.0)
+        labels = _smooth(labels, 2, options)
+        yes = _positive_terms(labels, F.logsigmoid(logits), options)
+        return torch.where(known, (yes + (1 - labels) * _focused(F.logsigmoid(-logits), options)).mean(-1), 0.0)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         return self.scaled(logits).sigmoid()
@@ -451,10 +420,8 @@ class MultiLabel(Problem):
             threshold = 0.0 if top_k else 0.5
         return _listed(self.head, probs, probs, top_k or len(self.head.labels), threshold)
 
-    def read(self, values: np.ndarray | None, rows: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        if values is None:
-            return np.zeros(rows or 0, dtype=bool), np.zeros((rows or 0, len(self.head.labels)), dtype=bool)
-        present, values = self._read_numbers(values, (len(values) if rows is None else rows, len(self.head.labels)))
+    def _read(self, values: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
+        present, values = super()._read(values, rows)
         return present, values >= 0.5
 
     def majority(self, target: np.ndarray) -> tuple[Any, Any]:
@@ -499,12 +466,6 @@ class Regression(Problem):
     def num_outputs(self) -> int:
         return 1
 
-    def validate(self) -> None:
-        if self.head.labels:
-            raise ValueError(f"head {self.head.name!r}: a regression head predicts a number and takes no `labels`.")
-        if self.head.parent is not None:
-            raise ValueError(f"head {self.head.name!r}: only a single_label head can have a parent.")
-
     def losses(self, logits: Tensor, labels: Tensor, options: HeadLoss) -> Tensor:
         known, labels = _known(labels, logits.shape[:1], self.head)
         return torch.where(known, (logits.squeeze(-1) - (labels - self.head.mean) / self.head.std).square(), 0.0)
@@ -533,11 +494,6 @@ class Regression(Problem):
     def tensor(self, values: Sequence[Any], soft: bool = False) -> Tensor:
         return torch.tensor([float("nan") if value is None else float(value) for value in values])
 
-    def read(self, values: np.ndarray | None, rows: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        if values is None:
-            return np.zeros(rows or 0, dtype=bool), np.zeros(rows or 0)
-        return self._read_numbers(values, (len(values) if rows is None else rows,))
-
     def majority(self, target: np.ndarray) -> tuple[Any, Any]:
         return target.mean(), target.mean()
 
@@ -561,6 +517,18 @@ class Regression(Problem):
 PROBLEMS: dict[str, type[Problem]] = {rules.name: rules for rules in (SingleLabel, MultiLabel, Regression)}
 
 
+def _smooth(labels: Tensor, count: int, options: HeadLoss) -> Tensor:
+    return (
+        labels * (1 - options.label_smoothing) + options.label_smoothing / count if options.label_smoothing else labels
+    )
+
+
+def _positive_terms(labels: Tensor, log_probabilities: Tensor, options: HeadLoss) -> Tensor:
+    """Loss of the labels that are there, each by its class weight."""
+    losses = labels * _focused(log_probabilities, options)
+    return losses if options.class_weights is None else losses * losses.new_tensor(options.class_weights)
+
+
 def _focused(log_probabilities: Tensor, options: HeadLoss) -> Tensor:
     """-ln p, by the focal loss's factor (1 - p) ** gamma."""
     if not options.focal_gamma:
@@ -582,11 +550,8 @@ def _known(labels: Tensor, expected: Sequence[int], head: HeadConfig) -> tuple[T
 def _listed(head: HeadConfig, probs: Tensor, ranking: Tensor, limit: int, floor: float) -> list[list[dict[str, Any]]]:
     """Each row's labels of highest rank, with their probabilities from `floor` on."""
     order = ranking.topk(min(limit, len(head.labels))).indices
+    rows = zip(order.tolist(), probs.gather(1, order).tolist(), strict=True)
     return [
-        [
-            {"label": head.labels[index], "score": score}
-            for index, score in zip(indices, scores, strict=True)
-            if score >= floor
-        ]
-        for indices, scores in zip(order.tolist(), probs.gather(1, order).tolist(), strict=True)
+        [{"label": head.labels[index], "score": score} for index, score in zip(*row, strict=True) if score >= floor]
+        for row in rows
     ]

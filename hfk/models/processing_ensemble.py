@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 from transformers import AutoProcessor, ProcessorMixin
-from transformers.dynamic_module_utils import custom_object_save
 
 from .configuration_ensemble import MultiHeadEnsembleConfig
 from .image_preparation import open_image
@@ -56,25 +55,15 @@ class MultiHeadEnsembleProcessor(ProcessorMixin):
     ) -> tuple[MultiHeadProcessor | MultiHeadEnsembleProcessor, list[int]]:
         """Find out which of the members' processors are identical, and keep one of each.
 
-        Args:
-            processors: one a member.
-
-        Returns:
-            the ensemble's processor (an ordinary one if all are identical), and each member's number in it.
+        Returns the ensemble's processor (an ordinary one if all are identical), and each member's number in it.
         """
-        different: dict[str, int] = {}
-        kept, readers = [], []
-        for processor in processors:
-            state = processor_state(processor)
-            if state not in different:
-                different[state] = len(kept)
-                kept.append(processor)
-            readers.append(different[state])
+        states = [processor_state(processor) for processor in processors]
+        kept = dict(zip(states, processors, strict=True))
         # Number 0 has its files where AutoTokenizer looks: the first that has a tokenizer.
-        front = next((number for number, one in enumerate(kept) if one.tokenizer is not None), 0)
-        order = [front, *(number for number in range(len(kept)) if number != front)]
-        processor = kept[0] if len(kept) == 1 else cls([kept[number] for number in order])
-        return processor, [order.index(reader) for reader in readers]
+        front = next((state for state in kept if kept[state].tokenizer is not None), states[0])
+        order = sorted(kept, key=lambda state: state != front)
+        processor = processors[0] if len(order) == 1 else cls([kept[state] for state in order])
+        return processor, [order.index(state) for state in states]
 
     @property
     def tokenizer(self) -> Any:
@@ -94,37 +83,29 @@ class MultiHeadEnsembleProcessor(ProcessorMixin):
     @property
     def model_input_names(self) -> list[str]:
         """Names of the tensors that a call returns."""
-        return [
-            input_prefix(number) + name
-            for number, processor in enumerate(self.processors)
-            for name in (*processor.model_input_names, READS)
-        ]
+        names = [(*processor.model_input_names, READS) for processor in self.processors]
+        return [input_prefix(number) + name for number, own in enumerate(names) for name in own]
 
     def clean(self, text: Any) -> str | None:
         """Prepare one text as the first member that finds something to read in it does; None if none does."""
         return next(filter(None, (p.clean(text) for p in self.processors if p.tokenizer is not None)), None)
 
     __call__ = MultiHeadProcessor.__call__
+    save_pretrained = MultiHeadProcessor.save_pretrained
     _needs = MultiHeadProcessor._needs
 
     def prepare_row(self, text: Any = None, image: Any = None) -> list[tuple[str | None, Any] | None]:
         """Clean the text and open the picture of one row, for every processor; see `MultiHeadProcessor.prepare_row`.
 
-        Returns:
-            for each processor, what its own `prepare_row` returns, or None if it has nothing to read in this row.
-
-        Raises:
-            ValueError: if no processor has anything to read, or text or picture can't be used.
+        Returns what each processor's own `prepare_row` does, or None for one that has nothing to read in this row.
         """
         # Opened once for all of them.
         image = None if self.image_processor is None or is_absent(image) else open_image(image)
         rows: list[tuple[str | None, Any] | None] = []
         for processor in self.processors:
-            own = (
-                processor.clean(text) if processor.tokenizer is not None else None,
-                image if processor.image_processor is not None else None,
-            )
-            rows.append(None if own == (None, None) else own)
+            clean = processor.clean(text) if processor.tokenizer is not None else None
+            seen = image if processor.image_processor is not None else None
+            rows.append(None if clean is None and seen is None else (clean, seen))
         if not any(rows):
             if isinstance(text, str) and text.strip():  # then its cleaning left nothing, and says so
                 next(p for p in self.processors if p.tokenizer is not None).prepare_row(text)
@@ -147,51 +128,35 @@ class MultiHeadEnsembleProcessor(ProcessorMixin):
             data |= {input_prefix(number) + name: values for name, values in tensors.items()}
         return data
 
-    def save_pretrained(self, save_directory: str | Path, push_to_hub: bool = False, **kwargs: Any) -> list[str]:
-        """Save all processors into one folder, loadable with `AutoProcessor`; see `MultiHeadProcessor`."""
-        folder = Path(save_directory)
-        folder.mkdir(parents=True, exist_ok=True)
-        custom_object_save(self, folder, config=self)
+    def _save_parts(self, folder: Path) -> None:
         for number, processor in enumerate(self.processors):
-            _save_parts(processor, folder / _subfolder(number))
-        self.to_json_file(folder / "processor_config.json")
-        if push_to_hub:
-            self.push_to_hub(kwargs.pop("repo_id", folder.name), **kwargs)
-        return [str(folder / "processor_config.json")]
+            _save_alone(processor, folder / _subfolder(number))
 
     def to_dict(self) -> dict[str, Any]:
-        """Serialise: the options of processor 0, and how many there are."""
+        """Serialize: the options of processor 0, and how many there are."""
         result = _plain(self.processors[0]) | {"processor_class": type(self).__name__, "count": len(self.processors)}
-        if hasattr(self, "auto_map"):
-            result["auto_map"] = self.auto_map
-        return result
+        return result | ({"auto_map": self.auto_map} if hasattr(self, "auto_map") else {})
 
     @classmethod
     def _get_arguments_from_pretrained(
         cls, pretrained_model_name_or_path: str, processor_dict: dict | None = None, **kwargs: Any
     ) -> list:
-        processor_dict = processor_dict or {}
-        if "count" not in processor_dict:
+        if "count" not in (processor_dict or {}):
             raise OSError(f"{pretrained_model_name_or_path} has no processor_config.json of an ensemble.")
-        count = processor_dict["count"]
         kwargs.pop("trust_remote_code", None)
         processors = [
             MultiHeadProcessor.from_pretrained(pretrained_model_name_or_path, subfolder=_subfolder(number), **kwargs)
-            for number in range(count)
+            for number in range(processor_dict["count"])
         ]
         processor_dict.clear()  # what else it holds are processor 0's options
         return [processors]
 
 
 def processor_state(processor: MultiHeadProcessor) -> str:
-    """Return a hash of all that a processor's answers depend on: equal hashes, equal tensors.
-
-    Args:
-        processor: a processor.
-    """
+    """Return a hash of all that a processor's answers depend on: equal hashes, equal tensors."""
     hasher = hashlib.blake2b(digest_size=16)
     with tempfile.TemporaryDirectory() as scratch:
-        _save_parts(processor, Path(scratch))
+        _save_alone(processor, Path(scratch))
         for path in sorted(Path(scratch).rglob("*")):
             data = path.read_bytes() if path.is_file() else b""
             if path.name == "tokenizer.json":  # how the last batch was cut and filled up is no part of a tokenizer
@@ -201,7 +166,7 @@ def processor_state(processor: MultiHeadProcessor) -> str:
     return hasher.hexdigest()
 
 
-def _save_parts(processor: MultiHeadProcessor, folder: Path) -> None:
+def _save_alone(processor: MultiHeadProcessor, folder: Path) -> None:
     """Save a processor without its code, which stands in the ensemble's folder."""
     folder.mkdir(parents=True, exist_ok=True)
     if processor.tokenizer is not None:

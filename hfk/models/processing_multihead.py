@@ -50,17 +50,12 @@ class MultiHeadProcessor(ProcessorMixin):
     """Prepare text and pictures for `MultiHeadForClassification`.
 
     Args:
-        tokenizer: any transformers tokenizer; None for an image-only model.
         image_processor: any transformers image processor; None for a text-only model.
-        max_length: tokens a text is cut to, special tokens included.
+        tokenizer: any transformers tokenizer; None for an image-only model.
+        max_length: tokens a text is cut to, special tokens included; 3 or more.
         text_prefix: put before every text, such as "query: " for E5 encoders.
         text_cleaning: preset or steps of `text_cleaning.TextCleaner`, run on every text before the prefix; None for
             none. Kept, and saved, as the list of steps.
-
-    Raises:
-        ValueError: if neither tokenizer nor image processor is given, `max_length` is below 3, or `text_cleaning` names
-            what there is not.
-        ImportError: if `text_cleaning` needs an analyzer that is not installed.
 
     Example:
         >>> processor = MultiHeadProcessor.from_pretrained("runs/tour-mini")  # doctest: +SKIP
@@ -81,10 +76,8 @@ class MultiHeadProcessor(ProcessorMixin):
             raise ValueError(f"max_length must be 3 or more (two special tokens and one more), not {max_length}.")
         # Not through super().__init__: it insists on every part, and a text-only model has no image processor.
         self.chat_template = None
-        self.tokenizer = tokenizer
-        self.image_processor = image_processor
-        self.max_length = max_length
-        self.text_prefix = text_prefix
+        self.tokenizer, self.image_processor = tokenizer, image_processor
+        self.max_length, self.text_prefix = max_length, text_prefix
         self.cleaner = TextCleaner(text_cleaning) if text_cleaning else None
 
     @classmethod
@@ -132,25 +125,15 @@ class MultiHeadProcessor(ProcessorMixin):
     def clean(self, text: Any) -> str | None:
         """Prepare one text: NFC, HTML entities resolved, whitespace runs to one space; then the steps of the cleaning.
 
-        Args:
-            text: a str, or None or NaN for a missing text.
-
-        Returns:
-            the text that follows the prefix; None if nothing is left.
-
-        Raises:
-            ValueError: for anything else.
+        None (or NaN) if there is no text, or nothing is left of it; ValueError for what is no str.
         """
         if text is None or (isinstance(text, float) and math.isnan(text)):
             return None
         if not isinstance(text, str):
             raise ValueError(f"a text must be a str, not {type(text).__name__}.")
-        text = (
-            html.unescape(text[:MAX_CHARACTERS]).encode("utf-8", "ignore").decode()
-        )  # lone surrogates break tokenizers
-        # Control characters carry no meaning, and NUL ends strings in some tokenizers.
-        text = CONTROL.sub(" ", unicodedata.normalize("NFC", text))
-        text = " ".join(text.split())
+        # Lone surrogates break tokenizers; control characters carry no meaning, and NUL ends strings in some.
+        text = html.unescape(text[:MAX_CHARACTERS]).encode("utf-8", "ignore").decode()
+        text = " ".join(CONTROL.sub(" ", unicodedata.normalize("NFC", text)).split())
         if self.cleaner is not None and text:
             text = " ".join(self.cleaner(text).split())
         return text or None
@@ -176,19 +159,18 @@ class MultiHeadProcessor(ProcessorMixin):
 
         Raises:
             RowError: if a row has nothing this processor can read, or its picture can't be used.
-            ValueError: if `text` and `images` differ in length.
         """
-        texts = [text] if isinstance(text, str) else None if text is None else list(text)
+        if text is None and images is None:
+            raise ValueError("there is no input: give text, images or both.")
+        texts = [text] if isinstance(text, str) else list(text) if text is not None else None
         if images is not None and not isinstance(images, list | tuple):
             images = [images]
-        images = None if images is None else list(images)
-        if texts is None and images is None:
-            raise ValueError("there is no input: give text, images or both.")
-        rows = len(texts if texts is not None else images)
-        if texts is not None and images is not None and len(images) != rows:
-            raise ValueError(f"text has {rows} rows and images have {len(images)}; give one of each for every row.")
-        texts = [None] * rows if texts is None else texts
-        images = [None] * rows if images is None else images
+        texts = [None] * len(images) if texts is None else texts
+        images = [None] * len(texts) if images is None else images
+        if len(texts) != len(images):
+            raise ValueError(
+                f"text has {len(texts)} rows and images have {len(images)}; give one of each for every row."
+            )
         prepared = []
         for row, (one_text, one_image) in enumerate(zip(texts, images, strict=True)):
             try:
@@ -200,23 +182,16 @@ class MultiHeadProcessor(ProcessorMixin):
     def prepare_row(self, text: Any = None, image: Any = None) -> tuple[str | None, Any]:
         """Clean the text and open the picture of one row.
 
-        Args:
-            text: a str; None, NaN or blank if there is none.
-            image: as for `open_image`; None if there is none.
-
-        Returns:
-            the clean text and the RGB picture, None for what is not there or what this model does not read.
-
-        Raises:
-            ValueError: if there is nothing this model can read, or text or picture can't be used.
+        Returns the clean text and the RGB picture, None for what is not there or what this model does not read.
+        ValueError if there is nothing this model can read, or text or picture can't be used.
         """
         clean = self.clean(text) if self.tokenizer is not None else None
         image = None if self.image_processor is None or is_absent(image) else open_image(image)
-        if clean is None and image is None:
-            if self.cleaner is not None and isinstance(text, str) and text.strip():
-                raise ValueError(f"text_cleaning leaves nothing of the text {text.strip()[:40]!r}.")
-            raise ValueError(f"there is no {self._needs()} to classify.")
-        return clean, image
+        if clean is not None or image is not None:
+            return clean, image
+        if self.cleaner is not None and isinstance(text, str) and text.strip():
+            raise ValueError(f"text_cleaning leaves nothing of the text {text.strip()[:40]!r}.")
+        raise ValueError(f"there is no {self._needs()} to classify.")
 
     def _needs(self) -> str:
         parts = ["text"] * (self.tokenizer is not None) + ["image"] * (self.image_processor is not None)
@@ -226,18 +201,16 @@ class MultiHeadProcessor(ProcessorMixin):
         """Turn rows from `prepare_row` into the model's tensors; see `__call__` for which."""
         texts, images = [text for text, _ in rows], [image for _, image in rows]
         data: dict[str, torch.Tensor] = {}
-        if any(text is not None for text in texts):
-            prefixed = [self.text_prefix + (text or "") for text in texts]
-            data.update(self._tokenize(prefixed, padding))
-        if any(image is not None for image in images):
+        has_text, has_image = (torch.tensor([one is not None for one in side]) for side in (texts, images))
+        if has_text.any():
+            data.update(self._tokenize([self.text_prefix + (text or "") for text in texts], padding))
+        if has_image.any():
             # One blank pixel grid of the right shape stands in for missing pictures; the model never reads it.
             found = self.image_processor([i for i in images if i is not None], return_tensors="pt")["pixel_values"]
-            pixels = found.new_zeros(len(images), *found.shape[1:])
-            pixels[torch.tensor([image is not None for image in images])] = found
-            data["pixel_values"] = pixels
+            data["pixel_values"] = found.new_zeros(len(images), *found.shape[1:])
+            data["pixel_values"][has_image] = found
         if self.tokenizer is not None and self.image_processor is not None:
-            data["text_present"] = torch.tensor([text is not None for text in texts])
-            data["image_present"] = torch.tensor([image is not None for image in images])
+            data |= {"text_present": has_text, "image_present": has_image}
         return data
 
     def _tokenize(self, texts: list[str], padding: bool | str) -> dict[str, torch.Tensor]:
@@ -260,24 +233,24 @@ class MultiHeadProcessor(ProcessorMixin):
     def save_pretrained(self, save_directory: str | Path, push_to_hub: bool = False, **kwargs: Any) -> list[str]:
         """Save tokenizer, image processor and options into one folder, loadable with `AutoProcessor`.
 
-        Args:
-            save_directory: the folder, made if needed.
-            push_to_hub: also push the folder; `repo_id`, `token` and the like go to `push_to_hub`.
-            **kwargs: passed to `push_to_hub`.
+        `push_to_hub` also pushes the folder, with what else is given (`repo_id`, `token` and the like).
         """
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         # ProcessorMixin.save_pretrained asks every part to save itself and fails on a part that is None.
         custom_object_save(self, folder, config=self)
-        if self.tokenizer is not None:
-            self.tokenizer.save_pretrained(folder)
+        self._save_parts(folder)
         self.to_json_file(folder / "processor_config.json")
         if push_to_hub:
             self.push_to_hub(kwargs.pop("repo_id", folder.name), **kwargs)
         return [str(folder / "processor_config.json")]
 
+    def _save_parts(self, folder: Path) -> None:
+        if self.tokenizer is not None:
+            self.tokenizer.save_pretrained(folder)
+
     def to_dict(self) -> dict[str, Any]:
-        """Serialise all but the tokenizer, which has files of its own."""
+        """Serialize all but the tokenizer, which has files of its own."""
         result = {
             "processor_class": type(self).__name__,
             "has_tokenizer": self.tokenizer is not None,
@@ -288,24 +261,18 @@ class MultiHeadProcessor(ProcessorMixin):
             result["text_cleaning"] = self.cleaner.steps
         if self.image_processor is not None:
             result["image_processor"] = self.image_processor.to_dict()
-        if hasattr(self, "auto_map"):
-            result["auto_map"] = self.auto_map
-        return result
+        return result | ({"auto_map": self.auto_map} if hasattr(self, "auto_map") else {})
 
     @classmethod
     def _get_arguments_from_pretrained(
         cls, pretrained_model_name_or_path: str, processor_dict: dict | None = None, **kwargs: Any
     ) -> list:
-        processor_dict = processor_dict or {}
-        if "has_tokenizer" not in processor_dict:  # else prefix, length and image preparation would silently differ
-            raise OSError(f"{pretrained_model_name_or_path} has no processor_config.json of a multi-head checkpoint.")
+        source, has = pretrained_model_name_or_path, processor_dict or {}
+        if "has_tokenizer" not in has:  # else prefix, length and image preparation would silently differ
+            raise OSError(f"{source} has no processor_config.json of a multi-head checkpoint.")
         kwargs.pop("trust_remote_code", None)  # both parts are stock transformers classes
-        image_processor = tokenizer = None
-        if "image_processor" in processor_dict:
-            image_processor = AutoImageProcessor.from_pretrained(pretrained_model_name_or_path, **kwargs)
-        if processor_dict.pop("has_tokenizer"):
-            tokenizer = AutoTokenizer.from_pretrained(pretrained_model_name_or_path, **kwargs)
-        return [image_processor, tokenizer]
+        pictures = AutoImageProcessor.from_pretrained(source, **kwargs) if "image_processor" in has else None
+        return [pictures, AutoTokenizer.from_pretrained(source, **kwargs) if has.pop("has_tokenizer") else None]
 
 
 def is_absent(image: Any) -> bool:

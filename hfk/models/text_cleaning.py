@@ -29,6 +29,7 @@ from .hanja_readings import READINGS
 logger = logging.get_logger(__name__)
 
 Step = Callable[[str], str]
+Replacements = Mapping[str, str | None] | None
 HANJA = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # for a regular expression
 
 # Countries, institutions and parties, as headlines write them with one sign. A person is named only where the press
@@ -99,10 +100,6 @@ class TextCleaner:
         steps: a preset's name, or a list of steps: each a name, or a mapping of one name to its options. A preset's
             name may stand in the list too.
 
-    Raises:
-        ValueError: for an unknown step or option, or a value that a step does not take.
-        ImportError: if a step's analyzer is not installed.
-
     Example:
         >>> TextCleaner(["hanja_words", "hanja", "quotes"])("美·中 정상 “訪韓” 무산")
         '미국·중국 정상 "방한" 무산'
@@ -128,18 +125,7 @@ class TextCleaner:
 def expand_steps(steps: str | Sequence[Any]) -> list[Any]:
     """Replace presets by what they stand for, so that what is saved stays the same when a preset changes.
 
-    Args:
-        steps: as for `TextCleaner`.
-
-    Returns:
-        a list of names, and of mappings of one name to options: what JSON holds.
-
-    Raises:
-        ValueError: for what is neither, or names no step.
-
-    Example:
-        >>> expand_steps(["url", {"repeat": {"limit": 3}}])
-        ['url', {'repeat': {'limit': 3}}]
+    Returns what JSON holds, a list of names, and of mappings of one name to options; ValueError for what is neither.
     """
     if isinstance(steps, str):
         if steps not in PRESETS:
@@ -157,12 +143,10 @@ def expand_steps(steps: str | Sequence[Any]) -> list[Any]:
                 f"text_cleaning: {step!r} is no step; write a name, or a name with its options, such as "
                 "{repeat: {limit: 2}}."
             )
-        if name in PRESETS and not options:
-            result.extend(PRESETS[name])
-        elif name in STEPS:
-            result.append({name: dict(options)} if options else name)
-        else:
+        known_preset = name in PRESETS and not options
+        if not known_preset and name not in STEPS:
             raise ValueError(f"text_cleaning has no step {name!r}; it has: {', '.join(STEPS)}.")
+        result += PRESETS[name] if known_preset else [{name: dict(options)} if options else name]
     return result
 
 
@@ -188,7 +172,7 @@ def _with_version(step: str | dict[str, Any]) -> str | dict[str, Any]:
     return {name: options | {"version": analyzer_version(analyzer)}}
 
 
-# ------------------------------------------------------------------------------------------------------- markup, signs
+# -- markup, signs
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 """Characters of the Unicode category Cc."""
@@ -212,16 +196,10 @@ _SIGNS = {
 _ELLIPSIS = re.compile(r"(?:\.{2,}|‥|…)+")
 _QUOTES = {
     ord(sign): plain
-    for signs, plain in (
-        ("“”„‟″〝〞＂《》『』«»", '"'),
-        ("‘’‚‛′´`＇〈〉「」‹›", "'"),
-        ("【〔［｢", "["),
-        ("】〕］｣", "]"),
-        ("（❨", "("),
-        ("）❩", ")"),
-    )
+    for plain, signs in {'"': "“”„‟″〝〞＂《》『』«»", "'": "‘’‚‛′´`＇〈〉「」‹›", "[": "【〔［｢", "]": "】〕］｣",
+                         "(": "（❨", ")": "）❩"}.items()
     for sign in signs
-}
+}  # fmt: skip
 _NUMBER_COMMA = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _INVISIBLE = re.compile(
@@ -233,11 +211,8 @@ def html() -> Step:
     """Resolve entities, even where they were escaped twice, and put a space for each tag, comment, script or style."""
 
     def apply(text: str) -> str:
-        if "&" in text:
-            text = html_entities.unescape(_AMPERSANDS.sub("&", text))
-        if "<" in text:
-            text = _MARKUP.sub(" ", _without_hidden(text))
-        return text
+        text = html_entities.unescape(_AMPERSANDS.sub("&", text)) if "&" in text else text
+        return _MARKUP.sub(" ", _without_hidden(text)) if "<" in text else text
 
     return apply
 
@@ -260,23 +235,16 @@ def _without_hidden(text: str) -> str:
 
 
 def url(replacement: str = " ") -> Step:
-    """Replace web and mail addresses; Hangul behind one ("…co.kr에서") stays.
-
-    Args:
-        replacement: what stands in their place.
-    """
+    """Put `replacement` for web and mail addresses; Hangul behind one ("…co.kr에서") stays."""
     _check_text(replacement, "replacement")
     return lambda text: _URL.sub(lambda _: replacement, text) if "." in text or "://" in text else text
 
 
 def normalize(form: str = "NFKC") -> Step:
-    """Unify how letters are encoded.
+    """Unify how letters are encoded, by the `form` NFC or NFKC.
 
     NFKC also makes full-width letters narrow and writes ㎞ as km. It would turn single letters such as ㅋ into half
     syllables, which no tokenizer knows, and … into three stops: those are kept.
-
-    Args:
-        form: NFC or NFKC.
     """
     if form not in ("NFC", "NFKC"):
         raise ValueError(f"form {form!r} is not one of NFC, NFKC.")
@@ -307,11 +275,7 @@ def quotes() -> Step:
 
 
 def numbers(mask: str | None = None) -> Step:
-    """Take the comma out of 1,350.
-
-    Args:
-        mask: also write this in place of every number, such as "0".
-    """
+    """Take the comma out of 1,350; with a `mask`, such as "0", also write this in place of every number."""
     if mask is None:
         return lambda text: _NUMBER_COMMA.sub("", text) if "," in text else text
     _check_text(mask, "mask")
@@ -319,11 +283,7 @@ def numbers(mask: str | None = None) -> Step:
 
 
 def repeat(limit: int = 2) -> Step:
-    """Shorten runs of one letter or sign: ㅋㅋㅋㅋ → ㅋㅋ, !!!! → !!. Digits, capitals and Hanja stay.
-
-    Args:
-        limit: how many of a run stay, at least 1.
-    """
+    """Shorten runs of one letter or sign to `limit`: ㅋㅋㅋㅋ → ㅋㅋ, !!!! → !!. Digits, capitals and Hanja stay."""
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
         raise ValueError(f"limit must be a whole number of at least 1, not {limit!r}.")
     run = re.compile(rf"([ㄱ-ㆎ가-힣a-z!?.,~…^♥♡★☆※*=_-])\1{{{limit},}}")
@@ -340,52 +300,40 @@ def _check_text(value: Any, option: str) -> None:
         raise ValueError(f"{option} must be a text, not {value!r}.")
 
 
-# ------------------------------------------------------------------------------------------------ Hanja, abbreviations
+# -- Hanja, abbreviations
 
 
-def hanja_words(
-    words: Mapping[str, str | None] | None = None, suffixes: Mapping[str, str | None] | None = None
-) -> Step:
+def hanja_words(words: Replacements = None, suffixes: Replacements = None) -> Step:
     """Spell out the Hanja abbreviations of headlines: 美 → 미국, 北 → 북한, and behind a name 현대重 → 현대중공업.
 
     Only where one stands alone: before a space, a sign or Hangul ("日정부"), never inside a word of several Hanja
-    (訪美, 美中); those are for `hanja`.
-
-    Args:
-        words: more of them, or others for those in `HANJA_WORDS`; null takes one out.
-        suffixes: likewise for `HANJA_SUFFIXES`.
+    (訪美, 美中); those are for `hanja`. `words` and `suffixes` are more of them, or others for those in `HANJA_WORDS`
+    and `HANJA_SUFFIXES`; null takes one out.
     """
     found = _merge(HANJA_WORDS, words, "words")
     behind = _merge(HANJA_SUFFIXES, suffixes, "suffixes")
     first = _alternatives(found, rf"(?<!\w)({{}})(?![0-9{HANJA}])")
     second = _alternatives(behind, rf"(?<=[가-힣A-Za-z])({{}})(?![{HANJA}])")
-
-    def apply(text: str) -> str:
-        text = first.sub(lambda match: found[match[1]], text)
-        return second.sub(lambda match: behind[match[1]], text)
-
-    return apply
+    return lambda text: second.sub(lambda match: behind[match[1]], first.sub(lambda match: found[match[1]], text))
 
 
-def abbreviations(words: Mapping[str, str | None] | None = None) -> Step:
+def abbreviations(words: Replacements = None) -> Step:
     """Spell out English abbreviations in Korean: IMF → 국제통화기금. Capitals count, and letters or digits beside it.
 
-    Args:
-        words: more of them, or others for those in `ABBREVIATIONS`; null takes one out.
+    `words` are more of them, or others for those in `ABBREVIATIONS`; null takes one out.
     """
     found = _merge(ABBREVIATIONS, words, "words")
     pattern = _alternatives(found, r"(?<![A-Za-z0-9])({})(?![A-Za-z0-9])")
     return lambda text: pattern.sub(lambda match: found[match[1]], text)
 
 
-def _merge(own: dict[str, str], given: Mapping[str, str | None] | None, option: str) -> dict[str, str]:
+def _merge(own: dict[str, str], given: Replacements, option: str) -> dict[str, str]:
     if not isinstance(given or {}, Mapping):
         raise ValueError(f"{option} must map words to what replaces them, not {given!r}.")
-    merged = {**own, **(given or {})}
-    for word, replacement in merged.items():
+    for word, replacement in (given or {}).items():
         if not isinstance(word, str) or not word or not isinstance(replacement, str | None):
             raise ValueError(f"{option} must map words to what replaces them, not {word!r} to {replacement!r}.")
-    return {word: replacement for word, replacement in merged.items() if replacement is not None}
+    return {word: replacement for word, replacement in {**own, **(given or {})}.items() if replacement is not None}
 
 
 def _alternatives(words: Mapping[str, str], pattern: str) -> re.Pattern[str]:
@@ -410,29 +358,23 @@ _WORDS = {
     "承諾": "승낙", "受諾": "수락", "許諾": "허락", "大怒": "대로", "十月": "시월", "六月": "유월",
     "金正恩": "김정은", "金正日": "김정일", "金日成": "김일성", "金大中": "김대중", "金泳三": "김영삼",
 }  # fmt: skip
+_WORD = re.compile("|".join(sorted(_WORDS, key=len, reverse=True)))
 _INITIAL = dict(zip("녀뇨뉴니라래로뢰루르랴려례료류리", "여요유이나내노뇌누느야여예요유이", strict=True))
 
 
 def hanja() -> Step:
     """Write Hanja as Hangul, with the changes that spelling asks for at the beginning of a word and after a vowel."""
-    words = re.compile("|".join(sorted(_WORDS, key=len, reverse=True)))
-
-    def apply(text: str) -> str:
-        if text.isascii():
-            return text
-        return _HANJA_RUN.sub(lambda match: _read(match, words), text)
-
-    return apply
+    return lambda text: text if text.isascii() else _HANJA_RUN.sub(_read, text)
 
 
-def _read(match: re.Match[str], words: re.Pattern[str]) -> str:
+def _read(match: re.Match[str]) -> str:
     text, start = match.string, match.start()
     before = text[start - 1] if start else ""
     run = unicodedata.normalize("NFC", match[0])  # compatibility ideographs
     if len(run) == 1 and run in _LONE and not before.isalnum() and not text.startswith(_METAL, match.end()):
         return _LONE[run]
     readings, result, place = _readings(), [], 0
-    for word in [*words.finditer(run), None]:
+    for word in [*_WORD.finditer(run), None]:
         for position in range(place, word.start() if word else len(run)):
             syllable = readings.get(run[position])
             if syllable is None:  # a sign that Korean does not use
@@ -479,14 +421,11 @@ def _at_the_beginning(syllable: str) -> str:
     return chr(ord(_INITIAL.get(chr(ord(syllable) - final), chr(ord(syllable) - final))) + final)
 
 
-# -------------------------------------------------------------------------------------------------------- morphemes
+# -- morphemes
 
 
 def morphemes(
-    analyzer: str = "kiwi",
-    drop: Sequence[str] | None = None,
-    keep: Sequence[str] | None = None,
-    version: str | None = None,
+    analyzer: str = "kiwi", drop: list[str] | None = None, keep: list[str] | None = None, version: str | None = None
 ) -> Step:
     """Take a text apart into morphemes and leave out some by their part of speech; those left are joined by spaces.
 
@@ -504,10 +443,10 @@ def morphemes(
         raise ValueError(f"analyzer {analyzer!r} is not one of {', '.join(ANALYZERS)}.")
     if drop is not None and keep is not None:
         raise ValueError("say drop or keep, not both.")
-    listed = _match_tags(
-        keep if keep is not None else DROPPED if drop is None else drop, "drop" if keep is None else "keep"
-    )
-    left = frozenset(listed) if keep is not None else frozenset(TAGS) - listed
+    if keep is not None:
+        left = _match_tags(keep, "keep")
+    else:
+        left = set(TAGS) - _match_tags(DROPPED if drop is None else drop, "drop")
     module, package = ANALYZERS[analyzer]
     if importlib.util.find_spec(module) is None:
         raise ImportError(
@@ -531,36 +470,24 @@ def morphemes(
     return lambda text: remembered(text) if len(text) <= 200 else analyze(text)
 
 
-def _match_tags(tags: Any, option: str) -> frozenset[str]:
+def _match_tags(tags: Any, option: str) -> set[str]:
     if isinstance(tags, str) or not isinstance(tags, Sequence):
         raise ValueError(f"{option} must be a list of part-of-speech tags, not {tags!r}.")
     found = set()
     for tag in tags:
-        matched = [known for known in TAGS if _matches(str(tag), known)]
+        stem = str(tag).removesuffix("*")
+        matched = [known for known in TAGS if known == tag or (stem != str(tag) and known.startswith(stem))]
         if not matched:
             raise ValueError(
                 f"there is no part-of-speech tag {tag!r}; there are {' '.join(TAGS)}, and J*, E* and the like."
             )
         found.update(matched)
-    return frozenset(found)
-
-
-def _matches(tag: str, known: str) -> bool:
-    return known.startswith(tag[:-1]) if tag.endswith("*") else known == tag
+    return found
 
 
 Analyzer = Callable[[str], list[tuple[str, str]]]
 _loaded: dict[tuple[str, int], Analyzer] = {}
-_loading = threading.Lock()
-
-
-def _new_lock() -> None:
-    global _loading
-    _loading = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):  # another thread may hold the lock at that moment, and is not there to give it back
-    os.register_at_fork(after_in_child=_new_lock)
+_loading: dict[int, threading.Lock] = {}  # by process: who holds a lock at a fork isn't in the child to give it back
 
 
 def analyzer_version(name: str) -> str | None:
@@ -576,44 +503,44 @@ def _analyzer(name: str) -> Analyzer:
     """The analyzer of this process, loaded at the first text: that takes seconds, and a fork does not copy threads."""
     key = name, os.getpid()
     if key not in _loaded:
-        with _loading:
+        with _loading.setdefault(os.getpid(), threading.Lock()):
             if key not in _loaded:
-                _loaded[key] = {"kiwi": _load_kiwi, "mecab": _load_mecab}[name]()
+                _loaded[key] = _one_at_a_time({"kiwi": _load_kiwi, "mecab": _load_mecab}[name]())
     return _loaded[key]
+
+
+def _one_at_a_time(analyze: Analyzer) -> Analyzer:
+    lock = threading.Lock()  # Mecab's tagger keeps the sentence it is at
+
+    def locked(text: str) -> list[tuple[str, str]]:
+        with lock:
+            return analyze(text)
+
+    return locked
 
 
 def _load_kiwi() -> Analyzer:
     kiwi = importlib.import_module("kiwipiepy").Kiwi(num_workers=1)
-    lock = threading.Lock()
-
-    def analyze(text: str) -> list[tuple[str, str]]:
-        with lock:
-            return [(token.form, _sejong(token.tag, token.form)) for token in kiwi.tokenize(text)]
-
-    return analyze
+    return lambda text: [(token.form, _sejong(token.tag, token.form)) for token in kiwi.tokenize(text)]
 
 
 def _load_mecab() -> Analyzer:
     mecab = importlib.import_module("mecab").MeCab()
-    lock = threading.Lock()  # its tagger keeps the sentence it is at
 
     def analyze(text: str) -> list[tuple[str, str]]:
-        with lock:
-            found = [(m.surface, m.feature.pos, m.feature.type, m.feature.expression) for m in mecab.parse(text)]
         result = []
-        for form, tag, kind, expression in found:
-            if kind == "Inflect" and expression:  # "아름답/VA/*+ᆫ/ETM/*": the parts, not the contracted whole
-                parts = [part.split("/") for part in expression.split("+")]
-                result += [(part[0], _sejong(part[1], part[0])) for part in parts if len(part) > 1]
-            else:
-                result.append((form, _sejong(tag, form)))
+        for found in mecab.parse(text):
+            parts = [[found.surface, found.feature.pos]]
+            if found.feature.type == "Inflect" and found.feature.expression:
+                # "아름답/VA/*+ᆫ/ETM/*": the parts, not the contracted whole
+                parts = [part.split("/") for part in found.feature.expression.split("+")]
+            result += [(part[0], _sejong(part[1], part[0])) for part in parts if len(part) > 1]
         return result
 
     return analyze
 
 
 _SAME_TAG = {"NNBC": "NNB", "SSO": "SS", "SSC": "SS", "SC": "SP", "SB": "SW", "XSM": "XSA", "Z_CODA": "EF"}
-
 _SIGN_TAGS = {"SF": ".?!", "SE": "…", "SS": "\"'“”‘’()[]<>{}", "SP": ",·:/", "SO": "-~"}
 
 
@@ -628,17 +555,7 @@ def _sejong(tag: str, form: str) -> str:
 
 
 STEPS: dict[str, Callable[..., Step]] = {
-    "html": html,
-    "url": url,
-    "normalize": normalize,
-    "hanja_words": hanja_words,
-    "hanja": hanja,
-    "abbreviations": abbreviations,
-    "numbers": numbers,
-    "symbols": symbols,
-    "quotes": quotes,
-    "repeat": repeat,
-    "morphemes": morphemes,
-    "whitespace": whitespace,
-}
+    step.__name__: step for step in (html, url, normalize, hanja_words, hanja, abbreviations, numbers, symbols, quotes,
+                                     repeat, morphemes, whitespace)
+}  # fmt: skip
 """Step name → the function that takes the step's options and returns text → text."""

@@ -39,7 +39,7 @@ _BLOCK = 2048
 _BLOCK_KEYS = 16384
 _BLOCK_PAIRS = 4_000_000  # of pairs that may be looked at together
 _COMMON = 2000  # grams of more rows than this compare only neighbors in text order
-_PAIRS = 30_000_000  # pairs of texts that are looked at; about a million a second
+_PAIRS = 10_000_000  # pairs of texts that are looked at; 15,394 overviews of one site need 2.3 million
 
 
 def duplicate_groups(
@@ -114,37 +114,42 @@ def text_links(texts: Sequence[str | None], similarity: float = TEXT_SIMILARITY)
         float array `(pairs, 3)`: row, row, strength. The strength is the similarity, 1.5 for texts of the same letters
         and digits, 2 for identical texts. Of equal texts only a chain of pairs is listed, not each with each.
     """
-    verbatim, bare, keys = bytearray(), bytearray(), []
-    rows = []
+    pairs, rows, keys = _equal_texts(texts)
+    if similarity >= 1 or len(rows) < 2:
+        return pairs
+    # In text order: neighbors of a crowded gram are then likely look-alikes, and the row order can't matter.
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    rows, keys = rows[order], [keys[number] for number in order]
+    numbers, starts = _number_grams(keys)
+    del keys, order  # a million texts are a hundred megabytes
+    shape = (len(rows), max(1, int(numbers.max(initial=0)) + 1))
+    matrix = sparse.csr_array((np.ones(len(numbers), dtype=np.int8), numbers, starts), shape=shape)
+    near = _jaccard_join(matrix, similarity)
+    return np.concatenate([pairs, np.column_stack([rows[near[0]], rows[near[1]], np.minimum(near[2], 1.0)])])
+
+
+def _equal_texts(texts: Sequence[str | None]) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Link what is identical, or of the same letters and digits, to the first such row.
+
+    Returns:
+        the pairs, as `text_links` does; the first row of each text; and its letters and digits.
+    """
+    verbatim, bare, keys, rows = bytearray(), bytearray(), [], []
     for row, text in enumerate(texts):
         if text is None or not text.strip():
             continue
-        key = normalize(text)
+        keys.append(normalize(text))
         verbatim += _hash(text)
-        bare += _hash(key)
+        bare += _hash(keys[-1])
         rows.append(row)
-        keys.append(key)
-    rows = np.array(rows, dtype=int)
+    rows, numbers = np.array(rows, dtype=int), np.arange(len(rows))
     identical, same = _first(verbatim), _first(bare)
-    # What is identical to an earlier row is linked to that, the others to the first row of the same letters.
-    numbers = np.arange(len(rows))
-    copies = identical < numbers
-    first = np.where(copies, identical, same)
+    first = np.where(identical < numbers, identical, same)
+    strength = np.where(identical < numbers, _IDENTICAL, _SAME_TEXT)
     again = np.flatnonzero(first < numbers)
-    pairs = np.column_stack([rows[first[again]], rows[again], np.where(copies, _IDENTICAL, _SAME_TEXT)[again]])
+    pairs = np.column_stack([rows[first[again]], rows[again], strength[again]])
     once = np.flatnonzero(same == numbers)
-    if similarity >= 1 or len(once) < 2:
-        return pairs
-    # In text order: neighbors of a crowded gram are then likely look-alikes, and the row order can't matter.
-    once = np.array(sorted(once.tolist(), key=keys.__getitem__))
-    keys = [keys[number] for number in once]
-    numbers, starts = _number_grams(keys)
-    del keys, verbatim, bare  # a million texts are a hundred megabytes
-    shape = (len(once), max(1, int(numbers.max(initial=0)) + 1))
-    matrix = sparse.csr_array((np.ones(len(numbers), dtype=np.int8), numbers, starts), shape=shape)
-    near = _jaccard_join(matrix, similarity)
-    rows = rows[once]
-    return np.concatenate([pairs, np.column_stack([rows[near[0]], rows[near[1]], np.minimum(near[2], 1.0)])])
+    return pairs, rows[once], [keys[number] for number in once]
 
 
 def _hash(text: str) -> bytes:
@@ -170,8 +175,9 @@ def _number_grams(keys: list[str]) -> tuple[np.ndarray, np.ndarray]:
     known, total = np.empty(0, dtype=np.uint64), 0
     for _, grams in _gram_blocks(keys):
         found = np.unique(grams)
-        fresh = found[~np.isin(found, known, assume_unique=True)]
-        known = np.sort(np.concatenate([known, fresh]), kind="stable")
+        place = np.searchsorted(known, found)
+        new = np.append(known, ~np.uint64(0))[place] != found  # no gram is this number
+        known = np.insert(known, place[new], found[new])
         total += len(grams)
     numbers, starts, used = np.empty(total, dtype=np.int32), np.zeros(len(keys) + 1, dtype=np.int64), 0
     counts = np.zeros(len(known), dtype=np.int64)

@@ -15,7 +15,7 @@ from hfk.models.configuration_multihead import validate_heads
 from hfk.models.decoding import decide, probabilities, readable
 from hfk.models.hierarchy import best_path, top_paths
 from tests import tiny
-from tests.models.test_losses_and_heads import forests
+from tests.models.test_heads import forests
 
 
 @given(forests(), st.integers(1, 30))

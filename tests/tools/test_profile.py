@@ -14,12 +14,10 @@ import yaml
 from PIL import Image
 
 from hfk.inference.predictor import Predictor
-from hfk.models.text_cleaning import TextCleaner
 from hfk.tasks import load_task
-from hfk.tools.profile import pictures, texts
-from hfk.tools.profile.facts import profile_task, write_profile
-from hfk.tools.profile.repeats import find_disagreements
-from hfk.tools.profile.rows import Rows
+from hfk.tools.profile import texts
+from hfk.tools.profile.facts import profile_task
+from hfk.tools.profile.rows import Rows, find_disagreements, image_sizes_png
 from tests import tiny
 
 pytest.importorskip("wordcloud")
@@ -65,14 +63,13 @@ def messy(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def written(messy, tmp_path_factory):
+def written(messy, encoders, tmp_path_factory):
     """The facts of that table, and the page."""
-    task = load_task(messy)
-    page = tmp_path_factory.mktemp("page") / "out" / "page.html"
-    facts = write_profile(
-        task.load(), task.heads, page, title="<b>news</b>", cleaner=TextCleaner(["url", "hanja"]),
-        tokenizer=tiny.tokenizer(), tokenizer_name="tiny", max_length=8, text_prefix="query: ",
-    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("page")
+    recipe = {"text_cleaning": ["url", "hanja"], "max_length": 8, "text_prefix": "query: "}
+    task = with_recipe(messy, folder, recipe | encoders, name="<b>news</b>")
+    page = folder / "out" / "page.html"
+    facts = profile_task(task, page)
     return facts, page
 
 
@@ -128,8 +125,8 @@ def test_the_page_stands_alone_and_runs_nothing(written):
 
 
 def test_every_kind_of_head_and_the_hierarchy_are_shown(places, tmp_path):
-    task = load_task(places)
-    facts = write_profile(task.load(), task.heads, tmp_path / "page.html", title="places", max_length=9)
+    task = with_recipe(places, tmp_path, {"text_encoder": None, "vision_encoder": None})
+    facts = profile_task(task, tmp_path / "page.html", text_cleaning="none")
     assert facts["max_length"] is None  # without a tokenizer there is nothing to hold it against
     assert len(facts["numbers"]["price"]) == 72 and facts["pictures"]["values_price"].startswith(b"\x89PNG")
     assert sum(sum(c.values()) for c in facts["classes"]["tags"].values()) > 72  # several labels a row
@@ -170,7 +167,7 @@ def test_a_cloud_draws_korean_and_is_the_same_twice():
 def test_image_sizes_are_drawn_whether_few_or_many():
     many = np.random.default_rng(0).integers(10, 4000, (2000, 2))
     for sizes in (np.array([[128, 96]]), many):
-        assert Image.open(io.BytesIO(pictures.image_sizes_png(sizes))).width > 300
+        assert Image.open(io.BytesIO(image_sizes_png(sizes))).width > 300
 
 
 def test_a_built_in_task_is_profiled_with_its_recipe(tmp_path, monkeypatch):
@@ -191,11 +188,11 @@ def test_a_built_in_task_is_profiled_with_its_recipe(tmp_path, monkeypatch):
     assert not (tmp_path / "x.html").exists()
 
 
-def with_recipe(task, folder, recipe):
+def with_recipe(task, folder, recipe, **more):
     """The same task, to be trained by a recipe of its own."""
-    options = yaml.safe_load(task.read_text(encoding="utf-8")) | {"recipe": recipe}
+    options = yaml.safe_load(task.read_text(encoding="utf-8")) | {"recipe": recipe} | more
     path = folder / task.name
-    path.write_text(yaml.safe_dump(options | {"data": str(task.parent / "news.csv")}, allow_unicode=True))
+    path.write_text(yaml.safe_dump(options | {"data": str(task.parent / options["data"])}, allow_unicode=True))
     return path
 
 
@@ -278,7 +275,7 @@ def test_a_task_of_pictures_alone(tmp_path):
             pixels = np.random.default_rng(number).integers(0, 255, (20, 30, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{number}.png")
     shutil.copy(tmp_path / "photos" / "산" / "0.png", tmp_path / "photos" / "바다" / "3.png")
-    task = load_task({"data": str(tmp_path / "photos"), "heads": [{"name": "label"}], "split": None})
-    facts = write_profile(task.load(), task.heads, tmp_path / "page.html", title="photos")
+    (tmp_path / "photos.yaml").write_text("{data: photos, heads: [{name: label}], split: null}")
+    facts = profile_task(tmp_path / "photos.yaml", tmp_path / "page.html")
     assert facts["texts"] is None and len(facts["sheet"]) == 7
     assert facts["conflicts"] and "repeated texts" not in (tmp_path / "page.html").read_text(encoding="utf-8")

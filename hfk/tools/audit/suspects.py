@@ -2,39 +2,48 @@
 
 `hfk train … --folds 5` leaves such probabilities in out_of_fold.parquet. Confident learning (cleanlab) compares them
 with the given labels, head by head; heads of a hierarchy are then brought to one consistent path, so that what is
-proposed can be applied. Nothing is changed here: the outcome is a list, a page to review it (`page.py`), and a
-corrections.csv of the clearest cases, which `hfk.tasks.corrections` applies when someone asks for it.
+proposed can be applied. Nothing is changed here: the outcome is a list, a corrections.csv of the clearest cases, which
+`hfk.tasks.corrections` applies when someone asks for it, and a page to go through them: its looks are page.html, what
+it does page.js. Its menus are filled when they are opened, so that two thousand rows stay quick.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import unicodedata
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
+from datasets import concatenate_datasets
 
 from ...evaluation.metrics import tree_roots
+from ...evaluation.pages import render, thumbnail
 from ...evaluation.predictions import Predictions
 from ...evaluation.report import csv_text
 from ...files import write_atomic
 from ...models.configuration_multihead import HeadConfig
-from ...tasks import ABOUT_ROWS, Task, load_task
+from ...runs.run import OUT_OF_FOLD, RECIPE, Run, open_task
+from ...tasks import Task
 from ...tasks.corrections import COLUMNS
 from ...tasks.tables import read_table
-from .page import render_audit, written
 
-OUT_OF_FOLD = "out_of_fold.parquet"
 MAX_GIVEN = 0.02
 """The largest probability of a given label that is proposed for correction. On 5,000 real headlines with 5 % of the
 labels moved by chance, and a plain n-gram model, 84 % of what it and `MIN_SUGGESTED` let through had been moved."""
 MIN_SUGGESTED = 0.5
 FAR_OFF = 5.0  # regression: so many typical errors away
+TEMPLATE = Path(__file__).with_name("page.html")
+MAX_ITEMS = 2000  # on the page; the list has all
+MAX_PICTURES = 300
+PICTURE_PIXELS = 160
 LIST_COLUMNS = (
     "id", "head", "given", "suggested", "given_probability", "suggested_probability", "score", "proposed", "reason",
     "text",
@@ -107,78 +116,62 @@ def audit(
     if not 0 <= max_given < 1:
         raise ValueError(f"the largest probability of a given label must be in [0, 1), not {max_given}.")
     path = _find(Path(source))
-    made, earlier = _open_task(path, task, data)
-    rows = read_rows(path, made)
+    made, earlier = _open_task(path.parent, task, data)
+    rows = _read_rows(path, made)
     suspects = find_suspects(rows, max_given)
     folder = Path(output_dir) if output_dir is not None else path.parent / "audit"
     lines = [_list_line(suspect, rows) for suspect in suspects]
-    write_atomic(folder / "label_errors.csv", csv_text(list(LIST_COLUMNS), lines))
-    proposed = [suspect for suspect in suspects if suspect.proposed]
-    corrections = [_correction(suspect, rows) for suspect in proposed]
-    write_atomic(folder / "corrections.csv", csv_text(list(COLUMNS), [*earlier, *corrections]))
+    corrections = [
+        [rows.said.ids[one.row], one.head, written(one.given), written(one.suggested), f"audit: {one.reason}"]
+        for one in suspects
+        if one.proposed
+    ]
+    write_atomic(folder / "label_errors.csv", csv_text(LIST_COLUMNS, lines))
+    write_atomic(folder / "corrections.csv", csv_text(COLUMNS, [*earlier, *corrections]))
     write_atomic(folder / "audit.html", render_audit(made.name, rows, suspects, earlier, max_given))
     return _summary(rows, suspects, max_given, folder)
 
 
-def read_rows(path: str | Path, task: Task) -> Rows:
-    """Read an out_of_fold.parquet and what its rows say.
-
-    Args:
-        path: the file: `id`, and for each head `{head}_label` and `{head}_probabilities`.
-        task: the task of its rows; loaded here.
-
-    Raises:
-        ValueError: if a column is missing, a row is none of the task's, or numbers of probabilities and labels differ.
-    """
-    name = Path(path).name
-    loaded = task.load()
+def _read_rows(path: Path, task: Task) -> Rows:
+    """Read an out_of_fold.parquet and what its rows say; ValueError if they are not the task's."""
+    contents = concatenate_datasets(list(task.load().values()))
     said = Predictions.load(path, task.heads)
-    ids = said.ids
-    repeated = pd.Series(ids).duplicated()
+    repeated = pd.Series(said.ids).duplicated()
     if repeated.any():
         raise ValueError(
-            f"{name} has the id {ids[repeated.argmax()]!r} more than once; give the task an `id:` column whose ids are "
-            "unique over all its files, and train again."
+            f"{path.name} has the id {said.ids[repeated.argmax()]!r} more than once; give the task an `id:` column "
+            "whose ids are unique over all its files, and train again."
         )
-    places = {row: (split, place) for split, part in loaded.items() for place, row in enumerate(part["id"])}
-    unknown = [identity for identity in ids if identity not in places]
+    places = {identity: place for place, identity in enumerate(contents["id"])}
+    unknown = [identity for identity in said.ids if identity not in places]
     if unknown:
         raise ValueError(
-            f"{name} has {len(unknown):,} rows that task {task.name!r} does not have, such as id {unknown[0]!r}: give "
-            "the task and the data that the run was trained on."
+            f"{path.name} has {len(unknown):,} rows that task {task.name!r} does not have, such as id {unknown[0]!r}: "
+            "give the task and the data that the run was trained on."
         )
-    contents: dict[str, list[Any]] = {}
-    for column, there in (("text", task.text), ("image", task.image)):
-        cells = {split: part[column] for split, part in loaded.items()} if there else {}
-        contents[column] = [cells[places[row][0]][places[row][1]] for row in ids] if there else [None] * len(ids)
+    contents = contents.select([places[identity] for identity in said.ids])
+    texts, images = (
+        contents[column][:] if column in contents.column_names else [None] * len(said) for column in ("text", "image")
+    )
     labels = {head.name: said.names(head, *reversed(said.target[head.name])) for head in said.heads}
-    return Rows(said, labels, contents["text"], contents["image"])
+    return Rows(said, labels, texts, images)
 
 
-def find_suspects(rows: Rows, max_given: float = MAX_GIVEN) -> list[Suspect]:
-    """Find labels that are probably wrong.
+def find_suspects(rows: Rows, max_given: float) -> list[Suspect]:
+    """Find labels that are probably wrong: the least trusted first, those of one row's hierarchy together.
 
     `single_label` and `multi_label` heads go through cleanlab's confident learning, its strictest rule (`both`), to
     which clear cases are added; a number is suspected if it is more than five typical errors away. The labels that a
     hierarchy should have at a suspected row are those of the most probable path.
 
-    Args:
-        rows: the rows.
-        max_given: the largest probability of a given label that is proposed.
-
-    Returns:
-        suspects, the least trusted first; those of one row's hierarchy together.
-
     Source:
         Northcutt, Jiang, Chuang: Confident Learning: Estimating Uncertainty in Dataset Labels, JAIR 2021.
     """
     heads, twins, roots = rows.said.heads, _twins(rows.texts), tree_roots(rows.said.heads)
+    order = {head.name: place for place, head in enumerate(heads)}
     suspects: dict[tuple[int, str], list[Suspect]] = defaultdict(list)
     for head in heads:
-        find = head.rules.pick(
-            {"single_label": _single_suspects, "multi_label": _multi_suspects, "regression": _number_suspects}
-        )
-        for suspect in find(rows, head, max_given, twins):
+        for suspect in head.rules.pick(_FIND)(rows, head, max_given, twins):
             suspects[suspect.row, roots[head.name]].append(suspect)
     for (row, root), found in suspects.items():
         group = [head for head in heads if roots[head.name] == root and head.rules.exclusive]
@@ -192,7 +185,7 @@ def find_suspects(rows: Rows, max_given: float = MAX_GIVEN) -> list[Suspect]:
         if len(group) > 1 and any(suspect.proposed for suspect in found):  # half a path contradicts the hierarchy
             for suspect in found:
                 suspect.proposed = True
-        found.sort(key=lambda suspect: [head.name for head in heads].index(suspect.head))
+        found.sort(key=lambda suspect: order[suspect.head])
     trusted = {key: min(suspect.score for suspect in found if suspect.found) for key, found in suspects.items()}
     return [suspect for key in sorted(suspects, key=lambda key: (trusted[key], key)) for suspect in suspects[key]]
 
@@ -237,9 +230,9 @@ def _multi_suspects(rows: Rows, head: HeadConfig, max_given: float, *_: Any) -> 
         given, wrong = rows.labels[head.name][row], {label for label, _, _ in changes}
         suggested = [label for label in head.labels if (label in given) != (label in wrong)]
         trust = min(trust for _, _, trust in changes)
-        words = [f"{label} is {'given' if there else 'not given'} and gets {1 - p if not there else p:.1%}"
-                 for label, there, p in changes]  # fmt: skip
-        reason = f"a model that had not seen the row disagrees: {', '.join(words)}"
+        words = ", ".join(f"{label} is {'given' if there else 'not given'} and gets {p if there else 1 - p:.1%}"
+                          for label, there, p in changes)  # fmt: skip
+        reason = f"a model that had not seen the row disagrees: {words}"
         clear = all(p <= max_given for _, _, p in changes)
         found.append(Suspect(row, head.name, given, suggested, trust, 1 - trust, trust, reason, proposed=clear))
     return found
@@ -255,11 +248,13 @@ def _number_suspects(rows: Rows, head: HeadConfig, *_: Any) -> list[Suspect]:
     found = []
     for row in np.flatnonzero(np.abs(errors) > FAR_OFF * typical):
         off, says = abs(float(errors[row])) / typical, float(answers[row])
-        reason = (
-            f"a model that had not seen the row says {says:.6g}, {off:.0f} times its typical error ({typical:.3g}) away"
-        )
+        away = f"{says:.6g}, {off:.0f} times its typical error ({typical:.3g}) away"
+        reason = f"a model that had not seen the row says {away}"
         found.append(Suspect(int(row), head.name, float(values[row]), says, None, None, 1 / (1 + off), reason))
     return found
+
+
+_FIND = {"single_label": _single_suspects, "multi_label": _multi_suspects, "regression": _number_suspects}
 
 
 def _doubtful(given: np.ndarray, probs: np.ndarray, max_given: float) -> np.ndarray:
@@ -287,9 +282,8 @@ def _twins(texts: list[str | None]) -> dict[int, list[int]]:
     for row, text in enumerate(texts):
         if text:
             groups[" ".join(unicodedata.normalize("NFC", text).split())].append(row)
-    return {
-        row: [other for other in group if other != row] for group in groups.values() if len(group) > 1 for row in group
-    }
+    shared = [group for group in groups.values() if len(group) > 1]
+    return {row: [other for other in group if other != row] for group in shared for row in group}
 
 
 def _find(source: Path) -> Path:
@@ -302,17 +296,15 @@ def _find(source: Path) -> Path:
     return path
 
 
-def _open_task(path: Path, task: str | None, data: str | None) -> tuple[Task, list[list[str]]]:
+def _open_task(folder: Path, task: str | None, data: str | None) -> tuple[Task, list[list[str]]]:
     """The task of the rows, and the lines of the corrections that its rows already had."""
-    options: dict[str, Any] = {}
-    recipe = next(iter([*path.parent.glob("recipe.yaml"), *sorted(path.parent.glob("fold-*/recipe.yaml"))]), None)
-    if task is None and recipe is not None:
-        options = yaml.safe_load(recipe.read_text(encoding="utf-8")) or {}
-    task = task or options.get("task")
+    options: Mapping[str, Any] = {"task": task}
     if task is None:
-        raise ValueError(f"{path.parent} has no recipe.yaml that says which task the rows are of; say it with --task.")
-    given = {name: options.get(name) for name in ABOUT_ROWS} | ({"data": data} if data else {})
-    made = load_task(task, **{name: value for name, value in given.items() if value})
+        runs = [Run(each) for each in (folder, *sorted(folder.glob("fold-*"))) if (each / RECIPE).is_file()]
+        if not runs:
+            raise ValueError(f"{folder} has no {RECIPE} that says which task the rows are of; say it with --task.")
+        options = runs[0].options
+    made = open_task({**options, "data": data or options.get("data")})
     earlier: list[list[str]] = []
     if made.corrections is not None:
         lines = read_table(made.corrections).to_dict("records")
@@ -320,19 +312,12 @@ def _open_task(path: Path, task: str | None, data: str | None) -> tuple[Task, li
     return made, earlier
 
 
-def _correction(suspect: Suspect, rows: Rows) -> list[str]:
-    given, right = written(suspect.given), written(suspect.suggested)
-    return [rows.said.ids[suspect.row], suspect.head, given, right, f"audit: {suspect.reason}"]
-
-
 def _list_line(suspect: Suspect, rows: Rows) -> list[Any]:
-    def number(value: float | None) -> str:
-        return "" if value is None else f"{value:.4f}"
-
+    numbers = suspect.given_probability, suspect.suggested_probability, suspect.score
     return [
         rows.said.ids[suspect.row], suspect.head, written(suspect.given), written(suspect.suggested),
-        number(suspect.given_probability), number(suspect.suggested_probability), number(suspect.score),
-        "yes" if suspect.proposed else "no", suspect.reason, rows.texts[suspect.row] or "",
+        *("" if number is None else f"{number:.4f}" for number in numbers), "yes" if suspect.proposed else "no",
+        suspect.reason, rows.texts[suspect.row] or "",
     ]  # fmt: skip
 
 
@@ -345,12 +330,60 @@ def _summary(rows: Rows, suspects: list[Suspect], max_given: float, folder: Path
             agrees = f"{(rows.said.probabilities[head.name].argmax(axis=1) == target)[present].mean():.0%}"
         listed, proposed = sum(suspect.found for suspect in own), sum(suspect.proposed for suspect in own)
         lines.append(f"{head.name:16}{present.sum():>10,}{agrees:>10}{listed:>10,}{proposed:>10,}")
+    files = {"list": "label_errors.csv", "review": "audit.html", "proposal": "corrections.csv"}
     lines += [
-        "",
-        "agrees: how often the model chose the given label; one that seldom does is no judge.",
+        "\nagrees: how often the model chose the given label; one that seldom does is no judge.",
         f"proposed: the given label gets at most {max_given:.0%} and another at least {MIN_SUGGESTED:.0%}, with "
         "what the hierarchy then asks for.",
-        f"list: {folder / 'label_errors.csv'}    review: {folder / 'audit.html'}    proposal: "
-        f"{folder / 'corrections.csv'}",
+        "    ".join(f"{what}: {folder / name}" for what, name in files.items()),
     ]
     return "\n".join(lines)
+
+
+def written(value: Any) -> str:
+    """Write a label as corrections.csv does: several as a JSON list, a number with its digits, unknown as nothing."""
+    if value is None or isinstance(value, str):
+        return value or ""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else f"{value:.9g}"
+
+
+def render_audit(name: str, rows: Rows, suspects: list[Suspect], earlier: list[list[str]], max_given: float) -> str:
+    """Render the page of a task's suspects; the lines of corrections that the rows already had are saved along."""
+    heads, ids = rows.said.heads, rows.said.ids
+    roots = tree_roots(heads)
+    items = []
+    for (row, root), found in groupby(suspects, key=lambda suspect: (suspect.row, roots[suspect.head])):
+        named = {suspect.head: suspect for suspect in found}
+        family = [head for head in heads if roots[head.name] == root]  # whole, so that a hierarchy can be kept
+        item = {"id": ids[row], "text": rows.texts[row], "ticked": any(one.proposed for one in named.values())}
+        item["picture"] = thumbnail(rows.images[row], PICTURE_PIXELS) if len(items) < MAX_PICTURES else None
+        item["reasons"] = [suspect.reason for suspect in named.values() if suspect.found]
+        item["changes"] = [_change(head, named.get(head.name), rows.labels[head.name][row]) for head in family]
+        items.append(item)
+    key = repr((name, [(ids[suspect.row], suspect.head) for suspect in suspects])).encode()
+    parents = {head.name: head.parent if head.parent in roots else None for head in heads}
+    tree = {h.name: {"labels": h.labels, "parent": parents[h.name], "parent_of": h.parent_of} for h in heads}
+    data = {"heads": tree, "earlier": earlier, "key": hashlib.sha256(key).hexdigest()[:16]}
+    title = f"{name}: labels to look at again"
+    facts = {"rows": len(ids), "items": items, "most": MAX_ITEMS, "pairs": _pairs(suspects), "data": data}
+    return render(TEMPLATE, title=title, max_given=max_given, **facts)
+
+
+def _change(head: HeadConfig, suspect: Suspect | None, label: Any) -> dict[str, Any]:
+    """One label of a row: as it is given, and as it should be; of several labels, which go and which come."""
+    to = written(suspect.suggested if suspect else label)
+    change = {"head": head.name, "suspect": suspect, "given": written(label), "to": to, "changed": []}
+    change["menu"] = head.rules.exclusive
+    if suspect and isinstance(label, list):
+        change["changed"] = [(False, one) for one in label if one not in suspect.suggested]
+        change["changed"] += [(True, one) for one in suspect.suggested if one not in label]
+        change["shown"] = ", ".join(label) or "none"
+    return change
+
+
+def _pairs(suspects: list[Suspect]) -> list[tuple[str, str, str, str, str]]:
+    """Which labels are doubted most often: head, given, suggested, how often listed and proposed."""
+    doubted = [((s.head, s.given, s.suggested), s.proposed) for s in suspects if s.found and isinstance(s.given, str)]
+    listed, proposed = Counter(pair for pair, _ in doubted), Counter(pair for pair, proposed in doubted if proposed)
+    most = sorted(listed.items(), key=lambda entry: (-entry[1], entry[0]))[:20]
+    return [(*pair, f"{count:,}", f"{proposed[pair]:,}") for pair, count in most]

@@ -37,13 +37,9 @@ MOST_CELLS, FEWEST_CELLS = 16, 7
 
 @dataclass
 class Word:
-    """A word of the text as the model read it.
+    """A word of the text as the model read it, which stands between two spaces at `Explanation.text[start:end]`.
 
-    Args:
-        word: what stands between two spaces.
-        start: its first character's place in `Explanation.text`.
-        end: the place behind its last.
-        score: what it adds to the logit; None where the text was cut before it, so that the model did not read it.
+    `score` is what it adds to the logit; None where the text was cut before it, so that the model did not read it.
     """
 
     word: str
@@ -134,49 +130,37 @@ def explain(
     """
     if not 1 <= steps <= 4096:
         raise ValueError(f"steps must be from 1 to 4096, not {steps}.")
-    if not isinstance(predictor.processor, MultiHeadProcessor):
+    processor, model = predictor.processor, predictor.model
+    if not isinstance(processor, MultiHeadProcessor):
         raise ValueError("the members of this ensemble read their input in different ways: explain one of its members.")
-    config = _find_head(predictor.model.config.heads, head)
-    prepared = predictor.processor.prepare_row(text, image)
-    logits = predictor.logits([prepared])
-    place, probability = _find_label(config, predictor.model.config.heads, logits, label)
+    config = _find_head(model.config.heads, head)
+    prepared = processor.prepare_row(text, image)
+    place, probability = _find_label(config, model.config.heads, predictor.logits([prepared]), label)
     target = _Target(predictor, config, place)
-    tensors = {
-        key: value.to(predictor.model.device) for key, value in predictor.processor.to_tensors([prepared]).items()
-    }
+    tensors = {key: value.to(model.device) for key, value in processor.to_tensors([prepared]).items()}
 
     words = [Word(m[0], m.start(), m.end(), None) for m in re.finditer(r"\S+", prepared[0])] if prepared[0] else []
     tokens = _word_of_token(predictor, prepared[0], tensors) if words else None
     gradients = _integrate(target, tensors, tokens, steps)
-    if tokens is not None and gradients.tokens is None:
-        tokens = None
-    if tokens is not None:
+    left_out = bool(words) and gradients.tokens is None
+    if left_out:
+        empty = _leave_out(target, prepared, words, gradients.value)
+        gradients.baseline = empty if gradients.baseline is None else gradients.baseline
+    elif words:
         for word, score in zip(tokens.tolist(), gradients.tokens.tolist(), strict=True):
             if word >= 0:
                 words[word].score = (words[word].score or 0.0) + score
-    elif words:
-        empty = _leave_out(target, prepared, words, gradients.value)
-        gradients.baseline = empty if gradients.baseline is None else gradients.baseline
-    patches = None
+    patches = picture = None
     if gradients.pixels is not None:
-        patches = _cells(gradients.pixels, getattr(predictor.model.config, "vision_config", None)).tolist()
-    explanation = Explanation(
-        head=config.name,
-        label=config.labels[place] if config.rules.has_labels else None,
-        probability=probability,
-        value=gradients.value,
-        baseline=gradients.baseline,
-        error=None,
-        text_method=("occlusion" if tokens is None else "integrated gradients") if words else None,
-        text=prepared[0],
-        words=words,
-        patches=patches,
-        picture=None if patches is None else _as_seen(predictor.processor.image_processor, prepared[1], tensors),
-    )
-    if tokens is not None or not words:
-        found = (explanation.by_text or 0.0) + (explanation.by_image or 0.0)
-        explanation.error = explanation.value - explanation.baseline - found
-    return explanation
+        patches = _cells(gradients.pixels, getattr(model.config, "vision_config", None)).tolist()
+        picture = _as_seen(processor.image_processor, prepared[1], tensors)
+    name = config.labels[place] if config.rules.has_labels else None
+    method = ("occlusion" if left_out else "integrated gradients") if words else None
+    why = Explanation(config.name, name, probability, gradients.value, gradients.baseline, None, method, prepared[0],
+                      words, patches, picture)  # fmt: skip
+    if not left_out:
+        why.error = why.value - why.baseline - (why.by_text or 0.0) - (why.by_image or 0.0)
+    return why
 
 
 def _find_head(heads: list[HeadConfig], name: str | None) -> HeadConfig:
@@ -196,10 +180,8 @@ def _find_label(
     if label is not None and label not in head.labels:
         raise ValueError(f"head {head.name!r} has no label {label!r}; see `labels` in the checkpoint's config.json.")
     probs = probabilities(logits, heads)
-    if label is not None:
-        place = head.labels.index(label)
-    else:
-        place = int(decide(probs, heads)[head.name][0] if head.rules.exclusive else probs[head.name][0].argmax())
+    likeliest = decide(probs, heads)[head.name][0] if head.rules.exclusive else probs[head.name][0].argmax()
+    place = int(likeliest) if label is None else head.labels.index(label)
     return place, float(probs[head.name][0, place])
 
 
@@ -222,9 +204,6 @@ class _Target:
         return logits[:, self.place]
 
 
-# ------------------------------------------------------------------------------------------------- integrated gradients
-
-
 @dataclass
 class _Gradients:
     value: float
@@ -234,13 +213,9 @@ class _Gradients:
 
 
 def _integrate(target: _Target, tensors: dict[str, Tensor], tokens: Tensor | None, steps: int) -> _Gradients:
-    """Integrate the target's gradient from the row that says nothing to the row as it is.
+    """Integrate the target's gradient from the row that says nothing to the row as it is, a batch of one.
 
-    Args:
-        target: what to explain.
-        tensors: the row, a batch of one.
-        tokens: number of each token's word, -1 for those that stay as they are; None to leave the text as it is.
-        steps: points of the path.
+    `tokens` numbers each token's word, -1 for those that stay as they are; None leaves the text as it is.
     """
     ends: dict[str, tuple[Tensor, Tensor]] = {}
     module = _input_embeddings(target.predictor.model) if tokens is not None else None
@@ -265,12 +240,10 @@ def _integrate(target: _Target, tensors: dict[str, Tensor], tokens: Tensor | Non
     def at(share: Tensor, gradient: bool) -> tuple[Tensor, list[Tensor]]:
         """The target at points of the path, `(points,)`, and its gradient at the ends' tensors."""
         batch = {name: values.expand(len(share), *values.shape[1:]) for name, values in tensors.items()}
-        on_path = {
-            kind: torch.lerp(low.float(), high.float(), share.view(-1, *[1] * (low.dim() - 1)))
-            .to(low.dtype)
-            .requires_grad_(gradient)
-            for kind, (low, high) in ends.items()
-        }
+        on_path = {}
+        for kind, (low, high) in ends.items():
+            far = share.view(-1, *[1] * (low.dim() - 1))
+            on_path[kind] = torch.lerp(low.float(), high.float(), far).to(low.dtype).requires_grad_(gradient)
         if "pixels" in on_path:
             batch["pixel_values"] = on_path["pixels"]
         # Recurrent layers refuse to run backward in evaluation mode under cuDNN; without it they do.
@@ -294,12 +267,9 @@ def _integrate(target: _Target, tensors: dict[str, Tensor], tokens: Tensor | Non
         parts = {kind: totals[kind] * (high - low).float()[0] for kind, (low, high) in ends.items()}
         if abs(sum(float(part.sum()) for part in parts.values()) - change) <= 0.1 * abs(change) + 0.02:
             break
-    return _Gradients(
-        float(heights[-1]),
-        float(heights[0]),
-        parts["tokens"].sum(-1).cpu() if "tokens" in parts else None,
-        parts["pixels"].sum(0).cpu() if "pixels" in parts else None,
-    )
+    tokens = parts["tokens"].sum(-1).cpu() if "tokens" in parts else None
+    pixels = parts["pixels"].sum(0).cpu() if "pixels" in parts else None
+    return _Gradients(float(heights[-1]), float(heights[0]), tokens, pixels)
 
 
 def spread_points(heights: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:
@@ -307,11 +277,8 @@ def spread_points(heights: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarr
 
     An answer is often there after a tenth of the way and then stays: even steps would mostly measure that nothing
     happens (Bhat and Raychowdhury 2023, arXiv:2302.11107). Half of the points are spread by how much the target
-    changes in each of the path's sections, half evenly; in a section they are those of Gauss and Legendre.
-
-    Args:
-        heights: the target at the sections' ends.
-        steps: how many points; each section has at least one.
+    changes between `heights`, those at the ends of the path's sections, half evenly; in a section, which has at least
+    one, they are those of Gauss and Legendre.
     """
     change = np.abs(np.diff(heights))
     sections = len(change)
@@ -358,10 +325,8 @@ def _input_embeddings(model: nn.Module) -> nn.Module | None:
 
 def _unknown_id(tokenizer: Any) -> int:
     """The token that says least: of padding, where there is one; see docs/guide.md."""
-    for number in (tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.mask_token_id):
-        if number is not None:
-            return number
-    return 0
+    known = (tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.mask_token_id)
+    return next((number for number in known if number is not None), 0)
 
 
 def _word_of_token(predictor: Predictor, text: str, tensors: dict[str, Tensor]) -> Tensor | None:
@@ -382,9 +347,6 @@ def _word_of_token(predictor: Predictor, text: str, tensors: dict[str, Tensor]) 
         # A piece may begin with the space before its word, or be that space alone.
         words.append(min(bisect_right(ends, max(start, 0)), len(ends) - 1) if end > max(start, 0) else -1)
     return torch.tensor(words)
-
-
-# ------------------------------------------------------------------------------------------------------------ occlusion
 
 
 def _leave_out(target: _Target, prepared: tuple[str | None, Any], words: list[Word], whole: float) -> float:
@@ -408,9 +370,6 @@ def _leave_out(target: _Target, prepared: tuple[str | None, Any], words: list[Wo
     return values[-1]
 
 
-# -------------------------------------------------------------------------------------------------------------- picture
-
-
 def _cells(pixels: Tensor, vision_config: Any) -> Tensor:
     """Sum `(height, width)` over cells: the encoder's patches where it has some of a useful size."""
     patch = getattr(vision_config, "patch_size", None)
@@ -432,9 +391,8 @@ def _as_seen(image_processor: Any, picture: Image.Image, tensors: dict[str, Tens
         return picture
     pixels = tensors["pixel_values"][0].float().cpu()
     if getattr(image_processor, "do_normalize", False):
-        mean, deviation = (
-            torch.tensor(v).view(-1, 1, 1) for v in (image_processor.image_mean, image_processor.image_std)
-        )
+        stats = image_processor.image_mean, image_processor.image_std
+        mean, deviation = (torch.tensor(values).view(-1, 1, 1) for values in stats)
         pixels = pixels * deviation + mean
     scale = 1.0 if getattr(image_processor, "do_rescale", True) else 1 / 255
     array = (pixels * scale * 255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()

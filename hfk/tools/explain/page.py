@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import io
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw
@@ -29,11 +31,7 @@ KINDS = (".html", ".png", ".json")
 
 
 def render_words(explanation: Explanation) -> str:
-    """The text as HTML, each word marked by what it adds; empty without a text.
-
-    Args:
-        explanation: from `explain`.
-    """
+    """The text as HTML, each word marked by what it adds; empty without a text."""
     return render(TEMPLATE, "words", marks=list(_marks(explanation))) if explanation.words else ""
 
 
@@ -56,9 +54,6 @@ def signed(score: float) -> str:
 
 def draw_patches(explanation: Explanation) -> Image.Image:
     """Draw the picture with what each of its cells adds: blue and a plus, orange and a minus.
-
-    Args:
-        explanation: from `explain`, with a picture.
 
     Returns:
         an RGB picture, its longer side `LONGEST_SIDE` pixels at most.
@@ -101,49 +96,29 @@ def png_of(picture: Image.Image) -> bytes:
 
 
 def render_page(explanation: Explanation, title: str = "Why") -> str:
-    """Render a whole HTML document, its picture inside.
-
-    Args:
-        explanation: from `explain`.
-        title: its heading, such as the checkpoint's name.
-    """
+    """Render a whole HTML document under a heading, such as the checkpoint's name; its picture is inside."""
     why = explanation
     figures = [(why.head, why.label if why.label is not None else f"{why.value:,.4g}")]
     figures += [("probability", f"{why.probability:.1%}")] if why.probability is not None else []
     figures += [(f"{_unit(why)}, without and with the input", f"{why.baseline:.2f} → {why.value:.2f}")]
     if why.by_text is not None and why.by_image is not None:
         figures += [("from the words", signed(why.by_text)), ("from the photo", signed(why.by_image))]
-    return render(
-        TEMPLATE,
-        title=title,
-        why=why,
-        figures=figures,
-        marks=list(_marks(why)),
-        strongest=[(word, signed(score)) for word, score in strongest_words(why)],
-        heat_map=None if why.patches is None else png_of(draw_patches(why)),
-        where=None if why.patches is None else describe_patches(why),
-        unit=_unit(why),
-        error=None if why.error is None else signed(why.error),
-    )
+    facts: dict[str, Any] = {"why": why, "unit": _unit(why), "error": None if why.error is None else signed(why.error)}
+    facts |= {"marks": list(_marks(why)), "strongest": [(word, signed(score)) for word, score in strongest_words(why)]}
+    facts |= {"heat_map": None, "where": None}
+    if why.patches is not None:
+        facts |= {"heat_map": png_of(draw_patches(why)), "where": describe_patches(why)}
+    return render(TEMPLATE, title=title, figures=figures, **facts)
 
 
 def check_target(path: Path) -> None:
-    """Refuse a file name whose suffix `write_explanation` does not know.
-
-    Raises:
-        ValueError: naming it.
-    """
+    """Refuse a file name whose suffix `write_explanation` does not know."""
     if path.suffix.lower() not in KINDS:
         raise ValueError(f"{path} is none of .html, .png or .json, which an explanation can be written as.")
 
 
 def write_explanation(explanation: Explanation, path: Path, title: str = "Why") -> None:
     """Write an explanation as its suffix says: a page (.html), the heat map alone (.png), or the numbers (.json).
-
-    Args:
-        explanation: from `explain`.
-        path: file to write.
-        title: the page's heading.
 
     Raises:
         ValueError: for another suffix, or for a .png without a picture.
@@ -171,10 +146,10 @@ def summarize(explanation: Explanation) -> str:
 
 def strongest_words(explanation: Explanation, count: int = TOP_WORDS) -> list[tuple[str, float]]:
     """The words that weigh most, equal ones added up, by the size of what they add."""
-    sums: dict[str, float] = {}
+    sums: Counter[str] = Counter()
     for word in explanation.words:
         if word.score is not None:
-            sums[word.word] = sums.get(word.word, 0.0) + word.score
+            sums[word.word] += word.score
     return sorted(sums.items(), key=lambda item: -abs(item[1]))[:count]
 
 

@@ -2,8 +2,7 @@
 
 Everything is computed from the rows that `Task.load` gives, splits included, so that what is found (a class without
 training rows, the same text with two labels, a picture that can't be read, look-alikes on two sides of a split) is what
-training would meet. `profile_task` knows recipes and encoders; `write_profile`, which does the looking, does not: it
-collects what texts.py, pictures.py and repeats.py find into facts for page.html.
+training would meet. What rows.py and texts.py find is collected here into facts for page.html.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import DatasetDict
 from transformers import AutoTokenizer
 
 from ...backbones import registry as backbones
@@ -28,9 +26,17 @@ from ...models.text_cleaning import TextCleaner
 from ...runs.recipe import list_recipes, load_recipe
 from ...tasks import finest_head, load_task
 from ...training.techniques.eda import copy_probabilities
-from .pictures import contact_sheet, image_sizes_png, look_at_images
-from .repeats import find_conflicts, find_disagreements, find_duplicates
-from .rows import Rows, progress, read_rows
+from .rows import (
+    Rows,
+    contact_sheet,
+    find_conflicts,
+    find_disagreements,
+    find_duplicates,
+    image_sizes_png,
+    look_at_images,
+    progress,
+    read_rows,
+)
 from .texts import examples_of_classes, length_lines, measure_lengths, text_facts, words_of_classes
 
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -59,7 +65,8 @@ def profile_task(
             the two disagree most.
 
     Returns:
-        as `write_profile`.
+        what the page shows, as plain values: `splits`, `classes`, `missing`, `lengths`, `duplicates`, `conflicts`,
+        `findings` and so on; `texts` and `images` are None where the task has none.
 
     Raises:
         ValueError: for a task, step or checkpoint that does not exist or does not fit.
@@ -69,22 +76,65 @@ def profile_task(
     recipe = load_recipe(task) if trained_by else {}
     data = data or recipe.get("data")
     made = load_task(recipe.get("task") or task, **({"data": data} if data else {}))
-    chosen = text_cleaning or recipe.get("text_cleaning") or "simple"
-    cleaner = TextCleaner(chosen) if made.text and chosen != "none" else None
-    rows = made.load()
-    return write_profile(
-        rows,
-        made.heads,
-        output,
-        title=made.name,
-        cleaner=cleaner,
-        trial=not (text_cleaning or recipe.get("text_cleaning")),
-        tokenizer=_tokenizer(tokenizer, recipe) if made.text else None,
-        tokenizer_name=tokenizer or recipe.get("text_encoder") or "",
-        max_length=int(recipe.get("max_length") or 128),
-        text_prefix=recipe.get("text_prefix") or "",
-        disagreements=find_disagreements(rows, made.heads, checkpoint) if checkpoint else None,
-    )
+    cleaning = text_cleaning or recipe.get("text_cleaning")
+    cleaner = TextCleaner(cleaning or "simple") if made.text and cleaning != "none" else None
+    reader = _tokenizer(tokenizer, recipe) if made.text else None
+    loaded, heads = made.load(), made.heads
+    rows = read_rows(loaded, heads)
+    splits = Counter(rows.split)
+    facts: dict[str, Any] = {
+        "title": f"{made.name}: data profile",
+        "rows": len(rows.ids),
+        "splits": {split: splits[split] for split in SPLITS if split in splits},
+        "heads": heads,
+        "classes": count_classes(rows, heads),
+        "augmented": count_augmented(rows, heads),
+        "missing": {
+            name: dict(Counter(split for split, label in zip(rows.split, labels, strict=True) if label is None))
+            for name, labels in rows.labels.items()
+        },
+        "numbers": {
+            head.name: [value for value in rows.labels[head.name] if value is not None]
+            for head in heads
+            if not head.rules.has_labels
+        },
+        **{"texts": None, "lengths": {}, "words": {}, "clouds": {}, "examples": {}, "images": None, "sheet": []},
+        "disagreements": find_disagreements(loaded, heads, checkpoint) if checkpoint else [],
+        "cleaning": cleaner.steps if cleaner else None,
+        "trial": not cleaning,
+        "tokenizer": (tokenizer or recipe.get("text_encoder")) if reader is not None else None,
+        "max_length": int(recipe.get("max_length") or 128) if reader is not None else None,
+    }
+    facts["hierarchies"] = hierarchies(heads, facts["classes"])
+    if rows.texts is not None:
+        cleaned = None
+        if cleaner is not None:
+            cleaned = [text and " ".join(cleaner(text).split()) for text in progress(rows.texts, "cleaning")]
+        facts["texts"] = text_facts(rows.texts, cleaned, rows.ids)
+        if cleaner is not None and not facts["texts"]["changed"]:
+            cleaned = None  # twice the same would be shown
+        facts["lengths"] = measure_lengths(rows.texts, cleaned, reader, recipe.get("text_prefix") or "")
+        facts["words"], facts["clouds"] = words_of_classes(rows, cleaned, heads)
+        facts["examples"] = examples_of_classes(rows, cleaned, heads)
+    pictures = None
+    if rows.images is not None:
+        pictures, facts["images"] = look_at_images(rows)
+        facts["sheet"] = contact_sheet(rows, pictures, heads)
+    facts["duplicates"] = find_duplicates(rows, pictures)
+    facts["conflicts"] = find_conflicts(rows, pictures, heads)
+    facts["findings"] = list(find_problems(facts))
+    facts["pictures"] = _draw(facts)
+    steps = [one if isinstance(one, str) else json.dumps(one, ensure_ascii=False) for one in facts["cleaning"] or ()]
+    totals = {
+        name: sorted(((label, sum(c.values())) for label, c in counts.items()), key=lambda line: -line[1])
+        for name, counts in facts["classes"].items()
+    }
+    figures = {"rows": len(rows.ids)} | facts["splits"] | {"head" if len(heads) == 1 else "heads": len(heads)}
+    repeats = {name: facts["duplicates"].get(kind) for kind, name in (("text", "texts"), ("image", "pictures"))}
+    figures |= {f"repeated {name}": own["same"] + own["near"] for name, own in repeats.items() if own}
+    shown = {"figures": [(name, f"{count:,}") for name, count in figures.items()], "totals": totals, "steps": steps}
+    write_atomic(output, render(TEMPLATE, **facts, **shown, length_lines=length_lines(facts)))
+    return facts
 
 
 def _tokenizer(name: str | None, recipe: dict[str, Any]) -> Any:
@@ -99,109 +149,6 @@ def _tokenizer(name: str | None, recipe: dict[str, Any]) -> Any:
             raise
         warnings.warn(f"tokens are not counted: {error}", stacklevel=2)
         return None
-
-
-def write_profile(
-    data: DatasetDict,
-    heads: list[HeadConfig],
-    output: str | Path,
-    *,
-    title: str,
-    cleaner: TextCleaner | None = None,
-    trial: bool = False,
-    tokenizer: Any = None,
-    tokenizer_name: str = "",
-    max_length: int | None = None,
-    text_prefix: str = "",
-    disagreements: list[dict[str, Any]] | None = None,
-) -> dict[str, Any]:
-    """Look at a task's rows and write the page.
-
-    Args:
-        data: what `Task.load` returned.
-        heads: the task's heads, final.
-        output: the HTML file; its folder is made if need be.
-        title: what the page is called.
-        cleaner: how texts are cleaned; words, clouds and lengths are then shown before and after.
-        trial: whether the cleaning is only shown, and training reads the texts as they are.
-        tokenizer: a transformers tokenizer, to count tokens with; characters are counted without.
-        tokenizer_name: what it is called on the page.
-        max_length: tokens that training will cut texts to.
-        text_prefix: put before every text when tokens are counted.
-        disagreements: what `find_disagreements` returned.
-
-    Returns:
-        what the page shows, as plain values: `splits`, `classes`, `missing`, `lengths`, `duplicates`, `conflicts`,
-        `findings` and so on; `texts` and `images` are None where the task has none.
-
-    Raises:
-        ImportError: without the extra `plots`.
-
-    Example:
-        >>> task = load_task("ynat-mini")  # doctest: +SKIP
-        >>> write_profile(task.load(), task.heads, "ynat-mini.html", title="ynat-mini")["findings"]  # doctest: +SKIP
-    """
-    rows = read_rows(data, heads)
-    splits = Counter(rows.split)
-    unlabeled = {
-        name: [split for split, label in zip(rows.split, labels, strict=True) if label is None]
-        for name, labels in rows.labels.items()
-    }
-    facts: dict[str, Any] = {
-        "title": f"{title}: data profile",
-        "rows": len(rows.ids),
-        "splits": {split: splits[split] for split in SPLITS if split in splits},
-        "heads": heads,
-        "classes": count_classes(rows, heads),
-        "hierarchies": [],
-        "augmented": count_augmented(rows, heads),
-        "missing": {name: dict(Counter(found)) for name, found in unlabeled.items()},
-        "numbers": {
-            head.name: [value for value in rows.labels[head.name] if value is not None]
-            for head in heads
-            if not head.rules.has_labels
-        },
-        "texts": None,
-        "lengths": {},
-        "words": {},
-        "clouds": {},
-        "examples": {},
-        "images": None,
-        "sheet": [],
-        "disagreements": disagreements or [],
-        "cleaning": cleaner.steps if cleaner else None,
-        "trial": trial,
-        "tokenizer": tokenizer_name if tokenizer is not None else None,
-        "max_length": max_length if tokenizer is not None else None,
-    }
-    facts["hierarchies"] = hierarchies(heads, facts["classes"])
-    if rows.texts is not None:
-        cleaned = None
-        if cleaner is not None:
-            cleaned = [text and " ".join(cleaner(text).split()) for text in progress(rows.texts, "cleaning")]
-        facts["texts"] = text_facts(rows.texts, cleaned, rows.ids)
-        if cleaner is not None and not facts["texts"]["changed"]:
-            cleaned = None  # twice the same would be shown
-        facts["lengths"] = measure_lengths(rows.texts, cleaned, tokenizer, text_prefix)
-        facts["words"], facts["clouds"] = words_of_classes(rows, cleaned, heads)
-        facts["examples"] = examples_of_classes(rows, cleaned, heads)
-    pictures = None
-    if rows.images is not None:
-        pictures, facts["images"] = look_at_images(rows)
-        facts["sheet"] = contact_sheet(rows, pictures, heads)
-    facts["duplicates"] = find_duplicates(rows, pictures)
-    facts["conflicts"] = find_conflicts(rows, pictures, heads)
-    facts["findings"] = list(find_problems(facts))
-    facts["pictures"] = _draw(facts)
-    steps = facts["cleaning"] or ()
-    steps = [step if isinstance(step, str) else json.dumps(step, ensure_ascii=False) for step in steps]
-    totals = {
-        name: sorted(((label, sum(c.values())) for label, c in counts.items()), key=lambda line: -line[1])
-        for name, counts in facts["classes"].items()
-    }
-    page = render(TEMPLATE, **facts, totals=totals, steps=steps, length_lines=length_lines(facts))
-    write_atomic(output, page)
-    return facts
 
 
 def count_classes(rows: Rows, heads: list[HeadConfig]) -> dict[str, dict[str, dict[str, int]]]:
@@ -221,12 +168,8 @@ def count_classes(rows: Rows, heads: list[HeadConfig]) -> dict[str, dict[str, di
 def count_augmented(rows: Rows, heads: list[HeadConfig]) -> dict[str, dict[str, float]]:
     """Count what `eda: true` makes of the training rows: head → label → rows and expected copies of an epoch.
 
-    Args:
-        rows: the rows.
-        heads: the heads; the finest `single_label` one says how rare a row is.
-
-    Returns:
-        {} without texts or such a head, or if the classes are of one size, so that there are no copies.
+    The finest `single_label` head says how rare a row is; {} without texts or such a head, or if the classes are of one
+    size, so that there are no copies.
     """
     finest = finest_head(heads)
     if rows.texts is None or finest is None:
@@ -336,17 +279,12 @@ def _draw(facts: dict[str, Any]) -> dict[str, bytes]:
 
 
 def values_png(values: np.ndarray, title: str) -> bytes:
-    """Draw a histogram of the values of a regression head.
-
-    Args:
-        values: one a labelled row.
-        title: what stands above.
-    """
+    """Draw a histogram of the values of a regression head."""
     figure, (axes,) = plots.new_figure(6.2, 2.6)
     axes.hist(values, bins=min(50, max(5, len(np.unique(values)))), color=plots.BLUE, alpha=0.85, zorder=2)
     axes.axvline(values.mean(), color=plots.VERMILLION, linewidth=1.4, zorder=3)
     plots.plain(axes)
-    axes.set_ylabel("rows", fontsize=9, color=plots.MUTED)
+    plots.name_axes(axes, "", "rows")
     spread = f"mean {values.mean():.4g} (line), deviation {values.std():.4g}, {values.min():.4g} to {values.max():.4g}"
     plots.titles(axes, title, f"{len(values):,} rows; {spread}")
     return plots.to_png(figure)

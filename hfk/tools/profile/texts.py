@@ -23,18 +23,13 @@ WORD = re.compile(r"\w+")
 CLOUD = (620, 310)  # pixels
 CLOUD_WORDS = 60
 CLOUD_CLASSES = 12  # more clouds than these nobody compares
+EXAMPLES = 3  # of each class
 LISTED_CLASSES = 60  # of one head, in the tables of words and examples
 PRIOR_WORDS = 500  # weight of the words of all classes, against which a class's own are held
 
 
 def text_facts(texts: Sequence[str | None], cleaned: list[str | None] | None, ids: Sequence[str]) -> dict[str, Any]:
-    """Say how many texts there are, what they are written in, and what cleaning changes.
-
-    Args:
-        texts: one a row, None where there is none.
-        cleaned: the same after cleaning, or None.
-        ids: one a row.
-    """
+    """Say how many texts there are, what they are written in, and what cleaning changes."""
     present = [text for text in texts if text]
     kinds = {
         "Hangul": "[가-힣]",
@@ -53,22 +48,15 @@ def text_facts(texts: Sequence[str | None], cleaned: list[str | None] | None, id
         pairs = [(i, one, two) for i, one, two in zip(ids, texts, cleaned, strict=True) if one]
         facts["changed"] = sum(" ".join(one.split()) != two for _, one, two in pairs)
         facts["emptied"] = [(identity, one) for identity, one, two in pairs if not two]
-        facts["vocabulary"] = [
-            len({word for text in column if text for word in WORD.findall(text)}) for column in (texts, cleaned)
-        ]
+        words = ({word for text in column if text for word in WORD.findall(text)} for column in (texts, cleaned))
+        facts["vocabulary"] = [len(found) for found in words]
     return facts
 
 
 def measure_lengths(
     texts: Sequence[str | None], cleaned: list[str | None] | None, tokenizer: Any, text_prefix: str
 ) -> dict[str, Any]:
-    """Measure texts in characters and, with a tokenizer, in tokens, before and after cleaning.
-
-    Args:
-        texts: as in `text_facts`.
-        cleaned: as in `text_facts`.
-        tokenizer: a transformers tokenizer or None.
-        text_prefix: counted with the tokens.
+    """Measure texts before and perhaps after cleaning, in characters and, with a tokenizer, in tokens with the prefix.
 
     Returns:
         `characters` and perhaps `tokens`: each `before` and perhaps `after`, an int array.
@@ -97,19 +85,16 @@ def words_of_classes(
     Typical are words that the class has more often than the other classes, by the z-score of log-odds with an
     informative Dirichlet prior (Monroe, Colaresi & Quinn 2008). A word is counted once a text.
 
-    Args:
-        rows: the rows.
-        cleaned: the texts after cleaning, or None.
-        heads: the heads.
-
     Returns:
         head → label → `before`, `after`, `typical` → (word, texts); and the clouds of one head: `head`, `classes`
         (label → `before`, `after` → PNG), `left_out`.
     """
-    columns = {"before": [set(WORD.findall(text)) if text else () for text in progress(rows.texts, "words")]}
-    if cleaned is not None:
-        columns["after"] = [set(WORD.findall(text)) if text else () for text in progress(cleaned, "words")]
-    chosen = _head_of_clouds(heads)
+    columns = {
+        when: [set(WORD.findall(text)) if text else () for text in progress(column, "words")]
+        for when, column in (("before", rows.texts), ("after", cleaned))
+        if column is not None
+    }
+    last, chosen = list(columns)[-1], _head_of_clouds(heads)
     words: dict[str, Any] = {}
     clouds: dict[str, Any] = {}
     for head in heads:
@@ -118,7 +103,6 @@ def words_of_classes(
         counts = {name: {label: Counter() for label in head.labels} for name in columns}
         sizes: Counter[str] = Counter()
         total: Counter[str] = Counter()
-        last = "after" if cleaned is not None else "before"
         for row, labels in enumerate(rows.labels[head.name]):
             if labels is not None:
                 total.update(columns[last][row])
@@ -129,38 +113,26 @@ def words_of_classes(
         largest = [label for label, _ in sizes.most_common(LISTED_CLASSES)]
         typical = _typical(counts[last], total, largest)
         words[head.name] = {
-            label: {name: _most(by_label[label], SHOWN) for name, by_label in counts.items()}
-            | {"typical": typical[label]}
+            label: {name: _most(by_label[label]) for name, by_label in counts.items()} | {"typical": typical[label]}
             for label in largest
         }
         if head.name == chosen:
             drawn = largest[:CLOUD_CLASSES]
             clouds = {"head": head.name, "left_out": len(sizes) - len(drawn), "classes": {}}
             for label in progress(drawn, "clouds"):
-                clouds["classes"][label] = {
-                    name: word_cloud_png(dict(_most(by_label[label], CLOUD_WORDS))) for name, by_label in counts.items()
-                }
+                most = {name: dict(_most(by_label[label], CLOUD_WORDS)) for name, by_label in counts.items()}
+                clouds["classes"][label] = {name: word_cloud_png(found) for name, found in most.items()}
     return words, clouds
 
 
 def word_cloud_png(counts: dict[str, int]) -> bytes | None:
-    """Draw words, the more frequent the larger and darker; the same words give the same picture.
-
-    Args:
-        counts: word → how often.
-
-    Returns:
-        a PNG; None without words.
-
-    Raises:
-        ImportError: without the extra `plots`.
-    """
+    """Draw words as a PNG, the more frequent the larger and darker; the same words give the same picture, none None."""
     try:
         from wordcloud import WordCloud
     except ImportError as error:
         raise ImportError('word clouds need wordcloud: pip install "hfk[plots]"') from error
     # By the alphabet among equals, so that the order of the rows plays no part.
-    counts = dict(sorted(((word, n) for word, n in counts.items() if n > 0), key=lambda item: (-item[1], item[0])))
+    counts = dict(_most(counts, len(counts)))
     if not counts:
         return None
     most = max(counts.values())
@@ -171,25 +143,17 @@ def word_cloud_png(counts: dict[str, int]) -> bytes | None:
         return "rgb({}, {}, {})".format(*(light + (dark - light) * share).round().astype(int))
 
     cloud = WordCloud(
-        font_path=font_path(),
-        width=CLOUD[0],
-        height=CLOUD[1],
-        max_words=CLOUD_WORDS,
-        background_color="white",
+        font_path(), *CLOUD, max_words=CLOUD_WORDS, background_color="white", relative_scaling=0.4, max_font_size=84,
+        margin=4, random_state=0, color_func=color,
         prefer_horizontal=1.0,  # Korean standing on its side can't be read
-        relative_scaling=0.4,
-        max_font_size=84,
-        margin=4,
-        random_state=0,
-        color_func=color,
-    ).generate_from_frequencies(counts)
+    ).generate_from_frequencies(counts)  # fmt: skip
     buffer = io.BytesIO()
     # Few shades of one color: a palette makes the file a third as large.
     cloud.to_image().quantize(64).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 
-def _most(counts: Counter[str], limit: int) -> list[tuple[str, int]]:
+def _most(counts: Counter[str], limit: int = SHOWN) -> list[tuple[str, int]]:
     """The most frequent words; of equally frequent ones the first by the alphabet, so that a page is the same twice."""
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:limit]
 
@@ -226,7 +190,7 @@ def _typical(
 
 
 def examples_of_classes(
-    rows: Rows, cleaned: list[str | None] | None, heads: list[HeadConfig], each: int = 3
+    rows: Rows, cleaned: list[str | None] | None, heads: list[HeadConfig]
 ) -> dict[str, dict[str, list[tuple[str, str, str | None]]]]:
     """Draw a few rows of each class of the finest head: head → label → (id, text, text after cleaning)."""
     found = [head for head in heads if head.rules.has_labels]
@@ -243,8 +207,8 @@ def examples_of_classes(
     return {
         head.name: {
             label: [
-                (rows.ids[row], rows.texts[row], cleaned[row] if cleaned is not None else None)
-                for row in draw.sample(members[label], min(each, len(members[label])))
+                (rows.ids[row], rows.texts[row], cleaned and cleaned[row])
+                for row in draw.sample(members[label], min(EXAMPLES, len(members[label])))
             ]
             for label in head.labels
             if label in largest
