@@ -333,6 +333,19 @@ def open_task(recipe: Recipe | Mapping[str, Any], heads: list[HeadConfig] | None
     return load_task(options["task"], **{name: value for name, value in given.items() if value})
 
 
+def load_rows(recipe: Recipe) -> tuple[Task, DatasetDict]:
+    """Load what a recipe trains on: its task, and the task's rows by split; the main process goes first."""
+    args = recipe.arguments
+    with args.main_process_first(desc="preparing rows"):
+        task = open_task(recipe)
+        data = task.load()
+    if task.corrected and args.should_save:
+        print(task.corrected, flush=True)
+    if recipe.max_train_rows and recipe.max_train_rows < len(data.get("train", ())):
+        data["train"] = data["train"].shuffle(args.seed).select(range(recipe.max_train_rows))
+    return task, data
+
+
 def scored_split(data: Mapping[str, Any]) -> str:
     """Say which split of `data` a model is scored on: test, else validation, else train."""
     return next(name for name in ("test", "validation", "train") if name in data)

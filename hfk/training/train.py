@@ -22,7 +22,7 @@ from ..hub import publishing
 from ..runs.card import public_name, write_card
 from ..runs.facts import data_facts, environment, peak_memory
 from ..runs.recipe import Recipe
-from ..runs.run import Run, open_task, state_of
+from ..runs.run import Run, load_rows, state_of
 from ..tasks import Task
 from ..tasks.labels import label_arrays
 from . import scratch
@@ -85,13 +85,7 @@ def prepare(
     """Do all of `train` before the first step: read the recipe, load its rows, build its model; arguments as there."""
     recipe = Recipe.read(recipe, {**(overrides or {}), "output_dir": str(output_dir)})
     techniques, args = make_techniques(recipe.techniques), recipe.arguments
-    with args.main_process_first(desc="preparing rows"):
-        task = open_task(recipe)
-        data = task.load()
-    if task.corrected and args.should_save:
-        print(task.corrected, flush=True)
-    if recipe.max_train_rows and recipe.max_train_rows < len(data.get("train", ())):
-        data["train"] = data["train"].shuffle(args.seed).select(range(recipe.max_train_rows))
+    task, data = load_rows(recipe)
     run = Run.start(output_dir, recipe, resume)
     if args.should_save:
         run.agree(**state_of(task, data))
