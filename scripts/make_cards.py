@@ -4,18 +4,25 @@
     python scripts/make_cards.py runs/ynat                      # of a run, in place of the one there
     python scripts/make_cards.py fashion_items-both=runs/both   # under another name than the task's
 
-Neither weights nor data are needed for the first; see `hfk.runs.card.keep_card`.
+Neither weights nor data are needed for the first.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
-from hfk.runs.card import keep_card
+from PIL import Image
+
+from hfk.runs.card import CardRun, pictures_of, recipe_yaml, write_card
 
 CARDS = Path(__file__).resolve().parents[1] / "model_cards"
+EVIDENCE = (
+    "config.json", "processor_config.json", "recipe.yaml", "task.json", "report/metrics.json", "report/per_class.csv",
+    "report/ladder.md",
+)  # fmt: skip
 
 
 def main(words: list[str]) -> None:
@@ -25,6 +32,39 @@ def main(words: list[str]) -> None:
         path = keep_card(run, CARDS / name)
         pictures = sum(file.stat().st_size for file in path.parent.rglob("*.png"))
         print(f"wrote {path}: pictures {pictures / 1024:.0f} KiB")
+
+
+def keep_card(run: str | Path, target: str | Path) -> Path:
+    """Set a run's card apart from its weights: the files it is made from, its pictures in few colors, and README.md.
+
+    Args:
+        run: a finished run, or a folder that this function has filled before: then only the card is written anew.
+        target: the folder to fill, such as `model_cards/ynat`.
+
+    Returns:
+        the path of the README.md.
+
+    Raises:
+        ValueError: as for `write_card`; if the run has no report: nothing was measured; if `target` is a checkpoint.
+    """
+    run, target = Path(run), Path(target)
+    read = CardRun(run)
+    if not read.results:
+        raise ValueError(f"{run.name} has no report/metrics.json: train or evaluate it first.")
+    if run.resolve() != target.resolve():
+        if list(target.glob("*.safetensors")):  # its report would be replaced by another run's
+            raise ValueError(f"{target} holds a checkpoint; name a folder of its own for the card.")
+        shutil.rmtree(target / "report", ignore_errors=True)
+        (target / "report").mkdir(parents=True)
+        for name in EVIDENCE:
+            if (run / name).is_file() and name != "recipe.yaml":
+                shutil.copyfile(run / name, target / name)
+        (target / "recipe.yaml").write_text(recipe_yaml(read.recipe), encoding="utf-8")
+        for picture in [path for _, drawn in pictures_of(read) for _, path in drawn]:
+            with Image.open(run / picture) as image:
+                few = image.convert("RGB").quantize(128, dither=Image.Dither.NONE)
+                few.save(target / picture, optimize=True)
+    return write_card(target)
 
 
 def task_name(run: Path) -> str:

@@ -13,13 +13,12 @@ counting. Conventions a reader would ask about:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
 from ..models.configuration_multihead import HeadConfig
-from ..models.decoding import as_tensors
-from ..models.hierarchy import consistent, head_parents
+from .modules.hierarchy_consistency import hierarchy_consistency
 from .modules.multi_label_scores import multi_label_scores
 from .modules.regression_scores import regression_scores
 from .modules.single_label_scores import single_label_scores
@@ -62,8 +61,7 @@ def score_heads(predictions: Predictions) -> dict[str, float]:
     scores = _score(predictions.probabilities, predictions.chosen, predictions)
     if "hierarchy_consistency" in scores:
         alone = predictions.decide(consistent_paths=False)
-        agree = consistent(as_tensors(alone), head_parents(heads))
-        scores["hierarchy_consistency_independent"] = agree.double().mean().item()
+        scores["hierarchy_consistency_independent"] = hierarchy_consistency(alone, _parents(heads))
         family = {name for head in heads if head.parent is not None for name in (head.name, head.parent)}
         for name in [head.name for head in heads if head.name in family]:
             present, target = predictions.target[name]
@@ -242,8 +240,12 @@ def _score(probs: Arrays, chosen: Arrays, predictions: Predictions) -> dict[str,
         if complete.any():
             scores["exact_match"] = float(right[complete].mean())
     answered = [head for head in heads if head.name in chosen and head.rules.exclusive]
-    parents = head_parents([head for head in answered if head.parent in chosen])
+    parents = _parents(head for head in answered if head.parent in chosen)
     if parents and rows:
-        single = as_tensors({head.name: chosen[head.name] for head in answered})
-        scores["hierarchy_consistency"] = consistent(single, parents).double().mean().item()
+        scores["hierarchy_consistency"] = hierarchy_consistency(chosen, parents)
     return scores
+
+
+def _parents(heads: Iterable[HeadConfig]) -> dict[str, tuple[str, list[int]]]:
+    """What `hierarchy_consistency` must know of the tree."""
+    return {head.name: (head.parent, head.parent_of) for head in heads if head.parent is not None}

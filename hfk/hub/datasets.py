@@ -18,6 +18,13 @@ from ..tasks import Task
 from .publishing import Pushed, Target, clear_errors, open_repository, validate_card
 
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+_LOAD = """
+```python
+from datasets import load_dataset
+
+rows = load_dataset("{repo_id}")  # pin a revision="<commit>" where it matters
+```
+"""
 PROBLEMS = {"single_label": "one label", "multi_label": "any number of labels", "regression": "a number"}
 
 
@@ -29,9 +36,6 @@ def push_dataset(task: Task, target: Target, license: str, api: HfApi | None = N
         target: where to.
         license: of the rows, by the Hub's name, such as `cc-by-4.0`, or `other`.
         api: the client; one with the saved token by default.
-
-    Returns:
-        the commit that has rows and card, to be pinned as `revision`.
 
     Raises:
         FileNotFoundError: if a data file is missing.
@@ -80,17 +84,7 @@ def publishable(rows: DatasetDict) -> DatasetDict:
 
 
 def dataset_card(task: Task, rows: DatasetDict, repo_id: str, license: str) -> tuple[DatasetCardData, str]:
-    """Build the card of a task's rows.
-
-    Args:
-        task: the task, loaded.
-        rows: its rows by split.
-        repo_id: `owner/name`.
-        license: of the rows, by the Hub's name.
-
-    Returns:
-        the front matter, and the Markdown below it.
-    """
+    """Build the card of a task's rows by split: the front matter, and the Markdown below it."""
     count = sum(map(len, rows.values()))
     kinds = [kind for kind, there in (("text", task.text), ("image", task.image)) if there]
     data = DatasetCardData(
@@ -107,28 +101,17 @@ def dataset_card(task: Task, rows: DatasetDict, repo_id: str, license: str) -> t
     for head in task.heads:
         under = f"; each lies under a label of {head.parent}" if head.parent else ""
         columns.append((head.name, f"{head.rules.pick(PROBLEMS)}{under}; null where unknown"))
+    about = f"{count:,} rows of Korean {' and '.join(kinds)}, labelled."
     lines = [
-        f"# {md(task.name)}",
-        "",
-        f"{md(task.description)}."
-        if task.description
-        else f"{count:,} rows of Korean {' and '.join(kinds)}, labelled.",
-        "",
-        "```python",
-        "from datasets import load_dataset",
-        "",
-        f'rows = load_dataset("{repo_id}")  # pin a revision="<commit>" where it matters',
-        "```",
-        "",
+        f"# {md(task.name)}\n",
+        f"{md(task.description)}." if task.description else about,
+        _LOAD.format(repo_id=repo_id),
         *_table(["column", "holds"], [[md(name), md(text)] for name, text in columns]),
         "",
         *_table(["split", "rows"], [[name, f"{len(part):,}"] for name, part in rows.items()]),
-        "",
-        "## Labels",
-        "",
+        "\n## Labels\n",
         *label_tree(task.heads),
-        "",
-        "## Rows by label",
+        "\n## Rows by label",
     ]
     for head in task.heads:
         lines += ["", f"### {md(head.name)}", "", *_counts(rows, head)]

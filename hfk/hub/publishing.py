@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,8 @@ from safetensors import SafetensorError, safe_open
 from ..inference.remote_code import check_remote_code, code_files
 from ..models.configuration_ensemble import MultiHeadEnsembleConfig
 from ..models.configuration_multihead import MultiHeadConfig
-from ..runs.card import CardRun, build_card, recipe_yaml, write_card
+from ..runs.card import build_card, recipe_yaml, write_card
+from ..runs.run import Run
 from . import endpoint_handler
 
 CONFIGS = ("config.json", "processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
@@ -66,12 +67,7 @@ Files = dict[str, Path | bytes]
 
 @dataclass(frozen=True)
 class Plan:
-    """What a push would send; `str` of it is the table of a dry run.
-
-    Args:
-        files: what is sent.
-        left_out: path → why it stays here; folders end in a slash.
-    """
+    """What a push would send, and why the rest stays here; folders end in a slash. `str` is the table of a dry run."""
 
     files: Files
     left_out: dict[str, str]
@@ -114,13 +110,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Pushed:
-    """What a push made.
-
-    Args:
-        repo_id: `owner/name`.
-        url: page of the commit, or of the pull request.
-        sha: the commit, to be pinned as `revision`.
-    """
+    """What a push made: where, the page of the commit or pull request, and the commit, to be pinned as `revision`."""
 
     repo_id: str
     url: str
@@ -129,16 +119,13 @@ class Pushed:
 
 def check_repo_id(repo_id: str) -> None:
     """Raise ValueError unless `repo_id` is an `owner/name` that the Hub would take."""
-    try:
+    with suppress(HFValidationError):
         validate_repo_id(repo_id)
-    except HFValidationError:
-        valid = False
-    else:
-        valid = _FULL_ID.fullmatch(repo_id) is not None
-    if not valid:
-        raise ValueError(
-            f"{repo_id!r} is no repository's id: write owner/name, with letters, digits, '-', '_' and '.' only."
-        )
+        if _FULL_ID.fullmatch(repo_id):
+            return
+    raise ValueError(
+        f"{repo_id!r} is no repository's id: write owner/name, with letters, digits, '-', '_' and '.' only."
+    )
 
 
 def commit(
@@ -151,14 +138,8 @@ def commit(
 ) -> Pushed:
     """Send files as one commit; the repository and the branch are made if they are not there.
 
-    Args:
-        target: where to.
-        files: what; README.md's front matter is checked by the Hub before anything else is done.
-        repo_type: "model", "dataset" or "space".
-        stale: patterns of files that are deleted in the same commit unless they are among `files`: what is left of an
-            older push must not be loaded together with this one.
-        space_sdk: for a Space.
-        api: the client; one with the saved token by default.
+    The Hub checks README.md's front matter before anything else is done. Files that match `stale` and are not among
+    `files` are deleted in the same commit: what is left of an older push must not be loaded together with this one.
 
     Raises:
         ValueError: for whatever the user can mend (login, permissions, visibility, the card, another push meanwhile).
@@ -195,9 +176,6 @@ def validate_card(api: HfApi, card: str, repo_type: str) -> None:
     """Have the Hub check a card's front matter, before a repository is made that would stay empty.
 
     `create_commit` checks it too, but needs the repository; `RepoCard.validate` knows the default address only.
-
-    Raises:
-        ValueError: with what the Hub says.
     """
     body = {"repoType": repo_type, "content": card}
     response = get_session().post(f"{api.endpoint}/api/validate-yaml", json=body)
@@ -208,13 +186,9 @@ def validate_card(api: HfApi, card: str, repo_type: str) -> None:
 
 
 def open_repository(api: HfApi, target: Target, repo_type: str, space_sdk: str | None = None) -> tuple[str, list[str]]:
-    """Make repository and branch where they are not there.
+    """Make repository and branch where they are not there; returns the commit to build on, and the paths of its files.
 
-    Returns:
-        the commit to build on, and the paths of its files.
-
-    Raises:
-        ValueError: if the repository is there with another visibility than asked for.
+    A repository that is there with another visibility than asked for is refused.
     """
     where = {"repo_id": target.repo_id, "repo_type": repo_type}
     api.create_repo(**where, private=target.private, space_sdk=space_sdk, exist_ok=True)
@@ -234,14 +208,8 @@ def open_repository(api: HfApi, target: Target, repo_type: str, space_sdk: str |
 def clear_errors(api: HfApi, repo_id: str, write: bool = False) -> Iterator[None]:
     """Turn what the Hub and its client raise into one sentence.
 
-    Args:
-        api: the client.
-        repo_id: of the repository that is worked on.
-        write: whether it is written to, which needs other permissions.
-
-    Raises:
-        ValueError: for whatever the user can mend.
-        ConnectionError: if the Hub can't be reached, or fails.
+    It is a ValueError for whatever the user can mend, a ConnectionError if the Hub can't be reached, or fails. Writing
+    needs other permissions than reading.
     """
     try:
         yield
@@ -320,11 +288,7 @@ def push(checkpoint: str | Path, target: Target, api: HfApi | None = None) -> Pu
 
 
 def plan_push(checkpoint: str | Path, repo_id: str) -> Plan:
-    """Check a checkpoint folder and list what of it would be sent; nothing is.
-
-    Args:
-        checkpoint: as for `push`; its model card is written if it has none.
-        repo_id: `owner/name`, for the card.
+    """Check a checkpoint folder and list what of it would be sent; nothing is, but the model card is written.
 
     Raises:
         ValueError: if the folder is not a whole multi-head checkpoint; the sentence names the file.
@@ -341,7 +305,7 @@ def plan_push(checkpoint: str | Path, repo_id: str) -> Plan:
     files: Files = {name: folder / name for name in names}
     files.setdefault("handler.py", Path(endpoint_handler.__file__))
     if "recipe.yaml" in files:
-        files["recipe.yaml"] = recipe_yaml(CardRun(folder).recipe).encode()
+        files["recipe.yaml"] = recipe_yaml(Run.open(folder).recipe).encode()
     if (folder / "report" / "metrics.json").is_file():
         files.setdefault("metrics.json", folder / "report" / "metrics.json")
     return Plan(dict(sorted(files.items())), _left_out(folder, files))
@@ -352,8 +316,8 @@ def check_checkpoint(folder: Path, source: str, allow_foreign_code: bool = False
 
     Args:
         folder: the checkpoint.
-        source: how errors call its code's origin; see `check_remote_code`.
-        allow_foreign_code: as for `check_remote_code`.
+        source: how errors call its code's origin; it and `allow_foreign_code` are as for `check_remote_code`.
+        allow_foreign_code: see there.
 
     Returns:
         the names of its files: weights, configuration, processor and code.
@@ -381,11 +345,7 @@ def check_checkpoint(folder: Path, source: str, allow_foreign_code: bool = False
 
 
 def check_configs(folder: Path, source: str, allow_foreign_code: bool = False) -> dict[str, dict[str, Any]]:
-    """Read a folder's configurations, those of an ensemble's further processors too, as `check_remote_code` lets pass.
-
-    Returns:
-        path in the folder → the content.
-    """
+    """Read the configurations, those of an ensemble's further processors too, that `check_remote_code` lets pass."""
     names = _names(folder, CONFIGS) | _names(folder, CONFIGS, "processor_[0-9]*/")
     configs = {name: _read_json(folder / name) for name in sorted(names)}
     for config in configs.values():
@@ -477,11 +437,9 @@ def _weight_files(folder: Path) -> set[str]:
 
 def _card_pictures(folder: Path) -> set[str]:
     """List the pictures of the folder that its card shows."""
-    text = (folder / "README.md").read_text(encoding="utf-8")
-    try:
+    text, front = (folder / "README.md").read_text(encoding="utf-8"), {}
+    with suppress(yaml.YAMLError, ValueError):
         front = ModelCard(text, ignore_metadata_errors=True).data.to_dict()
-    except (yaml.YAMLError, ValueError):
-        front = {}
     if not front:
         raise ValueError(f"{folder / 'README.md'} has no front matter in YAML: take it away to have it written anew.")
     shown = set()
@@ -499,29 +457,28 @@ def _card_pictures(folder: Path) -> set[str]:
 
 def _left_out(folder: Path, sent: Files) -> dict[str, str]:
     """Say of every file that stays here why; a folder of which nothing is sent is named once."""
+    folders = {name.split("/")[0] for name in sent if "/" in name}
     reasons = {}
-    for path in sorted(folder.iterdir()):
-        below = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-        names = [file.relative_to(folder).as_posix() for file in below]
-        if path.is_dir() and not any(name in sent for name in names):
-            training = path.name.startswith("checkpoint-")
-            reasons[f"{path.name}/"] = "holds the state of training" if training else "no part of a checkpoint"
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name, top = path.relative_to(folder).as_posix(), path.relative_to(folder).parts[0]
+        if name in sent or sent.get("metrics.json") == path:
             continue
-        for name in names:
-            if name not in sent and sent.get("metrics.json") != folder / name:
-                reasons[name] = "the card does not show it" if "/" in name else "no part of a checkpoint"
-                if name.endswith(PICKLES):
-                    reasons[name] = "a pickle could run any code when it is read"
+        if "/" in name and top not in folders:
+            training = top.startswith("checkpoint-")
+            reasons[f"{top}/"] = "holds the state of training" if training else "no part of a checkpoint"
+        elif name.endswith(PICKLES):
+            reasons[name] = "a pickle could run any code when it is read"
+        else:
+            reasons[name] = "the card does not show it" if "/" in name else "no part of a checkpoint"
     return reasons
 
 
 def _read_json(path: Path, without: str = "") -> dict[str, Any]:
-    try:
+    if not path.is_file():
+        raise ValueError(f"the folder {path.parent} has no {path.name}, {without}.")
+    content = None
+    with suppress(ValueError):
         content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"the folder {path.parent} has no {path.name}, {without}.") from None
-    except ValueError:
-        content = None
     if not isinstance(content, dict):
         raise ValueError(f"{path} is damaged: it holds no JSON object; save or copy it again.")
     return content

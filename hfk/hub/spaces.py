@@ -29,11 +29,7 @@ PRELOADED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.py"]
 
 METRICS: dict[str, dict[str, Any]] = {
     "single_label_scores": {"predictions": [0, 1, 1], "references": [0, 1, 0]},
-    "multi_head_accuracy": {
-        "predictions": [[0, 1], [1, 1]],
-        "references": [[0, 1], [1, 0]],
-        "names": ["cat1", "cat2"],
-    },
+    "multi_head_accuracy": {"predictions": [[0, 1], [1, 1]], "references": [[0, 1], [1, 0]], "names": ["cat1", "cat2"]},
     "hierarchy_consistency": {
         "predictions": [[0, 0], [0, 1]],
         "heads": [{"name": "cat1"}, {"name": "cat2", "parent": "cat1", "parent_of": [0, 1]}],
@@ -69,13 +65,8 @@ def push_space(folder: str | Path, target: Target, api: HfApi | None = None, che
 def plan_space(folder: str | Path) -> Plan:
     """Check a Space's folder and list what of it would be sent; nothing is.
 
-    hfk's source goes along as the folder `hfk/` if the app imports it and requirements.txt does not name it.
-
-    Args:
-        folder: as for `push_space`.
-
-    Raises:
-        ValueError: naming what the front matter lacks.
+    hfk's source goes along as the folder `hfk/` if the app imports it and requirements.txt does not name it. What the
+    front matter lacks is a ValueError.
     """
     folder = Path(folder)
     front = _front_matter(folder)
@@ -84,9 +75,8 @@ def plan_space(folder: str | Path) -> Plan:
         raise ValueError(f"{folder / 'README.md'}: sdk is {sdk!r} in the front matter; write one of {', '.join(SDKS)}.")
     if sdk == "gradio" and not re.fullmatch(r"\d+\.\d+(\.\d+)?", str(front.get("sdk_version"))):
         raise ValueError(f'{folder / "README.md"}: write sdk_version in the front matter, such as "{GRADIO}".')
-    needed = {"gradio": front.get("app_file", "app.py"), "docker": "Dockerfile", "static": "index.html"}[sdk]
-    if sdk == "static":
-        needed = front.get("app_file", needed)
+    app = front.get("app_file", "app.py" if sdk == "gradio" else "index.html")
+    needed = "Dockerfile" if sdk == "docker" else app
     if not (folder / needed).is_file():
         raise ValueError(f"{folder} has no {needed}, which its README.md names as the app: write it, or mend app_file.")
     reasons = _reasons(folder)
@@ -126,15 +116,11 @@ def _hfk_for(folder: Path, files: Files) -> Files:
 
 
 def push_metric(name: str, target: Target, api: HfApi | None = None) -> Pushed:
-    """Send one of hfk's metrics as a Space, from which `evaluate.load("owner/name")` loads it.
-
-    Args:
-        name: of `METRICS`.
-        target: where to; the repository's name becomes a module's name, so it has no dashes or dots.
-        api: the client; one with the saved token by default.
+    """Send one of `METRICS` as a Space, from which `evaluate.load("owner/name")` loads it.
 
     Raises:
-        ValueError: for an unknown metric, a name that is no module's, or what `commit` refuses.
+        ValueError: for an unknown metric, a repository's name that is no module's (it becomes one, so it has no dashes
+            or dots), or what `commit` refuses.
         ConnectionError: if the Hub can't be reached, or fails.
     """
     with tempfile.TemporaryDirectory() as scratch:
@@ -144,15 +130,7 @@ def push_metric(name: str, target: Target, api: HfApi | None = None) -> Pushed:
 
 
 def write_metric(name: str, folder: str | Path) -> None:
-    """Write the folder of a metric's Space; `evaluate.load(folder)` loads it too.
-
-    Args:
-        name: of `METRICS`.
-        folder: folder to make; its name becomes the module's.
-
-    Raises:
-        ValueError: for an unknown metric, or a folder's name that is no module's.
-    """
+    """Write the folder of a metric's Space, whose name becomes the module's; `evaluate.load(folder)` loads it too."""
     folder = Path(folder)
     if name not in METRICS:
         raise ValueError(f"there is no metric {name!r}; metrics: {', '.join(METRICS)}.")
@@ -195,14 +173,10 @@ def _reasons(folder: Path) -> dict[str, str]:
     reasons = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         parts = path.relative_to(folder).parts
-        reason = ""
-        if any(part.startswith(".") and part not in HIDDEN_KEPT for part in parts):
-            reason = "hidden"
-        elif any(part in LEFT_BEHIND for part in parts) or path.suffix in (".pyc", ".part"):
-            reason = "made while running"
-        elif path.suffix in PICKLES:
-            reason = "a pickle could run any code when it is read"
-        reasons["/".join(parts)] = reason
+        hidden = any(part.startswith(".") and part not in HIDDEN_KEPT for part in parts)
+        made = any(part in LEFT_BEHIND for part in parts) or path.suffix in (".pyc", ".part")
+        pickled = "a pickle could run any code when it is read" if path.suffix in PICKLES else ""
+        reasons["/".join(parts)] = "hidden" if hidden else "made while running" if made else pickled
     return reasons
 
 

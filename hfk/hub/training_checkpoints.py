@@ -48,10 +48,6 @@ def push_checkpoint(trainer: Trainer, checkpoint_folder: str | os.PathLike) -> N
     Upstream pickles the arguments into the run folder and pushes all that is there, reports on the user's rows
     included, while training writes it and `save_total_limit` deletes checkpoints. Here the files that serve the model
     are linked into a folder of their own first. A push that fails is a warning: training does not end for it.
-
-    Args:
-        trainer: the Trainer, in the middle of training.
-        checkpoint_folder: the checkpoint that it has just saved.
     """
     args, state, current = trainer.args, trainer.state, trainer.push_in_progress
     busy = current is not None and not current.is_done()

@@ -30,12 +30,9 @@ def load_config(
     """Read a checkpoint's configuration, or say in one sentence why that can't be done.
 
     Args:
-        checkpoint: folder or Hub id.
-        revision: commit, tag or branch of a Hub checkpoint.
-        token: for private checkpoints.
-
-    Raises:
-        ValueError: as `load_checkpoint`.
+        checkpoint: folder or Hub id; it, `revision`, `token` and what is raised are as for `load_checkpoint`.
+        revision: see there.
+        token: see there.
     """
     name, origin = str(checkpoint), {"revision": revision or "main", "token": token}
     if Path(name).is_dir() and not Path(name, "config.json").is_file():

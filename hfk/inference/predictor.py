@@ -33,9 +33,6 @@ DECODING_THREADS = 4
 def find_device(device: str | torch.device | None = None) -> torch.device:
     """Say where to run: on the named device, else on an accelerator if there is one, else on the CPU.
 
-    Args:
-        device: such as "cpu" or "cuda:0".
-
     Raises:
         ValueError: if there is no such device here.
     """
@@ -44,22 +41,17 @@ def find_device(device: str | torch.device | None = None) -> torch.device:
     try:
         return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(f"device {str(device)!r} can't be used here: {_first_line(error)}.") from error
+        reason = str(error).strip().split("\n")[0].rstrip(".: ")
+        raise ValueError(f"device {str(device)!r} can't be used here: {reason}.") from error
 
 
 @dataclass(slots=True)
 class Output:
-    """What a model says of one row.
+    """What a model says of one row."""
 
-    Args:
-        logits: head name → float32 `(outputs,)`, before the temperature; None where the row can't be used.
-        embedding: float32 `(size,)`, where it was asked for.
-        error: why the row can't be used, one sentence.
-    """
-
-    logits: dict[str, np.ndarray] | None = None
-    embedding: np.ndarray | None = None
-    error: str | None = None
+    logits: dict[str, np.ndarray] | None = None  # head name → float32 `(outputs,)`, before the temperature
+    embedding: np.ndarray | None = None  # float32 `(size,)`, where it was asked for
+    error: str | None = None  # why the row can't be used, one sentence; there is nothing else then
 
 
 class Predictor:
@@ -225,15 +217,15 @@ class Predictor:
                 order = sorted(range(len(window)), key=lambda index: _length(window[index]))
                 for start in range(0, len(order), self.batch_size):
                     indices = order[start : start + self.batch_size]
-                    prepared, kept = [], []
-                    for index, row in zip(indices, each(self._prepare, [window[i] for i in indices]), strict=True):
+                    found = each(self._prepare, [window[i] for i in indices])
+                    prepared = {}
+                    for index, row in zip(indices, found, strict=True):
                         if isinstance(row, str):
                             results[index] = failed(row)
                         else:
-                            prepared.append(row)
-                            kept.append(index)
-                    if kept:
-                        for index, result in zip(kept, read(self._forward(prepared)), strict=True):
+                            prepared[index] = row
+                    if prepared:
+                        for index, result in zip(prepared, read(self._forward([*prepared.values()])), strict=True):
                             results[index] = result
                     bar.update(len(indices))
                 yield from results
@@ -265,7 +257,3 @@ def _array(values: torch.Tensor) -> np.ndarray:
 def _length(row: Any) -> int:
     text = row.get("text") if isinstance(row, dict) else row
     return len(text) if isinstance(text, str) else 0
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0].rstrip(".: ")

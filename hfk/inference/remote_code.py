@@ -54,14 +54,7 @@ def check_remote_code(config: dict[str, Any], source: str, allow_foreign_code: b
 
 
 def code_files(folder: Path, *configs: dict[str, Any]) -> set[str]:
-    """List the remote-code files that the configurations need, their relative imports included.
-
-    Args:
-        folder: the checkpoint's.
-        *configs: the parsed config.json, processor_config.json and the like.
-
-    Returns:
-        file names.
+    """List the files of remote code that a folder's configurations need, their relative imports included.
 
     Raises:
         ValueError: if one of them is missing.

@@ -25,13 +25,9 @@ TASK_FILE = "task.json"
 def read_task_file(checkpoint: str | Path, revision: str | None = None) -> dict[str, Any]:
     """Read what the training data's columns were called.
 
-    Args:
-        checkpoint: folder or Hub id.
-        revision: commit, tag or branch of a Hub checkpoint.
-
     Returns:
         `task`, `text` (list of columns), `image`, `id`, `heads` (head name → column, separator and the like); empty for
-        a checkpoint that was not made by `hfk train`.
+        a checkpoint, in a folder or on the Hub, that was not made by `hfk train`.
     """
     path = cached_file(
         str(checkpoint), TASK_FILE, revision=revision, _raise_exceptions_for_missing_entries=False,
@@ -109,23 +105,16 @@ def extend_table(
     on_rows: Callable[[int], None] | None = None,
     numbers: Iterable[str] = (),
 ) -> dict[str, int]:
-    """Write a table again with more columns, chunk by chunk.
+    """Write a table again with more columns, chunk by chunk; what is not named here is as for `predict_table`.
 
     Args:
-        predictor: whose input the rows are; see `predict_table` for it and what is not named here.
+        predictor: whose input the rows are.
         source: see there.
         target: see there.
         answer: makes the new cells of some rows (`text` and `image`), of each in the order of `added`.
         added: names of the new columns; the last is `error`, None for a row that is well.
-        text: see `predict_table`.
-        image: see there.
-        image_dir: see there.
-        columns: see there.
-        on_rows: see there.
+        text, image, image_dir, columns, on_rows: see there.
         numbers: which of `added` hold numbers.
-
-    Returns:
-        `{"rows": …, "errors": …}`.
     """
     if Path(target).exists() and Path(target).resolve() == Path(source).resolve():
         raise ValueError(f"{target} is the input itself; write to another file.")

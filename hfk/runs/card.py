@@ -2,8 +2,7 @@
 
 `model_card_template.md`, beside this file so that a wheel carries it, has the words; `card_facts.yaml` has what is
 known of the built-in tasks' data; here the run's files become facts. What a run did not record is left out of the card,
-never guessed. Neither network nor training data is needed, and the same files give the same card. `keep_card` sets a
-card with these files apart, as in `model_cards/`, so that it can be written again without the weights.
+never guessed. Neither network nor training data nor weights are needed, and the same files give the same card.
 """
 
 from __future__ import annotations
@@ -12,10 +11,7 @@ import csv
 import html
 import io
 import json
-import os
 import re
-import shutil
-from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,20 +19,18 @@ from typing import Any
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.utils import validate_repo_id
-from PIL import Image
 
 from ..backbones.registry import FROM_SCRATCH, PACKAGED
 from ..evaluation.report import COLUMNS, OVERALL, file_stems
-from ..models.configuration_ensemble import MultiHeadEnsembleConfig
-from ..models.configuration_multihead import HeadConfig, MultiHeadConfig
+from ..files import write_atomic
+from ..inference.loading import load_config
+from ..inference.table import TASK_FILE
+from ..models.configuration_multihead import HeadConfig
 from .facts import FEW_ROWS
+from .run import CONFIG, Run
 
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
 DATA: dict[str, dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("card_facts.yaml").read_text("utf-8"))
-EVIDENCE = (
-    "config.json", "processor_config.json", "recipe.yaml", "task.json", "report/metrics.json", "report/per_class.csv",
-    "report/ladder.md",
-)  # fmt: skip
 LISTED = 300  # labels of all heads; beyond, their scores are left to report/per_class.csv
 SPELLED_OUT = 40  # labels; longer lists are folded away
 WEAKEST = 3  # labels a head
@@ -45,12 +39,10 @@ HUB_IDS = {name: packaged.source for name, packaged in PACKAGED.items() if not p
     "efficientnet-lite0": "timm/tf_efficientnet_lite0.in1k"
 }
 # A problem's scores in the front matter: metric id on the Hub, its arguments, suffix in metrics.json, its name.
+_F1 = {average: ("f1", {"average": average}, f"{average}_f1", f"{average}-F1") for average in ("micro", "macro")}
 METRICS = {
-    "single_label": [("accuracy", None, "accuracy", "accuracy"), ("f1", {"average": "macro"}, "macro_f1", "macro-F1")],
-    "multi_label": [
-        ("f1", {"average": "micro"}, "micro_f1", "micro-F1"),
-        ("f1", {"average": "macro"}, "macro_f1", "macro-F1"),
-    ],
+    "single_label": [("accuracy", None, "accuracy", "accuracy"), _F1["macro"]],
+    "multi_label": [_F1["micro"], _F1["macro"]],
     "regression": [("mae", None, "mae", "MAE"), ("r_squared", None, "r2", "R²")],
 }
 _HANGUL = re.compile("[가-힣]")
@@ -72,27 +64,13 @@ def write_card(folder: str | Path, repo_id: str | None = None) -> Path:
     Example:
         >>> write_card("runs/ynat", "owner/ynat-e5-small-ko")  # doctest: +SKIP
     """
-    card = build_card(folder, repo_id)
     path = Path(folder) / "README.md"
-    part = path.with_name(f".README.{os.getpid()}.part")
-    part.write_text(str(card), encoding="utf-8")
-    os.replace(part, path)
+    write_atomic(path, str(build_card(folder, repo_id)))
     return path
 
 
 def build_card(folder: str | Path, repo_id: str | None = None) -> ModelCard:
-    """Build the model card of a run or checkpoint folder, without writing it.
-
-    Args:
-        folder: as for `write_card`.
-        repo_id: as for `write_card`.
-
-    Returns:
-        the card; `card.data` is its front matter.
-
-    Raises:
-        ValueError: as for `write_card`.
-    """
+    """Build the card that `write_card` writes; its `data` is the front matter."""
     if repo_id is not None:
         validate_repo_id(repo_id)
     run = CardRun(folder)
@@ -100,91 +78,30 @@ def build_card(folder: str | Path, repo_id: str | None = None) -> ModelCard:
     return ModelCard.from_template(_front_matter(run, name), template_path=str(TEMPLATE), **_body(run, name, repo_id))
 
 
-def keep_card(run: str | Path, target: str | Path) -> Path:
-    """Set a run's card apart from its weights: the files it is made from, its pictures in few colors, and README.md.
-
-    Args:
-        run: a finished run, or a folder that this function has filled before: then only the card is written anew.
-        target: the folder to fill, such as `model_cards/ynat`.
-
-    Returns:
-        the path of the README.md.
-
-    Raises:
-        ValueError: as for `write_card`; if the run has no report: nothing was measured; if `target` is a checkpoint.
-    """
-    run, target = Path(run), Path(target)
-    read = CardRun(run)
-    if not read.results:
-        raise ValueError(f"{run.name} has no report/metrics.json: train or evaluate it first.")
-    if run.resolve() != target.resolve():
-        if list(target.glob("*.safetensors")):  # its report would be replaced by another run's
-            raise ValueError(f"{target} holds a checkpoint; name a folder of its own for the card.")
-        shutil.rmtree(target / "report", ignore_errors=True)
-        (target / "report").mkdir(parents=True)
-        for name in EVIDENCE:
-            if (run / name).is_file() and name != "recipe.yaml":
-                shutil.copyfile(run / name, target / name)
-        (target / "recipe.yaml").write_text(recipe_yaml(read.recipe), encoding="utf-8")
-        for picture in [path for _, drawn in _pictures(read) for _, path in drawn]:
-            with Image.open(run / picture) as image:
-                few = image.convert("RGB").quantize(128, dither=Image.Dither.NONE)
-                few.save(target / picture, optimize=True)
-    return write_card(target)
-
-
 # --- the run's files ------------------------------------------------------------------------------------------------
 
 
 class CardRun:
-    """A run or checkpoint folder as its card sees it: its files, read, and what follows from them.
+    """A run or checkpoint folder as its card sees it: what `Run` reads there, and what follows from that.
 
-    Args:
-        folder: the folder; what it lacks is empty here.
-
-    Attributes:
-        config: the checkpoint's configuration.
-        results: of report/metrics.json; `extra` is what training wrote beside the scores.
-        recipe: of recipe.yaml.
-        processor: of processor_config.json.
-        classes: lines of report/per_class.csv.
-        data: facts about the data; only a built-in task's name in task.json, which users' tables lack, gives any.
-
-    Raises:
-        ValueError: if it is no multi-head checkpoint, or one of its files is damaged.
+    What the folder lacks is empty here. `extra` is what training wrote beside the scores, `data` what is known about
+    the data: only a built-in task's name in task.json, which users' tables lack, gives anything.
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
-        config = self._read("config.json", json.loads)
-        if not config:
-            raise ValueError(f"the folder {folder} has no config.json, so it is not a checkpoint.")
-        kinds = {kind.model_type: kind for kind in (MultiHeadConfig, MultiHeadEnsembleConfig)}
-        if config.get("model_type") not in kinds or not config.get("heads"):
-            raise ValueError(f"{folder} is not a multi-head checkpoint: its config.json has no heads of hfk.")
-        self.config: MultiHeadConfig | MultiHeadEnsembleConfig = kinds[config["model_type"]].from_pretrained(folder)
+        run = Run.open(folder)
+        run.read(CONFIG)  # a damaged one is named as such
+        self.folder, self.config = run.folder, load_config(folder)
         self.heads: list[HeadConfig] = self.config.heads
         self.inputs = self.config.text_config is not None, self.config.vision_config is not None
-        self.results = self._read("report/metrics.json", json.loads)
+        self.results, self.recipe = run.results, run.recipe
         self.extra: dict[str, Any] = self.results.get("extra", {})
         self.scores: dict[str, float] = self.results.get("scores", {})
-        self.recipe = self._read("recipe.yaml", yaml.safe_load)
-        self.processor = self._read("processor_config.json", json.loads)
-        self.classes = self._read("report/per_class.csv", _per_class).get("labels", []) if self.results else []
-        self.built_in = self._read("task.json", json.loads).get("task")
+        self.processor = run.read("processor_config.json")
+        self.classes = run.read("report/per_class.csv", _per_class, []) if self.results else []
+        self.built_in = run.read(TASK_FILE).get("task")
         self.data = {"text": "a text", "image": "a picture", "example": "여기에 분류할 글을 씁니다."}
         self.data |= DATA.get(self.built_in, {})
-
-    def _read(self, name: str, parse: Callable[[str], Any]) -> dict[str, Any]:
-        try:
-            content = parse((self.folder / name).read_text(encoding="utf-8-sig"))
-            if isinstance(content, dict):
-                return content
-        except FileNotFoundError:
-            return {}
-        except (yaml.YAMLError, ValueError, KeyError, TypeError):
-            pass
-        raise ValueError(f"{self.folder / name} is damaged: it can't be read as what a run writes; copy it again.")
 
     @property
     def korean(self) -> bool:
@@ -211,6 +128,12 @@ class CardRun:
         return "apache-2.0" if all(name in PACKAGED or name in FROM_SCRATCH for name in self.encoders) else None
 
     @property
+    def rows(self) -> dict[str, int]:
+        """Rows of each split; of an evaluated table, which gives their number alone, there are none."""
+        rows = self.extra.get("rows")
+        return rows if isinstance(rows, dict) else {}
+
+    @property
     def divided_by_hfk(self) -> bool:
         """Whether hfk, not the data, took the scored rows apart from the training rows."""
         division = self.extra.get("division")
@@ -220,17 +143,15 @@ class CardRun:
         return self.built_in in DATA and (bool(self.data.get("sample")) or isinstance(self.recipe.get("data"), str))
 
 
-def _per_class(text: str) -> dict[str, Any]:
+def _per_class(text: str) -> list[dict[str, Any]]:
     numbers = {"precision": float, "recall": float, "f1": float, "support": int}
-    lines = csv.DictReader(io.StringIO(text))
-    return {"labels": [line | {key: kind(line[key]) for key, kind in numbers.items()} for line in lines]}
+    return [
+        line | {key: kind(line[key]) for key, kind in numbers.items()} for line in csv.DictReader(io.StringIO(text))
+    ]
 
 
 def public_name(encoder: str | None) -> str | None:
-    """Say what may be written down of an encoder: a packaged name or a Hub id; nothing of a local folder.
-
-    Args:
-        encoder: as in a recipe.
+    """Say what may be written down of a recipe's encoder: a packaged name or a Hub id; nothing of a local folder.
 
     Example:
         >>> public_name("klue/roberta-large"), public_name("/data/roberta")
@@ -294,10 +215,9 @@ def _eval_results(run: CardRun, tag: str) -> list[EvalResult]:
         "dataset_split": None if own else split,
         "dataset_args": {"held_out_by_hfk": split} if own else None,
     }
+    where |= {"task_type": tag, "task_name": "Multi-head classification"}
     return [
         EvalResult(
-            task_type=tag,
-            task_name="Multi-head classification",
             metric_type=metric,
             metric_name=f"{head.name} {title}",
             metric_value=round(run.scores[f"{head.name}_{suffix}"], 4),
@@ -314,8 +234,7 @@ def _eval_results(run: CardRun, tag: str) -> list[EvalResult]:
 
 
 def _body(run: CardRun, name: str, repo_id: str | None) -> dict[str, Any]:
-    extra, recipe, ladder = run.extra, recipe_yaml(run.recipe), run.folder / "report" / "ladder.md"
-    rows = extra.get("rows") if isinstance(extra.get("rows"), dict) else {}
+    recipe, ladder, rows = recipe_yaml(run.recipe), run.folder / "report" / "ladder.md", run.rows
     return {
         "run": run,
         "md": md,
@@ -333,12 +252,12 @@ def _body(run: CardRun, name: str, repo_id: str | None) -> dict[str, Any]:
         "tree": label_tree(run.heads),
         "folded": sum(len(head.labels) for head in run.heads) > SPELLED_OUT,
         "limits": _limits(run),
-        "pictures": _pictures(run),
+        "pictures": pictures_of(run),
         "classes": [line for line in run.classes if line["support"]] if len(run.classes) <= LISTED else [],
         "rows": [(split, rows[split]) for split in ("train", "validation", "test") if split in rows],
         "division": _division(run),
         "training": _training(run),
-        "version": (extra.get("environment") or {}).get("hfk"),
+        "version": (run.extra.get("environment") or {}).get("hfk"),
         "recipe": recipe if run.recipe else None,
         "fence": "`" * max(3, 1 + max(map(len, re.findall("`+", recipe)), default=0)),
     }
@@ -346,9 +265,6 @@ def _body(run: CardRun, name: str, repo_id: str | None) -> dict[str, Any]:
 
 def md(text: str) -> str:
     """Escape a user's words for a Markdown table, list or sentence: they show as they are, and mean nothing.
-
-    Args:
-        text: such as a label.
 
     Example:
         >>> print(md("카약|카누 *new*"))
@@ -432,7 +348,7 @@ def label_tree(heads: list[HeadConfig]) -> list[str]:
     return lines
 
 
-def _pictures(run: CardRun) -> list[tuple[str, list[tuple[str, str]]]]:
+def pictures_of(run: CardRun) -> list[tuple[str, list[tuple[str, str]]]]:
     """For every head with pictures: its name, and (what it shows, path in the repository) of each."""
     kinds, found = (("confusion", "confusion matrix"), ("reliability", "reliability diagram")), []
     for name, stem in file_stems(run.heads).items():
@@ -461,12 +377,8 @@ def _limits(run: CardRun) -> list[str]:
         note = ", and an interval of 1.000–1.000 says only that these few held no mistake" if perfect else ""
         limits.append(f"Only {rows:,} rows were scored: the intervals are wide{note}.")
     limits += [limit for head in run.heads for limit in _weak_labels(run, head.name)]
-    trained = extra["rows"].get("train", 0) if isinstance(extra.get("rows"), dict) else 0
-    labelled = (
-        (results.get("counts", {}).get("labelled"), rows, "scored"),
-        (extra.get("train_labelled"), trained, "training"),
-    )
-    for counts, of, which in labelled:
+    scored, trained = results.get("counts", {}).get("labelled"), extra.get("train_labelled")
+    for counts, of, which in ((scored, rows, "scored"), (trained, run.rows.get("train", 0), "training")):
         for head, count in (counts or {}).items():
             if count < of:
                 limits.append(f"{md(head)}: {of - count:,} of the {of:,} {which} rows have no label and don't count.")

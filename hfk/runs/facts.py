@@ -57,13 +57,9 @@ def peak_memory() -> dict[str, int]:
 def data_facts(
     task: Task, data: datasets.DatasetDict, heads: list[HeadConfig], train_labels: dict[str, np.ndarray]
 ) -> dict[str, Any]:
-    """Say about the rows what the model card tells, and what can't be known again without them.
+    """Say about a loaded task's rows what the model card tells, and what can't be known again without them.
 
-    Args:
-        task: the loaded task.
-        data: its rows by split.
-        heads: the model's heads.
-        train_labels: the labels of the training rows, as in `Predictions`.
+    `train_labels` are those of the training rows, as in `Predictions`.
     """
     # A split that hfk took out of other rows still carries their split's name.
     own = [name for name in ("validation", "test") if name in data and str(data[name].split) != name]

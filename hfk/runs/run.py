@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,6 @@ from ..inference.predictor import Predictor, find_device
 from ..inference.table import TASK_FILE, read_task_file
 from ..models.configuration_multihead import HeadConfig
 from ..tasks import ABOUT_ROWS, Task, list_tasks, load_task
-from . import card
 from .recipe import Recipe, translate
 
 CONFIG = "config.json"
@@ -97,10 +96,7 @@ class Run:
 
     @classmethod
     def open(cls, folder: str | Path) -> Run:
-        """Read a folder again.
-
-        Args:
-            folder: of a finished run of this version or of 0.1, an ensemble, a soup, folds, or a checkpoint.
+        """Read a folder again: a finished run of this version or of 0.1, an ensemble, a soup, folds, a checkpoint.
 
         Raises:
             ValueError: if there is no such folder.
@@ -139,7 +135,7 @@ class Run:
         """
         state = json.loads(json.dumps(state, default=lambda value: str(getattr(value, "value", value))))
         path = self.folder / STATE
-        before = _read_json(path) if path.is_file() else {}
+        before = self.read(STATE)
         if self.started:
             for name, value in state.items():
                 there = before.get(name, value)
@@ -169,18 +165,43 @@ class Run:
 
     # ---------------------------------------------------------------------------------------------------- what it is
 
-    @cached_property
-    def options(self) -> dict[str, Any]:
-        """The options of recipe.yaml; those of version 0.1 about folds as they are said now.
+    def read(self, name: str, parse: Callable[[str], Any] = json.loads, default: Any = None) -> Any:
+        """Read one of the folder's files.
+
+        Args:
+            name: of the file, relative to the folder.
+            parse: makes something of its text.
+            default: what a folder without the file has, and of which type its content is; an empty mapping if None.
 
         Raises:
-            ValueError: if the folder has none, or it is damaged.
+            ValueError: if it is damaged.
         """
+        default = {} if default is None else default
         try:
-            options = yaml.safe_load((self.folder / RECIPE).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError):
-            options = None
-        if not isinstance(options, dict) or not options.get("task"):
+            content = parse((self.folder / name).read_text(encoding="utf-8-sig"))
+        except FileNotFoundError:
+            return default
+        except (yaml.YAMLError, ValueError, KeyError, TypeError):
+            content = None
+        if not isinstance(content, type(default)):
+            remedy = REMEDY if name == STATE else "Copy it again."
+            raise ValueError(f"{self.folder / name} is damaged: it can't be read as what a run writes. {remedy}")
+        return content
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The options of recipe.yaml as they stand there; empty without one."""
+        return self.read(RECIPE, yaml.safe_load)
+
+    @cached_property
+    def options(self) -> dict[str, Any]:
+        """The options of recipe.yaml, those of version 0.1 about folds as they are said now.
+
+        Raises:
+            ValueError: if there is none that names a task, or it is damaged.
+        """
+        options = self.recipe
+        if not options.get("task"):
             raise ValueError(
                 f"{self.folder} has no {RECIPE} that says which rows it was trained on; give labelled rows that it has "
                 "not seen, with --data."
@@ -188,27 +209,12 @@ class Run:
         return translate(options)
 
     def task(self, heads: list[HeadConfig] | None = None) -> Task:
-        """Make the task that the run was trained on.
-
-        Args:
-            heads: the checkpoint's heads, whose labels then hold.
-
-        Raises:
-            ValueError: if the run does not say, or its task is no longer there.
-        """
+        """Make the task that the run was trained on; a checkpoint's heads, if given, keep their labels."""
         return open_task(self.options, heads)
 
     def rows(self, heads: list[HeadConfig] | None = None) -> DatasetDict:
-        """Load the task's rows, divided as they were for the run.
-
-        Args:
-            heads: as for `task`.
-        """
+        """Load the task's rows, divided as they were for the run; `heads` as for `task`."""
         return self.task(heads).load()
-
-    def table(self, data: str | Path, image_dir: str | Path | None = None) -> Dataset:
-        """Read a labelled table with the columns of the training table; see `read_labelled`."""
-        return read_labelled(self.folder, data, image_dir)
 
     def model(self, dtype: str | torch.dtype = "auto") -> tuple[PreTrainedModel, ProcessorMixin]:
         """Load the model and its processor; see `hfk.inference.loading.load_checkpoint`."""
@@ -232,7 +238,7 @@ class Run:
     @property
     def results(self) -> dict[str, Any]:
         """What the report's metrics.json holds; empty without a report."""
-        return _read_json(self.folder / REPORT / METRICS)
+        return self.read(f"{REPORT}/{METRICS}")
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -240,14 +246,9 @@ class Run:
         return self.results.get("extra", {})
 
     @property
-    def ensemble(self) -> dict[str, Any]:
-        """What an ensemble or soup is made of; empty for another folder."""
-        return _read_json(self.folder / ENSEMBLE)
-
-    @property
     def log(self) -> list[dict[str, Any]]:
         """The training log; empty without one."""
-        return _read_json(self.folder / LOG, [])
+        return self.read(LOG, default=[])
 
     # ---------------------------------------------------------------------------------------------- what is written
 
@@ -259,10 +260,10 @@ class Run:
         recipe: Recipe | None = None,
         log: list[dict[str, Any]] | None = None,
     ) -> None:
-        """Write the checkpoint and what belongs to it.
+        """Write the checkpoint, adapters merged, and what belongs to it.
 
         Args:
-            model: the model, adapters merged.
+            model: the model.
             processor: its processor.
             task: what it was trained on, for `hfk predict` and `hfk evaluate` to find its columns.
             recipe: the recipe.
@@ -280,14 +281,7 @@ class Run:
     def save_ensemble(
         self, model: PreTrainedModel, processor: ProcessorMixin, like: Run, facts: dict[str, Any]
     ) -> None:
-        """Write the checkpoint of what other runs were put together to.
-
-        Args:
-            model: the ensemble or soup.
-            processor: its processor.
-            like: one of those runs, whose columns are those of the others too.
-            facts: what it is made of.
-        """
+        """Write the checkpoint of what runs were put together to; the columns of `like`, one of them, are theirs."""
         for name in (REPORT, "processor_1"):  # what another ensemble left here
             shutil.rmtree(self.folder / name, ignore_errors=True)
         self.save(model, processor)
@@ -312,19 +306,11 @@ class Run:
         return results
 
     def set_temperatures(self, temperatures: Mapping[str, float]) -> None:
-        """Change the temperatures in config.json, and nothing else in it.
-
-        Args:
-            temperatures: head name → temperature; a head that is not named keeps its own.
-        """
-        config = _read_json(self.folder / CONFIG)
+        """Change the temperatures of the named heads in config.json, and nothing else in it."""
+        config = self.read(CONFIG)
         for head in config["heads"]:
             head["temperature"] = temperatures.get(head["name"], head.get("temperature", 1.0))
         write_atomic(self.folder / CONFIG, json.dumps(config, ensure_ascii=False, indent=2, sort_keys=True) + "\n")
-
-    def write_card(self, repo_id: str | None = None) -> None:
-        """Write the model card; see `hfk.runs.card.write_card`."""
-        card.write_card(self.folder, repo_id)
 
 
 def last_checkpoint(folder: str | Path) -> str | None:
@@ -338,11 +324,9 @@ def last_checkpoint(folder: str | Path) -> str | None:
 
 
 def open_task(recipe: Recipe | Mapping[str, Any], heads: list[HeadConfig] | None = None) -> Task:
-    """Make the task that a recipe names, with the recipe's own data, split and corrections.
+    """Make the task that a recipe, or a mapping of options, names, with its own data, split and corrections.
 
-    Args:
-        recipe: gives `task` and the options of `ABOUT_ROWS`: a recipe, or a mapping of options.
-        heads: a checkpoint's heads, whose labels then hold.
+    A checkpoint's `heads`, if given, keep their labels.
     """
     options = recipe if isinstance(recipe, Mapping) else vars(recipe)
     given = {name: options.get(name) for name in ABOUT_ROWS} | {"heads": heads}
@@ -350,21 +334,12 @@ def open_task(recipe: Recipe | Mapping[str, Any], heads: list[HeadConfig] | None
 
 
 def scored_split(data: Mapping[str, Any]) -> str:
-    """Say which split a model is scored on: test, else validation, else train.
-
-    Args:
-        data: rows by split.
-    """
+    """Say which split of `data` a model is scored on: test, else validation, else train."""
     return next(name for name in ("test", "validation", "train") if name in data)
 
 
 def state_of(task: Task, data: Mapping[str, Dataset]) -> dict[str, Any]:
-    """Say what of its rows a run depends on, for `Run.agree`: the labels, and a digest of texts and labels.
-
-    Args:
-        task: the loaded task.
-        data: its rows by split.
-    """
+    """Say what of a loaded task's rows a run depends on, for `Run.agree`: labels, and a digest of texts and labels."""
     hasher = hashlib.blake2b(digest_size=16)
     for split, rows in data.items():
         names = [name for name in rows.column_names if name != "image"]
@@ -409,13 +384,3 @@ def _columns(task: Task, recipe: Recipe | None) -> dict[str, Any]:
     columns = {"text": task.source.text, "image": task.source.image, "id": task.source.id, "heads": heads}
     named = {"task": recipe.task} if recipe is not None and recipe.task in list_tasks() else {}
     return columns | named
-
-
-def _read_json(path: Path, default: Any = None) -> Any:
-    """Read a JSON file; `default`, or an empty mapping, without one."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {} if default is None else default
-    except ValueError:
-        raise ValueError(f"{path} is damaged: it holds no JSON. {REMEDY}") from None

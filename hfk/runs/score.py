@@ -17,6 +17,7 @@ from ..evaluation.calibration import Calibration, calibrate
 from ..evaluation.report import format_table, write_report
 from ..inference.loading import load_checkpoint
 from ..inference.predictor import Predictor, find_device
+from .card import write_card
 from .facts import environment
 from .run import REPORT, Run, read_labelled, scored_split
 
@@ -84,7 +85,7 @@ def calibrate_checkpoint(
     predictor = run.predictor(batch_size)
     heads = predictor.model.config.heads
     if data is not None:
-        rows = {"validation": run.table(data, image_dir)}
+        rows = {"validation": read_labelled(run.folder, data, image_dir)}
         report, more = run.folder / f"report-{Path(data).stem}", {}
         facts = {"title": f"{run.folder.name} on {Path(data).name}", "rows": len(rows["validation"])}
     else:
@@ -106,18 +107,14 @@ def calibrate_checkpoint(
     if data is None:
         run.report(seen, facts, calibration=calibration, **more)
         if (run.folder / "README.md").is_file():
-            run.write_card()
+            write_card(run.folder)
     else:
         write_report(report, seen, facts, calibration=calibration)
     return format_calibration(calibration) + f"\n\nreport: {report / 'report.html'}"
 
 
 def format_calibration(calibration: Calibration) -> str:
-    """Lay out what calibration did, for a terminal.
-
-    Args:
-        calibration: what `calibrate` returned.
-    """
+    """Lay out what calibration did, for a terminal."""
     lines = [f"{'head':16}{'temperature':>12}{'rows':>8}{'ECE':>9}{'after':>8}{'log-loss':>10}{'after':>8}"]
     for name, scores in calibration.scores.items():
         line = f"{name:16}{scores['temperature']:>12.3f}"

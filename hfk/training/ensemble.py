@@ -31,6 +31,7 @@ from ..models.modeling_ensemble import MultiHeadEnsemble
 from ..models.modeling_multihead import MultiHeadForClassification
 from ..models.processing_ensemble import MultiHeadEnsembleProcessor, processor_state
 from ..models.processing_multihead import MultiHeadProcessor
+from ..runs.card import write_card
 from ..runs.facts import environment
 from ..runs.run import Run, open_task, scored_split
 from ..tasks import ABOUT_ROWS, Task
@@ -352,7 +353,7 @@ def _finish(
         results = run.report(_ask(model, processor, rows[split]), about)
         print(f"\n{facts['kind']} of {len(facts['runs'])} runs, {split} rows:")
         print(format_table(results))
-    run.write_card()
+    write_card(run.folder)
     return facts
 
 

@@ -19,7 +19,7 @@ from ..evaluation.metrics import majority_baseline
 from ..evaluation.predictions import Predictions
 from ..evaluation.report import format_table
 from ..hub import publishing
-from ..runs.card import public_name
+from ..runs.card import public_name, write_card
 from ..runs.facts import data_facts, environment, peak_memory
 from ..runs.recipe import Recipe
 from ..runs.run import Run, open_task, state_of
@@ -73,7 +73,7 @@ def train(
         return {}
     run.save(unwrap(trainer.model), trainer.processor, ready.task, ready.recipe, trainer.state.log_history)
     results = run.report(predictions, **_told(ready, predictions))
-    run.write_card(trainer.hub_model_id if trainer.args.push_to_hub else None)
+    write_card(run.folder, trainer.hub_model_id if trainer.args.push_to_hub else None)
     print(format_table(results))
     _close(run, trainer)
     return results

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 import pytest
+from datasets import Image, load_dataset
 
 from hfk import load_task
 from hfk.hub.datasets import dataset_card, publishable, push_dataset
@@ -13,34 +13,23 @@ from hfk.hub.publishing import Target
 from tests import tiny
 
 
-def test_rows_come_back_with_their_features(hub, places):
+def test_rows_come_back_with_their_features(hub_here, places):
+    hub, task = hub_here, load_task(str(places))
     repo_id = f"{hub.user}/places"
-    out = hub.run(
-        f"""
-        import json
-        from datasets import Image, load_dataset
-        from hfk import load_task
-        from hfk.hub.publishing import Target
-        from hfk.hub.datasets import publishable, push_dataset
-        task = load_task({str(places)!r})
-        pushed = push_dataset(task, Target({repo_id!r}, private=True), "cc-by-4.0")
-        again = push_dataset(task, Target({repo_id!r}), "cc-by-4.0")
-        sent, got = publishable(task.load()), load_dataset({repo_id!r}, revision=again.sha)
-        assert list(got) == list(sent) == ["train", "validation", "test"]
-        for split in sent:
-            assert got[split].features == sent[split].features, (got[split].features, sent[split].features)
-            plain = [name for name in sent[split].column_names if name != "image"]
-            assert got[split].select_columns(plain)[:] == sent[split].select_columns(plain)[:]
-            for ours, theirs in zip(sent[split], got[split]):
-                assert ours["image"].tobytes() == theirs["image"].tobytes()
-        raw = got["train"].cast_column("image", Image(decode=False))
-        print(json.dumps([pushed.sha, again.sha, str(raw.features["cat1"]), raw[0]["image"]["path"]]))
-        """
-    )
-    first, sha, feature, path = json.loads(out.splitlines()[-1])
-    assert "자연" in feature and "/" not in path
+    first = push_dataset(task, Target(repo_id, private=True), "cc-by-4.0")
+    again = push_dataset(task, Target(repo_id), "cc-by-4.0")
+    sent, got = publishable(task.load()), load_dataset(repo_id, revision=again.sha)
+    assert list(got) == list(sent) == ["train", "validation", "test"]
+    for split in sent:
+        assert got[split].features == sent[split].features
+        plain = [name for name in sent[split].column_names if name != "image"]
+        assert got[split].select_columns(plain)[:] == sent[split].select_columns(plain)[:]
+        for ours, theirs in zip(sent[split], got[split], strict=True):
+            assert ours["image"].tobytes() == theirs["image"].tobytes()
+    raw = got["train"].cast_column("image", Image(decode=False))
+    assert "자연" in str(raw.features["cat1"]) and "/" not in raw[0]["image"]["path"]
     info = hub.api().dataset_info(repo_id)
-    assert info.private and info.sha == sha == first  # the same rows again are no new commit
+    assert info.private and info.sha == again.sha == first.sha  # the same rows again are no new commit
     card = info.card_data
     assert card["license"] == "cc-by-4.0" and card["language"] == ["ko"]
     assert set(card["task_categories"]) == {"text-classification", "image-classification"}
@@ -61,20 +50,13 @@ def test_the_card_counts_every_label_and_shows_the_tree(places):
     assert re.search(r"^\| train \| 48 \| 0 \|", text, re.M)  # price: known and least
 
 
-def test_a_branch_or_a_pull_request_gets_rows_and_card(hub, tmp_path):
+def test_a_branch_or_a_pull_request_gets_rows_and_card(hub_here, tmp_path):
+    hub = hub_here
     few, more = (tiny.write_task(tmp_path / str(rows), rows=rows, image=None) for rows in (18, 36))
     repo_id = f"{hub.user}/texts"
-    out = hub.run(
-        f"""
-        from hfk import load_task
-        from hfk.hub.publishing import Target
-        from hfk.hub.datasets import push_dataset
-        targets = Target({repo_id!r}), Target({repo_id!r}, create_pr=True), Target({repo_id!r}, revision="v2")
-        for task, target in zip([{str(few)!r}, {str(more)!r}, {str(more)!r}], targets):
-            print(push_dataset(load_task(task), target, "mit").url)
-        """
-    )
-    assert out.split()[-2].endswith("/discussions/1")
+    targets = Target(repo_id), Target(repo_id, create_pr=True), Target(repo_id, revision="v2")
+    pushed = [push_dataset(load_task(str(t)), to, "mit") for t, to in zip((few, more, more), targets, strict=True)]
+    assert pushed[1].url.endswith("/discussions/1")
     for revision, rows in (("main", 12), ("refs/pr/1", 24), ("v2", 24)):
         card = hub.api().dataset_info(repo_id, revision=revision).card_data
         assert card["dataset_info"]["splits"][0]["num_examples"] == rows

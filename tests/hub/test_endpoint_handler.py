@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-import json
-import os
 import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -33,21 +28,10 @@ def encoded(size=(40, 30), kind="PNG") -> str:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def test_it_runs_where_hfk_is_not_installed(checkpoint, tmp_path):
-    folder = tmp_path / "repository"
-    shutil.copytree(checkpoint, folder)
-    shutil.copyfile(endpoint_handler.__file__, folder / "handler.py")
-    request = {"inputs": [TEXT, {"text": TEXT, "image": encoded()}, {"text": " "}], "parameters": {"top_k": 2}}
-    code = (
-        "import sys, json; sys.modules['hfk'] = None; from handler import EndpointHandler; "
-        f"print(json.dumps(EndpointHandler({str(folder)!r})(json.loads({json.dumps(request)!r}))))"
+def test_it_answers_as_the_pipeline_does(handler, checkpoint):
+    text, both, nothing = handler(
+        {"inputs": [TEXT, {"text": TEXT, "image": encoded()}, {"text": " "}], "parameters": {"top_k": 2}}
     )
-    around = os.environ | {"HF_HOME": str(tmp_path / "home")}
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, env=around, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    text, both, nothing = json.loads(done.stdout.splitlines()[-1])
     classify = pipeline("multi-head-classification", model=str(checkpoint))
     expected = classify([TEXT, {"text": TEXT, "image": base64.b64decode(encoded())}], top_k=2)
     for answer, own in zip((text, both), expected, strict=True):

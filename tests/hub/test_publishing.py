@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import shutil
+import sys
 import threading
 
 import pytest
@@ -19,6 +21,7 @@ from hfk.inference.remote_code import check_remote_code, code_files
 from tests import tiny
 from tests.hub_server import ROOT
 
+PUSH = str(ROOT / "scripts" / "push_to_hub.py")
 TEXT = "해 뜨는 모습이 아름다운 동해의 바닷가"
 
 
@@ -65,23 +68,28 @@ def test_a_pushed_run_answers_alike_where_hfk_is_not_installed(hub, run):
         f"""
         import sys, json
         sys.modules["hfk"] = None
+        from huggingface_hub import snapshot_download
         from transformers import AutoModel, AutoProcessor, pipeline
         origin = dict(revision={pushed.sha!r}, trust_remote_code=True)
         model = AutoModel.from_pretrained({repo_id!r}, **origin)
         processor = AutoProcessor.from_pretrained({repo_id!r}, **origin)
         classify = pipeline("multi-head-classification", model={repo_id!r}, **origin)
         logits = {{name: v.tolist() for name, v in model(**processor(text=[{TEXT!r}])).logits.items()}}
-        print(json.dumps([logits, classify({TEXT!r})["cat2"][0]["label"]]))
+        folder = snapshot_download({repo_id!r}, revision={pushed.sha!r})
+        sys.path.insert(0, folder)
+        from handler import EndpointHandler
+        (served,) = EndpointHandler(folder)({{"inputs": [{TEXT!r}]}})
+        print(json.dumps([logits, classify({TEXT!r})["cat2"][0]["label"], served["cat2"][0]["label"]]))
         """,
         token=None,
         home="stranger",
     )
-    logits, label = json.loads(out.splitlines()[-1])
+    logits, label, served = json.loads(out.splitlines()[-1])
     model, processor = AutoModel.from_pretrained(run), MultiHeadProcessor.from_pretrained(run)
     expected = model(**processor(text=[TEXT])).logits
     for name, values in expected.items():
         torch.testing.assert_close(torch.tensor(logits[name]), values, rtol=1e-5, atol=1e-5)
-    assert label in model.config.head("cat2").labels
+    assert label == served and label in model.config.head("cat2").labels
 
 
 def test_what_is_sent_is_what_a_checkpoint_is_made_of(run):
@@ -366,32 +374,28 @@ def test_pull_says_what_can_not_be_had(hub, online, small, tmp_path):
 # -- the commands ------------------------------------------------------------------------------------------------------
 
 
-def test_the_commands_print_what_a_stranger_needs(hub, small, places, tmp_path):
+def test_the_commands_print_what_a_stranger_needs(hub_here, small, places, tmp_path, hfk, capsys, monkeypatch):
+    hub = hub_here
     space = tmp_path / "space"
     space.mkdir()
     (space / "app.py").write_text("x = 1\n", encoding="utf-8")
     (space / "README.md").write_text('---\ntitle: x\nsdk: gradio\nsdk_version: "6.31.0"\n---\n', encoding="utf-8")
-    out = hub.run(
-        f"""
-        import runpy, sys
-        from hfk.cli import main
-        def hfk(*words):
-            try:
-                main(list(words))
-            except SystemExit as end:
-                assert not end.code, words
-        sys.argv = ["push_to_hub.py", {str(small)!r}, "{hub.user}/model", "--private", "--message", "First"]
-        try:
-            runpy.run_path({str(ROOT / "scripts" / "push_to_hub.py")!r}, run_name="__main__")
-        except SystemExit as end:
-            assert not end.code
-        hfk("data", "push", {str(places)!r}, "{hub.user}/rows", "--licence", "mit")
-        hfk("metrics", "push", "{hub.user}/scores", "--metric", "regression_scores")
-        hfk("space", "push", {str(space)!r}, "{hub.user}/app", "--public")
-        hfk("pull", "{hub.user}/model", "--output-dir", "pulled")
-        hfk("space", "push", {str(space)!r}, "{hub.user}/other", "--dry-run")
-        """
-    )
+
+    def run(*words: object) -> str:
+        code, output, errors = hfk(*words)
+        assert code == 0, errors
+        return output
+
+    monkeypatch.setattr(sys, "argv", [PUSH, str(small), f"{hub.user}/model", "--private", "--message", "First"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(PUSH, run_name="__main__")
+    assert not end.value.code
+    out = capsys.readouterr().out
+    out += run("data", "push", places, f"{hub.user}/rows", "--licence", "mit")
+    out += run("metrics", "push", f"{hub.user}/scores", "--metric", "regression_scores")
+    out += run("space", "push", space, f"{hub.user}/app", "--public")
+    out += run("pull", f"{hub.user}/model", "--output-dir", "pulled")
+    out += run("space", "push", space, f"{hub.user}/other", "--dry-run")
     sha = head_of(hub, f"{hub.user}/model")
     assert f'model="{hub.user}/model", revision="{sha}", trust_remote_code=True)' in out
     assert (

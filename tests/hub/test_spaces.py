@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
+import runpy
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
+import evaluate
 import pytest
 from huggingface_hub import RepoCard
 
@@ -82,40 +83,28 @@ def test_a_folder_that_is_no_space_is_named(space, front, sentence):
         plan_space(space)
 
 
-def test_every_metric_computes_alike_where_hfk_is_not_installed(hub, tmp_path):
-    """All in one process: the very files that are sent, by `evaluate.load`, the page's own function, and the Hub."""
-    repo_id = f"{hub.user}/multi_head_accuracy"
-    pushed = push_metric("multi_head_accuracy", Target(repo_id), hub.api())
-    for name in METRICS:
-        write_metric(name, tmp_path / name)
-    code = f"""
-import json, os, sys, importlib
-os.environ["HF_UPDATE_DOWNLOAD_COUNTS"] = "0"
-sys.modules["hfk"] = None
-import evaluate
-for name in {list(METRICS)!r}:
-    os.chdir({str(tmp_path)!r})
-    metric = evaluate.load("./" + name)
-    os.chdir(name)
-    sys.path.insert(0, os.getcwd())
-    sys.modules.pop("app", None)
-    import app
-    sys.path.pop(0)
-    try:
-        app.compute("not JSON")
-    except app.gr.Error as error:
-        assert "can't be computed" in str(error)
-    print(json.dumps([name, type(metric).__name__, app.compute(app.EXAMPLE)]))
-metric = evaluate.load({repo_id!r}, revision={pushed.sha!r})
-print(metric.compute(predictions=[[0, 1], [1, 1]], references=[[0, 1], [1, 0]])["exact_match"])
-"""
-    *lines, from_the_hub = hub.run(code, token=None).splitlines()
-    assert float(from_the_hub) == 0.5
-    results = {name: (kind, scores) for name, kind, scores in map(json.loads, lines[-len(METRICS) :])}
+def test_every_metric_computes_alike_where_hfk_is_not_installed(hub_here, tmp_path, monkeypatch):
+    """The very files that are sent, by `evaluate.load`, the page's own function, and the Hub."""
+    hub = hub_here
+    pushed = push_metric("multi_head_accuracy", Target(f"{hub.user}/multi_head_accuracy"), hub.api())
+    expected = {}
     for name, example in METRICS.items():
-        class_name, scores = results[name]
-        assert scores == pytest.approx(getattr(modules, class_name)().compute(**example))
-    assert results["hierarchy_consistency"][1] == {"hierarchy_consistency": 0.5}
+        write_metric(name, tmp_path / name)
+        class_name = "".join(map(str.capitalize, name.split("_")))
+        expected[name] = getattr(modules, class_name)().compute(**example)
+    assert expected["hierarchy_consistency"] == {"hierarchy_consistency": 0.5}
+    monkeypatch.setenv("HF_UPDATE_DOWNLOAD_COUNTS", "0")
+    monkeypatch.setitem(sys.modules, "hfk", None)
+    for name, scores in expected.items():
+        monkeypatch.chdir(tmp_path)
+        assert type(evaluate.load(f"./{name}")).__module__.startswith("evaluate_modules.")
+        monkeypatch.chdir(name)
+        page = runpy.run_path("app.py")
+        assert page["compute"](page["EXAMPLE"]) == pytest.approx(scores)
+        with pytest.raises(page["gr"].Error, match="can't be computed"):
+            page["compute"]("not JSON")
+    metric = evaluate.load(f"{hub.user}/multi_head_accuracy", revision=pushed.sha)
+    assert metric.compute(**METRICS["multi_head_accuracy"])["exact_match"] == 0.5
 
 
 def test_a_metric_needs_a_name_that_python_can_import(tmp_path):

@@ -1,8 +1,9 @@
 """What a test holds of the stand-in for the Hub: an account of its own, and ways to run the real clients against it.
 
-`huggingface_hub` reads its settings once, at import, and the test process is offline; so what downloads or trains runs
-in a process of its own (`Hub.run`, `Hub.start`). `Hub.api` is an `HfApi` in this process, for calls that only ask or
-upload; it gets a client that reaches this server and nothing else.
+`huggingface_hub` reads its settings once, at import, and the test process is offline. `Hub.here` changes them for one
+test, so that what downloads or trains runs in this process, with a client that reaches this server and nothing else;
+`Hub.api` alone is enough for calls that only ask or upload. What must not find hfk runs in a process of its own
+(`Hub.run`).
 """
 
 from __future__ import annotations
@@ -13,8 +14,13 @@ import sys
 import textwrap
 from pathlib import Path
 
+import datasets
+import evaluate
 import httpx2
 import huggingface_hub
+import pytest
+import transformers
+from huggingface_hub import constants
 
 from .server import Fault, HubServer
 
@@ -30,7 +36,7 @@ class Hub:
         endpoint: the server's address.
         user, organisation: namespaces that the user may write, empty.
         token, read_token: the user's tokens.
-        folder: a folder of the test's own; `HF_HOME` of the processes is `folder / "home"`.
+        folder: a folder of the test's own; `HF_HOME` of a process is `folder / "home"`.
     """
 
     def __init__(self, server: HubServer, user: str, folder: Path) -> None:
@@ -38,7 +44,6 @@ class Hub:
         self.user, self.organisation = user, f"{user}-lab"
         tokens = server.store.add_user(user, (self.organisation,))
         self.token, self.read_token = tokens["write"], tokens["read"]
-        self._processes: list[subprocess.Popen] = []
 
     def fault(self, route: str, action: str, **options: int) -> Fault:
         """Have something go wrong; see `Fault`."""
@@ -65,25 +70,38 @@ class Hub:
         token = self.token if token == "" else token
         return environment | ({"HF_TOKEN": token} if token else {})
 
-    def start(self, code: str, token: str | None = "", home: str = "home") -> subprocess.Popen:
-        """Start Python code in a process of its own, in `folder`; it is killed when the test ends."""
-        process = subprocess.Popen(
+    def run(self, code: str, token: str | None = "", home: str = "home", timeout_seconds: float = 300) -> str:
+        """Run Python code in a process of its own, in `folder`; returns what it printed, fails where it fails."""
+        done = subprocess.run(
             [sys.executable, "-c", textwrap.dedent(code)],
             cwd=self.folder,
             env=self.environment(token, home),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             text=True,
+            timeout=timeout_seconds,
+            check=False,
         )
-        self._processes.append(process)
-        return process
+        assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+        return done.stdout
 
-    def run(self, code: str, token: str | None = "", home: str = "home", timeout_seconds: float = 300) -> str:
-        """Run Python code in a process of its own; returns what it printed, fails where it fails."""
-        process = self.start(code, token, home)
-        out, err = process.communicate(timeout=timeout_seconds)
-        assert process.returncode == 0, f"{out[-2000:]}\n{err[-4000:]}"
-        return out
+    def here(self, monkeypatch: pytest.MonkeyPatch, token: str | None = "") -> None:
+        """Have this process take the stand-in for the Hub, online, as a process of `environment` would."""
+        for module in (datasets.config, evaluate.config):
+            for name, value in list(vars(module).items()):
+                if name.startswith("HUB_") and isinstance(value, str):
+                    monkeypatch.setattr(module, name, value.replace(module.HF_ENDPOINT, self.endpoint))
+            monkeypatch.setattr(module, "HF_ENDPOINT", self.endpoint)
+        template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, self.endpoint)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "ENDPOINT", self.endpoint)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(evaluate.config, "HF_EVALUATE_OFFLINE", False)
+        monkeypatch.setattr(huggingface_hub.hf_api.api, "endpoint", self.endpoint)
+        monkeypatch.setattr(transformers.utils.hub, "_hf_api", None)
+        huggingface_hub.set_client_factory(self._client)
+        token = self.token if token == "" else token
+        monkeypatch.setenv("HF_TOKEN", token) if token else monkeypatch.delenv("HF_TOKEN", raising=False)
 
     def api(self, token: str | bool | None = None) -> huggingface_hub.HfApi:
         """Return a client in this process; `token` is the user's by default, False for nobody."""
@@ -91,11 +109,7 @@ class Hub:
         return huggingface_hub.HfApi(endpoint=self.endpoint, token=self.token if token is None else token)
 
     def close(self) -> None:
-        """End what the test started and heal what it broke."""
-        for process in self._processes:
-            if process.poll() is None:
-                process.kill()
-                process.communicate()
+        """Heal what the test broke."""
         for fault in self.server.faults:
             fault.released.set()
         self.server.faults.clear()

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from hfk import Predictor, train
+from hfk.runs.run import Run
 from hfk.runs.score import calibrate_checkpoint
 from tests import tiny
 
@@ -119,7 +120,7 @@ def test_what_can_not_be_calibrated_is_said_before_training(options, tmp_path, k
     task = tiny.write_task(tmp_path / "task", rows=18, image=None, **({"heads": HEADS[:1]} | keys))
     with pytest.raises(ValueError, match=message):
         train(str(task), tmp_path / "run", options | {"calibrate": True})
-    assert not (tmp_path / "run").exists()
+    assert not Run(tmp_path / "run").started
 
 
 def test_a_run_says_which_labels_were_corrected(task, options, tmp_path, capsys):

@@ -23,8 +23,10 @@ from markdown_it import MarkdownIt
 from PIL import Image
 
 from hfk import HeadConfig
-from hfk.runs.card import EVIDENCE, build_card, keep_card, md, public_name, write_card
-from hfk.tasks import tour_tree
+from hfk.runs.card import build_card, md, public_name, write_card
+from hfk.runs.facts import data_facts
+from hfk.tasks import load_task, tour_tree
+from scripts.make_cards import EVIDENCE, keep_card
 from tests import tiny
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -421,13 +423,12 @@ def test_training_records_what_the_card_tells(finished_run):
     assert "Rows: train 48, validation 12, test 12. The splits are the data's own." in card
 
 
-def test_a_division_made_by_hfk_is_told_with_its_shares(encoders, tmp_path):
-    from hfk import train
-
-    task = tiny.write_task(tmp_path / "task", heads=[{"name": "cat1"}], split={"test": 0.25, "seed": 7}, image=None)
-    results = train(str(task), tmp_path / "run", tiny.RECIPE | encoders | {"num_train_epochs": 1})
-    assert results["extra"]["division"] == {"shares": {"test": 0.25}, "seed": 7}
-    card = (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
+def test_a_division_made_by_hfk_is_told_with_its_shares(run, tmp_path):
+    path = tiny.write_task(tmp_path / "task", heads=[{"name": "cat1"}], split={"test": 0.25, "seed": 7}, image=None)
+    task = load_task(str(path))
+    division = data_facts(task, task.load(), [], {})["division"]
+    assert division == {"shares": {"test": 0.25}, "seed": 7}
+    card = build_card(change(run, division=division, split="test")).text
     assert "hfk divided the rows (25% for test, seed 7): stratified on the finest head" in card
 
 
@@ -459,7 +460,7 @@ def test_a_checkpoint_without_a_report_has_a_card_without_scores(checkpoint, tmp
     [
         ("config.json", None, "has no config.json, so it is not a checkpoint"),
         ("config.json", "{", "config.json is damaged"),
-        ("config.json", '{"model_type": "bert"}', "is not a multi-head checkpoint"),
+        ("config.json", '{"model_type": "bert"}', "not a multi-head one"),
         ("report/metrics.json", "[1]", "metrics.json is damaged"),
         ("report/per_class.csv", "head,label\na,b\n", "per_class.csv is damaged"),
         ("recipe.yaml", "- a\n", "recipe.yaml is damaged"),

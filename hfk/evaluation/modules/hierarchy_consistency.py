@@ -11,6 +11,8 @@ import evaluate
 import numpy as np
 from datasets import Features, List, Value
 
+_ABOUT = __doc__.partition("\n")[0]
+
 
 def hierarchy_consistency(chosen: dict[str, np.ndarray], parents: dict[str, tuple[str, list[int]]]) -> float:
     """Compute the share of rows in which every head's label lies under its parent head's label.
@@ -42,12 +44,8 @@ class HierarchyConsistency(evaluate.Metric):
     """
 
     def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description="How often the labels of hierarchical heads agree.",
-            citation="",
-            inputs_description=self.__doc__,
-            features=Features({"predictions": List(Value("int64"))}),
-        )
+        features = Features({"predictions": List(Value("int64"))})
+        return evaluate.MetricInfo(_ABOUT, citation="", inputs_description=self.__doc__, features=features)
 
     def _compute(self, predictions: np.ndarray, heads: list[Any]) -> dict[str, float]:
         heads = [head if isinstance(head, dict) else vars(head) for head in heads]

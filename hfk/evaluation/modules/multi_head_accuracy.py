@@ -10,6 +10,7 @@ import numpy as np
 from datasets import Features, List, Value
 
 MISSING = -100
+_ABOUT = __doc__.partition("\n")[0]
 
 
 class MultiHeadAccuracy(evaluate.Metric):
@@ -29,12 +30,8 @@ class MultiHeadAccuracy(evaluate.Metric):
     """
 
     def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description="Accuracy of every head of a multi-head classifier, their mean, and exact match.",
-            citation="",
-            inputs_description=self.__doc__,
-            features=Features({"predictions": List(Value("int64")), "references": List(Value("int64"))}),
-        )
+        features = Features({"predictions": List(Value("int64")), "references": List(Value("int64"))})
+        return evaluate.MetricInfo(_ABOUT, citation="", inputs_description=self.__doc__, features=features)
 
     def _compute(
         self, predictions: np.ndarray, references: np.ndarray, names: list[str] | None = None

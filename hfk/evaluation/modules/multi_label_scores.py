@@ -11,14 +11,11 @@ import numpy as np
 from datasets import Features, List, Value
 from sklearn import metrics as sk
 
+_ABOUT = __doc__.partition("\n")[0]
+
 
 def multi_label_scores(target: np.ndarray, chosen: np.ndarray, probs: np.ndarray | None = None) -> dict[str, float]:
-    """Score one `multi_label` head on labelled rows.
-
-    Args:
-        target: bool `(rows, labels)`.
-        chosen: bool `(rows, labels)`.
-        probs: `(rows, labels)`; without it there is no mAP.
+    """Score one `multi_label` head on labelled rows, all arguments `(rows, labels)`; without `probs` there is no mAP.
 
     Returns:
         `micro_f1` over all decisions; `macro_f1` over the labels that occur; `samples_f1`, the mean over rows, where a
@@ -55,12 +52,8 @@ class MultiLabelScores(evaluate.Metric):
     """
 
     def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description="Micro, macro and sample-wise F1 and mAP of a multi-label head.",
-            citation="",
-            inputs_description=self.__doc__,
-            features=Features({"predictions": List(Value("float64")), "references": List(Value("float64"))}),
-        )
+        features = Features({"predictions": List(Value("float64")), "references": List(Value("float64"))})
+        return evaluate.MetricInfo(_ABOUT, citation="", inputs_description=self.__doc__, features=features)
 
     def _compute(self, predictions: np.ndarray, references: np.ndarray, threshold: float = 0.5) -> dict[str, float]:
         predictions, references = np.asarray(predictions), np.asarray(references)

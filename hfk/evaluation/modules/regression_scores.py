@@ -5,30 +5,23 @@ Part of hfk (Apache-2.0); this file needs nothing else of it.
 
 from __future__ import annotations
 
-import math
-
 import evaluate
 import numpy as np
 from datasets import Features, Value
 from sklearn import metrics as sk
 
+_ABOUT = __doc__.partition("\n")[0]
+
 
 def regression_scores(target: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
-    """Score one `regression` head on labelled rows.
+    """Score one `regression` head: `mae` and `rmse` in the target's unit, and `r2` if there are at least two rows.
 
     Args:
-        target: float `(rows,)`, in the target's own unit.
-        predicted: float `(rows,)`, in the same unit.
-
-    Returns:
-        `mae` and `rmse` in the target's unit, and `r2` if there are at least two rows.
+        target: float `(rows,)`, of labelled rows.
+        predicted: alike.
     """
-    scores = {
-        "mae": sk.mean_absolute_error(target, predicted),
-        "rmse": math.sqrt(sk.mean_squared_error(target, predicted)),
-    }
-    if len(target) > 1:
-        scores["r2"] = sk.r2_score(target, predicted)
+    mae, rmse = sk.mean_absolute_error(target, predicted), sk.root_mean_squared_error(target, predicted)
+    scores = {"mae": mae, "rmse": rmse} | ({"r2": sk.r2_score(target, predicted)} if len(target) > 1 else {})
     return {name: float(value) for name, value in scores.items()}
 
 
@@ -45,12 +38,8 @@ class RegressionScores(evaluate.Metric):
     """
 
     def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description="Mean absolute error, root mean squared error and R² of a regression head.",
-            citation="",
-            inputs_description=self.__doc__,
-            features=Features({"predictions": Value("float64"), "references": Value("float64")}),
-        )
+        features = Features({"predictions": Value("float64"), "references": Value("float64")})
+        return evaluate.MetricInfo(_ABOUT, citation="", inputs_description=self.__doc__, features=features)
 
     def _compute(self, predictions: np.ndarray, references: np.ndarray) -> dict[str, float]:
         predictions, references = np.asarray(predictions), np.asarray(references)

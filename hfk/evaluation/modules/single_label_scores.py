@@ -16,6 +16,7 @@ from sklearn import metrics as sk
 
 MISSING = -100
 ECE_BINS = 15
+_ABOUT = __doc__.partition("\n")[0]
 
 
 def single_label_scores(
@@ -33,11 +34,9 @@ def single_label_scores(
         `accuracy`, `macro_f1`, `weighted_f1`, and with `probs` `top{k}_accuracy` and `ece`. The confidence of `ece` is
         the probability of the chosen label: the score that users see.
     """
-    scores = {
-        "accuracy": sk.accuracy_score(target, chosen),
-        "macro_f1": sk.f1_score(target, chosen, average="macro", zero_division=0),
-        "weighted_f1": sk.f1_score(target, chosen, average="weighted", zero_division=0),
-    }
+    scores = {"accuracy": sk.accuracy_score(target, chosen)}
+    for average in ("macro", "weighted"):
+        scores[f"{average}_f1"] = sk.f1_score(target, chosen, average=average, zero_division=0)
     if probs is not None:
         names = np.arange(probs.shape[1])
         if 1 < top_k < len(names):
@@ -50,7 +49,7 @@ def single_label_scores(
 
 
 def expected_calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = ECE_BINS) -> float:
-    """Measure how far confidence is from accuracy.
+    """Measure how far confidence is from accuracy, from 0 (calibrated) to 1.
 
     ECE = Σ_m |B_m|/n · |accuracy(B_m) - confidence(B_m)| over equal-width bins B_m = ((m-1)/M, m/M] of the confidence.
 
@@ -58,9 +57,6 @@ def expected_calibration_error(confidence: np.ndarray, right: np.ndarray, bins: 
         confidence: `(rows,)`, the probability of the chosen label.
         right: bool `(rows,)`, whether it was right.
         bins: M.
-
-    Returns:
-        A number from 0 (calibrated) to 1.
 
     Source:
         Guo, Pleiss, Sun, Weinberger: On Calibration of Modern Neural Networks, ICML 2017, equations 2–3, with their
@@ -77,12 +73,7 @@ def expected_calibration_error(confidence: np.ndarray, right: np.ndarray, bins: 
 def reliability_bins(
     confidence: np.ndarray, right: np.ndarray, bins: int = ECE_BINS
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sort rows into equal-width bins of confidence; the bins of `expected_calibration_error`.
-
-    Args:
-        confidence: `(rows,)`, in [0, 1].
-        right: bool `(rows,)`.
-        bins: how many.
+    """Sort rows into the bins of `expected_calibration_error`, whose arguments these are.
 
     Returns:
         Per bin: how many rows, their mean confidence, their accuracy; 0 where a bin is empty.
@@ -111,12 +102,8 @@ class SingleLabelScores(evaluate.Metric):
     """
 
     def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description="Accuracy, macro and weighted F1, top-k accuracy and expected calibration error of one head.",
-            citation="",
-            inputs_description=self.__doc__,
-            features=Features({"predictions": Value("int64"), "references": Value("int64")}),
-        )
+        features = Features({"predictions": Value("int64"), "references": Value("int64")})
+        return evaluate.MetricInfo(_ABOUT, citation="", inputs_description=self.__doc__, features=features)
 
     def _compute(
         self, predictions: np.ndarray, references: np.ndarray, probabilities: Any = None, top_k: int = 3
