@@ -106,7 +106,7 @@ class Task:
     @property
     def fold(self) -> tuple[int, int] | None:
         """Which fold is validation, and of how many; None where rows are not divided into folds."""
-        return (self.split["fold"], self.split["folds"]) if (self.split or {}).get("folds") else None
+        return (self.split.get("fold"), self.split["folds"]) if (self.split or {}).get("folds") else None
 
     @property
     def shares(self) -> dict[str, float]:

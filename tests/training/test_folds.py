@@ -302,11 +302,11 @@ def test_a_fold_without_a_class_is_said(tmp_path, recwarn):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"folds": 2}, "fold must be from 0 to 1 for 2 folds, not None"),
-        ({"folds": 2, "fold": 2}, "not 2"),
-        ({"fold": 1}, "fold 1 of how many"),
-        ({"folds": 1, "fold": 0}, "folds must be 2 or more"),
-        ({"folds": 500, "fold": 0}, "500 folds can't be made of"),
+        ({"split": {"folds": 2}}, "fold must be from 0 to 1 for 2 folds, not None"),
+        ({"split": {"folds": 2, "fold": 2}}, "not 2"),
+        ({"fold": 1}, r"option 'fold' is now 'split\.fold'"),
+        ({"split": {"folds": 1, "fold": 0}}, "folds must be 2 or more"),
+        ({"split": {"folds": 500, "fold": 0}}, "500 folds can't be made of"),
     ],
 )
 def test_wrong_folds_are_one_sentence(encoders, places, tmp_path, options, message):
