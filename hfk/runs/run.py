@@ -190,12 +190,12 @@ class Run:
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """The options of recipe.yaml as they stand there; empty without one."""
-        return self.read(RECIPE, yaml.safe_load)
+        """The options of recipe.yaml, those of version 0.1 as they are said now; empty without one."""
+        return translate(self.read(RECIPE, yaml.safe_load))
 
     @cached_property
     def options(self) -> dict[str, Any]:
-        """The options of recipe.yaml, those of version 0.1 about folds as they are said now.
+        """`recipe`, of a run that names its task.
 
         Raises:
             ValueError: if there is none that names a task, or it is damaged.
@@ -206,7 +206,7 @@ class Run:
                 f"{self.folder} has no {RECIPE} that says which rows it was trained on; give labelled rows that it has "
                 "not seen, with --data."
             )
-        return translate(options)
+        return options
 
     def task(self, heads: list[HeadConfig] | None = None) -> Task:
         """Make the task that the run was trained on; a checkpoint's heads, if given, keep their labels."""
