@@ -19,6 +19,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "HeadConfig": "models.configuration_multihead",
+    "HeadLoss": "models.problems",
     "Hashtagger": "tools.hashtags.hashtagger",
     "MultiHeadClassificationPipeline": "models.pipeline_multihead",
     "MultiHeadCollator": "tasks.collator",

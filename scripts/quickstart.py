@@ -15,6 +15,7 @@ from transformers import AutoModel, AutoProcessor, pipeline, set_seed
 
 from hfk import (
     HeadConfig,
+    HeadLoss,
     MultiHeadForClassification,
     MultiHeadProcessor,
     MultiHeadTrainer,
@@ -48,9 +49,10 @@ print(data["train"][0], task.heads[0].labels)
 
 # %%
 data = data.map(lambda row: {"letters": float(len(row["text"]))})
-heads = [*task.heads, HeadConfig("letters", problem="regression", mean=20.0, std=6.0, weight=0.2)]
+heads = [*task.heads, HeadConfig("letters", problem="regression", mean=20.0, std=6.0)]
 encoder = resolve_backbone("e5-small-ko")  # or a Hub id, such as "klue/roberta-base"
 model = MultiHeadForClassification.from_encoders(text=encoder, heads=heads)
+model.set_training({"letters": HeadLoss(weight=0.2)})  # how a head is trained; no checkpoint holds it
 processor = MultiHeadProcessor.from_encoders(encoder, max_length=48, text_prefix="query: ")
 
 # %% [markdown]

@@ -20,7 +20,7 @@ import typer
 from PIL import Image
 from transformers import pipeline
 
-from hfk import Predictor, cli
+from hfk import MultiHeadForClassification, Predictor, cli
 from hfk.inference.table import predict_table
 from hfk.tasks.tables import read_table
 from tests import tiny
@@ -275,7 +275,7 @@ def test_an_interrupted_prediction_leaves_the_old_file(hfk, finished_run, tmp_pa
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Predictor, "logits", interrupt)
+    monkeypatch.setattr(MultiHeadForClassification, "forward", interrupt)
     assert hfk("predict", finished_run, tmp_path / "in.csv", tmp_path / "out.csv")[0] == 130
     assert (tmp_path / "out.csv").read_text() == "yesterday's"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", "out.csv"]

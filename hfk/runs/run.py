@@ -67,13 +67,14 @@ class Run:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
+        self.state: dict[str, Any] = {}
 
     @classmethod
     def start(cls, folder: str | Path, recipe: Recipe, resume: bool = True) -> Run:
-        """Start a run, or go on with the one that the folder holds.
+        """Start a run, or go on with the one that the folder holds; nothing is written before `begin`.
 
         Args:
-            folder: the folder; made if it is not there.
+            folder: the folder; it need not be there.
             recipe: what is trained, and how; processes that do not save leave the folder alone.
             resume: False throws away what the folder holds of an earlier run, unfinished or not.
 
@@ -83,7 +84,6 @@ class Run:
         run = cls(folder)
         if not recipe.arguments.should_save:
             return run
-        run.folder.mkdir(parents=True, exist_ok=True)
         if not resume:
             run.clear()
         used = recipe.to_dict()
@@ -125,7 +125,7 @@ class Run:
         return self.checkpoint is not None or any(run.finished or run.checkpoint for run in folds)
 
     def agree(self, **state: Any) -> None:
-        """Write down what this run is made from, and refuse to go on with another one.
+        """Note what this run is made from, and refuse to go on with another one.
 
         Args:
             **state: facts by name, which JSON can hold once odd values are words; a mapping is compared entry by entry.
@@ -134,7 +134,6 @@ class Run:
             ValueError: if the folder holds something to go on with that was made from something else.
         """
         state = json.loads(json.dumps(state, default=lambda value: str(getattr(value, "value", value))))
-        path = self.folder / STATE
         before = self.read(STATE)
         if self.started:
             for name, value in state.items():
@@ -148,7 +147,12 @@ class Run:
                         raise ValueError(
                             f"{self.folder} holds another run: {key} was {old!r} there and is {new!r} now. {REMEDY}"
                         )
-        write_atomic(path, json.dumps(before | state, ensure_ascii=False, indent=1))
+        self.state = before | self.state | state
+
+    def begin(self) -> None:
+        """Write down what was agreed on, before the first step; what is refused until then leaves no folder."""
+        if self.state:  # a process that does not save has agreed on nothing
+            write_atomic(self.folder / STATE, json.dumps(self.state, ensure_ascii=False, indent=1))
 
     def clear(self) -> None:
         """Remove what would be gone on with: checkpoints, folds, and what says that the run has finished."""

@@ -34,6 +34,7 @@ from ..models.processing_multihead import MultiHeadProcessor
 from ..runs.card import write_card
 from ..runs.facts import environment
 from ..runs.run import Run, open_task, scored_split
+from ..runs.score import read_labelled
 from ..tasks import ABOUT_ROWS, Task
 from ..tasks.split import without_folds
 
@@ -312,7 +313,7 @@ def _shared_task(runs: Sequence[Run]) -> tuple[Task, bool] | None:
 def _labelled_rows(runs: Sequence[Run], source: str | Path, shared: tuple[Task, bool] | None) -> tuple[Dataset, str]:
     """Return labelled rows, and what to call them."""
     if str(source) != VALIDATION:
-        return runs[0].table(source), Path(source).name
+        return read_labelled(runs[0].folder, source), Path(source).name
     if shared is None:
         raise ValueError(
             "these runs do not name one task that is still there, so there are no validation rows: give a table."

@@ -76,6 +76,7 @@ def train_folds(
         run = Run.start(output_dir, read, resume)
         if args.should_save:  # before another process looks which runs are finished
             run.agree(folds=folds, seeds=seeds, **state_of(task, {"pool": pool.rows}))
+            run.begin()
             warning = thin_classes(pool.rows, task.heads, pool.folds)
             if warning:
                 warnings.warn(warning, stacklevel=2)

@@ -91,6 +91,7 @@ def prepare(
         run.agree(**state_of(task, data))
     checkpoint = run.checkpoint if resume else None
     trainer = build_trainer(recipe, techniques, task, data, checkpoint, callbacks=callbacks)
+    run.begin()
     return Prepared(run, recipe, task, data, trainer, checkpoint)
 
 

@@ -44,6 +44,7 @@ class Hub:
         self.user, self.organisation = user, f"{user}-lab"
         tokens = server.store.add_user(user, (self.organisation,))
         self.token, self.read_token = tokens["write"], tokens["read"]
+        self._processes: list[subprocess.Popen] = []
 
     def fault(self, route: str, action: str, **options: int) -> Fault:
         """Have something go wrong; see `Fault`."""
@@ -69,6 +70,19 @@ class Hub:
         }
         token = self.token if token == "" else token
         return environment | ({"HF_TOKEN": token} if token else {})
+
+    def start(self, code: str, token: str | None = "", home: str = "home") -> subprocess.Popen:
+        """Start Python code in a process of its own, in `folder`; it is killed when the test ends."""
+        process = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(code)],
+            cwd=self.folder,
+            env=self.environment(token, home),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._processes.append(process)
+        return process
 
     def run(self, code: str, token: str | None = "", home: str = "home", timeout_seconds: float = 300) -> str:
         """Run Python code in a process of its own, in `folder`; returns what it printed, fails where it fails."""
@@ -109,7 +123,10 @@ class Hub:
         return huggingface_hub.HfApi(endpoint=self.endpoint, token=self.token if token is None else token)
 
     def close(self) -> None:
-        """Heal what the test broke."""
+        """Heal what the test broke, and end what it left running."""
+        for process in self._processes:
+            process.kill()
+            process.communicate()
         for fault in self.server.faults:
             fault.released.set()
         self.server.faults.clear()

@@ -20,7 +20,9 @@ OPTIONS = {"task": "places", "learning_rate": 1e-3, "split": {"folds": 3, "fold"
 
 
 def start(folder: Path, options: dict = OPTIONS, resume: bool = True) -> Run:
-    return Run.start(folder, Recipe.read(options), resume)
+    run = Run.start(folder, Recipe.read(options), resume)
+    run.begin()
+    return run
 
 
 def save_checkpoint(folder: Path, step: int = 20) -> None:
@@ -71,6 +73,7 @@ def test_changed_labels_and_rows_are_refused(tmp_path):
     rows = Dataset.from_dict({"id": ["1", "2"], "text": ["x", "y"], "topic": [0, 1]})
     run = start(tmp_path, OPTIONS)
     run.agree(**state_of(task, DatasetDict(train=rows)))
+    run.begin()
     save_checkpoint(tmp_path)
     run.agree(**state_of(task, DatasetDict(train=rows)))
     changed = rows.remove_columns("topic").add_column("topic", [0, 0])

@@ -160,4 +160,4 @@ def test_training_reads_all_rows_and_each_epochs_copies_and_evaluation_the_rows(
     assert made.facts()["copies_an_epoch"] == 10 and made.state.global_step == 2 * 9 and len(read) == 140
     epochs = [Counter(read[:70]), Counter(read[70:])]
     assert all(not Counter(data["text"]) - epoch for epoch in epochs) and epochs[0] != epochs[1]
-    assert len(made.predictions("validation").predictions["cat1"]) == 60
+    assert len(made.predictions("validation").logits["cat1"]) == 60

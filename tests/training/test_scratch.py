@@ -131,7 +131,7 @@ def test_the_same_recipe_gives_the_same_model(places, tmp_path):
 
 def test_an_interrupted_run_goes_on_with_the_tokenizer_that_it_had(places, tmp_path, monkeypatch):
     options = recipe("recurrent", vision_encoder=None, tokenizer={"kind": "bpe", "vocab_size": 200})
-    monkeypatch.setattr("hfk.training.train.write_report", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr("hfk.runs.run.write_report", lambda *a, **k: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         train(str(places), tmp_path / "run", options | {"num_train_epochs": 2})
     monkeypatch.undo()

@@ -51,7 +51,7 @@ def test_a_value_is_true_the_main_option_or_a_mapping():
         ({"text_encodr": 1}, "Did you mean 'text_encoder'?"),
         ({"lora": "maybe"}, "'lora' needs a whole number, not 'maybe'"),
         ({"lora": {"rank": [1]}}, "'lora.rank' needs a whole number"),
-        ({"lora": {"size": 8}}, "lora has no option 'size'; options: rank, alpha, dropout"),
+        ({"lora": {"size": 8}}, "lora has no option 'size'. It has: rank, alpha, dropout"),
         ({"calibrate": 3}, "calibrate is true or false, not 3"),
         ({"sampling": True}, "sampling needs its kind"),
         ({"sampling": "some"}, "not one of natural, sqrt, balanced"),
