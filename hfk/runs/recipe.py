@@ -25,7 +25,7 @@ from transformers import TrainingArguments
 
 from ..backbones.registry import FROM_SCRATCH
 
-EMBEDDINGS = ("random", "fasttext")
+EMBEDDINGS = ("random", "fasttext", "kiwi-morphemes")
 MAIN = "value"
 """In a technique's mapping, the option that a lone value stands for: `{value: effective, beta: 0.99}`."""
 
@@ -90,15 +90,16 @@ class Recipe:
         corrections: file of corrected labels, columns id, head, from, to, reason; applied to the task's rows when they
             are loaded (see `hfk.tasks.corrections`). None for what the task itself names.
         max_train_rows: train on this many rows only, drawn by the seed; for trying things out.
-        text_encoder: packaged backbone, Hub id or folder; or `ngram`, `recurrent` or `textcnn`, which start from
-            nothing on the training texts (see `hfk.training.scratch`). None leaves text out. Ignored if the task has no
+        text_encoder: packaged backbone, Hub id or folder; or `morphemes`, `ngram`, `recurrent` or `textcnn`, which start
+            from nothing on the training texts (see `hfk.training.scratch`). None leaves text out. Ignored if the task has no
             text.
-        text_config: options of an encoder that starts from nothing, such as `{cell: gru}`: those of `NGramConfig`,
-            `RecurrentConfig` or `TextCNNConfig`.
+        text_config: options of an encoder that starts from nothing, such as `{cell: gru}`: those of `MorphemesConfig`,
+            `NGramConfig`, `RecurrentConfig` or `TextCNNConfig`.
         tokenizer: of an encoder that starts from nothing: what to train on the training texts, such as
             `{kind: bpe, vocab_size: 8000}` (see `hfk.training.scratch`), or a folder that `hfk tokenizer` made.
         embeddings: what an encoder that starts from nothing begins with: `random`, or `fasttext` for vectors trained
-            on the training texts (needs the extra `fasttext`; nothing of it is needed later).
+            on the training texts (needs the extra `fasttext`; nothing of it is needed later), or `kiwi-morphemes` for the
+            packaged pieces and vectors.
         vision_encoder: likewise for images.
         fusion: `tokens`, `pooled` or `gated`; see `MultiHeadConfig`.
         fusion_layers: TransformerEncoder layers of `tokens` fusion.
