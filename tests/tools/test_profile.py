@@ -201,7 +201,7 @@ def test_the_recipes_cleaning_and_tokenizer_count(messy, tmp_path, encoders):
     facts = profile_task(trained, tmp_path / "page.html")
     assert facts["cleaning"] == ["hanja_words"] and not facts["trial"] and facts["texts"]["changed"] == 1
     assert facts["max_length"] == 7 and facts["tokenizer"] == encoders["text_encoder"]
-    assert facts["lengths"]["tokens"]["after"].min() > 2
+    assert facts["lengths"]["tokens"].min() > 2
     assert profile_task(trained, tmp_path / "page.html", text_cleaning="none")["cleaning"] is None
 
 

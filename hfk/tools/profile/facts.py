@@ -103,7 +103,8 @@ def profile_task(
         facts["texts"] = text_facts(rows.texts, cleaned, rows.ids)
         if cleaner is not None and not facts["texts"]["changed"]:
             cleaned = None  # twice the same would be shown
-        facts["lengths"] = measure_lengths(rows.texts, cleaned, reader, recipe.get("text_prefix") or "")
+        trained = rows.texts if facts["trial"] or cleaned is None else cleaned
+        facts["lengths"] = measure_lengths(trained, reader, recipe.get("text_prefix") or "")
         facts["words"], facts["clouds"] = words_of_classes(rows, cleaned, heads)
         facts["examples"] = examples_of_classes(rows, cleaned, heads)
     pictures = None
@@ -228,8 +229,8 @@ def find_problems(facts: dict[str, Any]) -> Iterator[str]:
     texts, images = facts["texts"] or {}, facts["images"] or {}
     if texts.get("emptied") and not facts["trial"]:
         yield f"Cleaning leaves nothing of {_count(len(texts['emptied']), 'text')}: training would stop there."
-    limit, tokens = facts["max_length"], facts["lengths"].get("tokens")
-    longer = int((_as_trained(tokens, facts["trial"]) > limit).sum()) if tokens else 0
+    limit = facts["max_length"]
+    longer = sum(length > limit for length in facts["lengths"].get("tokens", ()))
     if longer:
         yield f"{_count(longer, 'text')} longer than max_length ({limit} tokens): what is beyond is not read."
     if images.get("unreadable"):
@@ -251,18 +252,12 @@ def _listed(labels: list[str], most: int = 6) -> str:
     return ", ".join(labels[:most]) + (f" and {len(labels) - most} more" if len(labels) > most else "")
 
 
-def _as_trained(lengths: dict[str, np.ndarray], trial: bool) -> np.ndarray:
-    return lengths["before"] if trial or "after" not in lengths else lengths["after"]
-
-
 def _draw(facts: dict[str, Any]) -> dict[str, bytes]:
     """The page's pictures but for clouds and tiles: name → PNG."""
     pictures: dict[str, bytes] = {}
-    for unit, columns in facts["lengths"].items():
+    for unit, values in facts["lengths"].items():
         limit = facts["max_length"] if unit == "tokens" else None
-        values = _as_trained(columns, facts["trial"])
-        if len(values):
-            pictures[f"lengths_{unit}"] = plots.lengths_png(values, f"Text lengths in {unit}", unit, limit)
+        pictures[f"lengths_{unit}"] = plots.lengths_png(values, f"Text lengths in {unit}", unit, limit)
     if facts["images"] and len(facts["images"]["sizes"]):
         pictures["sizes"] = image_sizes_png(facts["images"]["sizes"])
     for head, values in facts["numbers"].items():

@@ -49,24 +49,18 @@ def text_facts(texts: Sequence[str | None], cleaned: list[str | None] | None, id
     return facts
 
 
-def measure_lengths(
-    texts: Sequence[str | None], cleaned: list[str | None] | None, tokenizer: Any, text_prefix: str
-) -> dict[str, dict[str, np.ndarray]]:
-    """Measure texts in `characters` and, with a tokenizer, in `tokens` with the prefix, each `before` and `after`."""
-    columns = {"before": [text for text in texts if text]}
-    if cleaned is not None:
-        columns["after"] = [text for text in cleaned if text]
-    result = {"characters": {name: np.array([len(text) for text in column]) for name, column in columns.items()}}
+def measure_lengths(texts: Sequence[str | None], tokenizer: Any, text_prefix: str) -> dict[str, np.ndarray]:
+    """Measure texts in `characters` and, with a tokenizer, in `tokens`, the prefix and special tokens included."""
+    present = [text for text in texts if text]
+    result = {"characters": np.array([len(text) for text in present])}
     if tokenizer is not None:
-        result["tokens"] = {}
-        for name, column in columns.items():
-            lengths: list[int] = []
-            for start in progress(range(0, len(column), 1000), "tokens"):
-                # The tokenizer warns of texts above its own maximum; how many there are is what is asked here.
-                batch = [text_prefix + text for text in column[start : start + 1000]]
-                lengths += map(len, tokenizer(batch, verbose=False)["input_ids"])
-            result["tokens"][name] = np.array(lengths)
-    return result
+        lengths: list[int] = []
+        for start in progress(range(0, len(present), 1000), "tokens"):
+            # The tokenizer warns of texts above its own maximum; how many there are is what is asked here.
+            batch = [text_prefix + text for text in present[start : start + 1000]]
+            lengths += map(len, tokenizer(batch, verbose=False)["input_ids"])
+        result["tokens"] = np.array(lengths)
+    return {unit: values for unit, values in result.items() if len(values)}
 
 
 def words_of_classes(
@@ -187,11 +181,8 @@ def examples_of_classes(
 def length_lines(facts: dict[str, Any]) -> list[list[str]]:
     """The lengths as the lines of a table: what is counted, mean, quantiles, and the share beyond `max_length`."""
     lines = []
-    for unit, columns in facts["lengths"].items():
-        for when, values in columns.items():
-            if len(values):
-                name = f"{unit}, {when} cleaning" if len(columns) > 1 else unit
-                quantiles = [f"{int(np.quantile(values, q)):,}" for q in (0, 0.5, 0.95, 0.99, 1)]
-                beyond = f"{(values > facts['max_length']).mean():.2%}" if unit == "tokens" else ""
-                lines.append([name, f"{values.mean():.1f}", *quantiles, beyond])
+    for unit, values in facts["lengths"].items():
+        quantiles = [f"{int(np.quantile(values, q)):,}" for q in (0, 0.5, 0.95, 0.99, 1)]
+        beyond = f"{(values > facts['max_length']).mean():.2%}" if unit == "tokens" else ""
+        lines.append([unit, f"{values.mean():.1f}", *quantiles, beyond])
     return lines
