@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..models.configuration_multihead import HEAD_KINDS, HeadConfig, validate_heads, validate_parents
-from ..models.problems import LOSS_OPTIONS, PROBLEMS, HeadLoss, Problem
+from ..models.problems import LOSS_OPTIONS, PROBLEMS, SPELLINGS, HeadLoss, Problem
 
 RESERVED = ("id", "text", "image")
 MISSING_WORDS = frozenset({"", "nan", "NaN", "<NA>", "NaT"})
@@ -66,6 +66,7 @@ class HeadColumn:
     def __post_init__(self) -> None:
         where = f"head {self.name!r}"
         self.column = self.column or self.name
+        self.problem = SPELLINGS.get(self.problem, self.problem)
         if self.name in RESERVED:
             raise ValueError(
                 f"a head can't be called {self.name!r}: call it something else and say `column: {self.name}`."
