@@ -181,7 +181,9 @@ def distill_command(
     output_dir: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/student"),
     temperature: Annotated[float | None, typer.Option(help="Softens both sides' probabilities; 2 by default.")] = None,
     alpha: Annotated[float | None, typer.Option(help="The teacher's weight where a label is; 0.5 by default.")] = None,
-    hidden_weight: Annotated[float | None, typer.Option(help="Weight of the embeddings' distance; 0.")] = None,
+    hidden_weight: Annotated[
+        float | None, typer.Option(help="Weight of the embeddings' cosine distance; 0 by default.")
+    ] = None,
     layers: Annotated[
         str | None, typer.Option(metavar="1,5,9", help="Start from these of the teacher's layers, counted from 0.")
     ] = None,

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import typer
+import yaml
 from PIL import Image
 from transformers import pipeline
 
@@ -394,12 +395,17 @@ def test_init_train_evaluate_predict(hfk, fails, table, encoders, tmp_path):
     assert (code, errors) == (0, "") and output.startswith(f"wrote {tmp_path / 'mine.yaml'}")
     assert "exists already" in fails("init", table)
     assert hfk("init", table, "--force")[0] == 0
-    options = tiny.RECIPE | encoders | {"num_train_epochs": 1}
+    fixed = tmp_path / "fixed.csv"
+    fixed.write_text("id,head,from,to,reason\n000,topic,주제0,주제1,\n", encoding="utf-8")
+    options = tiny.RECIPE | encoders | {"num_train_epochs": 1, "corrections": str(fixed)}
     del options["disable_tqdm"]
     words = [f"{key}={json.dumps(value)}" for key, value in options.items()]
     code, output, errors = hfk("train", tmp_path / "mine.yaml", "--output-dir", tmp_path / "run", *words)
     assert code == 0, errors
     assert f"checkpoint: {tmp_path / 'run'}" in output and "mean macro-F1" in output
+    (corrected,) = re.findall(r"fixed\.csv: 1 label corrected \(.*1 topic.*\)", output)
+    assert json.loads((tmp_path / "run" / "report" / "metrics.json").read_text())["extra"]["corrections"] == corrected
+    assert yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())["corrections"] == str(fixed)
     assert hfk("evaluate", tmp_path / "run", "--data", table)[0] == 0
     assert hfk("predict", tmp_path / "run", table, tmp_path / "out.csv")[0] == 0
     result = read_table(tmp_path / "out.csv")

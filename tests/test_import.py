@@ -47,11 +47,11 @@ visit(typer.main.get_command(app), [])
 
 
 IMPORTS = [
-    "import hfk, importlib.util\nimportlib.util.find_spec('transformers')  # which asks only\n"
-    "from transformers.pipelines import pipeline\nfrom transformers import AutoConfig, AutoModel, AutoProcessor",
     "from transformers import AutoConfig, AutoModel, AutoProcessor, pipeline\nimport hfk",
+    "import hfk, importlib.util\nimportlib.util.find_spec('transformers')  # which asks only\n"
     "from hfk import HeadConfig\nfrom transformers import AutoConfig, AutoModel, AutoProcessor, pipeline",
 ]
+"""Tests of the pipeline that run in pytest's own process have hfk first, and then transformers."""
 
 
 def test_checkpoints_load_without_remote_code_whatever_is_imported_first(checkpoint):

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.metrics import confusion_matrix
 
 from .metrics import most_confused, rejection_curve, rejection_scores
 from .modules.single_label_scores import expected_calibration_error, reliability_bins
@@ -59,7 +58,8 @@ def confusion_png(target: np.ndarray, chosen: np.ndarray, labels: list[str], tit
     size = len(occurring)
     if size > MATRIX_UP_TO:
         return _confused_pairs_png(target, chosen, labels, title)
-    counts = confusion_matrix(target, chosen, labels=occurring)
+    counts = np.zeros((size, size), dtype=np.int64)
+    np.add.at(counts, (np.searchsorted(occurring, target), np.searchsorted(occurring, chosen)), 1)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
 
     cell, font_size = (0.62, 10) if size <= 8 else (0.44, 9) if size <= COUNTS_UP_TO else (0.2, 7)
@@ -281,7 +281,7 @@ def ladder_png(
     order, apart = np.argsort(middle), 0.046 * np.arange(len(rungs))
     share = (middle[order] - low.min() + above) / (high.max() - low.min() + 2 * above)
     heights = np.minimum(np.maximum.accumulate(share - apart) + apart, 1 - apart[::-1])
-    line = {"arrowstyle": "-", "color": FAINT_BLUE, "lw": 0.8, "shrinkB": 4}
+    line = {"arrowstyle": "-", "color": FAINT_BLUE, "lw": 0.8, "shrinkB": 4, "relpos": (0, 0.5)}
     for index, height in zip(order, heights, strict=True):
         axes.annotate(
             names[index], (seconds[index], middle[index]), xytext=(1.03, height), textcoords="axes fraction",

@@ -135,8 +135,7 @@ class Predictor:
             ValueError: for a table without such a column; at the first row for an unknown head or a wrong `top_k` or
                 `paths`.
         """
-        only = [heads] if isinstance(heads, str) else heads
-        options = {"top_k": top_k, "threshold": threshold, "only": only, "min_score": min_score, "paths": paths}
+        options = {"top_k": top_k, "threshold": threshold, "only": heads, "min_score": min_score, "paths": paths}
 
         def read(output: Any) -> list[dict[str, Any]]:
             return readable(output.logits, self.model.config.heads, **options)

@@ -59,7 +59,7 @@ def readable(
     heads: list[HeadConfig],
     top_k: int | None = None,
     threshold: float | None = None,
-    only: list[str] | None = None,
+    only: str | list[str] | None = None,
     min_score: float | None = None,
     paths: int | None = None,
 ) -> list[dict[str, Any]]:
@@ -72,7 +72,7 @@ def readable(
             of a `multi_label` head that reaches the threshold.
         threshold: labels below this probability are left out; a `single_label` head may then list nothing: uncertain.
             None means 0.5 for choosing among a `multi_label` head's labels and no limit otherwise.
-        only: names of the heads to return; all by default. Hierarchies are decided with all heads all the same.
+        only: names of the heads to return, or one name; all by default. Hierarchies are decided with all heads.
         min_score: a `single_label` answer of a lower score is "other": the head's list is then one entry with the label
             None and that score. What lies under an unknown parent is unknown too. None accepts every answer.
         paths: how many whole paths to list for each hierarchy, under the key `paths`; None lists none.
@@ -85,7 +85,7 @@ def readable(
     Raises:
         ValueError: for an unknown head in `only`, a number below 1, or `paths` where no head has a parent.
     """
-    known = [head.name for head in heads]
+    known, only = [head.name for head in heads], [only] if isinstance(only, str) else only
     for name in only or []:
         if name not in known:
             raise ValueError(f"no head is called {name!r}; heads: {', '.join(known)}.")
