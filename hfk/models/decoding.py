@@ -54,7 +54,7 @@ def readable(
 ) -> list[dict[str, Any]]:
     """Turn a batch of logits, head name → `(batch, outputs)`, into one JSON-serializable dict a row.
 
-    Options and answers are those of `MultiHeadClassificationPipeline`; `only` is its `heads`, or one name. A hierarchy is decided
+    Options and answers are those of `MultiHeadClassificationPipeline`; `only` is its `heads`. A hierarchy is decided
     with all heads whichever are returned. ValueError for options that can't be had.
     """
     known, only = [head.name for head in heads], [only] if isinstance(only, str) else only
