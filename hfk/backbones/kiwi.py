@@ -1,10 +1,10 @@
-"""Reader of the two files of the PyPI package `kiwipiepy_model` that hold what Kiwi's language model knows of morphemes.
+"""Reader of the two files of the PyPI package `kiwipiepy_model` that hold what its language model knows of morphemes.
 
 `cong.mdl` has two 4-bit vectors a morpheme (as the next one, and as one that stands up to seven back), `sj.morph` what
-the morphemes are written like; all little-endian. Both are read with numpy alone and checked to their last byte, so that
-a truncated or altered file ends in one `ValueError`. No analyzer is needed: homographs share one piece, whose score and
-vector are theirs weighted by frequency, and pieces with scores are a unigram vocabulary (see `registry`). The contexts
-and their trie, more than half of the file, are left out: they add nothing to a text's mean vector.
+the morphemes are written like; all little-endian. Both are read with numpy alone and checked to their last byte, so
+that a truncated or altered file ends in one `ValueError`. No analyzer is needed: homographs share one piece, whose
+score and vector are theirs weighted by frequency, and pieces with scores are a unigram vocabulary. The contexts and
+their trie, more than half of the file, are left out: they add nothing to a text's mean vector.
 """
 
 from __future__ import annotations
@@ -66,13 +66,8 @@ def read_embeddings(path: str | Path) -> np.ndarray:
     if len(data) < _HEADER.size:
         raise ValueError(f"{path.name} is not a Kiwi language model")
     vocab, contexts, size, flags, key, window, bits, group, _, *offsets = _HEADER.unpack(data[: _HEADER.size].tobytes())
-    if (
-        (flags, key, bits) != (0, 3, 4)
-        or not window
-        or not group
-        or size % (2 * group)
-        or vocab <= max(CLASSES.values())
-    ):
+    possible = window and group and not size % (2 * group) and vocab > max(CLASSES.values())
+    if (flags, key, bits) != (0, 3, 4) or not possible:
         raise ValueError(f"{path.name} is not a Kiwi language model of the known layout (kiwipiepy_model 0.24)")
     vector = [("nibbles", "u1", size // 2), ("scale", "<f2"), ("local", "u1", size // group)]
     context = np.dtype([*vector, ("rest", "<f2", 3)])

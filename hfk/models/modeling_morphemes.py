@@ -5,9 +5,9 @@ of the embeddings of the text's hashed n-grams of letters, which the pieces are 
 no vocabulary has. Both halves stand side by side, and a linear head above adds them up. Either half's options may be
 left out; without any, the text is the mean of its pieces' vectors. One vector a text, the same at every token.
 
-The table is in two parts. The first pieces, those of the training texts, have weights of their own; all others keep what
-they came with, in one byte a number, so that words of later texts still mean something. `compact` brings the first ones
-to one byte as well, when training has ended.
+The table is in two parts. The first pieces, those of the training texts, have weights of their own; all others keep
+what they came with, in one byte a number, so that words of later texts still mean something. `compact` brings the first
+ones to one byte as well, when training has ended.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPoolingAndNoAttention
 from transformers.utils import can_return_tuple
 
-from .encoder_base import TextEncoder, check_share, register_encoder
+from .encoder_base import TextEncoder, register_encoder
 from .modeling_ngram import NGramConfig, NGramModel
+from .shared import check_range
 
 _UNKNOWN_LETTER, _SPACE = 0xFFFD, ord(" ")
 LONGEST = 8
@@ -71,7 +72,7 @@ class MorphemesConfig(PreTrainedConfig):
             self.num_trained = self.vocab_size
         if not 0 <= self.num_trained <= self.vocab_size:
             raise ValueError(f"num_trained {self.num_trained} is not within the vocabulary of {self.vocab_size}.")
-        check_share(self, "dropout", "word_dropout")
+        check_range(self, "dropout", "word_dropout")
         if self.ngrams is not None:
             self.ngram_config()
         kwargs.pop("hidden_size", None)

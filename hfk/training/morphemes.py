@@ -12,14 +12,14 @@ import json
 import re
 from collections import Counter
 from functools import cache
-from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from ..backbones.registry import prepare
 from ..backbones.unigram import build_word_tokenizer
+from ..models.modeling_morphemes import MorphemesModel
 
 MORPHEMES = "kiwi-morphemes"
 _WHOLE_WORDS = re.compile("[0-9]{2,}|[A-Za-z]{2,}|[一-鿿]{2,}")  # one piece each, if two texts have them
@@ -29,7 +29,7 @@ _SPECIAL = 2  # [PAD] and [UNK]
 @cache
 def _package() -> tuple[PreTrainedTokenizerFast, Tensor]:
     folder = prepare(MORPHEMES)
-    vectors = AutoModel.from_pretrained(folder).get_input_embeddings().trained.weight.detach()
+    vectors = MorphemesModel.from_pretrained(folder).get_input_embeddings().trained.weight.detach()
     return AutoTokenizer.from_pretrained(folder), vectors
 
 
@@ -46,9 +46,8 @@ def morpheme_tokenizer(texts: list[str], vocab_size: int = 30000, keep_spaces: b
     """
     package = _package()[0].backend_tokenizer
     scores = dict(json.loads(package.to_str())["model"]["vocab"][_SPECIAL:])
-    words = Counter(
-        word for text in texts for word in set(_WHOLE_WORDS.findall(package.normalizer.normalize_str(text)))
-    )
+    normal = map(package.normalizer.normalize_str, texts)
+    words = Counter(word for text in normal for word in set(_WHOLE_WORDS.findall(text)))
     rarest = min(scores.values())
     scores |= {word: rarest for word, count in words.items() if count > 1 and word not in scores}
     every = build_word_tokenizer(list(scores), list(scores.values()))
@@ -76,9 +75,7 @@ def morpheme_vectors(tokenizer: PreTrainedTokenizerFast, size: int) -> Tensor:
     """
     package, table = _package()
     if size > table.shape[1]:
-        raise ValueError(
-            f"embeddings: {MORPHEMES} has vectors of {table.shape[1]} numbers, and embedding_size is {size}."
-        )
+        raise ValueError(f"{MORPHEMES} has vectors of {table.shape[1]} numbers, and embedding_size is {size}.")
     table = table - table.mean(0)
     if size < table.shape[1]:
         table = table @ torch.linalg.eigh(table.T @ table).eigenvectors[:, -size:].flip(1)
