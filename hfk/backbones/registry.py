@@ -91,7 +91,7 @@ _KIWI = PackagedBackbone(
     license="Apache-2.0",
     source="https://github.com/bab2min/Kiwi",
     description="Korean morphemes of the analyzer Kiwi (Minchul Lee) with their vectors; a text is their mean",
-    parameters=38_000_000,
+    parameters=42_734_592,
 )
 PACKAGED = {backbone.name: backbone for backbone in (_KOREAN_E5, _E5, _KIWI, _EFFICIENTNET)}
 

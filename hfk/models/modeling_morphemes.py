@@ -104,29 +104,31 @@ class PieceTable(nn.Module):
         super().__init__()
         trained, size, fixed = config.num_trained, config.embedding_size, config.vocab_size - config.num_trained
         self.trained = nn.Embedding(trained, size, padding_idx=config.pad_token_id) if trained else None
-        self.register_buffer("codes", torch.zeros(fixed, size, dtype=torch.int8))
-        self.register_buffer("scales", torch.zeros(fixed, 1))
+        self.register_buffer("codes", torch.zeros(fixed, size, dtype=torch.int8) if fixed else None)
+        self.register_buffer("scales", torch.zeros(fixed, 1) if fixed else None)
 
     def forward(self, ids: Tensor) -> Tensor:
         """Look up `(…)` ids: `(…, size)`."""
         if self.trained is None:
-            return self.codes[ids].to(self.scales.dtype) * self.scales[ids]
+            return self._fixed(ids)
         count = self.trained.num_embeddings
         vectors = self.trained(ids.clamp_max(count - 1))
-        if not len(self.codes):
+        if self.codes is None:
             return vectors
-        fixed = (ids - count).clamp_min(0)
-        return torch.where(ids[..., None] < count, vectors, self.codes[fixed].to(vectors.dtype) * self.scales[fixed])
+        return torch.where(ids[..., None] < count, vectors, self._fixed((ids - count).clamp_min(0)))
+
+    def _fixed(self, ids: Tensor) -> Tensor:
+        return self.codes[ids].to(self.scales.dtype) * self.scales[ids]
 
     @torch.no_grad()
     def fill(self, vectors: Tensor) -> None:
         """Take `(vocab_size, size)` vectors."""
-        count = len(vectors) - len(self.codes)
-        if self.trained is not None:
+        count = 0 if self.trained is None else self.trained.num_embeddings
+        if count:
             self.trained.weight.copy_(vectors[:count])
-        largest = vectors[count:].abs().amax(1, keepdim=True)
-        self.scales.copy_(largest / 127)
-        self.codes.copy_((vectors[count:] / (largest / 127).clamp_min(1e-12)).round())
+        if self.codes is not None:
+            self.scales.copy_(vectors[count:].abs().amax(1, keepdim=True) / 127)
+            self.codes.copy_((vectors[count:] / self.scales.clamp_min(1e-12)).round())
 
 
 class MorphemesModel(TextEncoder):
@@ -154,8 +156,8 @@ class MorphemesModel(TextEncoder):
             init.kaiming_normal_(module.weight, nonlinearity="relu")
             init.zeros_(module.bias)
         elif isinstance(module, PieceTable):
-            init.zeros_(module.codes)
-            init.zeros_(module.scales)
+            for codes in module.buffers(recurse=False):
+                init.zeros_(codes)
         elif isinstance(module, MorphemesModel) and module.ngrams is not None:
             init.zeros_(module.letters)
         else:
@@ -183,7 +185,7 @@ class MorphemesModel(TextEncoder):
     def _deep(self, ids: Tensor, mask: Tensor) -> Tensor:
         if self.config.space_token_id is not None:  # pieces move together, spaces to the end
             mask = mask & (ids != self.config.space_token_id)
-            order = (~mask).int().argsort(1, stable=True)
+            order = (~mask).int().argsort(dim=1, stable=True)
             ids, mask = ids.gather(1, order), mask.gather(1, order)
         if self.training and self.config.word_dropout:
             mask = mask & (torch.rand(mask.shape, device=mask.device) >= self.config.word_dropout)
@@ -202,7 +204,7 @@ class MorphemesModel(TextEncoder):
         """Return the letters of texts as code points, int32 `(batch, letters)`; zeros fill up."""
         letters = self.letters[input_ids].int() & 0xFFFF
         letters = (letters * attention_mask[..., None].to(letters.dtype)).flatten(1)
-        letters = letters.gather(1, (letters == 0).int().argsort(1, stable=True))
+        letters = letters.gather(1, (letters == 0).int().argsort(dim=1, stable=True))
         if torch.compiler.is_compiling() or torch.jit.is_tracing():  # shapes must not depend on the texts
             return letters
         return letters[:, : max(1, int((letters != 0).sum(1).max()))]

@@ -27,7 +27,8 @@ _SPECIAL = 2  # [PAD] and [UNK]
 
 
 @cache
-def _package() -> tuple[PreTrainedTokenizerFast, Tensor]:
+def package() -> tuple[PreTrainedTokenizerFast, Tensor]:
+    """Load the package's tokenizer and its vectors, float32 `(pieces, 512)`; once."""
     folder = prepare(MORPHEMES)
     vectors = MorphemesModel.from_pretrained(folder).get_input_embeddings().trained.weight.detach()
     return AutoTokenizer.from_pretrained(folder), vectors
@@ -44,9 +45,9 @@ def morpheme_tokenizer(texts: list[str], vocab_size: int = 30000, keep_spaces: b
     Raises:
         ImportError: if the package is not installed.
     """
-    package = _package()[0].backend_tokenizer
-    scores = dict(json.loads(package.to_str())["model"]["vocab"][_SPECIAL:])
-    normal = map(package.normalizer.normalize_str, texts)
+    backend = package()[0].backend_tokenizer
+    scores = dict(json.loads(backend.to_str())["model"]["vocab"][_SPECIAL:])
+    normal = map(backend.normalizer.normalize_str, texts)
     words = Counter(word for text in normal for word in set(_WHOLE_WORDS.findall(text)))
     rarest = min(scores.values())
     scores |= {word: rarest for word, count in words.items() if count > 1 and word not in scores}
@@ -73,15 +74,15 @@ def morpheme_vectors(tokenizer: PreTrainedTokenizerFast, size: int) -> Tensor:
     Raises:
         ValueError: if the package's vectors are narrower than that.
     """
-    package, table = _package()
+    source, table = package()
     if size > table.shape[1]:
         raise ValueError(f"{MORPHEMES} has vectors of {table.shape[1]} numbers, and embedding_size is {size}.")
     table = table - table.mean(0)
     if size < table.shape[1]:
         table = table @ torch.linalg.eigh(table.T @ table).eigenvectors[:, -size:].flip(1)
-    known = package.get_vocab()
+    known = source.get_vocab()
     pieces = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
-    rows = [known.get(piece, known.get(piece[0], package.unk_token_id)) for piece in pieces]
+    rows = [known.get(piece, known.get(piece[0], source.unk_token_id)) for piece in pieces]
     vectors = table[rows]
     vectors[[tokenizer.pad_token_id, *(number for number, piece in enumerate(pieces) if piece == " ")]] = 0.0
     return vectors
