@@ -40,7 +40,7 @@ Rows = Annotated[str | None, typer.Option(help="File of the rows, in place of th
 ImageDir = Annotated[
     Path | None, typer.Option(help="What picture paths are relative to; the table's folder by default.")
 ]
-Fresh = Annotated[bool, typer.Option("--fresh", help="Start anew instead of resuming an interrupted run.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Start anew, whatever the folder holds of an earlier run.")]
 RepoId = Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Repository on the Hub.")]
 Private = Annotated[
     bool | None, typer.Option("--private/--public", help="Of a new repository; the owner's default without.")
@@ -336,6 +336,9 @@ def push_command(
     revision: Branch = None,
     create_pr: CreatePr = False,
     message: Message = None,
+    license: Annotated[
+        str | None, typer.Option(help="Of the weights, as the Hub calls it: apache-2.0, other, …; for the card.")
+    ] = None,
     dry_run: DryRun = False,
 ) -> None:
     """Send a checkpoint to the Hub in one commit: weights, processor, the code it needs, card, endpoint handler."""
@@ -343,9 +346,9 @@ def push_command(
 
     target = Target(repo_id, private, revision, create_pr, message)
     if dry_run:
-        typer.echo(plan_push(checkpoint, repo_id))
+        typer.echo(plan_push(checkpoint, repo_id, license))
         return
-    pushed = push(checkpoint, target)
+    pushed = push(checkpoint, target, license=license)
     typer.echo(f"{pushed.url}\n\nIt runs anywhere, pinned, with:")
     typer.echo(
         f'pipeline("multi-head-classification", model="{repo_id}", revision="{pushed.sha}", trust_remote_code=True)'
@@ -382,7 +385,9 @@ def pull_command(
 def data_push_command(
     task: TaskName,
     repo_id: RepoId,
-    licence: Annotated[str, typer.Option(help="Of the rows, as the Hub calls it: cc-by-4.0, other, …")],
+    license: Annotated[
+        str, typer.Option("--license", "--licence", help="Of the rows, as the Hub calls it: cc-by-4.0, other, …")
+    ],
     data: Rows = None,
     private: Private = None,
     revision: Branch = None,
@@ -395,7 +400,7 @@ def data_push_command(
     from .tasks import load_task
 
     target = Target(repo_id, private, revision, create_pr, message)
-    pushed = push_dataset(load_task(task, **({"data": data} if data else {})), target, licence)
+    pushed = push_dataset(load_task(task, **({"data": data} if data else {})), target, license)
     typer.echo(f'{pushed.url}\n\nload_dataset("{repo_id}", revision="{pushed.sha}")')
 
 

@@ -1,9 +1,7 @@
 """Scoring and calibrating a finished checkpoint: what `hfk evaluate` and `hfk calibrate` call.
 
 A run names the rows that it was validated on, so its temperatures are fitted on those and the gain is measured on its
-test rows; any other checkpoint, such as an ensemble, is given labelled rows that it has not seen. Only the temperatures
-in config.json change, and the report is written anew with them; `hfk.evaluation.calibration` has the method, and the
-recipe option `calibrate` does the same at the end of training.
+test rows; any other checkpoint, such as an ensemble, is given labelled rows that it has not seen.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ from ..inference.loading import load_checkpoint
 from ..inference.predictor import Predictor, find_device
 from .card import write_card
 from .facts import environment
-from .run import REPORT, Run, read_labelled, scored_split
+from .run import LOG, REPORT, Run, read_labelled, scored_split
 
 
 def evaluate(
@@ -42,10 +40,6 @@ def evaluate(
 
     Returns:
         the per-head table of scores, as text; empty on processes other than the main one, which alone does the work.
-
-    Raises:
-        FileNotFoundError: if the table is missing.
-        ValueError: if a column is missing, or a label is none of the checkpoint's; the sentence names the row.
     """
     if int(os.environ.get("RANK", 0)):
         return ""
@@ -75,9 +69,6 @@ def calibrate_checkpoint(
 
     Returns:
         a table of temperatures and calibration errors before and after, for a terminal.
-
-    Raises:
-        ValueError: if the folder is no checkpoint, there are no rows to fit on, or no head can be calibrated.
     """
     if not Path(checkpoint).is_dir():
         raise ValueError(f"there is no folder {checkpoint}; a checkpoint on the Hub is calibrated after `hfk pull`.")
@@ -97,7 +88,7 @@ def calibrate_checkpoint(
                 "--data."
             )
         report, facts = run.folder / REPORT, run.facts
-        more = {"baseline": run.results.get("baseline"), "log": run.log}
+        more = {"baseline": run.results.get("baseline"), "log": run.read(LOG, default=[])}
     shown = scored_split(rows)
     said = {name: predictor.predictions(part) for name, part in rows.items()}
     calibration = calibrate(said["validation"], said[shown] if shown != "validation" else None)
