@@ -84,22 +84,15 @@ def dataset_card(task: Task, rows: DatasetDict, repo_id: str, license: str) -> D
         pretty_name=task.name,
         tags=["hfk", "multi-head-classification"],
     )
-    columns = [("id", "identifies the row")]
-    columns += [("text", "the text, or null")] if task.text else []
-    columns += [("image", "the picture, or null")] if task.image else []
-    for head in task.heads:
-        under = f"; each lies under a label of {head.parent}" if head.parent else ""
-        columns.append((head.name, f"{head.rules.pick(PROBLEMS)}{under}; null where unknown"))
-    about = f"{count:,} rows of Korean {' and '.join(kinds)}, labelled."
     return DatasetCard.from_template(
         data,
         template_path=str(TEMPLATE),
         md=md,
-        name=task.name,
-        about=f"{md(task.description)}." if task.description else about,
+        task=task,
+        rows=rows,
+        kinds=kinds,
+        problems=PROBLEMS,
         repo=repo_id,
-        columns=[(md(name), md(holds)) for name, holds in columns],
-        sizes=[(name, f"{len(part):,}") for name, part in rows.items()],
         tree=label_tree(task.heads),
         counts=[(head.name, *_counts(rows, head)) for head in task.heads],
     )

@@ -31,9 +31,6 @@ from .run import CONFIG, Run
 
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
 DATA: dict[str, dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("card_facts.yaml").read_text("utf-8"))
-LISTED = 300  # labels of all heads; beyond, their scores are left to report/per_class.csv
-SPELLED_OUT = 40  # labels; longer lists are folded away
-WEAKEST = 3  # labels a head
 # The Hub ids of the packaged weights' originals. The EfficientNet package and timm ported the same published weights.
 HUB_IDS = {name: packaged.source for name, packaged in PACKAGED.items() if not packaged.source.startswith("http")} | {
     "efficientnet-lite0": "timm/tf_efficientnet_lite0.in1k"
@@ -236,13 +233,8 @@ def _body(run: CardRun, name: str, repo_id: str | None) -> dict[str, Any]:
         "overall": [(title, f"{run.scores[key]:.3f}") for key, title in OVERALL.items() if key in run.scores],
         "ladder": ladder.read_text(encoding="utf-8").strip() if ladder.is_file() else None,
         "tree": label_tree(run.heads),
-        "folded": sum(len(head.labels) for head in run.heads) > SPELLED_OUT,
         "few_rows": FEW_ROWS,
-        "weak": {head.name: _weak_labels(run, head.name) for head in run.heads},
-        "unlabelled": _unlabelled(run),
         "pictures": pictures_of(run),
-        "classes": [line for line in run.classes if line["support"]] if len(run.classes) <= LISTED else [],
-        "rows": [(split, run.rows[split]) for split in ("train", "validation", "test") if split in run.rows],
         "recipe": recipe if run.recipe else None,
         "fence": "`" * max(3, 1 + max(map(len, re.findall("`+", recipe)), default=0)),
     }
@@ -323,29 +315,3 @@ def pictures_of(run: CardRun) -> list[tuple[str, list[tuple[str, str]]]]:
         there = [(what, path) for what, path in paths.items() if (run.folder / path).is_file()]
         found += [(name, there)] if there else []
     return found
-
-
-def _weak_labels(run: CardRun, head: str) -> dict[str, Any]:
-    """The labels of a head that the model knows worst, those without scored rows, and those with few to train on."""
-    own = [line for line in run.classes if line["head"] == head]
-    seen = sorted((line for line in own if line["support"]), key=lambda line: line["f1"])
-    rare = (run.extra.get("few_training_rows") or {}).get(head) or {}
-    return {
-        "worst": [line for line in seen[:WEAKEST] if line["f1"] < 1],
-        "labels": len(own),
-        "unseen": len(own) - len(seen),
-        "rare": sorted(rare.items(), key=lambda item: item[1]),
-    }
-
-
-def _unlabelled(run: CardRun) -> list[tuple[str, int, int, str]]:
-    """Head, rows without a label, all rows, and which rows, wherever some have none."""
-    counts = run.results.get("counts", {})
-    parts = [(counts.get("labelled"), counts.get("rows", 0), "scored")]
-    parts.append((run.extra.get("train_labelled"), run.rows.get("train", 0), "training"))
-    return [
-        (head, of - count, of, which)
-        for labelled, of, which in parts
-        for head, count in (labelled or {}).items()
-        if count < of
-    ]

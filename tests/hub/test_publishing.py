@@ -11,7 +11,7 @@ import threading
 
 import pytest
 import torch
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, ModelCard
 from huggingface_hub.errors import RepositoryNotFoundError
 from transformers import AutoModel
 
@@ -110,7 +110,8 @@ def test_a_card_that_was_edited_is_kept_and_any_other_gets_the_repository_name(h
     push(small, Target(f"{hub.user}/b"), hub.api())
     assert (small / "README.md").read_text(encoding="utf-8") == card
     push(small, Target(f"{hub.user}/b"), hub.api(), license="mit")
-    assert (small / "README.md").read_text(encoding="utf-8") == card.replace("---\n", "---\nlicense: mit\n", 1)
+    licensed = ModelCard.load(small / "README.md")
+    assert licensed.data.license == "mit" and licensed.text == ModelCard(card).text
 
 
 def test_the_license_that_the_user_names_is_on_the_page(hub_here, small, hfk):

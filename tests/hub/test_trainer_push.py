@@ -179,7 +179,7 @@ def test_a_finished_run_with_adapters_is_pushed_whole_and_answers_where_hfk_is_n
         from huggingface_hub import snapshot_download
         folder = snapshot_download({repo!r}, revision={info.sha!r})
         card = open(folder + "/README.md", encoding="utf-8").read().replace("<commit sha>", {info.sha!r})
-        blocks = re.findall(r"```python\n(.*?)```", card, re.S)
+        blocks = re.findall(r"```python\\n(.*?)```", card, re.S)
         exec(blocks[0])
         exec(blocks[2])
         sys.path.insert(0, folder)
