@@ -7,15 +7,15 @@ the user's, so the license must be said; local paths of pictures stay here.
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 
-from datasets import Dataset, DatasetDict, Image
+from datasets import DatasetDict, Image
 from huggingface_hub import CommitOperationAdd, DatasetCard, DatasetCardData, HfApi
 
 from ..models.configuration_multihead import HeadConfig
 from ..runs.card import label_tree, md
 from ..tasks import Task
+from ..tasks.labels import label_arrays
 from .publishing import Pushed, Target, clear_errors, open_repository, validate_card
 
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
@@ -24,16 +24,9 @@ PROBLEMS = {"single_label": "one label", "multi_label": "any number of labels", 
 
 
 def push_dataset(task: Task, target: Target, license: str, api: HfApi | None = None) -> Pushed:
-    """Load a task's rows and send them as a data set; errors as of `load_task` and of `publishing.commit`.
+    """Load a task's rows and send them as a data set; `license` is the rows', by the Hub's name.
 
-    Args:
-        task: the task, as `load_task` made it.
-        target: where to.
-        license: of the rows, by the Hub's name, such as `cc-by-4.0`, or `other`.
-        api: the client; one with the saved token by default.
-
-    Example:
-        >>> push_dataset(load_task("tour-mini"), Target("owner/tour-mini"), "apache-2.0")  # doctest: +SKIP
+    Errors are those of `load_task` and of `publishing.commit`.
     """
     api = api or HfApi()
     rows = publishable(task.load())
@@ -100,25 +93,15 @@ def dataset_card(task: Task, rows: DatasetDict, repo_id: str, license: str) -> D
 
 def _counts(rows: DatasetDict, head: HeadConfig) -> tuple[list[str], list[list[str]]]:
     """Header and lines of a head's table: rows of each label and split, or the range of a number."""
-    columns = {name: part.with_format(None)[head.name] for name, part in rows.items()}
+    known, unknown = {}, []
+    for name, part in rows.items():
+        present, target = head.rules.read(label_arrays(part, [head])[head.name])
+        known[name] = target[present]
+        unknown.append(f"{int((~present).sum()):,}")
     if not head.rules.has_labels:
-        body = []
-        for name, column in columns.items():
-            known = [value for value in column if value is not None]
-            ends = [min(known), sum(known) / len(known), max(known)] if known else []
-            body.append([name, f"{len(known):,}", *(f"{end:g}" for end in ends)])
+        ends = {name: (v.min(), v.mean(), v.max()) if len(v) else () for name, v in known.items()}
+        body = [[name, f"{len(v):,}", *(f"{end:g}" for end in ends[name])] for name, v in known.items()]
         return ["split", "known", "least", "mean", "greatest"], body
-    counts = {name: Counter(_labels(column)) for name, column in columns.items()}
-    body = [[md(label), *(f"{counts[name][index]:,}" for name in columns)] for index, label in enumerate(head.labels)]
-    body.append(["(unknown)", *(f"{counts[name][None]:,}" for name in columns)])
-    return ["label", *columns], body
-
-
-def _labels(column: Dataset) -> list[int | None]:
-    """The column's label indices; of a distribution over the labels its peak."""
-    found: list[int | None] = []
-    for value in column:
-        if isinstance(value, list) and value and isinstance(value[0], float):
-            value = max(range(len(value)), key=value.__getitem__)
-        found += value if isinstance(value, list) else [value]
-    return found
+    counts = [head.rules.counts(target) for target in known.values()]
+    body = [[md(label), *(f"{count[index]:,}" for count in counts)] for index, label in enumerate(head.labels)]
+    return ["label", *known], [*body, ["(unknown)", *unknown]]

@@ -87,21 +87,13 @@ class Plan:
 
 @dataclass(frozen=True)
 class Target:
-    """Where a push goes; a ValueError if that can't be.
+    """Where a push goes; a ValueError if that can't be."""
 
-    Args:
-        repo_id: `owner/name`.
-        private: for a new repository; None leaves it to the owner's default. An existing one must agree.
-        revision: branch to commit to, made if it is not there; `main` by default.
-        create_pr: open a pull request against `main` instead.
-        message: of the commit.
-    """
-
-    repo_id: str
-    private: bool | None = None
-    revision: str | None = None
-    create_pr: bool = False
-    message: str | None = None
+    repo_id: str  # owner/name
+    private: bool | None = None  # a new repository; None is the owner's default. An existing one must agree.
+    revision: str | None = None  # branch to commit to, made if it is not there; main by default
+    create_pr: bool = False  # open a pull request against main instead
+    message: str | None = None  # of the commit
 
     def __post_init__(self) -> None:
         check_repo_id(self.repo_id)
@@ -258,11 +250,10 @@ def _log_in(repo_id: str) -> str:
 
 
 def push(checkpoint: str | Path, target: Target, api: HfApi | None = None, license: str | None = None) -> Pushed:
-    """Send a checkpoint folder to the Hub as one commit; errors as of `commit`.
+    """Send the folder of a run, or any multi-head checkpoint, to the Hub as one commit; errors as of `commit`.
 
     Args:
-        checkpoint: folder of a finished run, or any saved multi-head checkpoint; without a README.md, its model card
-            is written there first.
+        checkpoint: the folder; without a README.md, its model card is written there first.
         target: where to.
         api: the client; one with the saved token by default.
         license: of the weights, by the Hub's name, for the card; what the card or the recipe says by default.
@@ -270,8 +261,7 @@ def push(checkpoint: str | Path, target: Target, api: HfApi | None = None, licen
     Example:
         >>> push("runs/ynat", Target("owner/ynat", private=True)).sha  # doctest: +SKIP
     """
-    files = plan_push(checkpoint, target.repo_id, license).files
-    return commit(target, files, stale=STALE, api=api)
+    return commit(target, plan_push(checkpoint, target.repo_id, license).files, stale=STALE, api=api)
 
 
 def plan_push(checkpoint: str | Path, repo_id: str, license: str | None = None) -> Plan:
@@ -348,20 +338,10 @@ def pull(
     allow_foreign_code: bool = False,
     api: HfApi | None = None,
 ) -> str:
-    """Fetch a checkpoint from the Hub into a folder, at one commit, which is returned.
+    """Fetch a checkpoint from the Hub into a new or empty folder, at one commit, which is returned.
 
-    The files come into a folder beside it first, where an interrupted download goes on.
-
-    Args:
-        repo_id: `owner/name`.
-        output_dir: folder to make; it must not exist, or be empty.
-        revision: commit, tag or branch; `main` by default. Pin a commit where it matters.
-        allow_foreign_code: let a configuration pass that would run code from elsewhere; see `check_remote_code`.
-        api: the client; one with the saved token by default.
-
-    Raises:
-        ValueError: if there is no such checkpoint, it may not be read, is pickled, or would run code from elsewhere.
-        ConnectionError: if the Hub can't be reached, or fails.
+    The files come into a folder beside it first, where an interrupted download goes on. A checkpoint that is not there,
+    may not be read, is pickled, or would run code from elsewhere (see `check_remote_code`) is a ValueError.
     """
     check_repo_id(repo_id)
     target, api = Path(output_dir), api or HfApi()

@@ -47,13 +47,8 @@ METRIC_SPACE = Path(__file__).with_name("metric_space")
 def push_space(folder: str | Path, target: Target, api: HfApi | None = None, checkpoints: Sequence[str] = ()) -> Pushed:
     """Send a folder as a Space, in one commit; errors as of `commit`.
 
-    Args:
-        folder: with a README.md whose front matter has `sdk`, and what it names.
-        target: where to.
-        api: the client; one with the saved token by default.
-        checkpoints: `owner/name@revision` of checkpoints on the Hub; the front matter that is sent names them as
-            `models` and, pinned to their commits, as `preload_from_hub`: the Hub then fetches them when it builds the
-            Space, and the studio offers them.
+    The front matter that is sent names `checkpoints` (`owner/name@revision`) as `models` and, pinned to their commits,
+    as `preload_from_hub`: the Hub then fetches them when it builds the Space, and the studio offers them.
     """
     files = plan_space(folder).files
     if checkpoints:
@@ -62,11 +57,7 @@ def push_space(folder: str | Path, target: Target, api: HfApi | None = None, che
 
 
 def plan_space(folder: str | Path) -> Plan:
-    """Check a Space's folder and list what of it would be sent; nothing is.
-
-    hfk's source goes along as the folder `hfk/` if the app imports it and requirements.txt does not name it. What the
-    front matter lacks is a ValueError.
-    """
+    """Check a Space's folder and list what of it would be sent; what its front matter lacks is a ValueError."""
     folder = Path(folder)
     front = _front_matter(folder)
     sdk = front.get("sdk")

@@ -53,12 +53,6 @@ def write_card(folder: str | Path, repo_id: str | None = None, license: str | No
         license: of the weights, by the Hub's name, such as `apache-2.0`; that of the recipe by default, and without
             one the card claims none.
 
-    Returns:
-        the path of README.md.
-
-    Raises:
-        ValueError: if the folder is no multi-head checkpoint, one of its files is damaged, or `repo_id` is no Hub id.
-
     Example:
         >>> write_card("runs/ynat", "owner/ynat-e5-small-ko")  # doctest: +SKIP
     """

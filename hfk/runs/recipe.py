@@ -145,14 +145,10 @@ class Recipe:
 
     @classmethod
     def read(cls, recipe: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> Recipe:
-        """Read a recipe; unknown options count as techniques, and training refuses those that it does not know.
+        """Read a recipe: a built-in one's name, the path of a recipe or task YAML, or a mapping of options.
 
-        Args:
-            recipe: name of a built-in recipe, path of a recipe or task YAML, or a mapping of options.
-            overrides: options that replace the recipe's; `lora.rank` replaces one of a mapping.
-
-        Raises:
-            ValueError: for an option of version 0.1, a missing task, or a value of the wrong kind.
+        `overrides` replace options, `lora.rank` one of a mapping. What is wrong is a ValueError; unknown options count
+        as techniques, and training refuses those that it does not know.
 
         Example:
             >>> Recipe.read("ynat-mini", {"lora": True, "lora.rank": 8}).techniques["lora"]
@@ -307,12 +303,7 @@ def parse_overrides(items: list[str]) -> dict[str, Any]:
 
 
 def convert(name: str, value: Any, hint: Any) -> Any:
-    """Fit a value from YAML or the command line to an option's type, such as `int | None`; ValueError if it can't be.
-
-    Example:
-        >>> convert("learning_rate", "2e-4", float)
-        0.0002
-    """
+    """Fit a value from YAML or the command line to an option's type, such as `int | None`, or raise ValueError."""
     kinds = get_args(hint) if get_origin(hint) in (types.UnionType, Union) else (hint,)
     kinds = [get_origin(kind) or kind for kind in kinds]  # list for list[str]
     if isinstance(value, str) and value.lower() in ("none", "null") and type(None) in kinds and name != "report_to":

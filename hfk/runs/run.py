@@ -55,10 +55,7 @@ REMEDY = "Choose another --output-dir, or start anew with --fresh."
 
 
 class Run:
-    """A run's folder.
-
-    Args:
-        folder: the folder; it need not be there yet.
+    """A run's folder, which need not be there yet.
 
     Example:
         >>> run = Run.open("runs/ynat")  # doctest: +SKIP
