@@ -16,7 +16,8 @@ import pandas as pd
 from transformers.utils import cached_file
 
 from ..models.configuration_multihead import HeadConfig
-from ..tasks.tables import TableWriter, iter_table
+from ..tasks.table_writer import TableWriter
+from ..tasks.tables import iter_table
 from .predictor import Predictor
 
 TASK_FILE = "task.json"
