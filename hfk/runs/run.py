@@ -396,8 +396,7 @@ def read_labelled(
 
 def _columns(task: Task, recipe: Recipe | None) -> dict[str, Any]:
     """What the columns are called, so that `hfk predict` and `hfk evaluate` find them."""
-    kept = ("name", "column", "problem", "separator", "empty")
-    heads = [{key: value for key, value in head.to_dict().items() if key in kept} for head in task.source.heads]
+    heads = [head.reading() for head in task.source.heads]
     columns = {"text": task.source.text, "image": task.source.image, "id": task.source.id, "heads": heads}
     named = {"task": recipe.task} if recipe is not None and recipe.task in list_tasks() else {}
     return columns | named

@@ -1,28 +1,35 @@
-"""From the cells of a label column to a `HeadConfig`: cleaning, inferring labels, finding parents, refusing nonsense.
+"""How a head is read from a table: `HeadColumn`, and the cells of its column as labels by name.
 
-`HeadColumn` says how a head is read from a table; `clean_labels` turns its cells into label names, lists of names or
-numbers; `resolve_heads` looks at all rows and returns the final heads. Every refusal is one sentence with the row.
-Nothing here reads files or encodes to indices (`source.py` and `builder.py` do).
+What a cell may look like is decided by its form first: a list (Python's, JSON's, NumPy's, or a vector of 0 and 1), one
+column a label, one level of `a > b > c`, then a separator. `heads.py` looks at all rows together; nothing here reads
+files or encodes to indices (`source.py` and `labels.py` do). Every refusal is one sentence with the row.
 """
 
 from __future__ import annotations
 
+import ast
+import fnmatch
 import json
 import math
-import warnings
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ..models.configuration_multihead import HEAD_KINDS, HeadConfig, validate_heads, validate_parents
-from ..models.problems import LOSS_OPTIONS, PROBLEMS, HeadLoss, Problem
+from ..models.configuration_multihead import HEAD_KINDS, HeadConfig
+from ..models.problems import LOSS_OPTIONS, PROBLEMS, Problem
+from .names import canonical, whole_number
 
-RESERVED = ("id", "text", "image")
+RESERVED = ("id", "text", "image", "mean", "error", "paths", "loss", "labels", "embedding")
+"""What a head can't be called: columns of the rows and of predictions, and names among the scores."""
 MISSING_WORDS = frozenset({"", "nan", "NaN", "<NA>", "NaT"})
 HEAD_OPTIONS = ("kind", "dropout", "temperature", "path_weight", "mean", "std")
 OPTIONS = (*HEAD_OPTIONS, *LOSS_OPTIONS)
-_SHOWN = 5
+YES = frozenset({"1", "true", "y", "yes", "o", "✓", "예"})
+NO = frozenset({"0", "false", "n", "no", "x", "아니오"})
+"""Cells of a column that says of one label whether it applies."""
+_CHOICES = {"problem": tuple(PROBLEMS), "empty": ("unknown", "none"), "conflicts": ("error", "ignore")}
+_NUMBER = re.compile(r"[₩￦$€£]?\s*([-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?)\s*(?:%|[^\W\d_]{1,3})?")
 
 
 @dataclass
@@ -32,12 +39,18 @@ class HeadColumn:
     Args:
         name: the head's name, and the column of the dataset that `Task.load` returns.
         column: the table's column; `name` by default.
+        columns: one column a label in place of `column`, each 0 or 1 (or true, y, o): a list, or a pattern such as
+            `mood_*`. The labels are the columns' names, or what `codes` make of them.
         problem: as in `HeadConfig`.
-        separator: what separates the values of a `multi_label` cell; surrounding spaces are cut.
+        separator: what separates the values of a `multi_label` cell, or the levels of one; surrounding spaces are cut.
+        levels: the names of the heads that one cell such as `가전 > 주방 > 냉장고` fills, coarse to fine, this one
+            among them.
         parent: name of the coarser head.
         labels: label names in index order; None infers them from the rows. Other labels in the rows are errors.
+        codes: what the rows say → the label's name, such as `{"0": "음식"}`.
         known: names a label may have, in order; the labels are those of them that occur. For `labels="present"` tasks.
         parents: the parent label of each label, where it is known beforehand; rows that contradict it are errors.
+        qualify: names that stand under several parents become labels of their own under each: `식품 > 기타`.
         conflicts: what to do with rows that put a label under another parent than most rows do: `error`, or `ignore`
             (the parent on most rows holds; the other rows' labels of both heads count as missing, with a warning).
         min_rows: labels on fewer rows are left out, for long tails of rare values: `multi_label` cells lose them, other
@@ -52,12 +65,16 @@ class HeadColumn:
 
     name: str
     column: str | None = None
+    columns: list[str] | str | None = None
     problem: str = "single_label"
     separator: str | None = None
+    levels: list[str] | None = None
     parent: str | None = None
     labels: list[str] | None = None
+    codes: dict[str, str] | None = None
     known: list[str] | None = None
     parents: dict[str, str] | None = None
+    qualify: bool = False
     empty: str = "unknown"
     conflicts: str = "error"
     min_rows: int = 1
@@ -65,25 +82,29 @@ class HeadColumn:
 
     def __post_init__(self) -> None:
         where = f"head {self.name!r}"
-        self.column = self.column or self.name
+        self.name = canonical(self.name)
+        self.column = canonical(self.column or self.name)
+        if isinstance(self.columns, (list, tuple)):
+            self.columns = [canonical(str(name)) for name in self.columns]
         if self.name in RESERVED:
             raise ValueError(
-                f"a head can't be called {self.name!r}: call it something else and say `column: {self.name}`."
+                f"a head can't be called {self.name!r}: call it something else and say `column: {self.column}`."
             )
-        if self.problem not in PROBLEMS:
-            raise ValueError(f"{where}: problem {self.problem!r} is not one of {', '.join(PROBLEMS)}.")
+        for key, known in _CHOICES.items():
+            if getattr(self, key) not in known:
+                raise ValueError(f"{where}: {key} {getattr(self, key)!r} is not one of {', '.join(known)}.")
         if self.options.get("kind", "linear") not in HEAD_KINDS:
             raise ValueError(f"{where}: kind {self.options['kind']!r} is not one of {', '.join(HEAD_KINDS)}.")
-        if self.empty not in ("unknown", "none"):
-            raise ValueError(f"{where}: empty {self.empty!r} is not one of unknown, none.")
-        if self.conflicts not in ("error", "ignore"):
-            raise ValueError(f"{where}: conflicts {self.conflicts!r} is not one of error, ignore.")
         if isinstance(self.min_rows, bool) or not isinstance(self.min_rows, int) or self.min_rows < 1:
             raise ValueError(f"{where}: min_rows must be a whole number of at least 1, not {self.min_rows!r}.")
-        if self.separator is not None and (not self.several or not str(self.separator)):
-            raise ValueError(f"{where}: a separator belongs to problem multi_label, and can't be empty.")
+        if self.separator is not None and (not (self.several or self.levels) or not str(self.separator)):
+            raise ValueError(f"{where}: a separator belongs to problem multi_label or to levels, and can't be empty.")
+        if self.columns is not None and (not self.columns or not self.rules.has_labels):
+            raise ValueError(f"{where}: `columns:` names one column a label, for a head with labels.")
         if self.labels is not None:
-            self.labels = [str(label) for label in self.labels]
+            self.labels = [canonical(str(label)) for label in self.labels]
+        if self.codes is not None:
+            self.codes = {label_name(code): canonical(str(label)) for code, label in self.codes.items()}
 
     @property
     def rules(self) -> Problem:
@@ -95,6 +116,25 @@ class HeadColumn:
         """Whether a row may have several labels."""
         return self.rules.has_labels and not self.rules.exclusive
 
+    def sources(self, table: Collection[str]) -> list[str]:
+        """The columns of a table that the head reads; those that should be there but are not among them."""
+        if isinstance(self.columns, str):
+            return fnmatch.filter(table, self.columns) or [self.columns]
+        return self.columns or [self.column]
+
+    def cells(self, chunk: Mapping[str, list[Any]]) -> list[Any]:
+        """The head's cells of some rows of a table; a mapping from column to cell where it reads several columns."""
+        if self.columns is None:
+            return chunk[self.column]
+        names = self.sources(chunk)
+        return [dict(zip(names, cells, strict=True)) for cells in zip(*map(chunk.get, names), strict=True)]
+
+    def reading(self) -> dict[str, Any]:
+        """How the head is read, as an entry under `heads:` says it."""
+        kept = ("name", "column", "columns", "problem", "separator", "levels", "qualify", "empty")
+        entry = {key: getattr(self, key) for key in kept if getattr(self, key) not in (None, False)}
+        return entry | ({} if self.codes is None else {"labels": self.codes})
+
     @classmethod
     def from_head(
         cls, head: HeadConfig, base: HeadColumn | None = None, parents: dict[str, str] | None = None
@@ -103,28 +143,15 @@ class HeadColumn:
 
         Args:
             head: the finished head.
-            base: where it is read from (column, separator, meaning of empty cells); the head's name by default.
+            base: where and how it is read; the column of the head's name by default.
             parents: the parent label of each label, for a head with `parent_of`.
         """
-        given = {name: value for name, value in (base.options if base else {}).items() if name in LOSS_OPTIONS}
+        base = base or cls(head.name, problem=head.problem)
+        given = {name: value for name, value in base.options.items() if name in LOSS_OPTIONS}
         given |= {name: getattr(head, name) for name in HEAD_OPTIONS}
-        return cls(
-            name=head.name,
-            column=base.column if base else None,
-            problem=head.problem,
-            separator=base.separator if base else None,
-            parent=head.parent,
-            labels=list(head.labels) if head.rules.has_labels else None,
-            parents=parents,
-            empty=base.empty if base else "unknown",
-            conflicts=base.conflicts if base else "error",
-            min_rows=base.min_rows if base else 1,
-            options=given,
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for fingerprints."""
-        return asdict(self)
+        own = {"name": head.name, "problem": head.problem, "parent": head.parent, "parents": parents, "options": given}
+        labels = list(head.labels) if head.rules.has_labels else None
+        return cls(**{**asdict(base), "known": None} | own | {"labels": labels})
 
 
 def clean_labels(column: HeadColumn, cells: Iterable[Any], where: Callable[[int], str]) -> list[Any]:
@@ -134,7 +161,7 @@ def clean_labels(column: HeadColumn, cells: Iterable[Any], where: Callable[[int]
 
     Args:
         column: how the head is read.
-        cells: the raw cells.
+        cells: the raw cells, as `HeadColumn.cells` gives them.
         where: names a row in an error, from its position.
 
     Returns:
@@ -143,28 +170,79 @@ def clean_labels(column: HeadColumn, cells: Iterable[Any], where: Callable[[int]
     Raises:
         ValueError: for a cell that can't be such a value, naming its row.
     """
-    read = column.rules.pick({"single_label": _single, "multi_label": _multi, "regression": _number})
-    return [read(column, cell, position, where) for position, cell in enumerate(cells)]
+    if column.columns is not None:
+        read = _marked
+    elif column.levels:
+        read = _level
+    else:
+        read = column.rules.pick({"single_label": _single, "multi_label": _multi, "regression": _number})
+    values = []
+    for position, cell in enumerate(cells):
+        try:
+            values.append(read(column, cell.tolist() if hasattr(cell, "tolist") else cell))
+        except ValueError as error:
+            raise ValueError(f"{where(position)}: head {column.name!r} {error}") from None
+    return values
 
 
-def _missing(cell: Any) -> bool:
-    return (
-        cell is None
-        or (isinstance(cell, float) and math.isnan(cell))
-        or (isinstance(cell, str) and cell.strip() in MISSING_WORDS)
-    )
+def is_missing(cell: Any) -> bool:
+    """Whether a cell says nothing: None, NaN, or a text such as `nan`."""
+    return cell is None or cell != cell or (isinstance(cell, str) and cell.strip() in MISSING_WORDS)
 
 
-def _label(cell: Any) -> str:
-    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell).strip()
+def label_name(cell: Any) -> str:
+    """The name of a label, from a cell, or a part of one."""
+    return canonical(str(int(cell) if isinstance(cell, float) and cell.is_integer() else cell))
+
+
+def read_number(cell: Any) -> float | None:
+    """A cell's number: `12900`, `12,900`, `12,900원`, `35%`; None if it is none.
+
+    Example:
+        >>> read_number("12,900원"), read_number("서울")
+        (12900.0, None)
+    """
+    if isinstance(cell, str):
+        found = _NUMBER.fullmatch(cell.strip())
+        return float(found[1].replace(",", "")) if found else None
+    try:
+        return float(cell) if math.isfinite(float(cell)) else None
+    except (TypeError, ValueError):
+        return None
+
+
+def read_list(cell: Any) -> list[Any] | None:
+    """The values of a cell that is a list, or spells one out as JSON, Python, pandas or NumPy do; None for others.
+
+    Example:
+        >>> read_list('["기쁨", "슬픔"]'), read_list("['기쁨' '슬픔']"), read_list("{1, 2}"), read_list("[기쁨, 슬픔]")
+        (['기쁨', '슬픔'], ['기쁨', '슬픔'], [1, 2], ['기쁨', '슬픔'])
+        >>> read_list("[속보] 코스피")
+    """
+    if isinstance(cell, (list, tuple, set)):
+        return list(cell)
+    text = cell.strip() if isinstance(cell, str) else ""
+    if text[:1] + text[-1:] not in ("[]", "()", "{}") or text.isalpha():
+        return None
+    inside = text[1:-1]
+    if text[0] == "[":
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError:
+            pass
+    try:  # NumPy writes no commas, and Python would join the texts
+        spaced = re.sub(r"(['\"\d.])\s+(?=['\"\d-])", r"\1, ", text) if "," not in inside else text
+        found = ast.literal_eval(spaced)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        bare = text[0] == "[" and not re.search(r"[\[\]'\"]", inside)
+        return [part.strip() for part in inside.split(",")] if bare else None
+    if isinstance(found, (list, tuple, set)):
+        return sorted(found, key=str) if isinstance(found, set) else list(found)
+    return None
 
 
 def soft_label(cell: str) -> list[float] | None:
-    """The numbers of a cell that is the JSON text of a list of them; None for any other.
-
-    Args:
-        cell: the text.
-    """
+    """The numbers of a cell that is the JSON text of a list of them; None for any other."""
     if not cell.lstrip().startswith("["):
         return None
     try:
@@ -175,311 +253,104 @@ def soft_label(cell: str) -> list[float] | None:
     return parsed if is_list else None
 
 
-def _single(column: HeadColumn, cell: Any, position: int, where: Callable[[int], str]) -> Any:
-    if hasattr(cell, "tolist"):
-        cell = cell.tolist()
+def marks(parts: list[Any]) -> list[bool] | None:
+    """What a vector of 0 and 1 says of each label; None for a list of other values.
+
+    Example:
+        >>> marks([0, 1.0, 0]), marks(["0", "3"])
+        ([False, True, False], None)
+    """
+    words = [whole_number(str(part)) for part in parts]
+    return [word == "1" for word in words] if set(words) <= {"0", "1"} else None
+
+
+# ------------------------------------------------------------------------------- one cell; errors go on with the head
+
+
+def _named(column: HeadColumn, cell: Any) -> str:
+    name = label_name(cell)
+    return name if column.codes is None else column.codes.get(name) or column.codes.get(whole_number(name), name)
+
+
+def _single(column: HeadColumn, cell: Any) -> Any:
     if isinstance(cell, str):
         cell = soft_label(cell) or cell
     if not isinstance(cell, (list, tuple)):
-        return None if _missing(cell) else _label(cell)
-    at = f"{where(position)}: head {column.name!r}"
+        return None if is_missing(cell) else _named(column, cell)
     if not cell or not all(isinstance(p, (int, float)) and 0 <= p <= 1 for p in cell):
         raise ValueError(
-            f"{at} holds the list {str(list(cell))[:60]}; a soft label is a list of probabilities in [0, 1], and "
-            "several labels a row need problem: multi_label."
+            f"holds the list {str(list(cell))[:60]}; a soft label is a list of probabilities in [0, 1], and several "
+            "labels a row need problem: multi_label."
         )
     if column.labels is None:
-        raise ValueError(
-            f"{at} holds a soft label; list the head's `labels`, so that the order of the numbers is known."
-        )
+        raise ValueError("holds a soft label; list the head's `labels`, so that the order of the numbers is known.")
     if len(cell) != len(column.labels):
-        raise ValueError(f"{at} holds {len(cell)} probabilities for {len(column.labels)} labels; give one a label.")
+        raise ValueError(f"holds {len(cell)} probabilities for {len(column.labels)} labels; give one a label.")
     if abs(math.fsum(cell) - 1) > 0.01:
-        raise ValueError(f"{at}: the probabilities sum to {math.fsum(cell):.4g}, not to 1.")
+        raise ValueError(f"holds probabilities that sum to {math.fsum(cell):.4g}, not to 1.")
     return [float(p) / math.fsum(cell) for p in cell]
 
 
-def _multi(column: HeadColumn, cell: Any, position: int, where: Callable[[int], str]) -> list[str] | None:
-    if hasattr(cell, "tolist"):
-        cell = cell.tolist()
-    if isinstance(cell, (list, tuple)):
-        values = [_label(value) for value in cell if not _missing(value)]
-    elif _missing(cell):
+def _multi(column: HeadColumn, cell: Any) -> list[str] | None:
+    parts = read_list(cell)
+    if parts is None and is_missing(cell):
         return [] if column.empty == "none" else None
-    elif column.separator is not None:
-        values = [value.strip() for value in str(cell).split(column.separator)]
-    elif isinstance(cell, str) and cell.lstrip().startswith("["):
-        try:
-            values = [_label(value) for value in json.loads(cell)]
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{where(position)}: head {column.name!r}: {cell[:40]!r} is not a JSON list.") from error
-    else:
+    if parts is None and column.separator is not None:
+        parts = [part for part in str(cell).split(column.separator) if part.strip()]
+    if parts is None:
+        one = str(cell).strip()  # a lone name, where other cells are lists
+        if column.labels is not None and _named(column, one) in column.labels:
+            return [_named(column, one)]
         raise ValueError(
-            f"{where(position)}: head {column.name!r} is multi_label and holds {str(cell)[:40]!r}; say what separates "
-            'its values with `separator:`, for example ",".'
+            f"is multi_label and holds {str(cell)[:40]!r}, which is not a JSON list; say what separates its values "
+            'with `separator:`, for example ",".'
         )
-    return list(dict.fromkeys(value for value in values if value))
-
-
-def _number(column: HeadColumn, cell: Any, position: int, where: Callable[[int], str]) -> float | None:
-    if _missing(cell):
-        return None
-    try:
-        value = float(cell)
-    except (TypeError, ValueError):
-        value = math.nan
-    if not math.isfinite(value):
-        raise ValueError(
-            f"{where(position)}: head {column.name!r} is regression, but {str(cell)[:40]!r} is not a number."
-        )
-    return value
-
-
-# ------------------------------------------------------------------------------------------------- all rows together
-
-
-def resolve_heads(
-    columns: Sequence[HeadColumn],
-    values: dict[str, list[Any]],
-    where: Callable[[int], str],
-    texts: Sequence[str | None] | None = None,
-) -> list[HeadConfig]:
-    """Look at all rows and make the final heads: labels, parents, checks.
-
-    Args:
-        columns: the heads as asked for.
-        values: for each head, its cleaned values, one a row (all splits together). Rows that contradict a parent lose
-            both labels in place, if the head says `conflicts: ignore`.
-        where: names a row in an error.
-        texts: the rows' texts, to notice a label column that repeats them.
-
-    Returns:
-        One `HeadConfig` a column, in order. Regression means and deviations are not set yet: they come from `train`.
-
-    Raises:
-        ValueError: for a column that can't be a label, an unknown label, or a label with two parents; naming rows.
-    """
-    if not columns:
-        raise ValueError("there are no heads: name at least one label column under heads:.")
-    validate_parents(columns)
-    for column in columns:
-        if column.parent is not None and column.conflicts == "ignore":
-            _ignore_conflicts(column, values, where)
-    heads, labels = [], {}
-    for column in columns:
-        labels[column.name] = _labels(column, values[column.name], where, texts)
-    for column in columns:
-        options = {key: column.options[key] for key in HEAD_OPTIONS if column.options.get(key) is not None}
-        if column.parent is not None:
-            options["parent"] = column.parent
-            options["parent_of"] = _parent_of(column, labels, values, where)
-        heads.append(HeadConfig(name=column.name, labels=labels[column.name], problem=column.problem, **options))
-    validate_heads(heads)
-    return heads
-
-
-def resolve_losses(
-    columns: Sequence[HeadColumn], heads: Sequence[HeadConfig], values: dict[str, list[Any]]
-) -> dict[str, HeadLoss]:
-    """Say how each head is trained, as far as its column says so: head name → `HeadLoss`.
-
-    Args:
-        columns: the heads as asked for.
-        heads: the same heads, final.
-        values: as for `resolve_heads`.
-
-    Raises:
-        ValueError: for options that the head can't have; one sentence.
-    """
-    losses = {}
-    for column, head in zip(columns, heads, strict=True):
-        options = {key: column.options[key] for key in LOSS_OPTIONS if column.options.get(key) is not None}
-        options["class_weights"] = _class_weights(column, head.labels, values[column.name])
-        losses[head.name] = HeadLoss(**options)
-        head.rules.validate_loss(losses[head.name])
-    return losses
-
-
-def _labels(
-    column: HeadColumn, values: list[Any], where: Callable[[int], str], texts: Sequence[str | None] | None
-) -> list[str]:
-    name = (
-        f"head {column.name!r} (column {column.column!r})" if column.column != column.name else f"head {column.name!r}"
-    )
-    if not column.rules.has_labels:
-        numbers = {value for value in values if value is not None}
-        if not numbers:
-            raise ValueError(f"{name} has no numbers: every cell is empty; leave the column out.")
-        return []
-    counts: Counter[str] = Counter()
-    for value in values:
-        if isinstance(value, str):
-            counts[value] += 1
-        elif value and column.several:
-            counts.update(value)
-    allowed = column.labels if column.labels is not None else column.known
-    if allowed is not None and column.min_rows == 1:
-        _check_allowed(column, allowed, counts, values, where)
-    if column.labels is not None:
-        return column.labels
-    if not counts:
-        raise ValueError(f"{name} has no labels: every cell is empty; leave the column out, or list its `labels`.")
-    if column.min_rows > 1:
-        counts = Counter({label: count for label, count in counts.items() if count >= column.min_rows})
-        if not counts:
-            raise ValueError(f"{name} has no label on {column.min_rows} rows or more; lower its min_rows.")
-    if column.known is not None:
-        return [label for label in column.known if label in counts]
-    given = sum(value is not None for value in values)
-    if len(counts) == 1:
-        raise ValueError(
-            f"{name} has one value only ({next(iter(counts))!r}): nothing to decide; leave the column out."
-        )
-    if texts is not None and column.rules.exclusive:
-        same = sum(
-            value is not None and value == (text or "").strip() for value, text in zip(values, texts, strict=True)
-        )
-        if same > 0.9 * given:
+    of_each = marks(parts) if len(parts) > 1 else None
+    if of_each and (len(set(map(str, parts))) < len(parts) or (column.labels and len(column.labels) == len(parts) > 2)):
+        if column.labels is None:
             raise ValueError(
-                f"{name} repeats the text in {same} of {given} rows: it is the input; leave the column out."
+                f"holds a vector of 0 and 1, {str(cell)[:40]}; list the head's `labels`, so that their order is known."
             )
-    if given >= 3 and len(counts) == given and max(counts.values()) == 1:
-        raise ValueError(
-            f"{name} has a different value on each of its {given} rows: it looks like an id, no class could be learnt; "
-            "leave the column out."
-        )
-    single = [label for label, count in counts.items() if count == 1]
-    if single:
-        warnings.warn(
-            f"{name}: {_listed(sorted(single), 'label')} with one row only; such rows stay in train, so no score can "
-            "be measured for them.",
-            stacklevel=2,
-        )
-    return sort_labels(counts)
+        if len(parts) != len(column.labels):
+            raise ValueError(f"holds {len(parts)} signs 0 or 1 for {len(column.labels)} labels; give one a label.")
+        return [label for label, mark in zip(column.labels, of_each, strict=True) if mark]
+    names = (_named(column, part) for part in parts if not is_missing(part))
+    return list(dict.fromkeys(name for name in names if name))
 
 
-def sort_labels(labels: Iterable[str]) -> list[str]:
-    """Sort label names: by value if all are whole numbers, else by code point (for Hangul, 가나다 order).
-
-    Args:
-        labels: the names.
-
-    Example:
-        >>> sort_labels(["10", "9"]), sort_labels(["음식", "숙박"])
-        (['9', '10'], ['숙박', '음식'])
-    """
-    labels = list(labels)
-    if all(label.lstrip("-").isdecimal() for label in labels):
-        return sorted(labels, key=lambda label: (int(label), label))
-    return sorted(labels)
-
-
-def _check_allowed(
-    column: HeadColumn, allowed: list[str], counts: Counter[str], values: list[Any], where: Callable[[int], str]
-) -> None:
-    unknown = set(counts) - set(allowed)
-    if not unknown:
-        return
-    for position, value in enumerate(values):
-        found = unknown.intersection([value] if isinstance(value, str) else value or [])
-        if found:
-            more = f" ({len(unknown)} unknown labels in all)" if len(unknown) > 1 else ""
-            known = ", ".join(allowed[:8]) + (", …" if len(allowed) > 8 else "")
-            raise ValueError(
-                f"{where(position)}: {min(found)!r} is not a label of head {column.name!r}{more}; its {len(allowed)} "
-                f"labels: {known}. Correct the row, or leave its cell empty."
-            )
-
-
-def _ignore_conflicts(column: HeadColumn, values: dict[str, list[Any]], where: Callable[[int], str]) -> None:
-    children, parents = values[column.name], values[column.parent]
-    pairs = Counter(
-        (child, parent) for child, parent in zip(children, parents, strict=True) if isinstance(child, str) and parent
-    )
-    usual = dict(column.parents or {})
-    for (child, parent), _ in sorted(pairs.items(), key=lambda item: (-item[1], item[0])):
-        usual.setdefault(child, parent)
-    wrong = [
-        position
-        for position, (child, parent) in enumerate(zip(children, parents, strict=True))
-        if isinstance(child, str) and parent is not None and usual[child] != parent
-    ]
-    for position in wrong:
-        children[position] = parents[position] = None
-    if wrong:
-        warnings.warn(
-            f"{len(wrong)} rows put a {column.name} under another {column.parent} than most rows do; these labels of "
-            f"theirs are ignored ({_rows(wrong, where)}).",
-            stacklevel=2,
-        )
-
-
-def _parent_of(
-    column: HeadColumn, labels: dict[str, list[str]], values: dict[str, list[Any]], where: Callable[[int], str]
-) -> list[int]:
-    rows: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-    for position, (child, parent) in enumerate(zip(values[column.name], values[column.parent], strict=True)):
-        if isinstance(child, str) and isinstance(parent, str):
-            rows[child][parent].append(position)
-    given, parents = column.parents or {}, {}
-    for label in labels[column.name]:
-        found = rows.get(label, {})
-        if label in given:
-            for parent, positions in found.items():
-                if parent != given[label]:
-                    raise ValueError(
-                        f"{_rows(positions, where)}: {column.name} {label!r} stands under {column.parent} {parent!r}, "
-                        f"but it belongs to {given[label]!r}; correct the row."
-                    )
-            parents[label] = given[label]
-        elif len(found) > 1:
-            sides = "; ".join(f"{parent!r} in {_rows(positions, where)}" for parent, positions in sorted(found.items()))
-            raise ValueError(
-                f"{column.name} {label!r} has {len(found)} parents in {column.parent}: {sides}. Correct the rows, or "
-                f"say `conflicts: ignore` for head {column.name!r}, or take its `parent:` out."
-            )
-        elif not found:
-            raise ValueError(
-                f"{column.name} {label!r} has no parent: no row with it has a {column.parent}; fill in {column.parent} "
-                "on one such row."
-            )
-        else:
-            parents[label] = next(iter(found))
-    index = {label: number for number, label in enumerate(labels[column.parent])}
-    lost = sorted({parent for parent in parents.values() if parent not in index})
-    if lost:
-        raise ValueError(
-            f"head {column.name!r}: its parent label {lost[0]!r} is not a label of head {column.parent!r}."
-        )
-    return [index[parents[label]] for label in labels[column.name]]
-
-
-def _class_weights(column: HeadColumn, labels: list[str], values: list[Any]) -> list[float] | None:
-    wanted = column.options.get("class_weights")
-    if wanted is None or isinstance(wanted, (list, tuple)):
-        return None if wanted is None else [float(weight) for weight in wanted]
-    if isinstance(wanted, dict):
-        weights = {str(label): float(weight) for label, weight in wanted.items()}
-        unknown = sorted(set(weights) - set(labels))
-        if unknown:
-            raise ValueError(f"head {column.name!r}: class_weights names {unknown[0]!r}, which is not a label of it.")
-        return [weights.get(label, 1.0) for label in labels]
-    if wanted != "balanced":
-        raise ValueError(f"head {column.name!r}: class_weights is a list, a mapping from label to weight, or balanced.")
+def _marked(column: HeadColumn, cell: dict[str, Any]) -> Any:
+    """Labels from one column a label."""
+    found, given = [], False
+    for name, mark in cell.items():
+        word = "" if is_missing(mark) else label_name(mark).lower()
+        word = whole_number(word)
+        if word and word not in YES | NO:
+            raise ValueError(f"reads column {name!r}, which holds {str(mark)[:40]!r}; write 1 or 0.")
+        given = given or bool(word)
+        if word in YES:
+            found.append(_named(column, name))
     if column.several:
-        given = [value for value in values if value is not None]
-        counts = Counter(label for value in given for label in value)
-        return [max(1.0, (len(given) - counts[label]) / max(1, counts[label])) for label in labels]
-    counts = Counter(value for value in values if isinstance(value, str))
-    total, present = sum(counts.values()), max(1, len(counts))
-    return [total / (present * counts[label]) if counts[label] else 1.0 for label in labels]
+        return found if given else ([] if column.empty == "none" else None)
+    if len(found) > 1:
+        raise ValueError(f"has several labels, {' and '.join(found)}; that needs problem: multi_label.")
+    return found[0] if found else None
 
 
-def _rows(positions: list[int], where: Callable[[int], str]) -> str:
-    shown = ", ".join(where(position) for position in positions[:3])
-    return shown if len(positions) <= 3 else f"{shown} and {len(positions) - 3} more"
+def _level(column: HeadColumn, cell: Any) -> str | None:
+    if is_missing(cell):
+        return None
+    separator = (column.separator or ">").strip() or column.separator
+    parts = [_named(column, part) for part in str(cell).split(separator)]
+    if len(parts) > len(column.levels):
+        raise ValueError(f"has {len(parts)} levels in {str(cell)[:60]!r}, but `levels:` names {len(column.levels)}.")
+    own = column.levels.index(column.name)
+    return (parts[own] or None) if own < len(parts) else None
 
 
-def _listed(names: list[str], noun: str) -> str:
-    shown = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
-    return f"{len(names)} {noun}{'s' if len(names) > 1 else ''} ({shown})"
+def _number(column: HeadColumn, cell: Any) -> float | None:
+    if is_missing(cell):
+        return None
+    value = read_number(cell)
+    if value is None:
+        raise ValueError(f"is regression, but {str(cell)[:40]!r} is not a number.")
+    return value

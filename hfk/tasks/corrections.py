@@ -8,18 +8,17 @@ counts by split tell whether the test's own labels changed.
 
 from __future__ import annotations
 
-import json
 import math
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .columns import HeadColumn, clean_labels
+from .names import canonical
 from .source import Rows
 from .tables import read_table
 
@@ -33,24 +32,14 @@ Cell = tuple[int, str]
 
 @dataclass
 class Applied:
-    """What a corrections file changed.
-
-    Args:
-        file: its name.
-        cells: the labels that it changed.
-        already: labels that it names and that were as it says before.
-    """
+    """What a corrections file changed: the `cells`, beside those that were `already` as it says."""
 
     file: str
     cells: list[Cell] = field(default_factory=list)
     already: int = 0
 
     def by_split(self, splits: dict[str, np.ndarray]) -> dict[str, dict[str, int]]:
-        """Count the changed labels of each split and head.
-
-        Args:
-            splits: split → its rows' numbers.
-        """
+        """Count the changed labels of each split and head; `splits` has each split's row numbers."""
         chosen = {name: set(rows.tolist()) for name, rows in splits.items()}
         return {name: dict(Counter(head for row, head in self.cells if row in rows)) for name, rows in chosen.items()}
 
@@ -71,14 +60,10 @@ def apply_corrections(
         columns: the heads as they are read.
         values: each head's labels by name, one a row; they stay as they are.
 
-    Returns:
-        the corrected labels, and what was changed.
-
     Raises:
         FileNotFoundError: if the file is missing.
-        ValueError: if the file can't be read as such a table; or for a line that names no row, no head or no label,
-            whose `from` is not the row's label, that contradicts another line, or after which a row would contradict
-            the hierarchy. One sentence that names file and row; nothing is changed then.
+        ValueError: for a line that names no row, no head or no label, whose `from` is not the row's label, that
+            contradicts another line, or after which a row would contradict the hierarchy.
     """
     path = Path(path)
     if not path.is_file():
@@ -128,11 +113,7 @@ def apply_corrections(
 
 
 def describe(counts: dict[str, dict[str, int]], applied: Applied) -> str:
-    """Say in one line what was corrected.
-
-    Args:
-        counts: what `Applied.by_split` returned.
-        applied: what was changed.
+    """Say in one line what was corrected; `counts` are of `Applied.by_split`.
 
     Example:
         >>> describe({"train": {"topic": 3}, "validation": {}}, Applied("corrections.csv", already=1))
@@ -152,7 +133,7 @@ def _finder(rows: Rows) -> Callable[[dict[str, Any], str], list[int]]:
     by_id: dict[str, list[int]] = defaultdict(list)
     by_text: dict[str, list[int]] = defaultdict(list)
     for row, identity in enumerate(rows.cells("id")):
-        by_id[identity].append(row)
+        by_id[_word(identity)].append(row)
 
     def find(line: dict[str, Any], where: str) -> list[int]:
         identity, text = _word(line["id"]), _folded(line.get("text"))
@@ -189,12 +170,8 @@ def _known_labels(column: HeadColumn, values: list[Any]) -> set[str] | None:
 
 
 def _read(column: HeadColumn, cell: Any, where: str) -> Any:
-    if column.several and isinstance(cell, str) and cell.lstrip().startswith("["):
-        try:  # a JSON list, even where the table separates labels by a sign
-            cell = json.loads(cell)
-        except json.JSONDecodeError:
-            raise ValueError(f"{where}: {cell[:40]!r} is not a JSON list of labels.") from None
-    return clean_labels(column, [cell], lambda _: where)[0]
+    """A line's label; names are written in one cell, however many columns or levels the table has for them."""
+    return clean_labels(replace(column, columns=None, levels=None), [cell], lambda _: where)[0]
 
 
 def _unknown(value: Any, labels: set[str] | None) -> str | None:
@@ -254,12 +231,12 @@ def _check_hierarchy(
 
 
 def _word(cell: Any) -> str:
-    return "" if cell is None else str(cell).strip()
+    return "" if cell is None else canonical(str(cell))
 
 
 def _folded(cell: Any) -> str:
-    """A text as it is compared: one space between words, composed letters, without a spreadsheet guard's quote."""
-    text = " ".join(unicodedata.normalize("NFC", _word(cell)).split())
+    """A text as it is compared: as a name, without a spreadsheet guard's quote."""
+    text = _word(cell)
     return text[1:] if text[:1] == "'" and text[1:2] in _FORMULA_SIGNS else text
 
 

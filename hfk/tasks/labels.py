@@ -19,16 +19,7 @@ from ..models.configuration_multihead import HeadConfig
 
 
 def head_feature(head: HeadConfig, soft: bool = False) -> Any:
-    """The feature of a head's column.
-
-    Args:
-        head: the head.
-        soft: whether its rows carry distributions over the labels.
-
-    Returns:
-        `ClassLabel` (`single_label`), `List(Value("float32"))` of one probability a label (`single_label`, soft),
-        `List(ClassLabel)` (`multi_label`) or `Value("float32")` (`regression`). None is a missing label.
-    """
+    """The feature of a head's column; `soft` where its rows carry distributions over the labels."""
     number = datasets.Value("float32")
     label = datasets.ClassLabel(names=head.labels) if head.rules.has_labels else None
     single = datasets.List(number) if soft else label
@@ -36,15 +27,9 @@ def head_feature(head: HeadConfig, soft: bool = False) -> Any:
 
 
 def encode_labels(values: Sequence[Any], head: HeadConfig) -> tuple[Any, pa.Array]:
-    """Turn clean labels, as `columns.clean_labels` gives them, into the head's column.
+    """Turn labels, as `heads.settle` gives them, into the head's column: its feature, and its cells.
 
-    Args:
-        values: names, lists of names or of probabilities, or numbers; None where unknown. What the head does not have
-            counts as unknown: it is rarer than the head's `min_rows`, everything else was checked before.
-        head: the head.
-
-    Returns:
-        the column's feature, and its cells.
+    What the head does not have counts as unknown: it is rarer than the head's `min_rows`, all else was checked before.
     """
     index = {label: number for number, label in enumerate(head.labels)}
     soft = head.rules.exclusive and any(isinstance(value, list) for value in values)
@@ -69,15 +54,7 @@ def soft_columns(rows: Dataset) -> tuple[str, ...]:
 
 
 def label_arrays(rows: Dataset, heads: list[HeadConfig]) -> dict[str, np.ndarray]:
-    """Return the label columns of a dataset as `hfk.evaluation` takes them.
-
-    Args:
-        rows: rows in a task's columns.
-        heads: the heads; one without a column is left out.
-
-    Returns:
-        head name → array, as `Problem.tensor` makes it.
-    """
+    """Return the label columns of a task's rows, head name → array as `Problem.tensor` makes it; absent ones left out."""
     soft = soft_columns(rows)
     return {
         head.name: head.rules.tensor(rows[head.name], head.name in soft).numpy()

@@ -13,6 +13,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import stat
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,18 +29,20 @@ import pyarrow.compute as pc
 from datasets.exceptions import DatasetGenerationError
 
 from .columns import HeadColumn, clean_labels, soft_label
+from .names import canonical
 from .tables import Chunk, check_file, iter_columns
 
 MISSING_IMAGES = ("error", "drop", "text_only")
 SPLITS = ("train", "validation", "test")
 WHOLE = "whole"  # the split name of rows that are yet to be divided ("all" means something else to `datasets`)
 _SPLIT_NAMES = {
-    **{name: "train" for name in ("train", "training")},
-    **{name: "validation" for name in ("validation", "valid", "val", "dev", "eval")},
-    **{name: "test" for name in ("test", "testing")},
+    **{name: "train" for name in ("train", "training", "학습", "훈련")},
+    **{name: "validation" for name in ("validation", "valid", "val", "dev", "eval", "검증")},
+    **{name: "test" for name in ("test", "testing", "테스트", "시험", "평가")},
 }
-_VERSION = 3  # of what the Arrow files hold; older ones are not read
-_READ = ("name", "column", "problem", "separator", "labels", "empty")  # what a head's cells are cleaned by
+_VERSION = 4  # of what the Arrow files hold; older ones are not read
+# What a head's cells are cleaned by.
+_READ = ("name", "column", "columns", "problem", "separator", "levels", "labels", "codes", "empty")
 
 
 @dataclass
@@ -163,6 +166,7 @@ class TableSource:
         id: the id column; None numbers the rows of each split from 0.
         image_dir: what picture paths are relative to; the table's own folder by default.
         split_column: a column that says each row's split.
+        group: a column of which rows of one value stay in one split or fold: an author, a product, a dialogue.
         missing_images: what to do with picture files that don't exist: `error`, `drop` the rows, or `text_only`.
         fingerprint: whatever else identifies the raw tables (files, sizes, times), JSON-able.
         settings: the name of the settings file, for error messages.
@@ -175,6 +179,7 @@ class TableSource:
     id: str | None = None
     image_dir: Path | None = None
     split_column: str | None = None
+    group: str | None = None
     missing_images: str = "error"
     fingerprint: Any = None
     settings: str | None = None
@@ -193,7 +198,7 @@ class TableSource:
             ValueError: for a missing column, repeated ids, a row without text and image, a missing picture file or a
                 label cell that can't be read; one sentence naming file, row and column.
         """
-        settings = [self.text, self.image, self.id, str(self.image_dir), self.split_column]
+        settings = [self.text, self.image, self.id, str(self.image_dir), self.split_column, self.group]
         heads = [{name: getattr(head, name) for name in _READ} for head in self.heads]
         state = json.dumps([_VERSION, self.fingerprint, settings, heads], ensure_ascii=False, default=str)
         digest = hashlib.blake2b(state.encode("utf-8", "surrogatepass"), digest_size=16)
@@ -229,6 +234,7 @@ class TableSource:
                 "_file": datasets.Value("string"),
                 "_row": datasets.Value("int64"),
                 "_split": datasets.Value("string"),
+                **({"_group": datasets.Value("string")} if self.group else {}),
             }
         )
 
@@ -247,11 +253,11 @@ class TableSource:
     def _clean(self, table: RawTable, chunk: Chunk, first: int, start: int) -> Chunk:
         """Clean some rows, of which the first is number `first` of its table, and `start` rows of its split precede."""
         for column, option in (
-            *(((self.split_column, "split:"),) if self.split_column else ()),
+            *((name, "split:") for name in (self.split_column, self.group) if name),
             *((name, "text:") for name in self.text),
             *(((self.image, "image:"),) if self.image else ()),
             *(((self.id, "id:"),) if self.id else ()),
-            *((head.column, "heads:") for head in self.heads),
+            *((name, "heads:") for head in self.heads for name in head.sources(chunk)),
         ):
             if column not in chunk:
                 settings = f" in {self.settings}" if self.settings else ""
@@ -276,21 +282,25 @@ class TableSource:
             folder = self.image_dir or table.folder
             clean["image"] = [_image(cell, folder) for cell in chunk[self.image]]
         for number, head in enumerate(self.heads):
-            labels = clean_labels(head, chunk[head.column], where)
+            labels = clean_labels(head, head.cells(chunk), where)
             if head.rules.exclusive:
                 labels = [json.dumps(value) if isinstance(value, list) else value for value in labels]
             clean[f"head{number}"] = labels
         clean["_file"], clean["_row"] = [table.file] * len(rows), list(rows)
+        if self.group:
+            clean["_group"] = [_text(cell) for cell in chunk[self.group]]
         if self.split_column is None:
             clean["_split"] = [table.split] * len(rows)
             return clean
-        clean["_split"] = [_SPLIT_NAMES.get(str(cell).strip().lower()) for cell in chunk[self.split_column]]
-        if None in clean["_split"]:
-            position = clean["_split"].index(None)
-            raise ValueError(
-                f"{table.file}, row {rows[position] + 1}: {chunk[self.split_column][position]!r} in column "
-                f"{self.split_column!r} is no split; write train, validation or test."
-            )
+        clean["_split"] = []
+        for position, cell in enumerate(chunk[self.split_column]):
+            try:
+                clean["_split"].append(split_name(cell))
+            except ValueError:
+                raise ValueError(
+                    f"{table.file}, row {rows[position] + 1}: {cell!r} in column {self.split_column!r} is no split; "
+                    "write train, validation or test."
+                ) from None
         return clean
 
     def _look_for_pictures(self, rows: Rows, digest: Any) -> Rows:
@@ -408,18 +418,16 @@ def report_conflicts(rows: Rows, heads: list[HeadColumn], values: dict[str, list
 
 
 def split_name(name: str) -> str:
-    """The canonical name of a split: train, validation or test.
-
-    Args:
-        name: what a user calls it, such as `dev` or `val`.
+    """The canonical name of a split, train, validation or test, by the word in a name: `dev`, `1.Training`, `학습`.
 
     Raises:
-        ValueError: if it is none of them.
+        ValueError: if it holds none of their names, or several.
     """
-    canonical = _SPLIT_NAMES.get(str(name).strip().lower())
-    if canonical is None:
+    words = re.findall(r"[a-z]+|[가-힣]+", canonical(str(name)).lower())
+    splits = {_SPLIT_NAMES[word] for word in words if word in _SPLIT_NAMES}
+    if len(splits) != 1:
         raise ValueError(f"{name!r} is no split; use train, validation or test.")
-    return canonical
+    return splits.pop()
 
 
 def as_files(data: Any, folder: Path | None = None) -> dict[str, list[Path]]:

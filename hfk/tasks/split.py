@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components
 
 from ..files import write_atomic
 from ..models.configuration_multihead import HeadConfig
@@ -33,7 +35,8 @@ def split_indices(
     fractions: Mapping[str, float],
     seed: int = 42,
     near_duplicates: bool = True,
-) -> dict[str, list[int]]:
+    groups: Sequence[Any] | None = None,
+) -> tuple[dict[str, list[int]], list[str]]:
     """Divide rows into train and the named splits.
 
     Args:
@@ -43,16 +46,17 @@ def split_indices(
         fractions: share of the rows in each split but train, such as `{"validation": 0.1, "test": 0.1}`.
         seed: another seed gives another division.
         near_duplicates: whether near-duplicates are kept together too, not only exact ones.
+        groups: rows of one value stay together, such as those of an author; None belongs to no group.
 
     Returns:
         Row numbers by split, `train` first, each list ascending; together they are all rows, each once. A label with
-        one row, or one group of look-alikes, is in train.
+        one row, or one group of look-alikes, is in train. And in sentences what could not be given as asked, and why.
 
     Raises:
         ValueError: if fractions are negative, sum to 1 or more, or the sequences differ in length.
 
     Example:
-        >>> parts = split_indices(["가", "나", "다", "라"], None, ["x", "x", "y", "y"], {"test": 0.5})
+        >>> parts, _ = split_indices(["가", "나", "다", "라"], None, ["x", "x", "y", "y"], {"test": 0.5})
         >>> len(parts["train"]), len(parts["test"])
         (2, 2)
     """
@@ -60,11 +64,12 @@ def split_indices(
         raise ValueError(
             f"split fractions {dict(fractions)} must each be in [0, 1) and sum to less than 1; train takes the rest."
         )
-    groups = _Groups(texts, images, labels, seed, near_duplicates)
+    groups = _Groups(texts, images, labels, seed, near_duplicates, groups)
     parts = ("train", *fractions)
     given, part_of = dict.fromkeys(fractions, 0), np.zeros(len(groups.sizes), dtype=int)
-    seen = 0
+    seen = lone = strata = 0
     for dealt in groups.strata():
+        lone, strata = lone + (len(dealt) == 1), strata + 1
         dealt = dealt[groups.by_digest(dealt)]
         size = int(groups.sizes[dealt].sum())
         # Cumulative rounding: shares are right over all labels even where each label has few rows. What a label can't
@@ -77,21 +82,37 @@ def split_indices(
         for group, count in zip(dealt[:-1].tolist(), groups.sizes[dealt[:-1]].tolist(), strict=True):
             room = [part for part in need if need[part] >= count]
             if room:
-                part = max(room, key=need.__getitem__)
+                part = max(room, key=lambda name: (need[name], seen * fractions[name] - given[name]))
                 part_of[group] = parts.index(part)
                 need[part] -= count
                 given[part] += count
             elif not any(left > 0 for left in need.values()):
                 break
     largest, rows = int(groups.sizes.max(initial=0)), len(groups.of_row)
+    said = []
     if rows >= 50 and largest > 0.1 * rows:
-        warnings.warn(
+        said.append(
             f"{largest} of {rows} rows are one group of the same or nearly the same text or picture, kept in one "
-            "split; a placeholder picture or a template may be the cause.",
-            stacklevel=2,
+            "split; a placeholder picture or a template may be the cause."
         )
+    asked = {part: max(1, round(rows * share)) for part, share in fractions.items()}
+    short = [part for part in fractions if given[part] < 0.8 * asked[part] or not given[part]]
+    if short:
+        listed = " and ".join(f"{part} has {given[part]:,} rows of about {asked[part]:,}" for part in short)
+        listed += "; a split without rows is left out" if not all(given[part] for part in short) else ""
+        said.append(f"{listed}: {_why_short(rows, len(groups.sizes), lone, strata)}.")
     of_row = part_of[groups.of_row]
-    return {part: np.flatnonzero(of_row == number).tolist() for number, part in enumerate(parts)}
+    return {part: np.flatnonzero(of_row == number).tolist() for number, part in enumerate(parts)}, said
+
+
+def _why_short(rows: int, groups: int, lone: int, strata: int) -> str:
+    """Why a split could not be given the rows that were asked for."""
+    reasons = []
+    if groups < 0.9 * rows:
+        reasons.append(f"{rows:,} rows are {groups:,} different ones, as what is the same or nearly so stays together")
+    if lone:
+        reasons.append(f"{lone:,} of {strata:,} labels have one such row or group, which stays in train")
+    return ", and ".join(reasons) or f"{rows:,} rows are too few"
 
 
 def fold_numbers(
@@ -101,19 +122,9 @@ def fold_numbers(
     folds: int,
     seed: int = 42,
     near_duplicates: bool = True,
+    groups: Sequence[Any] | None = None,
 ) -> np.ndarray:
-    """Deal rows to folds of like size: stratified, seeded, blind to row order, look-alikes together.
-
-    Args:
-        texts: as in `split_indices`.
-        images: as in `split_indices`.
-        labels: as in `split_indices`.
-        folds: how many folds, 2 or more.
-        seed: another seed gives another division.
-        near_duplicates: as in `split_indices`.
-
-    Returns:
-        int array `(rows,)`: the fold of each row, from 0.
+    """Deal rows to folds of like size, as `split_indices` divides them: int array `(rows,)`, from 0.
 
     Raises:
         ValueError: if there are fewer rows, or groups of look-alikes, than folds, or the sequences differ in length.
@@ -124,10 +135,11 @@ def fold_numbers(
     """
     if folds < 2:
         raise ValueError(f"folds must be 2 or more, not {folds}.")
-    groups = _Groups(texts, images, labels, seed, near_duplicates)
+    groups = _Groups(texts, images, labels, seed, near_duplicates, groups)
     if len(groups.sizes) < folds:
         raise ValueError(
-            f"{folds} folds can't be made of {len(groups.sizes)} different rows; look-alikes count as one."
+            f"{folds} folds can't be made of {len(groups.sizes)} different rows; look-alikes, and rows of one group, "
+            "count as one."
         )
     fold_of, total = np.zeros(len(groups.sizes), dtype=int), [0] * folds
     for dealt in groups.strata():
@@ -144,15 +156,7 @@ def fold_numbers(
 
 
 class _Groups:
-    """Groups of look-alikes: which rows are one, and what they are dealt by.
-
-    Args:
-        texts: as in `split_indices`, like all others.
-
-    Attributes:
-        of_row: the group of each row; groups are numbered by their first rows.
-        sizes: how many rows each has.
-    """
+    """Groups of look-alikes: the group `of_row`, numbered by first rows, their `sizes`, and what they are dealt by."""
 
     def __init__(
         self,
@@ -161,13 +165,16 @@ class _Groups:
         labels: Sequence[Any] | None,
         seed: int,
         near_duplicates: bool,
+        groups: Sequence[Any] | None = None,
     ) -> None:
-        columns = [column for column in (texts, images, labels) if column is not None]
+        columns = [column for column in (texts, images, labels, groups) if column is not None]
         if not columns or len({len(column) for column in columns}) != 1:
             raise ValueError("texts, images and labels must be given for the same rows, and at least one of them.")
         rows = len(columns[0])
         images = None if images is None else describe_images(images, near_duplicates)
         found = duplicate_groups(texts, images, rows, near_duplicates=near_duplicates)
+        if groups is not None:
+            found = _joined(found, groups)
         _, first, of_row = np.unique(found, return_index=True, return_inverse=True)
         self.of_row = np.argsort(np.argsort(first))[of_row]
         self.sizes = np.bincount(self.of_row, minlength=len(first))
@@ -200,19 +207,28 @@ class _Groups:
         return np.lexsort((self._low[groups], self._high[groups]))
 
 
+def _joined(look_alikes: np.ndarray, groups: Sequence[Any]) -> np.ndarray:
+    """Number the groups of rows that are joined by their look-alikes, by what a column says, or by both in turn.
+
+    Where look-alikes would chain most of the column's groups to one, which could not be divided, the column decides.
+    """
+    own = {}  # rows of no group are one each
+    codes = np.array([own.setdefault(row if name is None else (name,), len(own)) for row, name in enumerate(groups)])
+    rows, alike = len(codes), int(look_alikes.max(initial=0)) + 1
+    edges = (look_alikes, codes + alike)
+    size = alike + len(own)
+    graph = sparse.coo_array((np.ones(rows, dtype=bool), edges), shape=(size, size))
+    joined = connected_components(graph, directed=False)[1][look_alikes]
+    largest, column = np.bincount(joined).max(initial=0), np.bincount(codes).max(initial=0)
+    return joined if largest <= max(column, rows // 5) else codes
+
+
 def content_digests(
     texts: Sequence[str | None] | None, images: Sequence[Any] | None, rows: int, seed: int
 ) -> np.ndarray:
     """One 16-byte hash a row, of the seed, the text's letters and digits, and the picture's bytes.
 
-    Args:
-        texts: as in `split_indices`.
-        images: as in `split_indices`.
-        rows: how many rows there are.
-        seed: the seed.
-
-    Returns:
-        uint64 array `(rows, 2)`, the more significant half first.
+    A uint64 array `(rows, 2)`, the more significant half first.
     """
     pictures = itertools.repeat(None, rows) if images is None else describe_images(images, near_duplicates=False)
     digests, start = bytearray(), hashlib.blake2b(str(seed).encode(), digest_size=16)
@@ -228,51 +244,38 @@ def content_digests(
 
 
 def without_folds(split: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """What is left of a task's `split` where no fold is held out; None for nothing.
-
-    Args:
-        split: as in a task's YAML file.
-    """
+    """What is left of a task's `split` where no fold is held out; None for nothing."""
     return {key: value for key, value in (split or {}).items() if key not in ("folds", "fold")} or None
 
 
 def digest(state: Any, names: Iterable[str | None]) -> str:
-    """A hash that names a division in a cache.
-
-    Args:
-        state: anything whose `repr` tells it.
-        names: of the rows, their labels, or both.
-    """
+    """A hash, of whatever has a `repr` and of rows' names or labels, that names a division in a cache."""
     hasher = hashlib.blake2b(repr(state).encode(), digest_size=8)
     for name in names:
         hasher.update(f"{name}\0".encode("utf-8", "surrogatepass"))
     return hasher.hexdigest()
 
 
-def divide(rows: Dataset, heads: list[HeadConfig], folds: int, seed: int, folder: Path | None = None) -> np.ndarray:
-    """Say which fold each row is in; stratified on all heads at once where that leaves enough rows, see `strata`.
+def divide(
+    rows: Dataset,
+    heads: list[HeadConfig],
+    folds: int,
+    seed: int,
+    folder: Path | None = None,
+    groups: list[str | None] | None = None,
+) -> np.ndarray:
+    """Say which fold each pooled row is in, as `fold_numbers`; stratified on all heads where rows suffice (`strata`).
 
-    Args:
-        rows: the pooled rows.
-        heads: the task's heads.
-        folds: how many folds.
-        seed: the task's split seed.
-        folder: where the division is kept for the next time; it must be another one where texts or pictures differ.
-
-    Returns:
-        int array `(rows,)`, from 0.
-
-    Raises:
-        ValueError: as `fold_numbers`.
+    `folder` keeps the division for the next time; it must be another one where texts or pictures differ.
     """
     labels = strata(rows, heads, folds)
     # Looking for near-duplicate pictures takes minutes where there are many.
-    cache = None if folder is None else folder / f"folds-{digest([folds, seed], [*rows['id'], *labels])}.json"
+    cache = None if folder is None else folder / f"folds-{digest([folds, seed, groups], [*rows['id'], *labels])}.json"
     if cache is not None and cache.is_file():
         return np.array(json.loads(cache.read_text(encoding="utf-8")))
     texts = rows["text"][:] if "text" in rows.column_names else None
     images = rows["image"][:] if "image" in rows.column_names else None
-    numbers = fold_numbers(texts, images, labels, folds, seed)
+    numbers = fold_numbers(texts, images, labels, folds, seed, groups=groups)
     if cache is not None:
         write_atomic(cache, json.dumps(numbers.tolist()))
     return numbers
@@ -281,13 +284,7 @@ def divide(rows: Dataset, heads: list[HeadConfig], folds: int, seed: int, folder
 def strata(rows: Dataset, heads: list[HeadConfig], folds: int) -> list[str]:
     """Name what each row is stratified by: the combination of its labels in all heads that have no child.
 
-    Args:
-        rows: the pooled rows.
-        heads: the task's heads.
-        folds: a combination of fewer rows than this can't be spread; those rows go by the finest head alone.
-
-    Returns:
-        one name a row.
+    A combination of fewer rows than folds can't be spread; those rows go by the finest head alone.
     """
     parents = {head.parent for head in heads}
     columns = {
@@ -303,16 +300,7 @@ def strata(rows: Dataset, heads: list[HeadConfig], folds: int) -> list[str]:
 
 
 def thin_classes(rows: Dataset, heads: list[HeadConfig], numbers: np.ndarray) -> str | None:
-    """Say which labels some fold's run never sees in training, because one fold holds all rows that have them.
-
-    Args:
-        rows: the pooled rows.
-        heads: the task's heads.
-        numbers: the fold of each row.
-
-    Returns:
-        a sentence; None if there is no such label.
-    """
+    """Say which labels some fold's run never sees in training, because one fold holds all their rows; None if none."""
     found = []
     for head in heads:
         if not head.rules.has_labels or head.name not in rows.column_names:
@@ -333,13 +321,6 @@ def thin_classes(rows: Dataset, heads: list[HeadConfig], numbers: np.ndarray) ->
 
 
 def finest_head(heads: list[HeadConfig]) -> str | None:
-    """The head to stratify by: the `single_label` head of most labels, a child before its parent at a tie.
-
-    Args:
-        heads: the heads.
-
-    Returns:
-        Its name, None without a `single_label` head.
-    """
+    """The name of the head to stratify by: the `single_label` one of most labels, a child before its parent at a tie."""
     single = [head for head in heads if head.rules.exclusive]
     return max(single, key=lambda head: (len(head.labels), head.parent is not None)).name if single else None

@@ -25,14 +25,14 @@ import pyarrow as pa
 from ..files import write_atomic
 from ..models.configuration_multihead import HeadConfig
 from ..models.problems import HeadLoss
-from .columns import resolve_heads, resolve_losses
 from .corrections import apply_corrections, describe
+from .heads import resolve_heads, resolve_losses, settle
 from .labels import encode_labels
-from .source import SPLITS, WHOLE, Rows, TableSource, report_conflicts
+from .source import SPLITS, WHOLE, Cells, Rows, TableSource, report_conflicts
 from .split import digest, divide, finest_head, split_indices
 
 DEFAULT_SPLIT = {"validation": 0.1, "test": 0.1, "seed": 42}
-SPLIT_KEYS = ("validation", "test", "seed", "folds", "fold")
+SPLIT_KEYS = ("validation", "test", "seed", "group", "folds", "fold")
 
 
 @dataclass
@@ -60,7 +60,7 @@ class Task:
         split: shares of the rows for `validation` and `test`, and a `seed`; splits that the source already has are
             kept as they are, the others are taken out of `train`. None divides nothing. With `folds` and `fold` the
             rows of train and validation are divided into so many parts, of which this one, from 0, is validation and
-            the others are train; test rows are left out.
+            the others are train; test rows are left out. Rows of one value in the column `group` stay together.
         description: one line for `hfk tasks`.
         heads: the heads, coarse to fine; final after `load` (labels inferred, parents filled in, regression scaled).
         head_losses: how each head is trained, as far as the task says so; final after `load`.
@@ -82,11 +82,13 @@ class Task:
     corrected: str = ""
     _places: dict[str, np.ndarray] = field(default_factory=dict, init=False, repr=False)
     _folder: Path | None = field(default=None, init=False, repr=False)
+    _groups: Cells | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.split or {}) - set(SPLIT_KEYS))
         if unknown:
             raise ValueError(f"split: {unknown[0]!r} is not one of {', '.join(SPLIT_KEYS)}, column.")
+        self.source.group = (self.split or {}).get("group")
 
     @property
     def text(self) -> bool:
@@ -168,13 +170,17 @@ class Task:
         names = [name for name in ("train", "validation") if name in data]
         rows = datasets.concatenate_datasets([data[name] for name in names])
         order = np.argsort(np.concatenate([self._places[name] for name in names]))
-        return Pool(rows, divide(rows, self.heads, folds, self.seed, self._folder), order)
+        groups = None
+        if self._groups is not None:
+            groups = list(self._groups.take(np.concatenate([self._places[name] for name in names])))
+        return Pool(rows, divide(rows, self.heads, folds, self.seed, self._folder, groups), order)
 
     def _load(self, cache_dir: str | Path | None) -> datasets.DatasetDict:
         columns = self.source.heads
         with _quiet_progress():
             rows = self.source.rows(cache_dir)
-        values = divided = {column.name: rows.labels(number) for number, column in enumerate(columns)}
+        values = {column.name: rows.labels(number) for number, column in enumerate(columns)}
+        values = divided = settle(columns, values, rows.where)
         applied = None
         if self.corrections is not None:
             # Corrected rows are divided as the uncorrected ones are, or no two scores could be compared.
@@ -186,7 +192,7 @@ class Task:
         indices = self._divide(rows, divided, heads, folder)
         self.heads = self._scale(heads, values, indices)
         self.corrected = "" if applied is None else describe(applied.by_split(indices), applied)
-        self._places, self._folder = indices, folder
+        self._places, self._folder, self._groups = indices, folder, rows.cells("_group")
         return _dataset(rows, values, self.heads, indices)
 
     def _divide(
@@ -205,17 +211,16 @@ class Task:
         if head is not None:
             names = next(column.labels for column in heads if column.name == head)
             labels = [_hard(values[head][row], names) for row in own.tolist()]
-        cache = folder / f"split-{digest([source, self.seed, shares], labels or ())}.json"
+        cache = folder / f"split-{digest([source, self.seed, shares, split.get('group')], labels or ())}.json"
         if cache.is_file():
-            parts = json.loads(cache.read_text(encoding="utf-8"))
+            parts, said = json.loads(cache.read_text(encoding="utf-8"))
         else:
-            inputs = [rows.cells(name) for name in ("text", "image")]
-            texts, images = (cells if cells is None or len(own) == len(rows) else cells.take(own) for cells in inputs)
-            parts = split_indices(texts, images, labels, shares, seed=self.seed)
-            write_atomic(cache, json.dumps(parts))
-        for name in shares:
-            if not parts[name]:
-                warnings.warn(f"{len(own)} rows are too few for the split {name!r}; it was left out.", stacklevel=3)
+            inputs = [rows.cells(name) for name in ("text", "image", "_group")]
+            texts, images, groups = (cells and cells.take(own) for cells in inputs)
+            parts, said = split_indices(texts, images, labels, shares, seed=self.seed, groups=groups)
+            write_atomic(cache, json.dumps([parts, said]))
+        for sentence in said:
+            warnings.warn(sentence, stacklevel=3)
         result = {**given, **{name: own[chosen] for name, chosen in parts.items() if chosen}}
         return {name: result[name] for name in SPLITS if name in result}
 

@@ -1,19 +1,20 @@
-"""A task from a YAML file: any CSV, TSV, JSONL or Parquet table, or a folder of pictures, with its label columns named.
+"""A task from a YAML file: any table, or a folder of pictures, with its label columns named.
 
 The file is checked key by key before any row is read: unknown keys, columns that are input and label at once, parents
-that run in a circle. Paths in it are relative to the file's own folder. `hfk init TABLE` writes such a file
-(`inspection.py`).
+that run in a circle. Paths in it are relative to the file's own folder. `hfk init TABLE` writes such a file.
 
     data: places.csv                # or {train: a.csv, test: b.csv}, or a folder with a subfolder for each class
     text: [title, overview]         # one column or several, joined by a space
     image: photo                    # a column of paths, relative to image_dir or else to the table
     id: id
     heads:
-      - {name: cat1}
-      - {name: cat2, parent: cat1}
+      - {name: cat1, labels: {0: 음식, 1: 숙박}}            # or the names in order, or a file of them
+      - {name: cat2, parent: cat1, qualify: true}
+      - {column: category, levels: [group, kind], separator: ">"}
       - {name: mood, problem: multi_label, separator: ","}
+      - {name: feeling, problem: multi_label, columns: [joy, anger]}
       - {name: rating, column: stars, problem: regression, weight: 0.5}
-    split: {validation: 0.1, test: 0.1, seed: 42}     # or {column: split}, or {folds: 5, fold: 0, seed: 42}
+    split: {validation: 0.1, test: 0.1, seed: 42, group: author}     # or {column: split}, or {folds: 5, fold: 0}
     corrections: corrections.csv    # columns id, head, from, to, reason; see `corrections.py`
     recipe: table
 """
@@ -21,8 +22,9 @@ that run in a circle. Paths in it are relative to the file's own folder. `hfk in
 from __future__ import annotations
 
 import difflib
+import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,18 +32,21 @@ from typing import Any
 import yaml
 
 from ..models.configuration_multihead import validate_parents
-from .columns import OPTIONS, HeadColumn
-from .source import MISSING_IMAGES, WHOLE, RawTable, TableSource, as_files, file_stamps, read_files, split_name
-from .tables import Chunk, iter_columns
+from .columns import OPTIONS, HeadColumn, label_name
+from .folders import picture_folders, read_folders
+from .names import canonical
+from .source import MISSING_IMAGES, WHOLE, TableSource, as_files, file_stamps, read_files
+from .tables import read_table
 from .task import DEFAULT_SPLIT, SPLIT_KEYS, Task
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 KEYS = (
     "name", "description", "data", "text", "image", "image_dir", "id", "heads", "split", "recipe", "missing_images",
     "corrections",
 )  # fmt: skip
-HEAD_KEYS = ("name", "column", "problem", "separator", "parent", "labels", "empty", "conflicts", "min_rows", *OPTIONS)
-_METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+HEAD_KEYS = (
+    "name", "column", "columns", "problem", "separator", "levels", "parent", "qualify", "labels", "empty", "conflicts",
+    "min_rows", *OPTIONS,
+)  # fmt: skip
 
 
 def load_yaml(path: str | Path, **overrides: Any) -> Task:
@@ -93,7 +98,12 @@ def table_task(spec: Mapping[str, Any], folder: str | Path | None = None, settin
         raise ValueError(f"{at}`data:` is missing; name the table there.")
     folder = Path(folder or "")
     text = [spec["text"]] if isinstance(spec.get("text"), str) else list(spec.get("text") or [])
-    image, identity, heads = spec.get("image"), spec.get("id"), spec.get("heads")
+    text, image, identity, heads = (
+        [*map(_column, text)],
+        _column(spec.get("image")),
+        _column(spec.get("id")),
+        spec.get("heads"),
+    )
     directories = picture_folders(spec["data"], folder)
     if directories is not None:
         read, fingerprint = partial(read_folders, directories), [str(path) for path in directories.values()]
@@ -105,14 +115,14 @@ def table_task(spec: Mapping[str, Any], folder: str | Path | None = None, settin
         raise ValueError(f"{at}there is no input: name a column under `text:` or `image:` or both.")
     if isinstance(heads, (str, Mapping)) or not heads:
         raise ValueError(f"{at}`heads:` must be a list with an entry for each label column.")
-    columns = [_head_column(head, at) for head in heads]
+    columns = [column for head in heads for column in _head_columns(head, at, folder)]
     try:
         validate_parents(columns)
     except ValueError as error:
         raise ValueError(f"{at}{error}") from error
     for column in columns:
         for role, names in (("text", text), ("image", [image]), ("id", [identity])):
-            if column.column in names:
+            if column.columns is None and column.column in names:
                 raise ValueError(
                     f"{at}head {column.name!r} reads column {column.column!r}, which is the {role} input; a label "
                     "can't repeat the input."
@@ -141,90 +151,87 @@ def table_task(spec: Mapping[str, Any], folder: str | Path | None = None, settin
     )
 
 
-def read_folders(directories: dict[str, Path]) -> list[RawTable]:
-    """Tables of folders of pictures: a subfolder a class, or pictures with a metadata file that has a file_name column.
-
-    Args:
-        directories: folders by split.
-
-    Returns:
-        Tables of file (relative path), image (path) and label (the subfolder's name), or the metadata file's columns
-        with file and image added.
-
-    Raises:
-        ValueError: for a folder without pictures.
-    """
-    tables = []
-    for split, folder in directories.items():
-        metadata = next((folder / name for name in _METADATA if (folder / name).is_file()), None)
-        read = partial(_read_pictures, folder) if metadata is None else partial(_read_metadata, metadata)
-        tables.append(RawTable((metadata or folder).name, read, folder, split))
-    return tables
+def _column(name: Any) -> str | None:
+    return None if name is None else canonical(str(name))
 
 
-def _read_pictures(folder: Path) -> Iterator[Chunk]:
-    rows = [
-        (path.relative_to(folder).as_posix(), str(path), label.name)
-        for label in sorted(child for child in folder.iterdir() if child.is_dir())
-        for path in sorted(label.rglob("*"))
-        if path.suffix.lower() in IMAGE_SUFFIXES
-    ]
-    if not rows:
-        raise ValueError(f"{folder} has no subfolders with pictures; put each class's pictures in its own subfolder.")
-    yield dict(zip(("file", "image", "label"), map(list, zip(*rows, strict=True)), strict=True))
-
-
-def _read_metadata(path: Path) -> Iterator[Chunk]:
-    for chunk in iter_columns(path):
-        if "file_name" not in chunk:
-            raise ValueError(f"{path.name} in {path.parent} has no column 'file_name' that names the pictures.")
-        yield {**chunk, "file": chunk["file_name"], "image": chunk["file_name"]}
-
-
-def picture_folders(data: Any, folder: Path) -> dict[str, Path] | None:
-    """Picture folders by split, if `data` names a folder, or folders.
-
-    Args:
-        data: what a task's `data:` says. A folder whose subfolders are all named after splits is one folder a split.
-        folder: what relative paths are relative to.
-
-    Returns:
-        Folders by split; None if `data` names files.
-    """
-    if isinstance(data, Mapping):
-        paths = {split: folder / path for split, path in data.items() if isinstance(path, (str, Path))}
-        if not paths or not all(path.is_dir() for path in paths.values()):
-            return None
-        return {split_name(split): path for split, path in paths.items()}
-    if not isinstance(data, (str, Path)) or not (folder / data).is_dir():
-        return None
-    whole, splits = folder / data, {}
-    for child in sorted(whole.iterdir()):
-        if child.is_dir():
-            try:
-                splits[split_name(child.name)] = child
-            except ValueError:
-                return {WHOLE: whole}
-    return splits or {WHOLE: whole}
-
-
-def _head_column(entry: Any, at: str) -> HeadColumn:
+def _head_columns(entry: Any, at: str, folder: Path) -> list[HeadColumn]:
+    """The heads of an entry under `heads:`: one, or with `levels:` one a level."""
     if isinstance(entry, HeadColumn):
-        return entry
+        return [entry]
     if isinstance(entry, str):
         entry = {"name": entry}
     if not isinstance(entry, Mapping) or not isinstance(entry.get("name") or entry.get("column"), str):
         raise ValueError(f"{at}each entry under `heads:` needs a `name`, such as `- name: cat1`; one is {entry!r}.")
-    name = entry.get("name") or entry["column"]
+    name = canonical(entry.get("name") or entry["column"])
     _check_keys(entry, HEAD_KEYS, f"{at}head {name!r}: ")
     fields = {key: value for key, value in entry.items() if key not in OPTIONS and value is not None}
     options = {key: value for key, value in entry.items() if key in OPTIONS and value is not None}
-    if "labels" in fields and (isinstance(fields["labels"], str) or not isinstance(fields["labels"], Iterable)):
-        raise ValueError(f"{at}head {name!r}: `labels` must be a list of names.")
     try:
-        return HeadColumn(**{**fields, "name": name}, options=options)
+        if "labels" in fields:
+            fields["labels"], codes = read_names(fields["labels"], name, fields.get("column") or name, folder)
+            fields["codes"] = codes
+        levels = fields.get("levels")
+        if levels is None:
+            return [HeadColumn(**{**fields, "name": name}, options=options)]
+        if not isinstance(levels, (list, tuple)) or not all(isinstance(level, str) for level in levels):
+            raise ValueError(f"head {name!r}: `levels:` must list the names of the heads, coarse to fine.")
+        fields = {"column": name, "qualify": True} | fields | {"levels": [canonical(level) for level in levels]}
+        if name in fields["levels"] and "name" in entry:
+            return [HeadColumn(**{**fields, "name": name}, options=options)]
+        above = [None, *fields["levels"]]
+        return [
+            HeadColumn(**{**fields, "name": level, "parent": parent, "qualify": parent is not None}, options=options)
+            for level, parent in zip(fields["levels"], above, strict=False)
+        ]
     except ValueError as error:
         raise ValueError(f"{at}{error}") from error
+
+
+def read_names(given: Any, head: str, column: str, folder: Path = Path()) -> tuple[list[str], dict[str, str] | None]:
+    """The names of a head's classes, in order, and what the rows call them.
+
+    Args:
+        given: a list of names; a mapping from what the rows say to names; or a file of either: a table of two columns,
+            a JSON list or mapping, or names line by line, whose numbers count from 0.
+        head: the head's name, for errors.
+        column: the column that it reads; a table of names may have one of that name.
+        folder: what the file's path is relative to.
+    """
+    if isinstance(given, str):
+        path = folder / given
+        if not path.is_file():
+            raise ValueError(f"head {head!r}: `labels` must be a list of names or a file of them; there is no {path}.")
+        given = _names_file(path, column)
+    if isinstance(given, Mapping):
+        if given and all(isinstance(value, int) for value in given.values()):  # name → number, as label2id is written
+            given = {number: name for name, number in sorted(given.items(), key=lambda item: item[1])}
+        codes = {label_name(code): canonical(str(name)) for code, name in given.items()}
+        return list(dict.fromkeys(codes.values())), codes
+    if not isinstance(given, Iterable):
+        raise ValueError(f"head {head!r}: `labels` must be a list of names, a mapping to names, or a file of them.")
+    return [canonical(str(name)) for name in given], None
+
+
+def _names_file(path: Path, column: str) -> dict[Any, Any]:
+    if path.suffix.lower() == ".json":
+        names = json.loads(path.read_text(encoding="utf-8-sig"))
+        return names if isinstance(names, dict) else dict(enumerate(names))
+    if path.suffix.lower() == ".txt":
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        return dict(enumerate(line.strip() for line in lines if line.strip()))
+    table = read_table(path)
+    names = list(table.columns)
+    if len(names) == 1:
+        return dict(enumerate(table[names[0]]))
+    numeric = [name for name in names if all(str(cell).isdecimal() for cell in table[name])]
+    codes = column if column in names else (numeric or names)[0]
+    called = [name for name in names if name != codes]
+    if len(called) > 1:
+        raise ValueError(
+            f"{path.name} has {len(names)} columns; a file of class names has two, what rows say and name."
+        )
+    return dict(zip(table[codes], table[called[0]], strict=True))
 
 
 def _split(spec: Mapping[str, Any], at: str, given: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str | None]:
@@ -238,18 +245,19 @@ def _split(spec: Mapping[str, Any], at: str, given: Mapping[str, Any]) -> tuple[
     if not isinstance(split, Mapping):
         raise ValueError(f"{at}`split:` must be shares such as {{validation: 0.1, test: 0.1}}, or {{column: NAME}}.")
     _check_keys(split, (*SPLIT_KEYS, "column"), f"{at}split: ")
+    split = {key: _column(value) if key == "group" else value for key, value in split.items()}
     if "column" in split:
-        if {"validation", "test"} & set(split):
+        column = _column(split.pop("column"))
+        if "test" in split:
             raise ValueError(f"{at}split: give either `column` or shares, not both.")
-        column = str(split["column"])
-        return {key: value for key, value in split.items() if key != "column"} or None, column
+        return split or None, column
     for name in ("validation", "test"):
         share = split.get(name) or 0
         if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share < 1:
             raise ValueError(f"{at}split: {name} must be a share in [0, 1), such as 0.1, not {share!r}.")
     if (split.get("validation") or 0) + (split.get("test") or 0) >= 1:
         raise ValueError(f"{at}split: validation and test take all rows; leave some for train.")
-    return dict(split), None
+    return split, None
 
 
 def _check_keys(mapping: Mapping[str, Any], known: Iterable[str], at: str) -> None:

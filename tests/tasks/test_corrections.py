@@ -137,7 +137,7 @@ def test_rows_of_the_space_are_found_by_their_text(places):
         ("P2,cat2,한식,해변,\n", r"row 1: .*cat2 '해변' under cat1 '음식', but it belongs to '자연'.* its cat1 too"),
         ("P2,cat1,음식,자연,\n", r"row 1: .*cat2 '한식' under cat1 '자연', but it belongs to '음식'.* its cat2 too"),
         ("P5,stars,5.5,many,\n", "row 1, `to`: head 'stars' is regression, but 'many' is not a number"),
-        ('P4,mood,"[""조용한""","[]",\n', "row 1, `from`: .*is not a JSON list"),
+        ('P4,mood,"[""조용한""","[]",\n', r"row 1: mood of .* is \['조용한'"),
         ("id,head,from,reason\nP0,cat2,해변,\n", "column 'to' is missing from corrections.csv; it has: id, head, from"),
         ("P0,cat2,해변\n", "corrections.csv"),
         ('P0,cat2,해변,"산\n', "corrections.csv"),

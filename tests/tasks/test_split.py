@@ -49,7 +49,7 @@ def test_the_join_finds_exactly_the_pairs_above_the_threshold(texts):
 @settings(max_examples=25, deadline=None)
 def test_the_split_is_exact_stable_and_keeps_look_alikes_together(rows, seed, rng):
     texts, labels = [text or None for text, _ in rows], [label for _, label in rows]
-    parts = split_indices(texts, None, labels, SHARES, seed=seed)
+    parts, _ = split_indices(texts, None, labels, SHARES, seed=seed)
     assert list(parts) == ["train", "validation", "test"]
     assert sorted(itertools.chain(*parts.values())) == list(range(len(rows)))
 
@@ -59,7 +59,7 @@ def test_the_split_is_exact_stable_and_keeps_look_alikes_together(rows, seed, rn
 
     order = list(range(len(rows)))
     rng.shuffle(order)
-    again = split_indices([texts[i] for i in order], None, [labels[i] for i in order], SHARES, seed=seed)
+    again, _ = split_indices([texts[i] for i in order], None, [labels[i] for i in order], SHARES, seed=seed)
     for part, indices in again.items():
         # Rows of the same content may stand for each other; whole contents may not change sides.
         assert sorted((texts[order[i]] or "", labels[order[i]]) for i in indices) == sorted(
@@ -74,7 +74,7 @@ def distinct_texts(rows):
 
 def test_shares_hold_in_every_class_and_over_many_small_ones():
     labels = ["large"] * 500 + ["middle"] * 60 + [f"small {n}" for n in range(100) for _ in range(4)]
-    parts = split_indices(distinct_texts(len(labels)), None, labels, {"validation": 0.1, "test": 0.1})
+    parts, _ = split_indices(distinct_texts(len(labels)), None, labels, {"validation": 0.1, "test": 0.1})
     assert {part: len(indices) for part, indices in parts.items()} == {"train": 768, "validation": 96, "test": 96}
     assert sum(labels[i] == "large" for i in parts["validation"]) == 50
     assert {labels[i] for i in parts["train"]} == set(labels)
@@ -82,13 +82,40 @@ def test_shares_hold_in_every_class_and_over_many_small_ones():
 
 def test_one_row_classes_are_in_train():
     labels = ["a"] * 40 + list("bcdefghij")
-    parts = split_indices(distinct_texts(len(labels)), None, labels, {"test": 0.4})
+    parts, _ = split_indices(distinct_texts(len(labels)), None, labels, {"test": 0.4})
     assert set("bcdefghij") <= {labels[i] for i in parts["train"]}
 
 
 def test_seeds_differ():
     texts = distinct_texts(200)
     assert split_indices(texts, None, None, SHARES, seed=1) != split_indices(texts, None, None, SHARES, seed=2)
+
+
+def test_what_can_not_be_given_is_said_and_shared_fairly():
+    """Classes of one row, and of two: a third of the classes can give one row, to either split."""
+    labels = [f"one {n}" for n in range(200)] + [f"two {n}" for n in range(100) for _ in range(2)]
+    parts, said = split_indices(distinct_texts(400), None, labels, {"validation": 0.2, "test": 0.2})
+    assert abs(len(parts["validation"]) - len(parts["test"])) <= 1 and len(parts["test"]) > 40
+    assert "validation has 50 rows of about 80 and test has 50" in said[0] and "200 of 300 labels have one" in said[0]
+    _, said = split_indices(["가나다"] * 20 + ["라마바"] * 20, None, ["x"] * 20 + ["y"] * 20, {"test": 0.1})
+    assert "test has 0 rows of about 4; a split without rows is left out: 40 rows are 2 different ones" in said[0]
+    assert split_indices(distinct_texts(40), None, None, SHARES)[1] == []
+
+
+@pytest.mark.parametrize("alike", [False, True])
+def test_rows_of_one_group_stay_together(alike):
+    texts, labels = distinct_texts(300), [f"label {n % 3}" for n in range(300)]
+    authors = [None if n % 10 == 9 else f"u{n // 7}" for n in range(300)]
+    if alike:  # what two authors write is the same: then they stay together
+        texts[7] = texts[0]
+    parts, _ = split_indices(texts, None, labels, SHARES, groups=authors)
+    folds = fold_numbers(texts, None, labels, 5, groups=authors)
+    assert min(len(parts["validation"]), len(parts["test"])) > 40 and np.bincount(folds).min() > 40
+    side = {row: part for part, rows in parts.items() for row in rows}
+    for one, author in enumerate(authors):
+        for two in range(one + 1, 300):
+            if author is not None and (author == authors[two] or (alike and {author, authors[two]} == {"u0", "u1"})):
+                assert side[one] == side[two] and folds[one] == folds[two]
 
 
 def test_other_spaces_case_and_signs_are_the_same_text():
@@ -116,8 +143,8 @@ def test_a_chain_of_look_alikes_does_not_swallow_the_table():
 
 def test_identical_texts_stay_together_however_many():
     texts = ["정보 없음"] * 80 + distinct_texts(120)
-    with pytest.warns(UserWarning, match="80 of 200 rows"):
-        parts = split_indices(texts, None, None, SHARES)
+    parts, said = split_indices(texts, None, None, SHARES)
+    assert "80 of 200 rows" in said[0]
     assert sum(bool(set(range(80)) & set(indices)) for indices in parts.values()) == 1
 
 
@@ -193,7 +220,7 @@ def test_a_huge_picture_is_not_decoded(monkeypatch):
 
 def test_pictures_cross_no_split_even_if_texts_differ():
     images = [encode(drawn(seed // 2), "JPEG", quality=70 + seed % 2 * 20) for seed in range(60)]
-    parts = split_indices(distinct_texts(60), images, None, SHARES)
+    parts, _ = split_indices(distinct_texts(60), images, None, SHARES)
     side = {row: part for part, indices in parts.items() for row in indices}
     assert all(side[row] == side[row + 1] for row in range(0, 60, 2))
     assert len(parts["test"]) == 12

@@ -16,9 +16,10 @@ from typing import Any
 
 import pandas as pd
 
-from ...tasks.columns import MISSING_WORDS, RESERVED, sort_labels
+from ...tasks.columns import MISSING_WORDS, RESERVED
+from ...tasks.folders import IMAGE_SUFFIXES, picture_folders, read_folders
+from ...tasks.heads import sort_labels
 from ...tasks.tables import read_table
-from ...tasks.yaml_task import IMAGE_SUFFIXES, picture_folders, read_folders
 
 SEPARATORS = (" . ", " | ", "|", "; ", ";", ", ", ",", " / ", "/", " #")
 MAX_LABELS = 300
