@@ -28,9 +28,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from .delimited import DELIMITERS, SHOWN, Cut, below_titles, fit, look, open_lines, read_text, records
+from .names import canonical
 from .table_writer import import_openpyxl
 
-READING = ("header", "delimiter", "quoting", "encoding", "sheet", "ragged")
+READING = ("header", "delimiter", "quoting", "encoding", "sheet")
 """How a table is read, where it can't be seen: options of whatever reads one here, and keys of a task's YAML."""
 _JSON = re.compile(r"\s*(?:\{\s*[\"}]|\[\s*[\[\]{])")
 _BINARY = {
@@ -180,7 +181,7 @@ def layout(path: str | Path, **reading: Any) -> Layout:
     path = Path(path)
     check_file(path)
     for name in reading:
-        if name not in READING:
+        if name not in (*READING, "ragged"):
             raise ValueError(f"{name!r} is no way to read a table; ways: {', '.join(READING)}.")
     known = tuple(sorted((name, value) for name, value in reading.items() if value is not None))
     if path.is_dir():
@@ -215,7 +216,7 @@ def _file_layout(path: Path, _: tuple[int, ...], known: tuple[tuple[str, Any], .
 
 
 def _check_columns(names: Iterable[str], path: Path) -> list[str]:
-    names = [name.removeprefix("\ufeff") for name in names]
+    names = list(map(canonical, names))
     if names.count("") > 1:  # one may be the index that pandas wrote
         names = [name or (f"column {place}" if place > 1 else "") for place, name in enumerate(names, 1)]
     repeated = sorted({name for name in names if names.count(name) > 1})
