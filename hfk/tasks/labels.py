@@ -54,7 +54,7 @@ def soft_columns(rows: Dataset) -> tuple[str, ...]:
 
 
 def label_arrays(rows: Dataset, heads: list[HeadConfig]) -> dict[str, np.ndarray]:
-    """Return the label columns of a task's rows, head name → array as `Problem.tensor` makes it; absent ones left out."""
+    """Return the label columns of a task's rows: head name → array as `Problem.tensor` makes it."""
     soft = soft_columns(rows)
     return {
         head.name: head.rules.tensor(rows[head.name], head.name in soft).numpy()

@@ -12,7 +12,6 @@ import hashlib
 import itertools
 import json
 import math
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -321,6 +320,6 @@ def thin_classes(rows: Dataset, heads: list[HeadConfig], numbers: np.ndarray) ->
 
 
 def finest_head(heads: list[HeadConfig]) -> str | None:
-    """The name of the head to stratify by: the `single_label` one of most labels, a child before its parent at a tie."""
+    """The name of the head to stratify by: the `single_label` one of most labels, a child before its parent."""
     single = [head for head in heads if head.rules.exclusive]
     return max(single, key=lambda head: (len(head.labels), head.parent is not None)).name if single else None
