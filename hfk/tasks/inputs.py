@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import itertools
 import os
-import unicodedata
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

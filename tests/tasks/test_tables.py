@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hfk.tasks.table_writer import TableWriter
+from hfk.tasks.table_writer import TableWriter, guard
 from hfk.tasks.tables import iter_columns, iter_table, layout, read_table
 
 CELLS = {"id": ["007", "2"], "text": ['쉼표, 따옴표" 와\n줄바꿈', None], "none": ["none", "NA"]}
@@ -319,3 +319,15 @@ def test_missing_file_and_directory(tmp_path):
 def test_parquet_types_stay(tmp_path):
     pq.write_table(pa.table({"n": pa.array([1, None]), "l": [["a"], []]}), tmp_path / "a.parquet")
     assert read_table(tmp_path / "a.parquet").to_dict("list") == {"n": [1, None], "l": [["a"], []]}
+
+
+@pytest.mark.parametrize(
+    "cell", ["=1+1", "+82", "-cmd|' /C calc'!A0", "@SUM(A1)", "\t=1", "\r=1", "＝1+1", "-1+2", "- 3", "+"]
+)
+def test_formulas_are_quoted(cell):
+    assert guard(cell) == (cell if cell == "+82" else f"'{cell}")
+
+
+@pytest.mark.parametrize("cell", ["", "바다", "-3.5", "1e-3", "a=b", "'x"])
+def test_other_cells_stay(cell):
+    assert guard(cell) == cell
