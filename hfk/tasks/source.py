@@ -112,16 +112,11 @@ class Rows:
         return Cells(self.data.data.column(name)) if name in self.data.column_names else None
 
     def inputs(self, rows: np.ndarray | None = None) -> Iterator[tuple[str | None, bytes | str | None]]:
-        """What each row shows: its text, and its picture's bytes or path.
-
-        Args:
-            rows: which rows; all by default.
-        """
-        columns = [self.cells(name) or itertools.repeat(None, len(self)) for name in ("text", "image")]
+        """What each row, or some of them, show: text, and a picture's bytes or path."""
+        cells = [self.cells(name) for name in ("text", "image")]
         if rows is not None:
-            columns = [
-                col.take(rows) if isinstance(col, Cells) else itertools.repeat(None, len(rows)) for col in columns
-            ]
+            cells = [column and column.take(rows) for column in cells]
+        columns = [column or itertools.repeat(None, len(self) if rows is None else len(rows)) for column in cells]
         for text, image in zip(*columns, strict=True):
             yield text, image and (image["bytes"] or image["path"])
 
@@ -131,11 +126,7 @@ class Rows:
         return f"{at['_file']}, row {at['_row'] + 1}" + (f" (id {at['id']!r})" if self.named else "")
 
     def reasons(self, wrong: dict[int, str]) -> str:
-        """Say which rows can't be used and why, those of one reason together.
-
-        Args:
-            wrong: row → why.
-        """
+        """Say which rows can't be used, from row → why; those of one reason together."""
         rows_of: dict[str, list[int]] = {}
         for row, reason in sorted(wrong.items()):
             rows_of.setdefault(reason, []).append(row)
@@ -148,11 +139,7 @@ class Rows:
         return "; ".join([*parts, *[f"and {len(rows_of) - SHOWN:,} more"] * (len(rows_of) > SHOWN)])
 
     def labels(self, number: int) -> list[Any]:
-        """A head's clean labels, one a row: a name, a list of names or of probabilities, a number, or None.
-
-        Args:
-            number: which head, in the order of the source.
-        """
+        """The clean labels of head number `number`: a name, a list of names or of probabilities, a number, or None."""
         column = self.data.data.column(f"head{number}").combine_chunks()
         if pa.types.is_floating(column.type):
             return column.to_pylist()
@@ -355,13 +342,9 @@ class TableSource:
         return clean
 
     def _look_at_pictures(self, rows: Rows, digest: Any, bad: dict[int, str], folder: Path) -> Rows:
-        """Note rows whose picture isn't there or can't be opened, and put the others' files in the stamp.
+        """Note in `bad` whose picture isn't there or can't be opened, and put the others' files in the stamp.
 
-        Args:
-            rows: all rows.
-            digest: of what the rows depend on.
-            bad: row → why it can't be used; added to, or with `text_only` the row loses its picture.
-            folder: where it is kept which pictures can't be opened.
+        With `text_only` such rows lose their pictures instead. Which can't be opened is kept in `folder`.
         """
         column = rows.data.data.column("image")
         paths = Cells(pc.if_else(pc.is_null(pc.struct_field(column, "bytes")), pc.struct_field(column, "path"), None))
@@ -421,13 +404,7 @@ class TableSource:
 
 
 def report_conflicts(rows: Rows, heads: list[HeadColumn], values: dict[str, list[Any]]) -> None:
-    """Warn of rows that share their input, the same text and picture file, but not their labels.
-
-    Args:
-        rows: all rows.
-        heads: the label columns.
-        values: each head's labels by name, one a row; corrections applied.
-    """
+    """Warn of rows that share their input, the same text and picture file, but not their labels (`values`)."""
     keys = np.fromiter(map(hash, rows.inputs()), dtype=np.int64, count=len(rows))
     _, group, counts = np.unique(keys, return_inverse=True, return_counts=True)
     recurring = np.flatnonzero(counts[group] > 1)  # only what shares its hash with another row is held and compared

@@ -69,35 +69,13 @@ class Layout:
 
 
 def read_table(path: str | Path, **reading: Any) -> pd.DataFrame:
-    """Read a whole table.
-
-    Args:
-        path: the file, text formats gzipped or not; or a folder of `Dataset.save_to_disk`.
-        **reading: as for `layout`.
-
-    Returns:
-        A frame of dtype object in the file's column and row order; missing cells are None.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it can't be read, naming the line; or has ragged rows or repeated columns.
-    """
+    """Read a whole table as a frame of dtype object; missing cells are None. See `iter_columns`."""
     chunks = list(iter_table(path, 65536, **reading))
     return chunks[0] if len(chunks) == 1 else pd.concat(chunks, ignore_index=True)
 
 
 def iter_table(path: str | Path, chunk_rows: int = 1024, **reading: Any) -> Iterator[pd.DataFrame]:
-    """Read a table in chunks of bounded memory; the chunks, concatenated, are what `read_table` returns.
-
-    Args:
-        path: as for `read_table`.
-        chunk_rows: rows a chunk, at least 1.
-        **reading: as for `layout`.
-
-    Yields:
-        Frames with a running index, so that `frame.index` counts rows from 0 through the whole file. A table with
-        columns and no rows yields one empty frame.
-    """
+    """Read a table in frames, whose running index counts rows from 0 through the whole file. See `iter_columns`."""
     start = 0
     for chunk in iter_columns(path, chunk_rows, **reading):
         rows = len(next(iter(chunk.values()), []))
@@ -106,15 +84,19 @@ def iter_table(path: str | Path, chunk_rows: int = 1024, **reading: Any) -> Iter
 
 
 def iter_columns(path: str | Path, chunk_rows: int = 8192, **reading: Any) -> Iterator[Chunk]:
-    """Read a table in chunks of plain lists, as `iter_table` does in frames.
+    """Read a table in chunks of bounded memory; only a JSON document is parsed whole.
 
     Args:
-        path: as for `read_table`. A JSON document is parsed whole; everything else is read piece by piece.
+        path: the file, text gzipped or not; or a folder of `Dataset.save_to_disk`.
         chunk_rows: rows a chunk, at least 1.
         **reading: as for `layout`.
 
     Yields:
         Column → cells; the same columns in every chunk. A table with columns and no rows yields one chunk of none.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it can't be read, naming the line; or has ragged rows or repeated columns.
     """
     if chunk_rows < 1:
         raise ValueError(f"chunk_rows must be at least 1, not {chunk_rows}.")
@@ -132,15 +114,7 @@ def iter_columns(path: str | Path, chunk_rows: int = 8192, **reading: Any) -> It
 
 
 def check_file(path: str | Path) -> None:
-    """Check that a table exists, is a file (or a folder of `save_to_disk`) and isn't empty.
-
-    Args:
-        path: the file.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is another directory, or has no bytes.
-    """
+    """Refuse a table that doesn't exist, is a directory (but for those of `save_to_disk`) or is empty."""
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}; check the path.")
@@ -152,11 +126,7 @@ def check_file(path: str | Path) -> None:
 
 
 def is_saved_dataset(path: str | Path) -> bool:
-    """Whether a folder was written by `save_to_disk` of `datasets`.
-
-    Args:
-        path: the folder.
-    """
+    """Whether a folder was written by `save_to_disk` of `datasets`."""
     return any((Path(path) / name).is_file() for name in ("dataset_dict.json", "dataset_info.json"))
 
 
@@ -164,7 +134,7 @@ def layout(path: str | Path, **reading: Any) -> Layout:
     """Find out how a table is read; text is looked at to its end, within bounded memory.
 
     Args:
-        path: as for `read_table`.
+        path: as for `iter_columns`.
         **reading: what is known: `header` (False if the first line is a row: columns are then called 0, 1, …; or the
             number of the header's line, from 1), `delimiter`, `quoting` (whether quotes enclose cells), `encoding`, of
             a workbook `sheet` (its name, or its number from 1); and `ragged`: what a line of another width than the
