@@ -243,7 +243,7 @@ def test_predict_refuses_in_one_sentence(fails, finished_run, encoders, tmp_path
     table, target = tmp_path / "in.csv", tmp_path / "out.csv"
     table.write_text("overview,cat1_pred\n바다,x\n")
     (tmp_path / "other.csv").write_text("title\n바다\n")
-    (tmp_path / "half.csv").write_text('overview\n"바다\n')
+    (tmp_path / "half.csv").write_text('overview,n\n"바다, 산,1\n')
     run = finished_run
     assert "does not exist" in fails("predict", run, tmp_path / "missing.csv", target)
     assert "already has a column 'cat1_pred'" in fails("predict", run, table, target)

@@ -215,7 +215,8 @@ def look(path: Path, encoding: str, delimiter: str | None, quoting: bool | None,
     chosen = _choose(path, *cuts)
     if not chosen.regular and cuts[1].broken:  # a careless writer's quotes, as long as they join no lines
         careless = _cut(open_lines(path, encoding), delimiter, True, header, strict=False)
-        chosen = careless if careless.regular and not careless.joined else chosen
+        if not careless.joined and (chosen.broken or careless.wrong < chosen.wrong):
+            return careless
     return chosen
 
 
@@ -242,41 +243,46 @@ def _cut(
     lines: Iterable[str], delimiter: str | None, quoted: bool, header: bool | int | None, strict: bool = True
 ) -> Cut:
     cut = Cut(delimiter, quoted)
-    below = 1  # the line after the last record
+    found = _until_broken(records(lines, delimiter, quoted, strict), cut)
+    start = list(itertools.islice(found, 50))
+    place = _header_place(start, header)
+    if place >= len(start):
+        return cut
+    width = len(start[place][1])
+    names = [cell.strip() for cell in start[place][1]]
+    cut.columns = names if header is not False else [str(number) for number in range(width)]
+    cut.skip = place + (header is not False)
+    cut.titles = sum(bool(cells) for _, cells in start[:place])
+    cut.quotes = any('"' in cell for _, cells in start for cell in cells)
+    for line, cells in itertools.chain(start[cut.skip :], found):
+        cut.quotes = cut.quotes or any('"' in cell for cell in cells)
+        row = fit(cells, width)
+        if row is None:
+            continue
+        if len(row) == width:
+            cut.rows += 1
+        else:
+            cut.wrong += 1
+            cut.ragged += [(line, len(row))] * (cut.wrong <= SHOWN)
+        if len(cut.sample) < _SAMPLE:
+            cut.sample.append(row)
+        breaks = sum(map(_breaks, cells)) if quoted else 0
+        cut.joined += breaks
+        if breaks > cut.span[1] - cut.span[0] and _could_be_rows(row, delimiter or "\x1f", width):
+            cut.span = (line, line + breaks)
+    return cut
+
+
+def _until_broken(found: Iterator[Record], cut: Cut) -> Iterator[Record]:
+    """Records up to one whose quotes can't be read, which is noted."""
+    line = 1
     try:
-        found = records(lines, delimiter, quoted, strict)
-        start = list(itertools.islice(found, 50))
-        place = _header_place(start, header)
-        if place >= len(start):
-            return cut
-        width = len(start[place][1])
-        names = [cell.strip() for cell in start[place][1]]
-        cut.columns = names if header is not False else [str(number) for number in range(width)]
-        cut.skip = place + (header is not False)
-        cut.titles = sum(bool(cells) for _, cells in start[:place])
-        cut.quotes = any('"' in cell for _, cells in start for cell in cells)
-        below = start[cut.skip][0] if cut.skip < len(start) else below
-        for line, cells in itertools.chain(start[cut.skip :], found):
-            cut.quotes = cut.quotes or any('"' in cell for cell in cells)
-            breaks = sum(map(_breaks, cells)) if quoted else 0
-            below = line + breaks + 1
-            row = fit(cells, width)
-            if row is None:
-                continue
-            if len(row) == width:
-                cut.rows += 1
-            else:
-                cut.wrong += 1
-                cut.ragged += [(line, len(row))] * (cut.wrong <= SHOWN)
-            if len(cut.sample) < _SAMPLE:
-                cut.sample.append(row)
-            cut.joined += breaks
-            if breaks > cut.span[1] - cut.span[0] and _could_be_rows(row, delimiter or "\x1f", width):
-                cut.span = (line, line + breaks)
+        for line, cells in found:
+            yield line, cells
+            line += sum(map(_breaks, cells)) * cut.quoted + 1
     except csv.Error as error:
         reason = "a quote is opened there and never closed" if "end of data" in str(error) else f"{error}"
-        cut.broken = f"line {below}: {reason}"
-    return cut
+        cut.broken = f"line {line}: {reason}"
 
 
 def _breaks(cell: str) -> int:

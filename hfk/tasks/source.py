@@ -32,7 +32,7 @@ from ..files import write_atomic
 from .columns import HeadColumn, clean_labels, label_name, soft_label
 from .delimited import SHOWN
 from .inputs import PICTURE, as_image, is_address, join_texts, open_all, picture_cells, picture_columns, plain_text
-from .names import canonical
+from .names import canonical, whole_number
 from .tables import Chunk, check_file, iter_columns
 
 MISSING_IMAGES = ("error", "drop", "text_only")
@@ -127,16 +127,17 @@ class Rows:
 
     def reasons(self, wrong: dict[int, str]) -> str:
         """Say which rows can't be used, from row → why; those of one reason together."""
-        rows_of: dict[str, list[int]] = {}
+        at = {row: [self.data.data.column(name)[row].as_py() for name in ("_file", "_row", "id")] for row in wrong}
+        rows_of: dict[tuple[str, str], list[str]] = {}
         for row, reason in sorted(wrong.items()):
-            rows_of.setdefault(reason, []).append(row)
-        parts = []
-        for reason, rows in list(rows_of.items())[:SHOWN]:
-            shown = [self.where(row) for row in rows[:SHOWN]]
-            file = shown[0].partition(", row ")[0]
-            shown[1:] = [place.removeprefix(f"{file}, ") for place in shown[1:]]
-            parts.append(f"{', '.join(shown)}{f' and {len(rows) - SHOWN:,} more' * (len(rows) > SHOWN)}: {reason}")
-        return "; ".join([*parts, *[f"and {len(rows_of) - SHOWN:,} more"] * (len(rows_of) > SHOWN)])
+            file, number, identity = at[row]
+            rows_of.setdefault((file, reason), []).append(f"{number + 1}" + f" (id {identity!r})" * self.named)
+        parts = [
+            f"{file}, row{'s' * (len(rows) > 1)} {', '.join(rows[:SHOWN])}"
+            f"{f' and {len(rows) - SHOWN:,} more' * (len(rows) > SHOWN)}: {reason}"
+            for (file, reason), rows in list(rows_of.items())[:SHOWN]
+        ]
+        return "; ".join(parts) + f"; and {len(rows_of) - SHOWN:,} more" * (len(rows_of) > SHOWN)
 
     def labels(self, number: int) -> list[Any]:
         """The clean labels of head number `number`: a name, a list of names or of probabilities, a number, or None."""
@@ -505,7 +506,7 @@ def read_files(files: dict[str, list[Path]], join: Sequence[tuple[Path, str]] = 
 def _joined(chunks: Iterator[Chunk], file: str, path: Path, key: str) -> Iterator[Chunk]:
     """A table's chunks with the columns of another, which is held in memory; cells of rows that it lacks are None."""
     (other,) = iter_columns(path, chunk_rows=sys.maxsize)
-    keys = list(map(label_name, other.pop(key, ())))
+    keys = [whole_number(label_name(cell)) for cell in other.pop(key, ())]
     places = {identity: place for place, identity in enumerate(keys)}
     if not keys or len(places) < len(keys):
         raise ValueError(
@@ -518,7 +519,7 @@ def _joined(chunks: Iterator[Chunk], file: str, path: Path, key: str) -> Iterato
         if key not in chunk or taken:
             what = f"a column {taken[0]!r} as {path.name} has" if taken else f"no column {key!r} to join {path.name} by"
             raise ValueError(f"{file} has {what}; it has: {', '.join(chunk)}.")
-        found = [places.get(label_name(cell)) for cell in chunk[key]]
+        found = [places.get(whole_number(label_name(cell))) for cell in chunk[key]]
         absent += found.count(None)
         yield chunk | {
             name: [None if place is None else cells[place] for place in found] for name, cells in other.items()

@@ -282,7 +282,7 @@ def _json_records(path: Path, encoding: str) -> Iterator[tuple[str, dict[str, An
     """The objects of a file, each with a word on what the file is: objects a line each, or one document of them."""
     lines = ((number, line) for number, line in enumerate(open_lines(path, encoding), 1) if line.strip())
     start = list(itertools.islice(lines, 2))
-    by_line = bool(start) and ".json" not in path.name.lower().replace(".jsonl", "") and start[0][1].lstrip()[0] == "{"
+    by_line = bool(start) and path.name.lower().endswith((".jsonl", ".ndjson", ".jsonl.gz")) and start[0][1][0] == "{"
     if not by_line and len(start) > 1:
         with contextlib.suppress(json.JSONDecodeError):
             by_line = isinstance(json.loads(start[0][1]), dict)
@@ -414,7 +414,8 @@ def _sheet_layout(path: Path, sheet: str | int | None, header: bool | int | None
         first = place = header - 1
     else:
         first = next((number for number, row in enumerate(start) if row), len(start))
-        place = first if header is False else below_titles(start, first)
+        width = max(map(len, start), default=0)
+        place = first if header is False else below_titles([row + [None] * (width - len(row)) for row in start], first)
     if place >= len(start):
         raise ValueError(f"{path.name} has no header: a row of its sheet must name the columns.")
     if header is False:

@@ -198,9 +198,16 @@ def test_lines_of_another_width_may_be_rows_without_cells(tmp_path):
         '[\n{"글": "하나", "수": {"합": 1}},\n{"글": "둘", "수": {"합": 2}}]',
     ],
 )
-@pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a.txt"])
+@pytest.mark.parametrize("name", ["a.json", "a.txt"])
 def test_json_of_every_shape_reads_whatever_its_name(tmp_path, document, name):
     assert read_table(write(tmp_path / name, document)).to_dict("list") == {"글": ["하나", "둘"], "수.합": [1, 2]}
+
+
+def test_a_line_of_json_lines_is_a_row_whatever_it_holds(tmp_path):
+    path = write(tmp_path / "a.jsonl", '{"글": "하나", "곳": [{"첫": 0}, {"첫": 3}]}\n')
+    assert read_table(path)["곳"].tolist() == [[{"첫": 0}, {"첫": 3}]]
+    path = write(tmp_path / "a.jsonl", '[\n{"글": "하나"},\n{"글": "둘"}]\n')
+    assert read_table(path)["글"].tolist() == ["하나", "둘"]
 
 
 def test_labels_of_datasets_keep_their_names(tmp_path):
@@ -299,7 +306,7 @@ def test_a_header_alone_is_an_empty_table(tmp_path):
         ("a.csv", b'a,b\n1,"2,3\n', "line 2: a quote is opened there and never closed"),
         ("a.csv", b'a,b\n1,"2" 3,4\n', "line 2: 3 cells"),
         ("a.csv", b"a,b\n" + b"1,2\n" * 20 + b"1\n1\n1,2,3\n", r"line 22: 1 cells, .*likewise lines 23, 24\)"),
-        ("a.tsv", b'a\tb\nx\t"y\nx"\tz\n', "lines 2–3: these are rows, or one quoted cell; say which"),
+        ("a.tsv", b'a\tb\n"x\ty\nz"\tw\n', "lines 2–3: these are rows, or one quoted cell; say which"),
     ],
 )
 def test_bad_files_get_one_sentence(tmp_path, name, content, message):
