@@ -56,18 +56,7 @@ def __dir__() -> list[str]:
 
 
 def _register() -> None:
-    """Make the models known to transformers; each registers itself with the Auto classes when it is imported."""
-    from transformers import AutoModel
-    from transformers.pipelines import PIPELINE_REGISTRY
-
-    for module in ("modeling_ensemble", "modeling_multihead", "processing_ensemble", "processing_multihead"):
-        importlib.import_module(f"hfk.models.{module}")
-    PIPELINE_REGISTRY.register_pipeline(
-        "multi-head-classification",
-        pipeline_class=importlib.import_module("hfk.models.pipeline_multihead").MultiHeadClassificationPipeline,
-        pt_model=AutoModel,
-        type="multimodal",
-    )
+    importlib.import_module("hfk.models.registration")
 
 
 class _WhenTransformersComes(MetaPathFinder):

@@ -1,7 +1,6 @@
 """`MultiHeadProcessor`: from rows of text and pictures to the model's tensors, the same way in training and in service.
 
-It carries the tokenizer, the vision encoder's image processor, and how text is prepared before tokenizing. It is saved
-with the checkpoint, so that whoever loads the model prepares input exactly as its training did.
+It is saved with the checkpoint, so that whoever loads the model prepares input exactly as its training did.
 """
 
 from __future__ import annotations
@@ -15,21 +14,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import (
-    AutoImageProcessor,
-    AutoProcessor,
-    AutoTokenizer,
-    BatchFeature,
-    PreTrainedTokenizerFast,
-    ProcessorMixin,
-)
+from transformers import AutoImageProcessor, AutoTokenizer, BatchFeature, PreTrainedTokenizerFast, ProcessorMixin
 from transformers.dynamic_module_utils import custom_object_save
 from transformers.tokenization_utils_base import TruncationStrategy
 from transformers.utils import PaddingStrategy
 
-from .configuration_multihead import MultiHeadConfig
 from .image_preparation import open_image
-from .text_cleaning import CONTROL, TextCleaner
+from .optional_cleaning import TextCleaner
+from .shared import CONTROL, keep_imports
 
 SEPARATOR = "␟"
 """What stands between the texts of one row; the processor puts the tokenizer's own separator there."""
@@ -200,17 +192,19 @@ class MultiHeadProcessor(ProcessorMixin):
         Returns the clean text and the RGB picture, None for what is not there or what this model does not read.
         ValueError if there is nothing this model can read, or text or picture can't be used.
         """
-        clean = self.clean(text) if self.tokenizer is not None else None
-        image = None if self.image_processor is None or is_absent(image) else open_image(image)
-        if clean is not None or image is not None:
-            return clean, image
+        row = self.read(text, None if self.image_processor is None or is_absent(image) else open_image(image))
+        if row is not None:
+            return row
         if self.cleaner is not None and isinstance(text, str) and text.strip():
             raise ValueError(f"text_cleaning leaves nothing of the text {text.strip()[:40]!r}.")
-        raise ValueError(f"there is no {self._needs()} to classify.")
-
-    def _needs(self) -> str:
         parts = ["text"] * (self.tokenizer is not None) + ["image"] * (self.image_processor is not None)
-        return " or ".join(parts)
+        raise ValueError(f"there is no {' or '.join(parts)} to classify.")
+
+    def read(self, text: Any, image: Any) -> tuple[str | None, Any] | None:
+        """Clean the text of a row, and take its opened picture; None if there is nothing this model can read."""
+        clean = self.clean(text) if self.tokenizer is not None else None
+        seen = image if self.image_processor is not None else None
+        return None if clean is None and seen is None else (clean, seen)
 
     def to_tensors(self, rows: list[tuple[str | None, Any]], padding: bool | str = True) -> dict[str, torch.Tensor]:
         """Turn rows from `prepare_row` into the model's tensors; see `__call__` for which."""
@@ -254,13 +248,15 @@ class MultiHeadProcessor(ProcessorMixin):
         folder.mkdir(parents=True, exist_ok=True)
         # ProcessorMixin.save_pretrained asks every part to save itself and fails on a part that is None.
         custom_object_save(self, folder, config=self)
-        self._save_parts(folder)
+        keep_imports(folder, "optional_cleaning", {"text_cleaning"} if self.cleaner is not None else ())
+        self.save_parts(folder)
         self.to_json_file(folder / "processor_config.json")
         if push_to_hub:
             self.push_to_hub(kwargs.pop("repo_id", folder.name), **kwargs)
         return [str(folder / "processor_config.json")]
 
-    def _save_parts(self, folder: Path) -> None:
+    def save_parts(self, folder: Path) -> None:
+        """Save what has files of its own."""
         if self.tokenizer is not None:
             self.tokenizer.save_pretrained(folder)
 
@@ -286,7 +282,7 @@ class MultiHeadProcessor(ProcessorMixin):
         source, has = pretrained_model_name_or_path, processor_dict or {}
         if "has_tokenizer" not in has:  # else prefix, length and image preparation would silently differ
             raise OSError(f"{source} has no processor_config.json of a multi-head checkpoint.")
-        kwargs.pop("trust_remote_code", None)  # both parts are stock transformers classes
+        kwargs["trust_remote_code"] = False  # both parts are stock classes; left out, it would be asked for
         pictures = AutoImageProcessor.from_pretrained(source, **kwargs) if "image_processor" in has else None
         return [pictures, AutoTokenizer.from_pretrained(source, **kwargs) if has.pop("has_tokenizer") else None]
 
@@ -298,5 +294,4 @@ def is_absent(image: Any) -> bool:
     return isinstance(image, dict) and image.get("bytes") is None and not image.get("path")
 
 
-AutoProcessor.register(MultiHeadConfig, MultiHeadProcessor, exist_ok=True)
 MultiHeadProcessor.register_for_auto_class()

@@ -11,12 +11,9 @@ with the checkpoint before it is written.
 
 from __future__ import annotations
 
-import os
-import shutil
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,6 +27,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from ...files import replacing
 from ...hub.publishing import check_checkpoint
 from ...models.configuration_multihead import HeadConfig
 from ...models.heads import Head
@@ -39,15 +37,10 @@ from ...models.processing_multihead import MultiHeadProcessor
 TASKS = ("sequence-classification", "image-classification")
 
 
-@dataclass(frozen=True)
-class TextHead:
-    """Where a stock text classifier keeps its head.
+class TextHead(NamedTuple):
+    """Where a stock text classifier keeps its head: the layers before and after its activation.
 
-    Args:
-        dense: name of the layer before the activation.
-        activation: `tanh`, `gelu` or `relu`.
-        out: name of the last layer.
-        bounded_by: name of the LayerNorm whose output the head reads; needed where the activation is not `tanh`.
+    Where that is not tanh, `bounded_by` is the LayerNorm of the last layer whose output the head reads.
     """
 
     dense: str
@@ -57,17 +50,15 @@ class TextHead:
 
 
 _ROBERTA = TextHead("classifier.dense", "tanh", "classifier.out_proj")
+_ELECTRA = "electra.encoder.layer.{last}.output.LayerNorm"
+_DISTILBERT = "distilbert.transformer.layer.{last}.output_layer_norm"
 TEXT_HEADS = {
     "albert": TextHead("albert.pooler", "tanh", "classifier"),
     "bert": TextHead("bert.pooler.dense", "tanh", "classifier"),
     "camembert": _ROBERTA,
     "deberta-v2": TextHead("pooler.dense", "gelu", "classifier", "deberta.encoder.layer.{last}.output.LayerNorm"),
-    "distilbert": TextHead(
-        "pre_classifier", "relu", "classifier", "distilbert.transformer.layer.{last}.output_layer_norm"
-    ),
-    "electra": TextHead(
-        "classifier.dense", "gelu", "classifier.out_proj", "electra.encoder.layer.{last}.output.LayerNorm"
-    ),
+    "distilbert": TextHead("pre_classifier", "relu", "classifier", _DISTILBERT),
+    "electra": TextHead("classifier.dense", "gelu", "classifier.out_proj", _ELECTRA),
     "roberta": _ROBERTA,
     "xlm-roberta": _ROBERTA,
 }
@@ -92,20 +83,10 @@ _TOLERANCE = 1e-4
 
 
 def export(checkpoint: str | Path, output: str | Path, head: str, task: str) -> None:
-    """Write one head of a checkpoint as a stock classifier that needs neither hfk nor remote code.
+    """Write one head of a text-only or image-only checkpoint as a stock classifier without hfk or remote code.
 
-    Args:
-        checkpoint: folder of a text-only or image-only checkpoint.
-        output: folder to make; it must not exist, or be empty.
-        head: name of the head. Its labels come as `id2label`, its temperature and a regression's unit are folded in.
-            Other heads are left behind, and with them the agreement of a hierarchy.
-        task: `sequence-classification` or `image-classification`.
-
-    Raises:
-        ValueError: if there is no such head, or no stock class gives the same logits; the sentence says what would.
-
-    Example:
-        >>> export("runs/news", "runs/news-stock", "topic", "sequence-classification")  # doctest: +SKIP
+    Its labels come as `id2label`; its temperature, or a regression's unit, is folded in. Other heads are left behind,
+    and with them the agreement of a hierarchy. ValueError if no stock class gives the same logits; it says what would.
     """
     folder, target = Path(checkpoint), Path(output)
     if task not in TASKS:
@@ -129,15 +110,9 @@ def export(checkpoint: str | Path, output: str | Path, head: str, task: str) -> 
     stock = (_text_classifier if text else _image_classifier)(model, config, model.heads.layers[names.index(head)])
     preparation = _tokenizer(processor) if text else processor.image_processor
     _compare(model, processor, stock, preparation, config)
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
+    with replacing(target) as part:
         stock.save_pretrained(part)
         preparation.save_pretrained(part)
-        if target.exists():
-            target.rmdir()
-        os.replace(part, target)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     if config.parent or any(other.parent == head for other in model.config.heads):
         warnings.warn(
             f"head {head!r} is one of a hierarchy: alone it may choose a label outside the others' path.", stacklevel=2
@@ -146,30 +121,17 @@ def export(checkpoint: str | Path, output: str | Path, head: str, task: str) -> 
 
 def _text_classifier(model: MultiHeadForClassification, config: HeadConfig, head: Head) -> PreTrainedModel:
     family = model.config.text_config.model_type
-    where = TEXT_HEADS.get(family)
-    if where is None:
-        raise ValueError(
-            f"{family!r} can't be exported: its stock classifier has no place for this head; possible are "
-            f"{', '.join(TEXT_HEADS)}."
-        )
-    if model.config.text_pooling != "cls":
-        raise ValueError(
-            f"text_pooling={model.config.text_pooling} can't be exported: stock {family} classifiers read the first "
-            "token; train with text_pooling=cls."
-        )
+    where = _find_place(family, TEXT_HEADS)
+    kinds = ("linear", "mlp") if where.activation == "relu" else ("linear",)
+    _check_options(family, config, kinds, "text_pooling", model.config.text_pooling, "cls")
     if family == "deberta-v2" and model.config.text_config.pooler_hidden_act != "gelu":
         raise ValueError("this DeBERTa's pooler has another activation than GELU and can't be exported.")
     stock = AutoModelForSequenceClassification.from_config(_stock_config(model.config.text_config, config))
     _take_encoder(stock, model.text_encoder)
     dense, out = stock.get_submodule(where.dense), stock.get_submodule(where.out)
     weight, bias = _last_layer(model, head, config)
-    if config.kind == "mlp" and where.activation == "relu":
+    if config.kind == "mlp":
         _fill(dense, *_standardized(model, head.long[0]))
-    elif config.kind != "linear":
-        raise ValueError(
-            f"head {config.name!r} is of kind {config.kind}, which a stock {family} classifier has not; train with "
-            f"head_kind=linear{' or mlp' if where.activation == 'relu' else ''}."
-        )
     elif where.activation == "tanh":
         _fill(dense, torch.eye(weight.shape[1]) / _SCALE, torch.zeros(weight.shape[1]))
         weight = weight * _SCALE
@@ -186,23 +148,9 @@ def _text_classifier(model: MultiHeadForClassification, config: HeadConfig, head
 
 
 def _image_classifier(model: MultiHeadForClassification, config: HeadConfig, head: Head) -> PreTrainedModel:
-    family, pooling = model.config.vision_config.model_type, model.config.image_pooling
-    if family not in IMAGE_HEADS:
-        raise ValueError(
-            f"{family!r} can't be exported: transformers has no classifier for it that reads what this head reads; "
-            f"possible are {', '.join(IMAGE_HEADS)}."
-        )
-    needed, name = IMAGE_HEADS[family]
-    if pooling != needed:
-        raise ValueError(
-            f"image_pooling={pooling} can't be exported: a stock {family} classifier pools by {needed}; train with "
-            f"image_pooling={needed}."
-        )
-    if config.kind != "linear":
-        raise ValueError(
-            f"head {config.name!r} is of kind {config.kind}, which a stock {family} classifier has not; train with "
-            "head_kind=linear."
-        )
+    family = model.config.vision_config.model_type
+    pooling, name = _find_place(family, IMAGE_HEADS)
+    _check_options(family, config, ("linear",), "image_pooling", model.config.image_pooling, pooling)
     stock = AutoModelForImageClassification.from_config(_stock_config(model.config.vision_config, config))
     _take_encoder(stock, model.vision_encoder)
     weight, bias = _last_layer(model, head, config)
@@ -212,8 +160,31 @@ def _image_classifier(model: MultiHeadForClassification, config: HeadConfig, hea
     return stock.eval()
 
 
+def _find_place(family: str, known: dict[str, Any]) -> Any:
+    if family not in known:
+        raise ValueError(
+            f"{family!r} can't be exported: transformers has no classifier for it that reads what this head reads; "
+            f"possible are {', '.join(known)}."
+        )
+    return known[family]
+
+
+def _check_options(
+    family: str, head: HeadConfig, kinds: tuple[str, ...], option: str, pooling: str, needed: str
+) -> None:
+    if pooling != needed:
+        raise ValueError(
+            f"{option}={pooling} can't be exported: a stock {family} classifier pools by {needed}; train with "
+            f"{option}={needed}."
+        )
+    if head.kind not in kinds:
+        raise ValueError(
+            f"head {head.name!r} is of kind {head.kind}, which a stock {family} classifier has not; train with "
+            f"head_kind={' or '.join(kinds)}."
+        )
+
+
 def _stock_config(encoder: Any, head: HeadConfig) -> Any:
-    """The encoder's configuration with the head's labels."""
     labels = head.labels or [head.name]
     config = type(encoder).from_dict(encoder.to_dict())
     config.architectures = []  # the encoder's own; where a family has two classifiers, the first is meant

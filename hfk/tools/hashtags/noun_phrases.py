@@ -13,6 +13,7 @@ import re
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ...models.text_cleaning import ANALYZERS as PACKAGES
 
@@ -24,14 +25,7 @@ MOST_WORDS = 3
 
 @dataclass(frozen=True)
 class Phrase:
-    """A noun phrase where it stands.
-
-    Args:
-        words: as in the text, one space between words.
-        start: place of its first character.
-        end: place behind its last.
-        proper: whether a proper noun is in it.
-    """
+    """A noun phrase, one space between its words, where it stands; `proper` if a proper noun is in it."""
 
     words: str
     start: int
@@ -44,8 +38,7 @@ class Phrase:
         return self.words.replace(" ", "")
 
 
-@dataclass(frozen=True)
-class Token:
+class Token(NamedTuple):
     """A morpheme: its Sejong tag and where it stands."""
 
     tag: str
@@ -54,15 +47,7 @@ class Token:
 
 
 def choose_analyzer(name: str = "auto") -> str:
-    """Say which analyzer to use.
-
-    Args:
-        name: `kiwi`, `mecab`, or `auto` for the first of these that is installed.
-
-    Raises:
-        ValueError: for another name.
-        ImportError: if it is not installed.
-    """
+    """Say which analyzer `auto` is, the first that is installed; ValueError and ImportError for what can't be used."""
     if name not in ANALYZERS:
         raise ValueError(f"analyzer {name!r} is not one of {', '.join(ANALYZERS)}.")
     for known, (module, _) in PACKAGES.items():
@@ -73,11 +58,7 @@ def choose_analyzer(name: str = "auto") -> str:
 
 
 def find_phrases(text: str, analyzer: str = "auto") -> list[Phrase]:
-    """Find the noun phrases of a text, in order, each as often as it occurs.
-
-    Args:
-        text: a Korean text.
-        analyzer: as for `choose_analyzer`.
+    """Find the noun phrases of a Korean text, in order, each as often as it occurs.
 
     Example:
         >>> [phrase.tag for phrase in find_phrases("남해 바다의 일출 명소를 걷는다.", "kiwi")]
@@ -91,8 +72,7 @@ def find_phrases(text: str, analyzer: str = "auto") -> list[Phrase]:
 _FORM = re.compile(r"(?!\d+(?:[a-z]{1,2}|.)(?:쯤|여|가량|정도|대)?$)(?=(?:\d*[^\W\d]){2})\w+")
 
 
-@dataclass(frozen=True)
-class _Word:
+class _Word(NamedTuple):
     """The nouns of one word between spaces."""
 
     start: int

@@ -8,7 +8,6 @@ compared; training times are those of each run.
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 import time
@@ -20,15 +19,14 @@ from typing import Any
 
 import pandas as pd
 import torch
-import yaml
 from datasets import Dataset
 
 from ...evaluation import plots
+from ...files import write_atomic
 from ...inference.predictor import Predictor
-from ...models.configuration_multihead import HeadConfig
 from ...runs.card import write_card
 from ...runs.recipe import Recipe, load_recipe
-from ...runs.run import INCIDENTAL, open_task
+from ...runs.run import INCIDENTAL, Run, scored_split
 from ...tasks import finest_head
 from ...training.techniques import make_techniques
 from ...training.train import train
@@ -39,48 +37,40 @@ WARM_UP_ROWS = 128
 ROUNDS = 3
 BATCH_SIZE = 64
 
+Figure = tuple[float, float, float]
+"""A score, and the low and the high end of what it may be."""
+
 
 @dataclass
 class Entry:
-    """A recipe's figures.
-
-    Args:
-        recipe: its name.
-        runs: the folder of each seed.
-        accuracy: of the ladder's head: mean, low and high end.
-        macro_f1: likewise.
-        parameters: numbers that the model has.
-        checkpoint_mb: what its weights, tokenizer and configuration take on disk, in 10⁶ bytes.
-        train_seconds: mean over the seeds.
-        rows_per_second: at inference; NaN before it is timed.
-    """
+    """A recipe's figures; `checkpoint_mb` is what weights, tokenizer and configuration take on disk, in 10⁶ bytes."""
 
     recipe: str
-    runs: list[Path]
-    accuracy: tuple[float, float, float]
-    macro_f1: tuple[float, float, float]
+    runs: list[Run]
+    accuracy: Figure
+    macro_f1: Figure
     parameters: int
     checkpoint_mb: float
     train_seconds: float
-    rows_per_second: float = math.nan
+    rows_per_second: float = math.nan  # at inference; before it is timed
 
     @classmethod
-    def of(cls, recipe: str, runs: list[Path], head: str) -> Entry:
+    def of(cls, recipe: str, runs: list[Run], head: str) -> Entry:
         """Gather the figures of a recipe's finished runs: means and deviations of several, intervals of one."""
-        reports = [json.loads((run / "report" / "metrics.json").read_text(encoding="utf-8")) for run in runs]
+        results = [run.results for run in runs]
 
-        def figure(score: str) -> tuple[float, float, float]:
-            values = [report["scores"][f"{head}_{score}"] for report in reports]
+        def figure(score: str) -> Figure:
+            values = [result["scores"][f"{head}_{score}"] for result in results]
             if len(values) == 1:
-                return values[0], *reports[0]["intervals"][f"{head}_{score}"]
+                return values[0], *results[0]["intervals"][f"{head}_{score}"]
             mean, deviation = statistics.fmean(values), statistics.stdev(values)
             return mean, mean - deviation, mean + deviation
 
-        kept, left = (".safetensors", ".json", ".model", ".txt"), ("training_log.json", "task.json")
-        size = sum(path.stat().st_size for path in runs[0].iterdir() if path.suffix in kept and path.name not in left)
-        extras = [report["extra"] for report in reports]
-        seconds = statistics.fmean(extra["train_seconds"] for extra in extras)
-        return cls(recipe, runs, figure("accuracy"), figure("macro_f1"), extras[0]["parameters"], size / 1e6, seconds)
+        kept, left = (".safetensors", ".json", ".model", ".txt"), ("training_log.json", "task.json", "run.json")
+        files = [path for path in runs[0].folder.iterdir() if path.suffix in kept and path.name not in left]
+        size = sum(path.stat().st_size for path in files) / 1e6
+        seconds = statistics.fmean(run.facts["train_seconds"] for run in runs)
+        return cls(recipe, runs, figure("accuracy"), figure("macro_f1"), runs[0].facts["parameters"], size, seconds)
 
 
 def climb(
@@ -89,108 +79,68 @@ def climb(
     output_dir: str | Path,
     seeds: list[int] | None = None,
     overrides: dict[str, Any] | None = None,
-    head: str | None = None,
 ) -> str:
-    """Train recipes on a task's split and compare them; writes ladder.md, ladder.csv and ladder.png, and the
-    table into every run's card.
+    """Train recipes, whatever task they name, on one task's split, once with each seed, and compare their finest head.
 
-    Args:
-        task: built-in task, or a task's YAML.
-        recipes: built-in recipes, or recipes' YAMLs; each is trained on `task`, whatever it names.
-        output_dir: the folder: a folder a recipe, in it `seed-1`, …
-        seeds: each recipe is trained once with each; the recipe's own by default.
-        overrides: options that replace those of every recipe, such as `data`.
-        head: the `single_label` head that is compared; the finest by default.
-
-    Returns:
-        the table, as Markdown.
-
-    Raises:
-        ValueError: for a wrong option, a folder that holds a run of other options, or a task without such a head.
-
-    Example:
-        >>> print(climb("ynat-mini", ["ynat-ngram", "ynat-mini"], "runs/ladder"))  # doctest: +SKIP
+    Writes ladder.md, ladder.csv and ladder.png, and the table, which is returned, into every run's card. ValueError for
+    a wrong option, a folder that holds a run of other options, or a task without a `single_label` head.
     """
     folder = Path(output_dir)
     names = [Path(recipe).stem if recipe.endswith((".yaml", ".yml")) else recipe for recipe in recipes]
     if not recipes or len(set(names)) < len(names):
         raise ValueError(f"name different recipes, such as ynat-ngram,ynat; not {', '.join(names) or 'none'}.")
-    shared = dict(overrides or {}) | {"task": task}
-    wanted = [
-        (name, load_recipe(recipe) | shared | ({} if seed is None else {"seed": seed}), _run_folder(folder, name, seed))
-        for name, recipe in zip(names, recipes, strict=True)
-        for seed in seeds or [None]
-    ]
-    for _, options, run in wanted:  # all are looked at before the first is trained
-        make_techniques(Recipe.read(options).techniques)  # a wrong option is said before the first run
-        _check_same(run, options)
+    wanted = []
+    for name, recipe in zip(names, recipes, strict=True):
+        shared = load_recipe(recipe) | (overrides or {}) | {"task": task}
+        for seed in seeds or [None]:
+            run = Run(folder / name / ("run" if seed is None else f"seed-{seed}"))
+            wanted.append((name, shared | ({} if seed is None else {"seed": seed}), run))
+    for _, options, run in wanted:  # what is wrong is said before the first is trained
+        _check_options(run, options)
     for number, (name, options, run) in enumerate(wanted, 1):
-        if is_finished(run):
-            print(f"{run}: finished before", flush=True)
+        if run.finished:
+            print(f"{run.folder}: finished before", flush=True)
             continue
-        print(f"\nrun {number} of {len(wanted)}: {run}", flush=True)
+        print(f"\nrun {number} of {len(wanted)}: {run.folder}", flush=True)
         try:
-            train(options, run)
+            train(options, run.folder)
         except ValueError as error:
             raise ValueError(f"recipe {name}: {error}") from error
-    loaded = open_task(Recipe.read(wanted[0][1]))
-    data = loaded.load()
-    compared = _head(loaded.heads, head)
-    split = next(name for name in ("test", "validation", "train") if name in data)
-    by_name = {name: [run for other, _, run in wanted if other == name] for name in names}
-    _check_rows(runs=[run for _, _, run in wanted])
-    entries = [Entry.of(name, runs, compared) for name, runs in by_name.items()]
+    runs = [run for _, _, run in wanted]
+    _check_rows(runs)
+    made = runs[0].task()
+    data = made.load()
+    compared, split = finest_head(made.heads), scored_split(data)
+    if compared is None:
+        raise ValueError(f"a ladder compares a single_label head; task {made.name!r} has none.")
+    entries = [Entry.of(name, [run for own, _, run in wanted if own == name], compared) for name in names]
     time_inference(entries, data[split])
     spread = f"mean ± sd over seeds {', '.join(map(str, seeds))}" if len(seeds or []) > 1 else "95% bootstrap intervals"
-    return _write(folder, loaded.name, entries, f"{len(data[split]):,} {split} rows, head {compared}; {spread}")
+    return _write(folder, made.name, entries, f"{len(data[split]):,} {split} rows, head {compared}; {spread}")
 
 
-def is_finished(run: str | Path) -> bool:
-    """Tell whether a run has come to its end: the card is written last."""
-    return all(Path(run, name).is_file() for name in ("config.json", "recipe.yaml", "report/metrics.json", "README.md"))
-
-
-def _run_folder(folder: Path, name: str, seed: int | None) -> Path:
-    return folder / name / ("run" if seed is None else f"seed-{seed}")
-
-
-def _check_same(run: Path, options: dict[str, Any]) -> None:
-    """Refuse to count a finished run whose options are not those that are asked for."""
-    if not is_finished(run):
-        return
-    before = yaml.safe_load((run / "recipe.yaml").read_text(encoding="utf-8"))
-    now = Recipe.read(options).to_dict()
+def _check_options(run: Run, options: dict[str, Any]) -> None:
+    """Refuse wrong options, and to count a finished run whose options are not those that are asked for."""
+    recipe = Recipe.read(options)
+    make_techniques(recipe.techniques)
+    before, now = run.recipe if run.finished else {}, recipe.to_dict()
     for name in options:
-        if name in INCIDENTAL:
-            continue
-        value = now.get(name)
-        value = json.loads(json.dumps(value, default=lambda other: str(getattr(other, "value", other))))
-        if name in before and before[name] != value:
+        if name in before and name not in INCIDENTAL and before[name] != now.get(name):
             raise ValueError(
-                f"{run} was trained with {name} {before[name]!r}, not {value!r}; choose another --output-dir, or "
-                "delete that folder."
+                f"{run.folder} was trained with {name} {before[name]!r}, not {now.get(name)!r}; choose another "
+                "--output-dir, or delete that folder."
             )
 
 
-def _check_rows(runs: list[Path]) -> None:
+def _check_rows(runs: list[Run]) -> None:
     """Refuse to compare scores of different rows."""
-    ids = {run: pd.read_csv(run / "report" / "predictions.csv", dtype=str).iloc[:, 0].tolist() for run in runs}
+    first = runs[0].predictions().ids
     for run in runs[1:]:
-        if ids[run] != ids[runs[0]]:
+        if run.predictions().ids != first:
             raise ValueError(
-                f"{run} was scored on other rows than {runs[0]}: the data or its split has changed since; delete the "
-                "older one."
+                f"{run.folder} was scored on other rows than {runs[0].folder}: the data or its split has changed "
+                "since; delete the older one."
             )
-
-
-def _head(heads: list[HeadConfig], name: str | None) -> str:
-    single = [head.name for head in heads if head.rules.exclusive]
-    found = finest_head(heads) if name is None else name
-    if found not in single:
-        raise ValueError(
-            f"a ladder compares a single_label head, not {name!r}; there is: {', '.join(single) or 'none'}."
-        )
-    return found
 
 
 def time_inference(entries: list[Entry], rows: Dataset) -> None:
@@ -204,7 +154,7 @@ def time_inference(entries: list[Entry], rows: Dataset) -> None:
     speeds: dict[str, list[float]] = {entry.recipe: [] for entry in entries}
     for _ in range(ROUNDS):
         for entry in entries:
-            predictor = Predictor.from_pretrained(str(entry.runs[0]), device="cpu", batch_size=BATCH_SIZE)
+            predictor = Predictor.from_pretrained(str(entry.runs[0].folder), device="cpu", batch_size=BATCH_SIZE)
             for _ in predictor(timed[:WARM_UP_ROWS]):
                 pass
             started = time.perf_counter()
@@ -215,8 +165,8 @@ def time_inference(entries: list[Entry], rows: Dataset) -> None:
 
 
 def _write(folder: Path, task: str, entries: list[Entry], note: str) -> str:
-    seeds = max(len(entry.runs) for entry in entries)
-    lines = []
+    several = any(len(entry.runs) > 1 for entry in entries)
+    cells, lines = [], []
     for entry in entries:
         line: dict[str, Any] = {"recipe": entry.recipe}
         for score in ("accuracy", "macro_f1"):
@@ -224,38 +174,36 @@ def _write(folder: Path, task: str, entries: list[Entry], note: str) -> str:
             line |= {name: f"{value:.4f}" for name, value in ends}
         line |= {"parameters": entry.parameters, "checkpoint_mb": f"{entry.checkpoint_mb:.2f}"}
         line |= {"train_seconds": f"{entry.train_seconds:.1f}", "rows_per_second": f"{entry.rows_per_second:.1f}"}
-        lines.append(line | {"seeds": len(entry.runs)})
-    pd.DataFrame(lines).to_csv(folder / "ladder.csv", index=False)
-    report = json.loads((entries[0].runs[0] / "report" / "metrics.json").read_text(encoding="utf-8"))
-    machine = report["extra"]["environment"]
-    table = [
-        "| recipe | accuracy | macro-F1 | parameters | checkpoint MB | seconds to train | rows/s |",
-        "|---|---|---|---:|---:|---:|---:|",
-        *(
-            f"| {entry.recipe} | {_score(entry.accuracy, seeds > 1)} | {_score(entry.macro_f1, seeds > 1)} | "
+        cells.append(line | {"seeds": len(entry.runs)})
+        lines.append(
+            f"| {entry.recipe} | {_score(entry.accuracy, several)} | {_score(entry.macro_f1, several)} | "
             f"{entry.parameters:,} | {entry.checkpoint_mb:.1f} | {entry.train_seconds:,.0f} | "
             f"{entry.rows_per_second:,.0f} |"
-            for entry in entries
-        ),
+        )
+    write_atomic(folder / "ladder.csv", pd.DataFrame(cells).to_csv(index=False))
+    machine = entries[0].runs[0].facts["environment"]
+    text = "\n".join([
+        "| recipe | accuracy | macro-F1 | parameters | checkpoint MB | seconds to train | rows/s |",
+        "|---|---|---|---:|---:|---:|---:|",
+        *lines,
         "",
         f"{task}: {note}. Trained on: {machine['device']}, {machine['cpu']}, {machine['threads']} threads. rows/s: on "
         f"the CPU with {torch.get_num_threads()} threads, warm, batches of {BATCH_SIZE}, tokenizing included; all in "
         f"one run, the checkpoints taking turns, the fastest of {ROUNDS} rounds.",
-    ]
-    text = "\n".join(table)
-    (folder / "ladder.md").write_text(text + "\n", encoding="utf-8")
+    ])  # fmt: skip
+    write_atomic(folder / "ladder.md", text + "\n")
     for run in (run for entry in entries for run in entry.runs):  # the card shows it too
-        (run / "report" / "ladder.md").write_text(text + "\n", encoding="utf-8")
-        write_card(run)
+        write_atomic(run.folder / "report" / "ladder.md", text + "\n")
+        write_card(run.folder)
     try:
         points = [(entry.recipe, entry.train_seconds, *entry.accuracy) for entry in entries]
         picture = plots.ladder_png(points, f"{task}: accuracy against training time", note=note)
-        (folder / "ladder.png").write_bytes(picture)
+        write_atomic(folder / "ladder.png", picture)
     except ImportError as error:
         warnings.warn(f"the ladder has no picture: {error}", stacklevel=3)
     return text
 
 
-def _score(figure: tuple[float, float, float], several: bool) -> str:
+def _score(figure: Figure, several: bool) -> str:
     middle, low, high = figure
     return f"{middle:.4f} ± {high - middle:.4f}" if several else f"{middle:.4f} ({low:.3f}–{high:.3f})"
