@@ -134,7 +134,7 @@ class MultiHeadProcessor(ProcessorMixin):
         if len(several) > 1:
             parts = [self.clean(part) or "" for part in several]
             kept = parts if self.text_separator.strip() else filter(None, parts)
-            return self.text_separator.join(kept) if any(parts) else None
+            return self.text_separator.join(kept).strip() if any(parts) else None
         text = several[0] if several else text
         if not isinstance(text, str):
             raise ValueError(f"a text must be a str, not {type(text).__name__}.")
