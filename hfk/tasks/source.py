@@ -325,7 +325,7 @@ class TableSource:
             cells = picture_cells(self.image, chunk)
             clean["image"] = [as_image(cell, self.image_dir or table.folder) for cell in cells]
             for position in (position for position, cell in enumerate(cells) if is_address(cell)):
-                bad[position] = f"{PICTURE} {cells[position]} is an address, and nothing is fetched: download the file"
+                bad[position] = f"{PICTURE} is an address, and nothing is fetched; download the files"
         for number, head in enumerate(self.heads):
             clean[f"head{number}"] = _labels(head, head.cells(chunk), bad, self.bad_rows == "drop")
         clean["_file"], clean["_row"] = [table.file] * len(rows), list(rows)
