@@ -281,7 +281,7 @@ def test_predict_refuses_in_one_sentence(fails, finished_run, encoders, tmp_path
     message = fails("predict", run, tmp_path / "other.csv", target, "--text", "title", "--image", "file")
     assert "column 'file' is missing" in message
     assert "never closed" in fails("predict", run, tmp_path / "half.csv", target)
-    assert "no table that hfk reads" in fails("predict", run, table, tmp_path / "out.txt")
+    assert "no table that hfk writes" in fails("predict", run, table, tmp_path / "out.txt")
     assert "create it first" in fails("predict", run, table, tmp_path / "no" / "out.csv")
     assert "is the input itself" in fails("predict", run, tmp_path / "other.csv", tmp_path / "other.csv")
     assert "dtype 'int8' is not one of" in fails("predict", run, table, target, "--dtype", "int8")

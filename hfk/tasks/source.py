@@ -350,8 +350,10 @@ class TableSource:
         column = rows.data.data.column("image")
         paths = Cells(pc.if_else(pc.is_null(pc.struct_field(column, "bytes")), pc.struct_field(column, "path"), None))
         wrong: dict[int, str] = {}
+        where = json.dumps([self.fingerprint, self.image, str(self.image_dir)], default=str)
+        files = hashlib.blake2b(where.encode("utf-8", "surrogatepass"), digest_size=16)
         for row, path in enumerate(paths):
-            if path is None or row in bad:
+            if path is None:
                 continue
             try:
                 found = os.stat(path)
@@ -360,14 +362,15 @@ class TableSource:
             if found is None or not stat.S_ISREG(found.st_mode):
                 wrong[row] = f"{PICTURE} {path} doesn't exist"
             else:
-                digest.update(f"{path}\0{found.st_size}\0{found.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
-        known = folder / f"pictures-{digest.hexdigest()}.json"
+                files.update(f"{path}\0{found.st_size}\0{found.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+        digest.update(files.digest())
+        known = folder / f"pictures-{files.hexdigest()}.json"
         if known.is_file():
             damaged = dict(json.loads(known.read_text(encoding="utf-8")))
         else:
-            damaged = open_all(Cells(column), {*bad, *wrong})
+            damaged = open_all(Cells(column), set(wrong))
             write_atomic(known, json.dumps(list(damaged.items())))
-        wrong |= damaged
+        wrong = {row: reason for row, reason in (wrong | damaged).items() if row not in bad}
         if self.missing_images != "text_only" or not wrong:
             bad |= wrong
             return rows

@@ -459,7 +459,7 @@ def test_all_bad_rows_are_named_at_once_or_left_out(task):
     with pytest.raises(ValueError, match=message):
         task(csv, **settings).load()
     with pytest.warns(
-        UserWarning, match="4 of 6 rows .*'다' is not one of the 2 labels of head 'y'.*They are left out"
+        UserWarning, match="5 of 7 rows .*'다' is not one of the 2 labels of head 'y'.*They are left out"
     ):
         rows = task(csv + "여섯\n", **settings, bad_rows="drop").load()["train"]
     assert rows["text"][:] == ["하나", "다섯"]
