@@ -62,8 +62,8 @@ def _register() -> None:
 class _WhenTransformersComes(MetaPathFinder):
     """Finds transformers as the other finders do, and has the models registered right after its import.
 
-    It waits for the package itself, not for one of its modules: when one of those is imported, others that the models
-    need may be half imported. `hfk.models` imports transformers before any module of its own for the same reason.
+    It waits for the whole package: while one of its modules is imported, others that the models need may be half
+    imported. `hfk.models` imports transformers before any module of its own for the same reason.
     """
 
     def find_spec(self, name: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:

@@ -135,8 +135,7 @@ class Predictor:
             ValueError: for a table without such a column; at the first row for an unknown head or a wrong `top_k` or
                 `paths`.
         """
-        only = [heads] if isinstance(heads, str) else heads
-        options = {"top_k": top_k, "threshold": threshold, "only": only, "min_score": min_score, "paths": paths}
+        options = {"top_k": top_k, "threshold": threshold, "only": heads, "min_score": min_score, "paths": paths}
 
         def read(output: Any) -> list[dict[str, Any]]:
             return readable(output.logits, self.model.config.heads, **options)
@@ -220,13 +219,12 @@ class Predictor:
 
     def _prepare(self, row: Any) -> tuple[str | None, Any] | str:
         try:
-            if isinstance(row, dict):
-                if not row.keys() & set(KEYS):
-                    return (
-                        f"an input dict needs 'text', 'image' or both; it has: {', '.join(map(str, row)) or 'nothing'}."
-                    )
-                return self.processor.prepare_row(row.get("text"), row.get("image"))
-            return self.processor.prepare_row(*((row, None) if isinstance(row, str) else (None, row)))
+            if not isinstance(row, dict):
+                row = {"text" if isinstance(row, str) else "image": row}
+            if not row.keys() & set(KEYS):
+                has = ", ".join(map(str, row)) or "nothing"
+                raise ValueError(f"an input dict needs 'text', 'image' or both; it has: {has}.")
+            return self.processor.prepare_row(row.get("text"), row.get("image"))
         except ValueError as error:
             return str(error)
 

@@ -250,10 +250,10 @@ class MultiHeadConfig(PreTrainedConfig):
         return encoder_hidden_size(self.text_config or self.vision_config)
 
     def head(self, name: str) -> HeadConfig:
-        """Return the head called `name`; KeyError names the heads there are."""
+        """Return the head called `name`; ValueError names the heads there are."""
         by_name = {head.name: head for head in self.heads}
         if name not in by_name:
-            raise KeyError(f"no head is called {name!r}; heads: {', '.join(by_name)}")
+            raise ValueError(f"no head is called {name!r}; heads: {', '.join(by_name)}")
         return by_name[name]
 
     def to_dict(self) -> dict[str, Any]:

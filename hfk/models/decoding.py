@@ -48,7 +48,7 @@ def readable(
     heads: list[HeadConfig],
     top_k: int | None = None,
     threshold: float | None = None,
-    only: list[str] | None = None,
+    only: str | list[str] | None = None,
     min_score: float | None = None,
     paths: int | None = None,
 ) -> list[dict[str, Any]]:
@@ -57,7 +57,7 @@ def readable(
     Options and answers are those of `MultiHeadClassificationPipeline`; `only` is its `heads`. A hierarchy is decided
     with all heads whichever are returned. ValueError for options that can't be had.
     """
-    known = [head.name for head in heads]
+    known, only = [head.name for head in heads], [only] if isinstance(only, str) else only
     for name in only or []:
         if name not in known:
             raise ValueError(f"no head is called {name!r}; heads: {', '.join(known)}.")

@@ -29,7 +29,7 @@ class MultiHeadClassificationPipeline(Pipeline):
         top_k: how many labels to list a head; by default the one chosen label, and of a multi-label head every label
             that reaches the threshold.
         threshold: labels with a lower probability are left out (default 0.5 for multi-label heads, none for others).
-        heads: names of the heads to return; all by default.
+        heads: names of the heads to return, or one name; all by default.
         min_score: a single-label answer of a lower score is given as `{"label": None, "score": …}`: "other", as is all
             that lies under it in a hierarchy.
         paths: how many whole paths through the hierarchy to list, under the key `paths`: finest head → list of

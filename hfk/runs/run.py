@@ -11,6 +11,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from ..inference.predictor import Predictor, find_device
 from ..inference.table import TASK_FILE, read_task_file
 from ..models.configuration_multihead import HeadConfig
 from ..tasks import ABOUT_ROWS, Task, list_tasks, load_task
+from ..tasks.source import TableSource
 from .recipe import Recipe, translate
 
 CONFIG = "config.json"
@@ -370,7 +372,9 @@ def state_of(task: Task, data: Mapping[str, Dataset]) -> dict[str, Any]:
 def read_labelled(
     checkpoint: str | Path, data: str | Path, image_dir: str | Path | None = None, revision: str | None = None
 ) -> Dataset:
-    """Read a labelled table with the columns of the table that a checkpoint was trained on.
+    """Read a labelled table with the columns of the table that a checkpoint was trained on, or some of them.
+
+    Rows without an id column are numbered; heads without a column are not labelled.
 
     Args:
         checkpoint: folder or Hub id.
@@ -380,7 +384,8 @@ def read_labelled(
 
     Raises:
         FileNotFoundError: if the table is missing.
-        ValueError: if a column is missing, or a label is none of the checkpoint's; the sentence names the row.
+        ValueError: if no head has a column, that of the text is missing, or a label is none of the checkpoint's; the
+            sentence names the row.
     """
     config, columns = load_config(checkpoint, revision), read_task_file(checkpoint, revision)
     fallback = {
@@ -390,8 +395,29 @@ def read_labelled(
     }
     task = columns.pop("task", None) or fallback | columns
     where = {} if image_dir is None else {"image_dir": image_dir}
-    loaded = load_task(task, data=str(data), split=None, heads=config.heads, **where).load()
-    return concatenate_datasets(list(loaded.values()))
+    made = load_task(task, data=str(data), split=None, heads=config.heads, **where)
+    _leave_out(made.source, Path(data).name)
+    rows = concatenate_datasets(list(made.load().values()))
+    if all(label is None for head in made.source.heads for label in rows[head.name]):
+        raise ValueError(f"no row of {Path(data).name} has a label to score by; `hfk predict` classifies such rows.")
+    return rows
+
+
+def _leave_out(source: TableSource, file: str) -> None:
+    """Do without the id, and without the heads, whose columns a labelled table does not have."""
+    columns = next((list(chunk) for table in source.read() for chunk in table.chunks()), None)
+    if columns is None:
+        return
+    source.id = source.id if source.id in columns else None
+    heads = [head for head in source.heads if head.column in columns]
+    if not heads:
+        wanted = ", ".join(repr(head.column) for head in source.heads)
+        raise ValueError(
+            f"{file} has no labels to score by: none of the columns {wanted}; it has: {', '.join(map(str, columns))}. "
+            "`hfk predict` classifies such rows."
+        )
+    names = [head.name for head in heads]
+    source.heads = [head if head.parent in names else replace(head, parent=None, parents=None) for head in heads]
 
 
 def _columns(task: Task, recipe: Recipe | None) -> dict[str, Any]:
