@@ -353,5 +353,6 @@ def _columns(task: Task, recipe: Recipe | None) -> dict[str, Any]:
     """What the columns are called, so that `hfk predict` and `hfk evaluate` find them."""
     heads = [head.reading() for head in task.source.heads]
     columns = {"text": task.source.text, "image": task.source.image, "id": task.source.id, "heads": heads}
+    columns |= {} if task.source.header is None else {"header": task.source.header}
     named = {"task": recipe.task} if recipe is not None and recipe.task in list_tasks() else {}
     return columns | named
