@@ -18,16 +18,10 @@ _IMPLEMENTATIONS = ("attn_implementation", "experts_implementation")
 
 
 def check_remote_code(config: dict[str, Any], source: str, allow_foreign_code: bool = False) -> None:
-    """Refuse a configuration that would run code from outside its own repository.
+    """Refuse a parsed config.json, processor_config.json or the like that would run code from elsewhere; ValueError.
 
-    Args:
-        config: the parsed config.json, processor_config.json or tokenizer_config.json; nested configurations are
-            checked too.
-        source: the repository's id or the folder; an `auto_map` that names this very id is its own.
-        allow_foreign_code: let everything pass.
-
-    Raises:
-        ValueError: naming the field and the other repository.
+    Nested configurations are checked too. An `auto_map` that names `source` itself, a repository's id or a folder, is
+    its own.
 
     Example:
         >>> check_remote_code({"auto_map": {"AutoModel": "modeling.Model"}}, "owner/name")
@@ -38,50 +32,39 @@ def check_remote_code(config: dict[str, Any], source: str, allow_foreign_code: b
     if allow_foreign_code:
         return
     for field, value in _fields(config):
-        name = field.rpartition(".")[2].removeprefix("_").removesuffix("_internal")
+        code = field.rpartition(".")[2] in _CODE
         for reference in _strings(value):
             repository, marked, _ = reference.rpartition("--")
-            if name in _CODE and marked and repository != source:
-                raise ValueError(
-                    f"{source}: {field} would run code from another repository, {repository!r}; if you trust it, allow "
-                    "it with --allow-foreign-code."
-                )
-            if name in _IMPLEMENTATIONS and ("/" in reference or ":" in reference):
-                raise ValueError(
-                    f"{source}: {field} would run a kernel from the Hub, {reference!r}; if you trust it, allow it with "
-                    "--allow-foreign-code."
-                )
+            if code and marked and repository != source:
+                what = f"code from another repository, {repository!r}"
+            elif not code and ("/" in reference or ":" in reference):
+                what = f"a kernel from the Hub, {reference!r}"
+            else:
+                continue
+            raise ValueError(
+                f"{source}: {field} would run {what}; if you trust it, allow it with --allow-foreign-code."
+            )
 
 
 def code_files(folder: Path, *configs: dict[str, Any]) -> set[str]:
-    """List the files of remote code that a folder's configurations need, their relative imports included.
-
-    Raises:
-        ValueError: if one of them is missing.
-    """
+    """List the files of remote code that a folder's configurations need, relative imports included; none may lack."""
+    references = [(field, text) for config in configs for field in _CODE for text in _strings(config.get(field))]
     needed: set[str] = set()
-    for config in configs:
-        for field in _CODE:
-            for reference in _strings(config.get(field)):
-                module, dot, _ = reference.rpartition("--")[2].partition(".")
-                if not dot:  # the name of an Auto class, in custom_pipelines
-                    continue
-                _require(folder, f"{module}.py", field)
-                needed.add(f"{module}.py")
+    for field, reference in references:
+        module, dot, _ = reference.rpartition("--")[2].partition(".")
+        if dot:  # else the name of an Auto class, in custom_pipelines
+            _require(folder, f"{module}.py", field)
+            needed.add(f"{module}.py")
     for name in sorted(needed):
-        for path in _closure(folder / name):
-            _require(folder, path.name, name)
-            needed.add(path.name)
+        try:
+            imported = get_relative_import_files(folder / name)
+        except FileNotFoundError as error:
+            _require(folder, Path(error.filename).name, name)
+            raise
+        for path in imported:
+            _require(folder, Path(path).name, name)
+            needed.add(Path(path).name)
     return needed
-
-
-def _closure(module: Path) -> list[Path]:
-    try:
-        return [Path(path) for path in get_relative_import_files(module)]
-    except FileNotFoundError as error:
-        raise ValueError(
-            f"{error.filename} is missing, which {module.name} needs: save the checkpoint again."
-        ) from None
 
 
 def _require(folder: Path, name: str, needed_by: str) -> None:

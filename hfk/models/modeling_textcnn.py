@@ -16,8 +16,9 @@ from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPoolingAndNoAttention
 from transformers.utils import can_return_tuple
 
-from .encoder_base import TextEncoder, check_share, register_encoder
+from .encoder_base import TextEncoder, register_encoder
 from .modeling_recurrent import RecurrentConfig, RecurrentModel
+from .shared import check_range
 
 
 class TextCNNConfig(PreTrainedConfig):
@@ -50,7 +51,7 @@ class TextCNNConfig(PreTrainedConfig):
         self.windows = list(self.windows)
         if not self.windows or any(not 1 <= window <= 32 for window in self.windows):
             raise ValueError(f"windows must be sizes from 1 to 32, as [3, 4, 5], not {self.windows}.")
-        check_share(self, "dropout")
+        check_range(self, "dropout")
         if self.recurrent is not None:
             self.recurrent_config()
         kwargs.pop("hidden_size", None)

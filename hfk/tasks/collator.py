@@ -52,13 +52,7 @@ class MultiHeadCollator:
         return collator
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Build a batch.
-
-        Args:
-            rows: rows in a task's columns: `id`, `text`, `image`, and one column a head.
-
-        Returns:
-            the processor's tensors and `labels`: head name → tensor, as `Problem.loss` takes them.
+        """Build a batch of a task's rows: the processor's tensors, and `labels`, head name → tensor.
 
         Raises:
             ValueError: if a row can't be used; the sentence names its id.

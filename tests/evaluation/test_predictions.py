@@ -52,7 +52,7 @@ def path(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("predictions") / "predictions.parquet"
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(said=predictions())
 def test_what_is_loaded_is_what_was_saved(said, path):
     said.save(path)

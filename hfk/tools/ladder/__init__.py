@@ -23,7 +23,6 @@ def command(app: typer.Typer) -> None:
         seeds: Annotated[
             str | None, typer.Option(metavar="1,2,3", help="Train each recipe with each; its own seed by default.")
         ] = None,
-        head: Annotated[str | None, typer.Option(help="Head to compare; the finest by default.")] = None,
         output_dir: Annotated[Path, typer.Option(help="Folder of the runs and the table.")] = Path("runs/ladder"),
     ) -> None:
         """Train several recipes on the same rows and compare quality, size, training time and speed in one table."""
@@ -32,5 +31,5 @@ def command(app: typer.Typer) -> None:
 
         names = [name.strip() for name in recipes.split(",") if name.strip()]
         overrides = quiet(parse_overrides(options or []))
-        typer.echo(f"\n{climb(task, names, output_dir, numbers(seeds, '--seeds'), overrides, head)}")
+        typer.echo(f"\n{climb(task, names, output_dir, numbers(seeds, '--seeds'), overrides)}")
         typer.echo(f"\ntable: {output_dir / 'ladder.md'}    picture: {output_dir / 'ladder.png'}")

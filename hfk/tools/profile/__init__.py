@@ -21,9 +21,6 @@ def command(app: typer.Typer) -> None:
             str | None,
             typer.Option(help="simple, elaborate, none, or a list of steps; the recipe's own by default, or simple."),
         ] = None,
-        tokenizer: Annotated[
-            str | None, typer.Option(help="Encoder whose tokens are counted; the recipe's by default.")
-        ] = None,
         checkpoint: Annotated[
             str | None, typer.Option(help="Trained on text and pictures: lists the rows for which the two disagree.")
         ] = None,
@@ -35,9 +32,7 @@ def command(app: typer.Typer) -> None:
 
         cleaning = parse_overrides([f"text_cleaning={text_cleaning}"])["text_cleaning"] if text_cleaning else None
         output = output or Path(f"profile-{Path(task).stem}.html")
-        facts = profile_task(
-            task, output, data=data, text_cleaning=cleaning, tokenizer=tokenizer, checkpoint=checkpoint
-        )
+        facts = profile_task(task, output, data=data, text_cleaning=cleaning, checkpoint=checkpoint)
         for finding in facts["findings"]:
             typer.echo(f"- {finding}")
         typer.echo(f"wrote {output}: {facts['rows']:,} rows")
