@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +11,6 @@ import pytest
 
 optuna = pytest.importorskip("optuna", reason='the search needs Optuna: pip install "hfk[search]"')
 
-from hfk import train
 from hfk.runs.recipe import Recipe, load_recipe
 from hfk.tools.search import trials
 from hfk.tools.search.trials import Range, default_ranges, parse_ranges, search
@@ -59,9 +57,9 @@ def test_the_first_trial_is_the_recipe_and_the_best_one_is_a_recipe(encoders, tm
     assert (tmp_path / "search" / "trials.png").read_bytes().startswith(b"\x89PNG")
     assert not list((tmp_path / "search").glob("**/checkpoint-*"))
 
-    train(task, tmp_path / "plain", options | {"load_best_model_at_end": False})
-    log = json.loads((tmp_path / "plain" / "training_log.json").read_text())
-    reached = next(entry["eval_mean_macro_f1"] for entry in log if "eval_mean_macro_f1" in entry)
+    trainer = trials.prepare(task, tmp_path / "plain", options | {"load_best_model_at_end": False}).trainer
+    trainer.train()
+    reached = [entry["eval_mean_macro_f1"] for entry in trainer.state.log_history if "eval_mean_macro_f1" in entry][-1]
     assert float(rows[0]["mean_macro_f1"]) == pytest.approx(reached, abs=1e-6)
 
     best = max(rows, key=lambda row: float(row["mean_macro_f1"]))

@@ -275,12 +275,12 @@ def _summary(rows: Rows, suspects: list[Suspect], max_given: float, folder: Path
             agrees = f"{(rows.said.probabilities[head.name].argmax(axis=1) == target)[present].mean():.0%}"
         listed, proposed = sum(suspect.found for suspect in own), sum(suspect.proposed for suspect in own)
         lines.append(f"{head.name:16}{present.sum():>10,}{agrees:>10}{listed:>10,}{proposed:>10,}")
-    files = {"list": "label_errors.csv", "review": "audit.html", "proposal": "corrections.csv"}
     lines += [
         "\nagrees: how often the model chose the given label; one that seldom does is no judge.",
         f"proposed: the given label gets at most {max_given:.0%} and another at least {MIN_SUGGESTED:.0%}, with "
         "what the hierarchy then asks for.",
-        "    ".join(f"{what}: {folder / name}" for what, name in files.items()),
+        f"list: {folder / 'label_errors.csv'}    review: {folder / 'audit.html'}    proposal: "
+        f"{folder / 'corrections.csv'}",
     ]
     return "\n".join(lines)
 
@@ -316,9 +316,8 @@ def render_audit(name: str, rows: Rows, suspects: list[Suspect], earlier: list[l
 
 def _change(head: HeadConfig, suspect: Suspect | None, label: Any) -> dict[str, Any]:
     """One label of a row: as it is given, and as it should be; of several labels, which go and which come."""
-    to = written(suspect.suggested if suspect else label)
-    change = {"head": head.name, "suspect": suspect, "given": written(label), "to": to, "changed": []}
-    change["menu"] = head.rules.exclusive
+    change = {"head": head.name, "menu": head.rules.exclusive, "suspect": suspect, "changed": []}
+    change |= {"given": written(label), "to": written(suspect.suggested if suspect else label)}
     if suspect and isinstance(label, list):
         change["changed"] = [(False, one) for one in label if one not in suspect.suggested]
         change["changed"] += [(True, one) for one in suspect.suggested if one not in label]

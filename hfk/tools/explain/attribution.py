@@ -116,9 +116,6 @@ def explain(
         steps: points of the path at which gradients are taken, at first; they are doubled, twice at most, while `error`
             is more than a tenth of what there is to explain. Time grows in proportion.
 
-    Returns:
-        the explanation.
-
     Raises:
         ValueError: if there is nothing to read, `image` can't be used, for an unknown head or label, `steps` outside 1
             to 4096, or an ensemble whose members read their input in different ways.

@@ -103,6 +103,7 @@ def _phrases(text: str, run: list[_Word]) -> Iterable[Phrase]:
 
 _NOUNS = frozenset({"NNG", "NNP", "SL", "SH", "XR"})
 _INSIDE = _NOUNS | {"XPN", "XSN", "SN", "NNB"}
+_SUFFIXES = ("들", "쯤", "씩", "여", "간")
 _loaded: dict[str, Callable[[str], list[Token]]] = {}
 _loading = threading.RLock()
 
@@ -136,12 +137,10 @@ def _load_mecab() -> Callable[[str], list[Token]]:
 
 
 def _runs(text: str, tokens: list[Token]) -> list[list[_Word]]:
+    """The nouns of the text's words, those of words that may stand in one phrase together."""
     runs: list[list[_Word]] = []
     place, open_end = 0, -1  # where a run may go on
     while place < len(tokens):
-        if tokens[place].tag not in _INSIDE:
-            place += 1
-            continue
         first = place
         while (
             place < len(tokens)
@@ -150,24 +149,24 @@ def _runs(text: str, tokens: list[Token]) -> list[list[_Word]]:
         ):
             place += 1
         part = tokens[first:place]
-        follows = tokens[place] if place < len(tokens) and tokens[place].start == part[-1].end else None
+        if not part:
+            place += 1
+            continue
+        end = part[-1].end
+        follows = tokens[place] if place < len(tokens) and tokens[place].start == end else None
         if follows is not None and follows.tag in ("XSV", "XSA", "VV", "VA", "VX"):  # 설치하다: a verb
             continue
-        while part and (
-            part[-1].tag in ("SN", "NNB", "XPN")
-            or text[part[-1].start : part[-1].end] in ("들", "쯤", "씩", "여", "간")
-        ):
+        while part and (part[-1].tag in ("SN", "NNB", "XPN") or text[part[-1].start : part[-1].end] in _SUFFIXES):
             part = part[:-1]
         if not any(token.tag in _NOUNS for token in part):
             continue
         proper = any(token.tag == "NNP" for token in part)
         word = _Word(part[0].start, part[-1].end, proper, part[0].tag == "NNP")
-        joins = runs and open_end >= 0 and not text[open_end : word.start].strip(" ") and word.start == open_end + 1
-        if joins and not word.leads:
+        if open_end >= 0 and not word.leads and word.start == open_end + 1 and text[open_end] == " ":
             runs[-1].append(word)
         else:
             runs.append([word])
-        open_end = word.end if word.end == tokens[place - 1].end and follows is None else -1
+        open_end = end if word.end == end and follows is None else -1
     return runs
 
 

@@ -8,11 +8,9 @@ compared; training times are those of each run.
 
 from __future__ import annotations
 
-import math
 import statistics
 import time
 import warnings
-from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -36,41 +34,6 @@ TIMED_ROWS = 1000
 WARM_UP_ROWS = 128
 ROUNDS = 3
 BATCH_SIZE = 64
-
-Figure = tuple[float, float, float]
-"""A score, and the low and the high end of what it may be."""
-
-
-@dataclass
-class Entry:
-    """A recipe's figures; `checkpoint_mb` is what weights, tokenizer and configuration take on disk, in 10⁶ bytes."""
-
-    recipe: str
-    runs: list[Run]
-    accuracy: Figure
-    macro_f1: Figure
-    parameters: int
-    checkpoint_mb: float
-    train_seconds: float
-    rows_per_second: float = math.nan  # at inference; before it is timed
-
-    @classmethod
-    def of(cls, recipe: str, runs: list[Run], head: str) -> Entry:
-        """Gather the figures of a recipe's finished runs: means and deviations of several, intervals of one."""
-        results = [run.results for run in runs]
-
-        def figure(score: str) -> Figure:
-            values = [result["scores"][f"{head}_{score}"] for result in results]
-            if len(values) == 1:
-                return values[0], *results[0]["intervals"][f"{head}_{score}"]
-            mean, deviation = statistics.fmean(values), statistics.stdev(values)
-            return mean, mean - deviation, mean + deviation
-
-        kept, left = (".safetensors", ".json", ".model", ".txt"), ("training_log.json", "task.json", "run.json")
-        files = [path for path in runs[0].folder.iterdir() if path.suffix in kept and path.name not in left]
-        size = sum(path.stat().st_size for path in files) / 1e6
-        seconds = statistics.fmean(run.facts["train_seconds"] for run in runs)
-        return cls(recipe, runs, figure("accuracy"), figure("macro_f1"), runs[0].facts["parameters"], size, seconds)
 
 
 def climb(
@@ -113,10 +76,11 @@ def climb(
     compared, split = finest_head(made.heads), scored_split(data)
     if compared is None:
         raise ValueError(f"a ladder compares a single_label head; task {made.name!r} has none.")
-    entries = [Entry.of(name, [run for own, _, run in wanted if own == name], compared) for name in names]
-    time_inference(entries, data[split])
+    entries = [[run for own, _, run in wanted if own == name] for name in names]
+    table = pd.DataFrame([_figures(name, own, compared) for name, own in zip(names, entries, strict=True)])
+    table.insert(len(table.columns) - 1, "rows_per_second", time_inference([own[0] for own in entries], data[split]))
     spread = f"mean ± sd over seeds {', '.join(map(str, seeds))}" if len(seeds or []) > 1 else "95% bootstrap intervals"
-    return _write(folder, made.name, entries, f"{len(data[split]):,} {split} rows, head {compared}; {spread}")
+    return _write(folder, made.name, table, runs, f"{len(data[split]):,} {split} rows, head {compared}; {spread}")
 
 
 def _check_options(run: Run, options: dict[str, Any]) -> None:
@@ -143,45 +107,55 @@ def _check_rows(runs: list[Run]) -> None:
             )
 
 
-def time_inference(entries: list[Entry], rows: Dataset) -> None:
-    """Measure rows a second of each entry's first checkpoint, warm, in rounds in which all take turns.
+def _figures(recipe: str, runs: list[Run], head: str) -> dict[str, Any]:
+    """A recipe's line of ladder.csv but for its speed: means and deviations of several runs, intervals of one."""
+    results, line = [run.results for run in runs], {"recipe": recipe}
+    for score in ("accuracy", "macro_f1"):
+        values = [result["scores"][f"{head}_{score}"] for result in results]
+        middle = statistics.fmean(values)
+        low, high = results[0]["intervals"][f"{head}_{score}"]
+        if len(values) > 1:
+            low, high = middle - statistics.stdev(values), middle + statistics.stdev(values)
+        line |= {score: middle, f"{score}_low": low, f"{score}_high": high}
+    kept, left = (".safetensors", ".json", ".model", ".txt"), ("training_log.json", "task.json", "run.json")
+    files = [path for path in runs[0].folder.iterdir() if path.suffix in kept and path.name not in left]
+    size, seconds = sum(path.stat().st_size for path in files), [run.facts["train_seconds"] for run in runs]
+    line |= {"parameters": runs[0].facts["parameters"], "checkpoint_mb": size / 1e6}
+    return line | {"train_seconds": statistics.fmean(seconds), "seeds": len(runs)}
+
+
+def time_inference(runs: list[Run], rows: Dataset) -> list[float]:
+    """Measure rows a second of each run's checkpoint, warm, in rounds in which all take turns.
 
     The fastest round counts: what else the machine does can only slow one down.
     """
     columns = [name for name in ("text", "image") if name in rows.column_names]
     some = rows.select(range(min(len(rows), 4 * TIMED_ROWS))).select_columns(columns).to_list()
     timed = list(islice(cycle(some), max(TIMED_ROWS, len(some))))
-    speeds: dict[str, list[float]] = {entry.recipe: [] for entry in entries}
+    fastest = [0.0] * len(runs)
     for _ in range(ROUNDS):
-        for entry in entries:
-            predictor = Predictor.from_pretrained(str(entry.runs[0].folder), device="cpu", batch_size=BATCH_SIZE)
+        for place, run in enumerate(runs):
+            predictor = Predictor.from_pretrained(str(run.folder), device="cpu", batch_size=BATCH_SIZE)
             for _ in predictor(timed[:WARM_UP_ROWS]):
                 pass
             started = time.perf_counter()
             count = sum(1 for _ in predictor(timed))
-            speeds[entry.recipe].append(count / (time.perf_counter() - started))
-    for entry in entries:
-        entry.rows_per_second = max(speeds[entry.recipe])
+            fastest[place] = max(fastest[place], count / (time.perf_counter() - started))
+    return fastest
 
 
-def _write(folder: Path, task: str, entries: list[Entry], note: str) -> str:
-    several = any(len(entry.runs) > 1 for entry in entries)
-    cells, lines = [], []
-    for entry in entries:
-        line: dict[str, Any] = {"recipe": entry.recipe}
-        for score in ("accuracy", "macro_f1"):
-            ends = zip((score, f"{score}_low", f"{score}_high"), getattr(entry, score), strict=True)
-            line |= {name: f"{value:.4f}" for name, value in ends}
-        line |= {"parameters": entry.parameters, "checkpoint_mb": f"{entry.checkpoint_mb:.2f}"}
-        line |= {"train_seconds": f"{entry.train_seconds:.1f}", "rows_per_second": f"{entry.rows_per_second:.1f}"}
-        cells.append(line | {"seeds": len(entry.runs)})
-        lines.append(
-            f"| {entry.recipe} | {_score(entry.accuracy, several)} | {_score(entry.macro_f1, several)} | "
-            f"{entry.parameters:,} | {entry.checkpoint_mb:.1f} | {entry.train_seconds:,.0f} | "
-            f"{entry.rows_per_second:,.0f} |"
-        )
-    write_atomic(folder / "ladder.csv", pd.DataFrame(cells).to_csv(index=False))
-    machine = entries[0].runs[0].facts["environment"]
+def _write(folder: Path, task: str, table: pd.DataFrame, runs: list[Run], note: str) -> str:
+    digits = dict.fromkeys([name for name in table if name.startswith(("accuracy", "macro_f1"))], 4)
+    digits |= {"checkpoint_mb": 2, "train_seconds": 1, "rows_per_second": 1}
+    write_atomic(folder / "ladder.csv", table.round(digits).to_csv(index=False))
+    several = table["seeds"].max() > 1
+    lines = [
+        f"| {line.recipe} | {_score(line.accuracy, line.accuracy_low, line.accuracy_high, several)} | "
+        f"{_score(line.macro_f1, line.macro_f1_low, line.macro_f1_high, several)} | {line.parameters:,} | "
+        f"{line.checkpoint_mb:.1f} | {line.train_seconds:,.0f} | {line.rows_per_second:,.0f} |"
+        for line in table.itertuples()
+    ]
+    machine = runs[0].facts["environment"]
     text = "\n".join([
         "| recipe | accuracy | macro-F1 | parameters | checkpoint MB | seconds to train | rows/s |",
         "|---|---|---|---:|---:|---:|---:|",
@@ -192,18 +166,17 @@ def _write(folder: Path, task: str, entries: list[Entry], note: str) -> str:
         f"one run, the checkpoints taking turns, the fastest of {ROUNDS} rounds.",
     ])  # fmt: skip
     write_atomic(folder / "ladder.md", text + "\n")
-    for run in (run for entry in entries for run in entry.runs):  # the card shows it too
+    for run in runs:  # the card shows it too
         write_atomic(run.folder / "report" / "ladder.md", text + "\n")
         write_card(run.folder)
     try:
-        points = [(entry.recipe, entry.train_seconds, *entry.accuracy) for entry in entries]
-        picture = plots.ladder_png(points, f"{task}: accuracy against training time", note=note)
+        points = table[["recipe", "train_seconds", "accuracy", "accuracy_low", "accuracy_high"]]
+        picture = plots.ladder_png(points.values.tolist(), f"{task}: accuracy against training time", note=note)
         write_atomic(folder / "ladder.png", picture)
     except ImportError as error:
         warnings.warn(f"the ladder has no picture: {error}", stacklevel=3)
     return text
 
 
-def _score(figure: Figure, several: bool) -> str:
-    middle, low, high = figure
+def _score(middle: float, low: float, high: float, several: bool) -> str:
     return f"{middle:.4f} ± {high - middle:.4f}" if several else f"{middle:.4f} ({low:.3f}–{high:.3f})"

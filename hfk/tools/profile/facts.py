@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from transformers import AutoTokenizer
 
 from ...backbones import registry as backbones
@@ -32,7 +33,6 @@ from .rows import (
     find_conflicts,
     find_disagreements,
     find_duplicates,
-    image_sizes_png,
     look_at_images,
     progress,
     read_rows,
@@ -40,7 +40,6 @@ from .rows import (
 from .texts import examples_of_classes, length_lines, measure_lengths, text_facts, words_of_classes
 
 TEMPLATE = Path(__file__).with_name("page.html")
-SPLITS = ("train", "validation", "test")
 FEW = 10  # training rows below which a class is named
 
 
@@ -71,11 +70,11 @@ def profile_task(
     reader = _tokenizer(recipe.get("text_encoder")) if made.text else None
     loaded, heads = made.load(), made.heads
     rows = read_rows(loaded, heads)
-    classes, splits = count_classes(rows, heads), Counter(rows.split)
+    classes = count_classes(rows, heads)
     facts: dict[str, Any] = {
         "title": f"{made.name}: data profile",
         "rows": len(rows.ids),
-        "splits": {split: splits[split] for split in SPLITS if split in splits},
+        "splits": dict(Counter(rows.split)),
         "heads": heads,
         "classes": classes,
         "augmented": count_augmented(rows, heads),
@@ -84,11 +83,7 @@ def profile_task(
             name: dict(Counter(split for split, label in zip(rows.split, labels, strict=True) if label is None))
             for name, labels in rows.labels.items()
         },
-        "numbers": {
-            head.name: [value for value in rows.labels[head.name] if value is not None]
-            for head in heads
-            if not head.rules.has_labels
-        },
+        "numbers": {head.name: describe_numbers(rows, head) for head in heads if not head.rules.has_labels},
         **{"texts": None, "lengths": {}, "words": {}, "clouds": {}, "examples": {}, "images": None, "sheet": []},
         "disagreements": find_disagreements(loaded, heads, checkpoint) if checkpoint else [],
         "cleaning": cleaner.steps if cleaner else None,
@@ -114,7 +109,6 @@ def profile_task(
     facts["duplicates"] = find_duplicates(rows, pictures)
     facts["conflicts"] = find_conflicts(rows, pictures, heads)
     facts["findings"] = list(find_problems(facts))
-    facts["pictures"] = _draw(facts)
     write_atomic(output, render(TEMPLATE, **facts, **_shown(facts)))
     return facts
 
@@ -130,6 +124,10 @@ def _shown(facts: dict[str, Any]) -> dict[str, Any]:
         name: sorted(((label, sum(c.values())) for label, c in counts.items()), key=lambda line: -line[1])
         for name, counts in facts["classes"].items()
     }
+    histograms = {}
+    for unit, values in facts["lengths"].items():
+        limit = facts["max_length"] if unit == "tokens" else None
+        histograms[unit] = plots.lengths_png(values, f"Text lengths in {unit}", unit, limit)
     return {
         "figures": [(name, f"{count:,}") for name, count in figures.items()],
         "totals": totals,
@@ -137,6 +135,7 @@ def _shown(facts: dict[str, Any]) -> dict[str, Any]:
             one if isinstance(one, str) else json.dumps(one, ensure_ascii=False) for one in facts["cleaning"] or ()
         ],
         "length_lines": length_lines(facts),
+        "histograms": histograms,
     }
 
 
@@ -183,6 +182,12 @@ def count_augmented(rows: Rows, heads: list[HeadConfig]) -> dict[str, dict[str, 
         for head in heads
         if head.rules.has_labels
     }  # fmt: skip
+
+
+def describe_numbers(rows: Rows, head: HeadConfig) -> dict[str, float]:
+    """Mean, deviation and quantiles of the values of a regression head."""
+    found = pd.Series([value for value in rows.labels[head.name] if value is not None], dtype=float)
+    return found.describe().drop("count").to_dict() if len(found) else {}
 
 
 def hierarchies(heads: list[HeadConfig], classes: dict[str, Any]) -> list[tuple[list[str], list[tuple]]]:
@@ -250,29 +255,3 @@ def _count(number: int, noun: str) -> str:
 
 def _listed(labels: list[str], most: int = 6) -> str:
     return ", ".join(labels[:most]) + (f" and {len(labels) - most} more" if len(labels) > most else "")
-
-
-def _draw(facts: dict[str, Any]) -> dict[str, bytes]:
-    """The page's pictures but for clouds and tiles: name → PNG."""
-    pictures: dict[str, bytes] = {}
-    for unit, values in facts["lengths"].items():
-        limit = facts["max_length"] if unit == "tokens" else None
-        pictures[f"lengths_{unit}"] = plots.lengths_png(values, f"Text lengths in {unit}", unit, limit)
-    if facts["images"] and len(facts["images"]["sizes"]):
-        pictures["sizes"] = image_sizes_png(facts["images"]["sizes"])
-    for head, values in facts["numbers"].items():
-        if values:
-            pictures[f"values_{head}"] = _values_png(np.array(values), head)
-    return pictures
-
-
-def _values_png(values: np.ndarray, title: str) -> bytes:
-    """Draw a histogram of the values of a regression head."""
-    figure, (axes,) = plots.new_figure(6.2, 2.6)
-    axes.hist(values, bins=min(50, max(5, len(np.unique(values)))), color=plots.BLUE, alpha=0.85, zorder=2)
-    axes.axvline(values.mean(), color=plots.VERMILLION, linewidth=1.4, zorder=3)
-    plots.plain(axes)
-    plots.name_axes(axes, "", "rows")
-    spread = f"mean {values.mean():.4g} (line), deviation {values.std():.4g}, {values.min():.4g} to {values.max():.4g}"
-    plots.titles(axes, title, f"{len(values):,} rows; {spread}")
-    return plots.to_png(figure)

@@ -24,7 +24,6 @@ from scipy.special import softmax
 from tqdm import tqdm
 
 from ...evaluation.pages import thumbnail
-from ...evaluation.plots import BLUE, MUTED, name_axes, new_figure, plain, titles, to_png
 from ...inference.predictor import Predictor
 from ...models.configuration_multihead import HeadConfig
 from ...tasks import finest_head
@@ -85,7 +84,10 @@ def progress(items: Sequence[Any] | range, what: str) -> Iterable[Any]:
 
 
 def look_at_images(rows: Rows) -> tuple[list[Picture | None], dict[str, Any]]:
-    """Open every picture once: what `describe_images` says of each row, and sizes, formats and what can't be read."""
+    """Open every picture once: what `describe_images` says of each row, and what was found.
+
+    `sizes` are the least, the median and the greatest (width, height) in pixels.
+    """
     pictures: list[Picture | None] = []
     sizes, unreadable, formats = [], [], Counter()
     for identity, image in zip(rows.ids, progress(rows.images, "pictures"), strict=True):
@@ -103,7 +105,7 @@ def look_at_images(rows: Rows) -> tuple[list[Picture | None], dict[str, Any]]:
         "present": len(rows.images) - missing,
         "missing": missing,
         "unreadable": unreadable,
-        "sizes": np.array(sizes, dtype=int).reshape(-1, 2),
+        "sizes": np.quantile(sizes, (0, 0.5, 1), axis=0).astype(int).tolist() if sizes else [],
         "formats": dict(formats.most_common()),
     }
 
@@ -123,32 +125,11 @@ def contact_sheet(rows: Rows, pictures: list[Picture | None], heads: list[HeadCo
     ]
 
 
-def image_sizes_png(sizes: np.ndarray) -> bytes:
-    """Draw how wide and high pictures are: a bubble for each size, its area by the number of pictures."""
-    different = len(np.unique(sizes, axis=0))
-    # A cloud of single sizes says nothing: 40 steps a side show the same.
-    step = 1 if different <= 400 else int(np.ceil(sizes.max() / 40))
-    shown, count = np.unique(sizes // step * step + step // 2, axis=0, return_counts=True)
-    figure, (axes,) = new_figure(4.6, 3.6)
-    end = float(sizes.max()) * 1.12
-    axes.plot([0, end], [0, end], color=MUTED, linewidth=0.8, linestyle="--", zorder=1)
-    axes.scatter(*shown.T, s=10 + 240 * count / count.max(), color=BLUE, alpha=0.35, zorder=2)
-    plain(axes, x=(0, end), y=(0, end), grid="both")
-    name_axes(axes, "width, pixels", "height, pixels")
-    beside = {"xytext": (-4, -14), "textcoords": "offset points", "ha": "right"}
-    axes.annotate("square", (end, end), fontsize=8, color=MUTED, **beside)
-    width, height = np.median(sizes, axis=0).astype(int)
-    titles(axes, "Picture sizes", f"{len(sizes):,} pictures of {different:,} sizes; the median is {width}×{height}")
-    return to_png(figure)
-
-
 def find_duplicates(rows: Rows, pictures: list[Picture | None] | None) -> dict[str, Any]:
     """Find rows of the same or nearly the same text or picture.
 
-    Returns:
-        `text` and `image`, where the task has them: `same` (rows that repeat an earlier one), `near` (further rows that
-        are nearly like another), `in_groups`, `groups` (the largest: (id, split, text or JPEG) of some of their rows).
-        `across`: rows of validation or test with a look-alike in train, by split.
+    `same` repeat an earlier one, `near` are further ones nearly like another, `groups` shows the largest as (id, split,
+    text or JPEG). `across` counts rows of validation or test with a look-alike in train, by split.
     """
     count = len(rows.ids)
     kinds, result = {}, {}
@@ -178,11 +159,7 @@ def find_duplicates(rows: Rows, pictures: list[Picture | None] | None) -> dict[s
 
 
 def find_conflicts(rows: Rows, pictures: list[Picture | None] | None, heads: list[HeadConfig]) -> list[dict[str, Any]]:
-    """Find inputs, the same letters and digits and the same picture, that occur with different labels.
-
-    Returns:
-        one dict an input and head that has labels: `head`, `text`, `rows` ((id, split, labels)).
-    """
+    """Find inputs, the same letters and digits and the same picture, that occur with different labels of a head."""
     nothing = [None] * len(rows.ids)
     members: dict[tuple[str, bytes], list[int]] = defaultdict(list)
     for row, (text, picture) in enumerate(zip(rows.texts or nothing, pictures or nothing, strict=True)):

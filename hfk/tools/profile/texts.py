@@ -71,9 +71,7 @@ def words_of_classes(
     Typical are words that the class has more often than the other classes, by the z-score of log-odds with an
     informative Dirichlet prior (Monroe, Colaresi & Quinn 2008). A word is counted once a text.
 
-    Returns:
-        head → label → `before`, `after`, `typical` → (word, texts); and the clouds of one head: `head`, `classes`
-        (label → `before`, `after` → PNG), `left_out`.
+    Returns head → label → `before`, `after`, `typical` → (word, texts), and the clouds of one head.
     """
     columns = {
         when: [set(WORD.findall(text)) if text else () for text in progress(column, "words")]

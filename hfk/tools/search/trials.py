@@ -229,11 +229,8 @@ def _check_same(path: Path, search: dict[str, Any]) -> None:
     if not path.is_file():
         write_atomic(path, json.dumps(search, ensure_ascii=False, indent=1))
         return
-    old, new = (
-        {"goal": one["goal"]}
-        | {f"{part}.{name}": value for part in ("options", "ranges") for name, value in one[part].items()}
-        for one in (json.loads(path.read_text(encoding="utf-8")), search)
-    )
+    told = json.loads(path.read_text(encoding="utf-8")), search
+    old, new = (pd.json_normalize(one, max_level=1).to_dict("records")[0] for one in told)
     for name in sorted({*old, *new}):
         if old.get(name) != new.get(name):
             raise ValueError(
