@@ -21,7 +21,7 @@ from transformers.utils import PaddingStrategy
 
 from .image_preparation import letterbox, open_image
 from .optional_cleaning import TextCleaner
-from .shared import CONTROL, keep_imports
+from .shared import CONTROL, check_fields, keep_imports
 
 SEPARATOR = "␟"
 """What stands between the texts of one row; the processor puts the tokenizer's own separator there."""
@@ -29,6 +29,13 @@ MAX_CHARACTERS = 100_000
 """Longer texts are cut before tokenizing; far above what any encoder reads, low enough to bound the time."""
 
 _ENCODING = {"input_ids": "ids", "token_type_ids": "type_ids", "attention_mask": "attention_mask"}
+
+
+_SAVED = (
+    "processor_class", "auto_map", "chat_template", "has_tokenizer", "image_processor", "max_length", "text_prefix",
+    "text_cleaning", "count",
+)  # fmt: skip
+"""What processor_config.json holds; the count is that of an ensemble's processors."""
 
 
 class RowError(ValueError):
@@ -300,6 +307,7 @@ class MultiHeadProcessor(ProcessorMixin):
         source, has = pretrained_model_name_or_path, processor_dict or {}
         if "has_tokenizer" not in has:  # else prefix, length and image preparation would silently differ
             raise OSError(f"{source} has no processor_config.json of a multi-head checkpoint.")
+        check_fields(f"{source}: processor_config.json", has, _SAVED)
         kwargs["trust_remote_code"] = False  # both parts are stock classes; left out, it would be asked for
         pictures = AutoImageProcessor.from_pretrained(source, **kwargs) if "image_processor" in has else None
         return [pictures, AutoTokenizer.from_pretrained(source, **kwargs) if has.pop("has_tokenizer") else None]
