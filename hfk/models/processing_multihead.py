@@ -6,6 +6,7 @@ It is saved with the checkpoint, so that whoever loads the model prepares input 
 from __future__ import annotations
 
 import html
+import inspect
 import math
 import unicodedata
 from collections.abc import Sequence
@@ -31,11 +32,8 @@ MAX_CHARACTERS = 100_000
 _ENCODING = {"input_ids": "ids", "token_type_ids": "type_ids", "attention_mask": "attention_mask"}
 
 
-_SAVED = (
-    "processor_class", "auto_map", "chat_template", "has_tokenizer", "image_processor", "max_length", "text_prefix",
-    "text_cleaning", "count",
-)  # fmt: skip
-"""What processor_config.json holds; the count is that of an ensemble's processors."""
+_SAVED_BESIDES = ("has_tokenizer", "processor_class", "auto_map", "chat_template", "count")
+"""What processor_config.json holds beside the options; the count is that of an ensemble's processors."""
 
 
 class RowError(ValueError):
@@ -307,7 +305,8 @@ class MultiHeadProcessor(ProcessorMixin):
         source, has = pretrained_model_name_or_path, processor_dict or {}
         if "has_tokenizer" not in has:  # else prefix, length and image preparation would silently differ
             raise OSError(f"{source} has no processor_config.json of a multi-head checkpoint.")
-        check_fields(f"{source}: processor_config.json", has, _SAVED)
+        known = (*inspect.signature(cls.__init__).parameters, *_SAVED_BESIDES)
+        check_fields(f"{source}: processor_config.json", has, known)
         kwargs["trust_remote_code"] = False  # both parts are stock classes; left out, it would be asked for
         pictures = AutoImageProcessor.from_pretrained(source, **kwargs) if "image_processor" in has else None
         return [pictures, AutoTokenizer.from_pretrained(source, **kwargs) if has.pop("has_tokenizer") else None]
