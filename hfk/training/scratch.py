@@ -92,7 +92,8 @@ def make_encoder(recipe: Recipe, rows: Dataset, anew: bool) -> str:
     set_seed(args.seed)
     model = AutoModel.from_config(config)
     if isinstance(model, NGramModel):
-        model.fit(_batches(texts, tokenizer, recipe.max_length))
+        processor.text_separator = f" {tokenizer.sep_token} "  # known to the tokenizer, which need not learn it
+        model.fit(_batches(_clean_texts(rows["text"], processor), tokenizer, recipe.max_length))
     elif recipe.embeddings != "random":
         if recipe.embeddings == MORPHEMES:
             vectors = morpheme_vectors(tokenizer, config.embedding_size)
