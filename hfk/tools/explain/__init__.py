@@ -17,9 +17,7 @@ def command(
     image: Annotated[str | None, typer.Option(help="The picture's file.")] = None,
     head: Annotated[str | None, typer.Option(help="Head to explain; the last one by default.")] = None,
     label: Annotated[str | None, typer.Option(help="Label to explain; the answer by default.")] = None,
-    output: Annotated[
-        Path | None, typer.Option(help="Page (.html), heat map (.png) or numbers (.json); on the screen without.")
-    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Page (.html), heat map (.png) or numbers (.json).")] = None,
     steps: Annotated[int, typer.Option(help="Points at which gradients are taken; more are more exact.")] = 64,
     device: Device = None,
     revision: Revision = None,

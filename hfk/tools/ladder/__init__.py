@@ -14,9 +14,7 @@ def command(
     task: Annotated[str, typer.Argument(help="Built-in task (see `hfk tasks`) or a task's YAML.")],
     recipes: Annotated[str, typer.Option(metavar="A,B,C", help="Recipes to compare, built-in names or YAMLs.")],
     options: Annotated[list[str] | None, typer.Argument(help="key=value for every recipe, such as data=FILE.")] = None,
-    seeds: Annotated[
-        str | None, typer.Option(metavar="1,2,3", help="Train each recipe with each; its own seed by default.")
-    ] = None,
+    seeds: Annotated[str | None, typer.Option(metavar="1,2,3", help="For each recipe; its own by default.")] = None,
     output_dir: Annotated[Path, typer.Option(help="Folder of the runs and the table.")] = Path("runs/ladder"),
 ) -> None:
     """Train several recipes on the same rows and compare quality, size, training time and speed in one table."""
