@@ -55,7 +55,7 @@ def test_kiwi_keeps_names_whole():
 
 
 @pytest.mark.parametrize("analyzer", ANALYZERS[1:])
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.text(max_size=80))
 def test_any_text_is_borne_and_phrases_are_where_they_say(analyzer, text):
     text = text.encode("utf-8", "ignore").decode()
