@@ -89,14 +89,11 @@ class MultiHeadEnsemble(PreTrainedModel):
         Args:
             labels: head name → labels as in `Problem.loss`; the loss is that of the averaged answer.
             return_dict: False returns a tuple without the None fields.
-            **inputs: those of `MultiHeadForClassification.forward` for processor 0; for processor k of
-                `MultiHeadEnsembleProcessor`, with the prefix `processor{k}_`; and for each of them its
-                `reads`, bool `(batch,)`, False in rows that it can't read.
+            **inputs: what `MultiHeadEnsembleProcessor` returns: for each of its processors the inputs of
+                `MultiHeadForClassification.forward`, and `reads`, bool `(batch,)`, False in rows that it can't read.
 
         Returns:
-            `MultiHeadOutput`; the logits of a `single_label` head are the logarithms of the averaged probabilities,
-            those of a `multi_label` head the logits of them, those of a `regression` head the scaled average; the
-            embedding is the members' embeddings side by side, 0 where one abstained.
+            `MultiHeadOutput`; the embedding is the members' embeddings side by side, 0 where one abstained.
         """
         given = [self._inputs_of(reader, inputs) for reader in self.config.readers]
         first = next((value for own, _ in given for value in own.values()), None)

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import MODEL_MAPPING, AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from .configuration_multihead import HeadConfig, MultiHeadConfig, encoder_hidden_size, validate_heads
@@ -117,19 +118,14 @@ class MultiHeadForClassification(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, nn.MultiheadAttention):
-            nn.init.xavier_uniform_(module.in_proj_weight)
-            nn.init.zeros_(module.in_proj_bias)
-        elif isinstance(module, nn.Linear | nn.Embedding):
-            nn.init.normal_(module.weight, std=getattr(module, "initializer_std", self.config.initializer_range))
-            if getattr(module, "bias", None) is not None:
-                nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.LayerNorm):
-            nn.init.ones_(module.weight)
-            nn.init.zeros_(module.bias)
+        if hasattr(module, "initializer_std"):
+            init.normal_(module.weight, std=module.initializer_std)
+            init.zeros_(module.bias)
         elif isinstance(module, Standardization):
-            nn.init.zeros_(module.mean)
-            nn.init.ones_(module.scale)
+            init.zeros_(module.mean)
+            init.ones_(module.scale)
+        else:
+            super()._init_weights(module)
 
     @classmethod
     def from_encoders(
@@ -294,10 +290,9 @@ class MultiHeadForClassification(PreTrainedModel):
 
     @torch.no_grad()
     def predict(self, threshold: float = 0.5, **inputs: Tensor) -> dict[str, Tensor]:
-        """Classify one batch and decide: hierarchical heads always agree.
+        """Classify one batch, `inputs` of `forward` without labels, and decide: hierarchical heads always agree.
 
-        A `multi_label` label is chosen when its probability reaches the threshold. `inputs` are those of `forward`,
-        without labels; the result is that of `decoding.decide`.
+        A `multi_label` label is chosen when its probability reaches the threshold.
         """
         training = self.training
         try:

@@ -292,12 +292,12 @@ def abbreviations(words: Replacements = None) -> Step:
 
 
 def _merge(own: dict[str, str], given: Replacements, option: str) -> dict[str, str]:
-    if not isinstance(given or {}, Mapping):
+    given = given or {}
+    if not isinstance(given, Mapping) or not all(
+        isinstance(word, str) and word and isinstance(replacement, str | None) for word, replacement in given.items()
+    ):
         raise ValueError(f"{option} must map words to what replaces them, not {given!r}.")
-    for word, replacement in (given or {}).items():
-        if not isinstance(word, str) or not word or not isinstance(replacement, str | None):
-            raise ValueError(f"{option} must map words to what replaces them, not {word!r} to {replacement!r}.")
-    return {word: replacement for word, replacement in {**own, **(given or {})}.items() if replacement is not None}
+    return {word: replacement for word, replacement in {**own, **given}.items() if replacement is not None}
 
 
 def _alternatives(words: Mapping[str, str], pattern: str) -> re.Pattern[str]:
@@ -322,7 +322,7 @@ _WORDS = {
     "承諾": "승낙", "受諾": "수락", "許諾": "허락", "大怒": "대로", "十月": "시월", "六月": "유월",
     "金正恩": "김정은", "金正日": "김정일", "金日成": "김일성", "金大中": "김대중", "金泳三": "김영삼",
 }  # fmt: skip
-_WORD = re.compile("|".join(sorted(_WORDS, key=len, reverse=True)))
+_WORD_OR_SIGN = re.compile("|".join([*sorted(_WORDS, key=len, reverse=True), "."]))
 _INITIAL = dict(zip("녀뇨뉴니라래로뢰루르랴려례료류리", "여요유이나내노뇌누느야여예요유이", strict=True))
 
 
@@ -337,20 +337,17 @@ def _read(match: re.Match[str]) -> str:
     run = unicodedata.normalize("NFC", match[0])  # compatibility ideographs
     if len(run) == 1 and run in _LONE and not before.isalnum() and not text.startswith(_METAL, match.end()):
         return _LONE[run]
-    readings, result, place = _readings(), [], 0
-    for word in [*_WORD.finditer(run), None]:
-        for position in range(place, word.start() if word else len(run)):
-            syllable = readings.get(run[position])
-            if syllable is None:  # a sign that Korean does not use
-                result.append(run[position])
-                continue
-            previous = result[-1][-1] if result else before
-            following = readings.get(run[position + 1], "") if position + 1 < len(run) else text[match.end() :][:1]
-            result.append(_spell(run[position], syllable, previous, following))
-        if word:
-            result.append(_WORDS[word[0]])
-            place = word.end()
-    return "".join(result)
+    readings, result, place = _readings(), "", 0
+    for piece in _WORD_OR_SIGN.findall(run):
+        place += len(piece)
+        if piece in _WORDS:
+            result += _WORDS[piece]
+        elif piece in readings:
+            following = readings.get(run[place], "") if place < len(run) else text[match.end() :][:1]
+            result += _spell(piece, readings[piece], (result or before)[-1:], following)
+        else:  # a sign that Korean does not use
+            result += piece
+    return result
 
 
 _METAL = ("메달", "값", "은", "·銀", "·은", "테크", "거래")  # 金 before these is gold, not a surname

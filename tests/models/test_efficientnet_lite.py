@@ -116,7 +116,7 @@ def test_gradient_checkpointing_gives_the_same_gradients():
 
 
 def test_it_exports_with_any_batch_and_size():
-    stages = {"widths": [8, 12], "repeats": [1, 2], "kernels": [3, 5], "strides": [1, 2], "expansions": [1, 3]}
+    stages = {"widths": [8], "repeats": [2], "kernels": [5], "strides": [2], "expansions": [3]}
     model = EfficientNetLiteModel(tiny_config(**{f"stage_{name}": values for name, values in stages.items()})).eval()
     batch, auto = torch.export.Dim("batch"), torch.export.Dim.AUTO
     shapes = {"pixel_values": {0: batch, 2: auto, 3: auto}}

@@ -80,8 +80,8 @@ def test_every_kind_loads_in_a_process_without_hfk(folders, tmp_path):
             if kind == "both":
                 AutoImageProcessor.from_pretrained(folder, trust_remote_code=True)
             logits = model(**processor(text=[text])).logits
-            classify = pipeline("multi-head-classification", model=folder, trust_remote_code=True)
-            parts = [model, model.config, processor, classify]
+            found[kind] = {{"logits": logits["cat2"].tolist(), "clean": processor.clean("美·中 정상 “訪韓” 무산")}}
+            parts = [model, model.config, processor]
             if kind in ("ngram", "recurrent", "textcnn"):
                 parts += [model.text_encoder, model.config.text_config]
             if kind == "lite":
@@ -93,9 +93,10 @@ def test_every_kind_loads_in_a_process_without_hfk(folders, tmp_path):
             if kind in ("both", "ensemble", "textcnn", "cleaning"):
                 model.save_pretrained({str(tmp_path)!r} + "/" + kind)
                 processor.save_pretrained({str(tmp_path)!r} + "/" + kind)
-            found[kind] = {{"logits": logits["cat2"].tolist(), "answer": classify(text)}}
-            found[kind]["batch"] = classify([text] * 3, batch_size=2)
-            found[kind]["clean"] = processor.clean("美·中 정상 “訪韓” 무산")
+            if kind in ("both", "ensemble"):
+                classify = pipeline("multi-head-classification", model=folder, trust_remote_code=True)
+                assert type(classify).__module__.startswith("transformers_modules")
+                found[kind] |= {{"answer": classify(text), "batch": classify([text] * 3, batch_size=2)}}
         print(json.dumps(found))
         """
     )
@@ -112,9 +113,10 @@ def test_every_kind_loads_in_a_process_without_hfk(folders, tmp_path):
             torch.testing.assert_close(torch.tensor(remote["logits"]), expected, rtol=1e-5, atol=1e-6)
             assert {path.name for path in place.glob("*.py")} == {path.name for path in folders[kind].glob("*.py")}
         assert remote["clean"] == processor.clean("美·中 정상 “訪韓” 무산")
-        answer = pipeline("multi-head-classification", model=str(folders[kind]))(TEXT)
-        assert remote["answer"]["cat1"][0]["label"] == answer["cat1"][0]["label"]
-        assert [row["cat2"] for row in remote["batch"]] == [remote["batch"][0]["cat2"]] * 3
+        if "answer" in remote:
+            answer = pipeline("multi-head-classification", model=str(folders[kind]))(TEXT)
+            assert remote["answer"]["cat1"][0]["label"] == answer["cat1"][0]["label"]
+            assert [row["cat2"] for row in remote["batch"]] == [remote["batch"][0]["cat2"]] * 3
     assert remote["clean"] == '미국·중국 정상 "방한" 무산'
     assert set(path.name for path in tmp_path.iterdir()) >= {"both", "ensemble"}
 
