@@ -215,7 +215,7 @@ def distill_command(
 @app.command("evaluate")
 def evaluate_command(
     checkpoint: Checkpoint,
-    data: Annotated[str, typer.Option(help="Table with the label columns that the checkpoint was trained on.")],
+    data: Annotated[str, typer.Option(help="Table with the columns of the training table; some of its heads do.")],
     image_dir: ImageDir = None,
     output_dir: Annotated[Path | None, typer.Option(help="Of the report; CHECKPOINT/report-FILE by default.")] = None,
     batch_size: BatchSize = 64,
