@@ -131,12 +131,7 @@ def _per_class(text: str) -> list[dict[str, Any]]:
 
 
 def public_name(encoder: str | None) -> str | None:
-    """Say what may be written down of a recipe's encoder: a packaged name or a Hub id; nothing of a local folder.
-
-    Example:
-        >>> public_name("klue/roberta-large"), public_name("/data/roberta")
-        ('klue/roberta-large', None)
-    """
+    """Say what may be written down of a recipe's encoder: a packaged name or a Hub id; nothing of a local folder."""
     if not encoder or encoder in PACKAGED:
         return encoder or None
     local = encoder.startswith(("/", ".", "~")) or encoder.count("/") > 1 or "\\" in encoder
