@@ -153,6 +153,14 @@ def layout(path: str | Path, **reading: Any) -> Layout:
     for name in reading:
         if name not in (*READING, "ragged"):
             raise ValueError(f"{name!r} is no way to read a table; ways: {', '.join(READING)}.")
+    header, quoting, delimiter = (reading.get(name) for name in ("header", "quoting", "delimiter"))
+    if not (header is None or isinstance(header, bool) or (isinstance(header, int) and header > 0)):
+        raise ValueError(f"header: {header!r} must be false, or the number of the header's line, from 1.")
+    if not (quoting is None or isinstance(quoting, bool)):
+        raise ValueError(f"quoting: {quoting!r} must be true or false: whether quotes enclose cells.")
+    if not (delimiter is None or (isinstance(delimiter, str) and delimiter)):
+        raise ValueError(f"delimiter: {delimiter!r} must be a sign, such as ';' or 'tab'.")
+    reading["delimiter"] = {"tab": "\t", "\\t": "\t"}.get(delimiter, delimiter)
     known = tuple(sorted((name, value) for name, value in reading.items() if value is not None))
     if path.is_dir():
         return _dataset_layout(path)
@@ -227,7 +235,7 @@ def _text_layout(
         )
         raise ValueError(
             f"{path.name}, line {line}: {cells} cells, but the header names {width} columns{more}; put quotes around "
-            "cells that contain the separator or a line break."
+            "cells that contain the separator or a line break; `bad_rows: drop` in a task's YAML leaves such lines out."
         )
     said = ["one column" if cut.delimiter is None else DELIMITERS.get(cut.delimiter, f"separated by {cut.delimiter!r}")]
     said += ["no quoting"] * (cut.quotes and not cut.quoted)

@@ -142,6 +142,20 @@ def test_how_a_table_is_written_is_seen_in_it(tmp_path, name, text, encoding, sa
     assert read_table(path)["글"].tolist() == ["쉼표, 둘"]
 
 
+def test_a_title_above_two_columns(tmp_path):
+    path = write(tmp_path / "a.csv", "2026년 집계\n글,갈래\n" + '"쉼표, 둘",가\n' * 12)
+    with pytest.warns(UserWarning, match=r"a\.csv: the header is 글, 갈래, and what stands above it is left out"):
+        assert read_table(path)["글"].tolist() == ["쉼표, 둘"] * 12
+    path = write(tmp_path / "b.csv", ",글\n" + "0,가\n" * 4)
+    assert list(read_table(path).columns) == ["", "글"]
+
+
+@pytest.mark.parametrize("reading", [{"header": "no"}, {"quoting": "none"}, {"delimiter": ""}, {"comment": "#"}])
+def test_ways_to_read_that_are_none_are_refused(tmp_path, reading):
+    with pytest.raises(ValueError, match=next(iter(reading))):
+        layout(write(tmp_path / "a.csv", "a\n1\n"), **reading)
+
+
 def test_quotes_are_letters_where_every_line_has_the_width_without_them(tmp_path):
     lines = [f"글 {n}\t가" for n in range(60)]
     lines[12], lines[42], lines[50] = '"시작\t가', '"또 시작\t가', '말 "속" 말\t가'
@@ -156,6 +170,18 @@ def test_quotes_are_letters_where_every_line_has_the_width_without_them(tmp_path
     with pytest.warns(UserWarning, match=r"b\.tsv: lines 14–44 are read as rows, .* say `quoting: true`"):
         assert len(read_table(path)) == 60
     assert len(read_table(path, quoting=True)) == 30
+
+
+def test_one_bad_line_does_not_make_a_cell_of_others(tmp_path):
+    lines = [f"글 {n}\t가" for n in range(60)]
+    for one, other in (('"시작\t가', '"또\t가'), ('가\t"시작', '가\t끝"')):
+        lines[12], lines[42], lines[50] = one, other, "둘뿐"
+        path = write(tmp_path / "a.tsv", "\n".join(["글\t갈래", *lines]))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with pytest.raises(ValueError, match="line 52: 1 cells, but the header names 2 columns;"):
+                read_table(path)
+            assert len(read_table(path, ragged="empty")) == 60
 
 
 def test_a_careless_writers_quotes_read_where_they_join_no_lines(tmp_path):
