@@ -185,12 +185,16 @@ def _file_layout(path: Path, _: tuple[int, ...], known: tuple[tuple[str, Any], .
     looks_json = read_text(
         path, encoding, lambda name: _JSON.match("".join(itertools.islice(open_lines(path, name), 20)))
     )
-    if looks_json or {".json", ".jsonl", ".ndjson"} & {suffix.lower() for suffix in path.suffixes}:
+    if looks_json or _called(path, ".json", ".jsonl", ".ndjson"):
         found = read_text(path, encoding, lambda name: _json_layout(path, name))
     else:
         found = read_text(path, encoding, lambda name: _text_layout(path, name, ragged or "error", **reading))
     found.columns = _check_columns(found.columns, path)
     return found
+
+
+def _called(path: Path, *suffixes: str) -> bool:
+    return path.name.lower().removesuffix(".gz").endswith(suffixes)
 
 
 def _check_columns(names: Iterable[str], path: Path) -> list[str]:
@@ -255,6 +259,7 @@ def _text_layout(
             "it does not name the columns (they are then called 0, 1, …).",
             stacklevel=2,
         )
+    cut.sample.clear()
     return Layout("text", cut.columns, ", ".join(said), cut.rows + cut.wrong, settings, encoding, cut)
 
 
@@ -290,7 +295,7 @@ def _json_records(path: Path, encoding: str) -> Iterator[tuple[str, dict[str, An
     """The objects of a file, each with a word on what the file is: objects a line each, or one document of them."""
     lines = ((number, line) for number, line in enumerate(open_lines(path, encoding), 1) if line.strip())
     start = list(itertools.islice(lines, 2))
-    by_line = bool(start) and path.name.lower().endswith((".jsonl", ".ndjson", ".jsonl.gz")) and start[0][1][0] == "{"
+    by_line = bool(start) and _called(path, ".jsonl", ".ndjson") and start[0][1][0] == "{"
     if not by_line and len(start) > 1:
         with contextlib.suppress(json.JSONDecodeError):
             by_line = isinstance(json.loads(start[0][1]), dict)
