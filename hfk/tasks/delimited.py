@@ -13,6 +13,8 @@ import csv
 import gzip
 import io
 import itertools
+import math
+import statistics
 import warnings
 import zlib
 from collections import Counter
@@ -180,11 +182,31 @@ class Cut:
 
     @property
     def headless(self) -> bool:
-        """Whether the first line looks like a row: what stands in it stands below it, in the same column."""
+        """Whether the first line looks like a row: each cell is like those below it, and one occurs there again."""
         if self.columns == [str(number) for number in range(len(self.columns))]:
             return False
-        cells = zip(*(row for row in self.sample if row != self.columns), strict=False)
-        return any(name and column.count(name) > 1 for name, column in zip(self.columns, cells, strict=False))
+        again = False
+        for name, *cells in zip(self.columns, *(row for row in self.sample if row != self.columns), strict=False):
+            counts = Counter(filter(None, cells))
+            if not name or not counts:
+                continue
+            if counts[name] > 1:
+                again = True
+            elif len(counts) * 4 <= counts.total():  # a few values, of which the name is none
+                return False
+            elif all(map(_is_number, counts)):
+                if not _is_number(name):
+                    return False
+            elif 3 * len(name) < statistics.median(map(len, counts)):
+                return False
+        return again
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        return math.isfinite(float(cell))
+    except ValueError:
+        return False
 
 
 def look(path: Path, encoding: str, delimiter: str | None, quoting: bool | None, header: bool | int | None) -> Cut:

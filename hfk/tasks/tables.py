@@ -182,13 +182,14 @@ def _file_layout(path: Path, _: tuple[int, ...], known: tuple[tuple[str, Any], .
         return _parquet_layout(path)
     if start.startswith(b"PK\x03\x04"):
         return _sheet_layout(path, sheet, reading.get("header"))
-    looks_json = read_text(
-        path, encoding, lambda name: _JSON.match("".join(itertools.islice(open_lines(path, name), 20)))
-    )
-    if looks_json or _called(path, ".json", ".jsonl", ".ndjson"):
-        found = read_text(path, encoding, lambda name: _json_layout(path, name))
-    else:
-        found = read_text(path, encoding, lambda name: _text_layout(path, name, ragged or "error", **reading))
+
+    def look_in(encoding: str) -> Layout:
+        start = "".join(itertools.islice(open_lines(path, encoding), 20))
+        if _JSON.match(start) or _called(path, ".json", ".jsonl", ".ndjson"):
+            return _json_layout(path, encoding)
+        return _text_layout(path, encoding, ragged or "error", **reading)
+
+    found = read_text(path, encoding, look_in)
     found.columns = _check_columns(found.columns, path)
     return found
 

@@ -207,6 +207,12 @@ def test_a_first_line_that_is_a_row_is_noticed(tmp_path):
     }
 
 
+def test_a_label_called_like_its_column_makes_no_row_of_the_header(tmp_path):
+    lines = [f"길고 긴 댓글 {n} 입니다,{'hate' if n % 3 else 'none'},{n % 2 == 0}" for n in range(20)]
+    path = write(tmp_path / "a.csv", "\n".join(["comments,hate,bias", *lines]))
+    assert layout(path).settings == {}
+
+
 def test_lines_of_another_width_may_be_rows_without_cells(tmp_path):
     path = write(tmp_path / "a.csv", "a,b\n1,2\n1\n3,4\n")
     assert read_table(path, ragged="empty")["a"].tolist() == ["1", None, "3"]
