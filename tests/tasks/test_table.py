@@ -311,7 +311,7 @@ def test_pictures_are_found_as_people_name_them(task, write, picture, tmp_path):
     ]
     rows = task(csv, image="{no}.png", **settings).load()["train"]
     assert rows["image"][1]["path"] == str(tmp_path / "photos/7.png")
-    with pytest.raises(ValueError, match=r"row 2: the picture is an address, and nothing is fetched"):
+    with pytest.raises(ValueError, match=r"row 2: the picture is an address, and none is fetched"):
         task(csv.replace("바다.png", "https://a.b/c.png"), image="photo", **settings).load()
 
 
