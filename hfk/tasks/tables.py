@@ -70,17 +70,11 @@ class Layout:
 
 def read_table(path: str | Path, **reading: Any) -> pd.DataFrame:
     """Read a whole table as a frame of dtype object; missing cells are None. See `iter_columns`."""
-    chunks = list(iter_table(path, 65536, **reading))
-    return chunks[0] if len(chunks) == 1 else pd.concat(chunks, ignore_index=True)
-
-
-def iter_table(path: str | Path, chunk_rows: int = 1024, **reading: Any) -> Iterator[pd.DataFrame]:
-    """Read a table in frames, whose running index counts rows from 0 through the whole file. See `iter_columns`."""
-    start = 0
-    for chunk in iter_columns(path, chunk_rows, **reading):
-        rows = len(next(iter(chunk.values()), []))
-        yield pd.DataFrame(chunk, index=pd.RangeIndex(start, start + rows), columns=list(chunk), dtype=object)
-        start += rows
+    columns: Chunk = {}
+    for chunk in iter_columns(path, **reading):
+        for name, cells in chunk.items():
+            columns.setdefault(name, []).extend(cells)
+    return pd.DataFrame(columns, dtype=object)
 
 
 def iter_columns(path: str | Path, chunk_rows: int = 8192, **reading: Any) -> Iterator[Chunk]:
@@ -327,7 +321,7 @@ def _leaves(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
         if isinstance(value, dict) and value and not set(value) <= {"bytes", "path"}:
             yield from _leaves(value, f"{prefix}{key}.")
         else:
-            yield prefix + key, value or None if isinstance(value, dict) else value
+            yield canonical(prefix + key), value or None if isinstance(value, dict) else value
 
 
 def _rows_of(document: Any) -> list[Any]:

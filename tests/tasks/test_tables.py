@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import re
+import unicodedata
 import warnings
 
 import datasets
@@ -18,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hfk.tasks.table_writer import TableWriter, guard
-from hfk.tasks.tables import iter_columns, iter_table, layout, read_table
+from hfk.tasks.tables import iter_columns, layout, read_table
 
 CELLS = {"id": ["007", "2"], "text": ['쉼표, 따옴표" 와\n줄바꿈', None], "none": ["none", "NA"]}
 
@@ -87,15 +88,14 @@ def test_chunks_make_up_the_table(tmp_path, suffix):
     path = tmp_path / f"a.{suffix}"
     with TableWriter(path) as writer:
         writer.write(pd.DataFrame({"n": [str(n) for n in range(25)]}))
-    chunks = list(iter_table(path, chunk_rows=10))
+    chunks = [chunk["n"] for chunk in iter_columns(path, chunk_rows=10)]
     assert [len(chunk) for chunk in chunks] == [10, 10, 5]
-    assert [chunk.index[0] for chunk in chunks] == [0, 10, 20]
-    assert pd.concat(chunks)["n"].tolist() == read_table(path)["n"].tolist()
+    assert [cell for chunk in chunks for cell in chunk] == read_table(path)["n"].tolist() == [str(n) for n in range(25)]
 
 
 def test_a_later_key_of_jsonl_is_a_column_from_the_start(tmp_path):
     path = write(tmp_path / "a.jsonl", '{"a": 1}\n\n{"a": null, "b": [1, 2]}\n')
-    assert [chunk.to_dict("list") for chunk in iter_table(path, chunk_rows=1)] == [
+    assert list(iter_columns(path, chunk_rows=1)) == [
         {"a": [1], "b": [None]},
         {"a": [None], "b": [[1, 2]]},
     ]
@@ -233,6 +233,15 @@ def test_lines_of_another_width_may_be_rows_without_cells(tmp_path):
 @pytest.mark.parametrize("name", ["a.json", "a.txt"])
 def test_json_of_every_shape_reads_whatever_its_name(tmp_path, document, name):
     assert read_table(write(tmp_path / name, document)).to_dict("list") == {"글": ["하나", "둘"], "수.합": [1, 2]}
+
+
+def test_names_of_columns_are_composed_whatever_wrote_them(tmp_path):
+    name = unicodedata.normalize("NFD", "문장")
+    for path in (
+        write(tmp_path / "a.csv", f"{name},y\n하나,가\n"),
+        write(tmp_path / "a.jsonl", json.dumps({name: "하나"})),
+    ):
+        assert read_table(path)["문장"].tolist() == ["하나"]
 
 
 def test_a_line_of_json_lines_is_a_row_whatever_it_holds(tmp_path):
