@@ -31,7 +31,7 @@ for name, about in {
 TaskName = Annotated[str, typer.Argument(help="Built-in task (see `hfk tasks`) or a task's YAML.")]
 Rows = Annotated[str | None, typer.Option(help="File of the rows, in place of the task's own.")]
 ImageDir = Annotated[Path | None, typer.Option(help="Of relative picture paths; the table's folder by default.")]
-Fresh = Annotated[bool, typer.Option("--fresh", help="Start anew instead of resuming an interrupted run.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Start anew, whatever the folder holds of an earlier run.")]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(
@@ -215,7 +215,7 @@ def distill_command(
 @app.command("evaluate")
 def evaluate_command(
     checkpoint: Checkpoint,
-    data: Annotated[str, typer.Option(help="Table with the label columns that the checkpoint was trained on.")],
+    data: Annotated[str, typer.Option(help="Table with the columns of the training table; some of its heads do.")],
     image_dir: ImageDir = None,
     output_dir: Annotated[Path | None, typer.Option(help="Of the report; CHECKPOINT/report-FILE by default.")] = None,
     batch_size: BatchSize = 64,
@@ -307,6 +307,9 @@ def push_command(
     revision: Branch = None,
     create_pr: CreatePr = False,
     message: Message = None,
+    license: Annotated[
+        str | None, typer.Option(help="Of the weights, as the Hub calls it: apache-2.0, other, …; for the card.")
+    ] = None,
     dry_run: DryRun = False,
 ) -> None:
     """Send a checkpoint to the Hub in one commit: weights, processor, the code it needs, card, endpoint handler."""
@@ -314,9 +317,9 @@ def push_command(
 
     target = Target(repo_id, private, revision, create_pr, message)
     if dry_run:
-        typer.echo(plan_push(checkpoint, repo_id))
+        typer.echo(plan_push(checkpoint, repo_id, license))
         return
-    pushed = push(checkpoint, target)
+    pushed = push(checkpoint, target, license=license)
     typer.echo(f"{pushed.url}\n\nIt runs anywhere, pinned, with:")
     typer.echo(
         f'pipeline("multi-head-classification", model="{repo_id}", revision="{pushed.sha}", trust_remote_code=True)'
@@ -352,7 +355,9 @@ def pull_command(
 def data_push_command(
     task: TaskName,
     repo_id: RepoId,
-    licence: Annotated[str, typer.Option(help="Of the rows, as the Hub calls it: cc-by-4.0, other, …")],
+    license: Annotated[
+        str, typer.Option("--license", "--licence", help="Of the rows, as the Hub calls it: cc-by-4.0, other, …")
+    ],
     data: Rows = None,
     private: Private = None,
     revision: Branch = None,
@@ -365,7 +370,7 @@ def data_push_command(
     from .tasks import load_task
 
     target = Target(repo_id, private, revision, create_pr, message)
-    pushed = push_dataset(load_task(task, **({"data": data} if data else {})), target, licence)
+    pushed = push_dataset(load_task(task, **({"data": data} if data else {})), target, license)
     typer.echo(f'{pushed.url}\n\nload_dataset("{repo_id}", revision="{pushed.sha}")')
 
 

@@ -66,21 +66,26 @@ def load_yaml(path: str | Path, **overrides: Any) -> Task:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no task file {path}; make one with `hfk init TABLE`.")
+    spec = {"name": path.stem, **read_yaml(path, "data: places.csv")}
+    for key in ("data", "image_dir"):  # overrides are relative to where the user stands, not to the file
+        if overrides.get(key) is not None:
+            overrides[key] = _absolute(overrides[key])
+    return table_task({**spec, **overrides}, folder=path.parent, settings=path.name)
+
+
+def read_yaml(path: Path, example: str) -> dict[str, Any]:
+    """Read a YAML that maps keys to values; anything else is one sentence, with an `example` of such a line."""
     try:
-        spec = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError as error:
         raise ValueError(f"{path.name} is not UTF-8; save it as UTF-8.") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         raise ValueError(f"{path.name}{where}: not valid YAML ({getattr(error, 'problem', error)}).") from error
-    if not isinstance(spec, Mapping):
-        raise ValueError(f"{path.name} must map keys to values, such as `data: places.csv`.")
-    spec = {"name": path.stem, **spec}
-    for key in ("data", "image_dir"):  # overrides are relative to where the user stands, not to the file
-        if overrides.get(key) is not None:
-            overrides[key] = _absolute(overrides[key])
-    return table_task({**spec, **overrides}, folder=path.parent, settings=path.name)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path.name} must be a mapping of options, such as `{example}`.")
+    return content
 
 
 def table_task(spec: Mapping[str, Any], folder: str | Path | None = None, settings: str | None = None) -> Task:

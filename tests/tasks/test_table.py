@@ -519,5 +519,5 @@ def test_files_that_are_not_there(task, write, tmp_path):
         load_task(tmp_path / "none.yaml")
     with pytest.raises(ValueError, match=r"bad\.yaml, line 3: not valid YAML"):
         load_task(write("bad.yaml", "data: a.csv\nheads: [\n"))
-    with pytest.raises(ValueError, match="must map keys"):
+    with pytest.raises(ValueError, match="must be a mapping"):
         load_task(write("bad.yaml", "- a\n"))
