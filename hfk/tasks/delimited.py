@@ -65,6 +65,10 @@ def read_text(path: Path, encoding: str | None, read: Callable[[str], _T]) -> _T
         ValueError: if it is text in none of them, naming the line; or the gzip file is damaged.
     """
     try:
+        codecs.lookup(encoding or "utf-8")
+    except LookupError as error:
+        raise ValueError(f"{path.name}: there is no encoding {encoding!r}; say utf-8, cp949 or utf-16.") from error
+    try:
         with open_bytes(path) as file:
             start = file.read(4096)
         tried = [encoding] if encoding else _encodings(start)
@@ -78,8 +82,6 @@ def read_text(path: Path, encoding: str | None, read: Callable[[str], _T]) -> _T
                     f"{path.name} is not UTF-8; it was read as cp949. Save it as UTF-8 to be sure.", stacklevel=2
                 )
             return found
-    except LookupError as error:
-        raise ValueError(f"{path.name}: there is no encoding {encoding!r}; say utf-8, cp949 or utf-16.") from error
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise ValueError(f"{path.name} is no whole gzip file ({error}); copy or compress it again.") from error
     words = "neither UTF-8 nor cp949 text" if len(tried) > 1 else f"no text in {tried[0]}"
