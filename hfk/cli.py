@@ -458,7 +458,7 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}."
     message = " ".join(str(error).split())
-    if isinstance(error, ValueError | OSError | ImportError):
+    if message and isinstance(error, ValueError | OSError | ImportError):
         return message
     cause = " ".join(str(error.__cause__ or "").split())
     parts = [f"{type(error).__name__}: {message.rstrip('.')}" if message else type(error).__name__]
