@@ -422,7 +422,9 @@ def space_push_command(
 
 
 for tool in TOOLS:
-    importlib.import_module(f"hfk.tools.{tool}").command(app)
+    module = importlib.import_module(f"hfk.tools.{tool}")
+    *within, name = getattr(module, "NAME", tool).split()
+    (group(app, within[0]) if within else app).command(name)(module.command)
 
 
 def main(arguments: list[str] | None = None) -> None:
