@@ -67,6 +67,7 @@ def test_hfk_registers_itself_when_transformers_is_there_already(monkeypatch):
     from transformers.pipelines import PIPELINE_REGISTRY
 
     monkeypatch.delitem(PIPELINE_REGISTRY.supported_tasks, "multi-head-classification")
+    monkeypatch.delitem(sys.modules, "hfk.models.registration")
     importlib.reload(hfk)
     assert "multi-head-classification" in PIPELINE_REGISTRY.supported_tasks
 
