@@ -73,7 +73,7 @@ def test_encoders_start_from_the_package_and_need_it_no_more(encoder, package, p
     assert answer["cat1"]
     assert {"LICENSE.txt", "NOTICE"} <= {file.name for file in (tmp_path / "run").iterdir()}
     card = write_card(tmp_path / "run").read_text(encoding="utf-8")
-    assert "github.com/bab2min/Kiwi" in card and "license: apache-2.0" in card
+    assert "github.com/bab2min/Kiwi" in card and "Apache-2.0, from the package `kiwipiepy_model`" in card
 
 
 def test_a_finished_run_holds_a_byte_a_number_and_says_what_was_scored(package, places, tmp_path):
