@@ -2,12 +2,10 @@
 
 Deep: the pieces' vectors, their mean and the maxima of convolutions over them, through one hidden layer. Wide: the sum
 of the embeddings of the text's hashed n-grams of letters, which the pieces are spelled out for; it knows the names that
-no vocabulary has. Both halves stand side by side, and a linear head above adds them up. Either half's options may be
-left out; without any, the text is the mean of its pieces' vectors. One vector a text, the same at every token.
+no vocabulary has. Both stand side by side, and a linear head above adds them up.
 
-The table is in two parts. The first pieces, those of the training texts, have weights of their own; all others keep
-what they came with, in one byte a number, so that words of later texts still mean something. `compact` brings the first
-ones to one byte as well, when training has ended.
+The first pieces, those of the training texts, have weights of their own; all others keep the vectors they came with, in
+one byte a number, so that words of later texts still mean something. `compact` does that to all of them in the end.
 """
 
 from __future__ import annotations
@@ -70,9 +68,8 @@ class MorphemesConfig(PreTrainedConfig):
             raise ValueError(f"windows must be sizes from 1 to 32, as [1, 2, 3], not {self.windows}.")
         if self.num_trained is None:
             self.num_trained = self.vocab_size
-        if not 0 <= self.num_trained <= self.vocab_size:
-            raise ValueError(f"num_trained {self.num_trained} is not within the vocabulary of {self.vocab_size}.")
         check_range(self, "dropout", "word_dropout")
+        check_range(self, "num_trained", high=self.vocab_size + 1)
         if self.ngrams is not None:
             self.ngram_config()
         kwargs.pop("hidden_size", None)
@@ -102,33 +99,31 @@ class PieceTable(nn.Module):
 
     def __init__(self, config: MorphemesConfig) -> None:
         super().__init__()
-        trained, size, fixed = config.num_trained, config.embedding_size, config.vocab_size - config.num_trained
-        self.trained = nn.Embedding(trained, size, padding_idx=config.pad_token_id) if trained else None
+        self.count, size, fixed = config.num_trained, config.embedding_size, config.vocab_size - config.num_trained
+        self.trained = nn.Embedding(self.count, size, padding_idx=config.pad_token_id) if self.count else None
         self.register_buffer("codes", torch.zeros(fixed, size, dtype=torch.int8) if fixed else None)
         self.register_buffer("scales", torch.zeros(fixed, 1) if fixed else None)
 
     def forward(self, ids: Tensor) -> Tensor:
         """Look up `(…)` ids: `(…, size)`."""
-        if self.trained is None:
-            return self._fixed(ids)
-        count = self.trained.num_embeddings
-        vectors = self.trained(ids.clamp_max(count - 1))
-        if self.codes is None:
-            return vectors
-        return torch.where(ids[..., None] < count, vectors, self._fixed((ids - count).clamp_min(0)))
-
-    def _fixed(self, ids: Tensor) -> Tensor:
-        return self.codes[ids].to(self.scales.dtype) * self.scales[ids]
+        trained = fixed = None
+        if self.trained is not None:
+            trained = self.trained(ids.clamp_max(self.count - 1))
+        if self.codes is not None:
+            rows = (ids - self.count).clamp_min(0)
+            fixed = self.codes[rows].to(self.scales.dtype) * self.scales[rows]
+        if trained is None or fixed is None:
+            return fixed if trained is None else trained
+        return torch.where(ids[..., None] < self.count, trained, fixed)
 
     @torch.no_grad()
     def fill(self, vectors: Tensor) -> None:
         """Take `(vocab_size, size)` vectors."""
-        count = 0 if self.trained is None else self.trained.num_embeddings
-        if count:
-            self.trained.weight.copy_(vectors[:count])
+        if self.trained is not None:
+            self.trained.weight.copy_(vectors[: self.count])
         if self.codes is not None:
-            self.scales.copy_(vectors[count:].abs().amax(1, keepdim=True) / 127)
-            self.codes.copy_((vectors[count:] / self.scales.clamp_min(1e-12)).round())
+            self.scales.copy_(vectors[self.count :].abs().amax(1, keepdim=True) / 127)
+            self.codes.copy_((vectors[self.count :] / self.scales.clamp_min(1e-12)).round())
 
 
 class MorphemesModel(TextEncoder):
@@ -144,10 +139,9 @@ class MorphemesModel(TextEncoder):
         width = config.embedding_size
         self.convolutions = nn.ModuleList(nn.Conv1d(width, config.num_filters, window) for window in config.windows)
         self.dense = nn.Linear(config.found_size, config.deep_size) if config.deep_size else None
-        self.ngrams = None
-        if config.ngrams is not None:
-            self.ngrams = NGramModel(config.ngram_config())
-            self.register_buffer("letters", torch.zeros(config.vocab_size, LONGEST, dtype=torch.int16))
+        self.ngrams = NGramModel(config.ngram_config()) if config.ngrams is not None else None
+        letters = torch.zeros(config.vocab_size, LONGEST, dtype=torch.int16)
+        self.register_buffer("letters", letters if self.ngrams is not None else None)
         self.post_init()
 
     @torch.no_grad()
@@ -155,11 +149,9 @@ class MorphemesModel(TextEncoder):
         if isinstance(module, nn.Conv1d | nn.Linear):
             init.kaiming_normal_(module.weight, nonlinearity="relu")
             init.zeros_(module.bias)
-        elif isinstance(module, PieceTable):
-            for codes in module.buffers(recurse=False):
-                init.zeros_(codes)
-        elif isinstance(module, MorphemesModel) and module.ngrams is not None:
-            init.zeros_(module.letters)
+        elif isinstance(module, PieceTable | MorphemesModel):
+            for values in module.buffers(recurse=False):
+                init.zeros_(values)
         else:
             super()._init_weights(module)
 
@@ -192,9 +184,8 @@ class MorphemesModel(TextEncoder):
         mask = mask[..., None]
         vectors = torch.where(mask, self.dropout(self.embeddings(ids)), 0.0)
         found = [vectors.sum(1) / mask.sum(1).clamp_min(1)]
-        vectors = vectors.transpose(1, 2)
         for window, convolution in zip(self.config.windows, self.convolutions, strict=True):
-            padded = nn.functional.pad(vectors, ((window - 1) // 2, window // 2))
+            padded = nn.functional.pad(vectors.transpose(1, 2), ((window - 1) // 2, window // 2))
             here = nn.functional.relu(convolution(padded)).transpose(1, 2)
             found.append(torch.where(mask, here, 0.0).amax(1))
         output = torch.cat(found, -1)
@@ -219,10 +210,10 @@ class MorphemesModel(TextEncoder):
 
     def compact(self) -> None:
         """Bring every piece's vector to one byte a number; none of them can be trained after that."""
-        vectors = self.embeddings(torch.arange(self.config.vocab_size, device=self.device))
+        vectors = self.embeddings(torch.arange(self.config.vocab_size, device=self.device)).detach()
         self.config.num_trained = 0
         self.embeddings = PieceTable(self.config).to(vectors)
-        self.embeddings.fill(vectors.detach())
+        self.embeddings.fill(vectors)
 
 
 register_encoder(MorphemesConfig, MorphemesModel)

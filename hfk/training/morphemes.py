@@ -35,15 +35,12 @@ def package() -> tuple[PreTrainedTokenizerFast, Tensor]:
 
 
 def morpheme_tokenizer(texts: list[str], vocab_size: int = 30000, keep_spaces: bool = False) -> PreTrainedTokenizerFast:
-    """Make a tokenizer of the package's pieces for a run's training texts.
+    """Make a tokenizer of the package's pieces for a run's training texts, prepared; ImportError without the package.
 
     Args:
-        texts: the training texts, prepared.
+        texts: the texts.
         vocab_size: most pieces.
         keep_spaces: give spaces between words as pieces too, with id 2.
-
-    Raises:
-        ImportError: if the package is not installed.
     """
     backend = package()[0].backend_tokenizer
     scores = dict(json.loads(backend.to_str())["model"]["vocab"][_SPECIAL:])
@@ -52,27 +49,21 @@ def morpheme_tokenizer(texts: list[str], vocab_size: int = 30000, keep_spaces: b
     rarest = min(scores.values())
     scores |= {word: rarest for word, count in words.items() if count > 1 and word not in scores}
     every = build_word_tokenizer(list(scores), list(scores.values()))
-    used = Counter(number for ids in every(texts)["input_ids"] for number in ids if number >= _SPECIAL)
-    pieces = list(scores)
-    seen = [pieces[number - _SPECIAL] for number, _ in sorted(used.items(), key=lambda item: (-item[1], item[0]))]
-    known = set(seen)
-    others = [piece for piece in pieces if piece not in known and scores[piece] > rarest]
-    chosen = [*[" "] * keep_spaces, *seen, *others][: vocab_size - _SPECIAL]
-    return build_word_tokenizer(chosen, [scores.get(piece, 0.0) for piece in chosen], keep_spaces)
+    used = Counter(number for ids in every(texts)["input_ids"] for number in ids)
+    seen = [every.convert_ids_to_tokens(number) for number, _ in used.most_common() if number >= _SPECIAL]
+    others = [piece for piece, score in scores.items() if score > rarest]  # characters that no text has are unknown
+    pieces = list(dict.fromkeys([*[" "] * keep_spaces, *seen, *others]))[: vocab_size - _SPECIAL]
+    return build_word_tokenizer(pieces, [scores.get(piece, 0.0) for piece in pieces], keep_spaces)
 
 
 def morpheme_vectors(tokenizer: PreTrainedTokenizerFast, size: int) -> Tensor:
-    """Give the package's vectors of a tokenizer's pieces, centered.
+    """Give the package's vectors of a tokenizer's pieces, centered: float32 `(pieces, size)`.
+
+    A piece that the package lacks has the vector of its first character; padding and spaces have zeros.
 
     Args:
-        tokenizer: of `morpheme_tokenizer`; a piece that the package lacks has the vector of its first character.
-        size: width of a vector; below the package's 512, as many principal components.
-
-    Returns:
-        float32 `(pieces, size)`; zeros for padding and spaces.
-
-    Raises:
-        ValueError: if the package's vectors are narrower than that.
+        tokenizer: of `morpheme_tokenizer`.
+        size: width of a vector; below the package's 512, as many principal components. ValueError above.
     """
     source, table = package()
     if size > table.shape[1]:
@@ -82,7 +73,6 @@ def morpheme_vectors(tokenizer: PreTrainedTokenizerFast, size: int) -> Tensor:
         table = table @ torch.linalg.eigh(table.T @ table).eigenvectors[:, -size:].flip(1)
     known = source.get_vocab()
     pieces = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
-    rows = [known.get(piece, known.get(piece[0], source.unk_token_id)) for piece in pieces]
-    vectors = table[rows]
-    vectors[[tokenizer.pad_token_id, *(number for number, piece in enumerate(pieces) if piece == " ")]] = 0.0
+    vectors = table[[known.get(piece, known.get(piece[0], source.unk_token_id)) for piece in pieces]]
+    vectors[[number for number, piece in enumerate(pieces) if piece in (tokenizer.pad_token, " ")]] = 0.0
     return vectors

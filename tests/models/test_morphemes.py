@@ -83,7 +83,7 @@ def test_compacting_changes_little_and_comes_back_from_a_folder(tmp_path):
     ("options", "words"),
     [
         ({"windows": [0]}, "windows must be sizes from 1 to 32"),
-        ({"num_trained": 99}, "num_trained 99 is not within the vocabulary"),
+        ({"num_trained": 99}, "num_trained must be in"),
         ({"word_dropout": 1.0}, "word_dropout must be in"),
         ({"ngrams": {"space_token_id": 4}}, "ngrams has no option 'space_token_id'"),
         ({"ngrams": {"char_ngrams": [4, 2]}}, "char_ngrams must be"),
