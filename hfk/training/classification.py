@@ -70,14 +70,7 @@ def build_trainer(
 def build(
     recipe: Recipe, heads: list[HeadConfig], text: str | None, vision: str | None
 ) -> tuple[MultiHeadForClassification, MultiHeadProcessor]:
-    """Build model and processor for a recipe.
-
-    Args:
-        recipe: gives fusion, pooling and input options.
-        heads: the final heads.
-        text: Hub id or folder of the text encoder, or None.
-        vision: likewise for images.
-    """
+    """Build model and processor for a recipe with its final heads; `text` and `vision` name encoders, or are None."""
     options = ("fusion", "fusion_layers", "fusion_dropout", "text_pooling", "image_pooling")
     model = MultiHeadForClassification.from_encoders(
         text, vision, heads, **{name: getattr(recipe, name) for name in options}
@@ -89,12 +82,7 @@ def build(
 
 
 def finish_heads(heads: list[HeadConfig], recipe: Recipe) -> list[HeadConfig]:
-    """Give heads the recipe's options where the task leaves them open.
-
-    Args:
-        heads: the task's.
-        recipe: gives `head_kind`, `head_dropout` and `path_weight`.
-    """
+    """Give heads the recipe's `head_kind`, `head_dropout` and `path_weight` where the task leaves them open."""
     default = HeadConfig("default", ["a", "b"])
     refined = {head.parent for head in heads}
     finished = []

@@ -80,7 +80,8 @@ def train_folds(
             warning = thin_classes(pool.rows, task.heads, pool.folds)
             if warning:
                 warnings.warn(warning, stacklevel=2)
-    runs = [(fold, seed, Run(run.folder / _run_name(fold, seed))) for seed in seeds or [None] for fold in range(folds)]
+    names = {None: "fold-{}"} if seeds is None else {seed: f"fold-{{}}-seed-{seed}" for seed in seeds}
+    runs = [(fold, seed, Run(run.folder / name.format(fold))) for seed, name in names.items() for fold in range(folds)]
     for number, (fold, seed, own) in enumerate(runs, 1):
         if own.finished:
             continue
@@ -114,10 +115,6 @@ def train_folds(
     return results
 
 
-def _run_name(fold: int, seed: int | None) -> str:
-    return f"fold-{fold}" if seed is None else f"fold-{fold}-seed-{seed}"
-
-
 def _collect(runs: list[tuple[int, int | None, Run]], pool: Pool) -> Predictions:
     """Collect what all runs said of the rows that they held out, averaged over seeds, in the order of the table."""
     parts = []
@@ -139,10 +136,7 @@ def _run_scores(runs: list[tuple[int, int | None, Run]]) -> dict[str, Any]:
     summary = {}
     for name in sorted(set.intersection(*map(set, scores.values()))):
         values = [found[name] for found in scores.values()]
-        summary[name] = {
-            "mean": round(statistics.fmean(values), 4),
-            "sd": round(statistics.stdev(values) if len(values) > 1 else 0.0, 4),
-        }
-    return {"summary": summary} | {
-        name: {key: round(value, 4) for key, value in found.items()} for name, found in scores.items()
-    }
+        spread = statistics.stdev(values) if len(values) > 1 else 0.0
+        summary[name] = {"mean": round(statistics.fmean(values), 4), "sd": round(spread, 4)}
+    rounded = {name: {key: round(value, 4) for key, value in found.items()} for name, found in scores.items()}
+    return {"summary": summary} | rounded

@@ -48,38 +48,19 @@ TOKENIZERS = {"ngram": {"kind": "character", "vocab_size": 16000, "lowercase": T
 KINDS = ("bpe", "character")
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _NAMES = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
-_BLANK = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE()))
-"""Stands for the tokenizer of a processor that only has texts to clean."""
 _FITTING_ROWS = 512
 
 
 def make_encoder(recipe: Recipe, rows: Dataset, anew: bool) -> str:
-    """Make the encoder folder of a recipe that starts from nothing, in the folder of its run.
+    """Make the encoder folder of a recipe that starts from nothing, in the folder of its run, and return its path.
 
-    Args:
-        recipe: gives `text_encoder`, `text_config`, `tokenizer`, `embeddings`, how texts are prepared, the run's
-            folder, the seed, and whether this process writes; the others find the folder made.
-        rows: the training rows.
-        anew: False takes what an interrupted run has left.
-
-    Returns:
-        the encoder's folder.
-
-    Raises:
-        ValueError: for a wrong option.
-        ImportError: if `embeddings` needs a package that is not installed.
+    Processes that do not save find the folder made. `anew=False` takes what an interrupted run has left.
     """
     args = recipe.arguments
     target = Path(args.output_dir) / FOLDER
     if not args.should_save or (not anew and (target / "config.json").is_file()):
         return str(target)
-    processor = MultiHeadProcessor(
-        tokenizer=_BLANK,
-        max_length=recipe.max_length,
-        text_prefix=recipe.text_prefix,
-        text_cleaning=recipe.text_cleaning,
-    )
-    texts = _clean_texts(rows["text"], processor)
+    texts = _clean_texts(rows["text"], text_prefix=recipe.text_prefix, text_cleaning=recipe.text_cleaning)
     if not texts:
         raise ValueError(f"text_encoder {recipe.text_encoder!r} starts from nothing, and no training row has a text.")
     tokenizer = _make_tokenizer(recipe, texts)
@@ -143,33 +124,16 @@ def _check(where: str, options: dict[str, Any], known: list[str] | tuple[str, ..
 def _batches(texts: list[str], tokenizer: PreTrainedTokenizerBase, max_length: int) -> Iterator[tuple[Tensor, Tensor]]:
     texts = sorted(texts, key=len)  # for little padding; what is counted has no order
     for start in range(0, len(texts), _FITTING_ROWS):
-        batch = tokenizer(
-            texts[start : start + _FITTING_ROWS],
-            truncation=True,
-            max_length=max_length,
-            padding=True,
-            return_tensors="pt",
-        )
+        part = texts[start : start + _FITTING_ROWS]
+        batch = tokenizer(part, truncation=True, max_length=max_length, padding=True, return_tensors="pt")
         yield batch["input_ids"], batch["attention_mask"]
 
 
 def train_vectors(texts: list[str], tokenizer: PreTrainedTokenizerBase, size: int, seed: int = 42) -> Tensor:
-    """Train fastText vectors (Bojanowski et al. 2017, arXiv:1607.04606) for a tokenizer's pieces.
+    """Train fastText vectors (Bojanowski et al. 2017, arXiv:1607.04606), one a piece of a tokenizer: `(pieces, size)`.
 
     Skip-grams with a window of 3 over the texts' pieces; a piece's vector is the mean of its own and its 1- to
     4-grams', so that rare pieces, and those that no text has, get theirs from what they are written with.
-
-    Args:
-        texts: the training texts, prepared.
-        tokenizer: splits them.
-        size: width of a vector.
-        seed: of the initial vectors.
-
-    Returns:
-        float32 `(pieces, size)`, in the order of the tokenizer's ids.
-
-    Raises:
-        ImportError: if gensim is not installed.
     """
     try:
         from gensim.models import FastText
@@ -263,23 +227,20 @@ def train_task_tokenizer(
     Args:
         task: name of a built-in task, or path of a task YAML.
         output_dir: folder to make; `AutoTokenizer` loads it.
-        kind: as for `train_tokenizer`.
-        vocab_size: as for `train_tokenizer`.
+        kind: as for `train_tokenizer`, like `vocab_size` and `lowercase`.
+        vocab_size: see there.
         data: data file of a built-in task.
-        lowercase: as for `train_tokenizer`.
+        lowercase: see there.
 
     Returns:
         `pieces`: how many there are; and of the held-out texts (the training texts, if there are no others) `split`,
         `tokens` a text, and `unknown`, the share of tokens that are not known.
-
-    Raises:
-        ValueError: if the task has no texts, or as `train_tokenizer`.
     """
     loaded = load_task(task, **({"data": data} if data else {}))
     if not loaded.text:
         raise ValueError(f"task {loaded.name!r} has no text to train a tokenizer on.")
     rows = loaded.load()
-    texts = {name: _clean_texts(part["text"], MultiHeadProcessor(tokenizer=_BLANK)) for name, part in rows.items()}
+    texts = {name: _clean_texts(part["text"]) for name, part in rows.items()}
     if "train" not in texts:
         raise ValueError(f"task {loaded.name!r} has no train split; it has: {', '.join(texts)}.")
     tokenizer = train_tokenizer(texts["train"], kind, vocab_size, lowercase)
@@ -296,7 +257,9 @@ def train_task_tokenizer(
     }
 
 
-def _clean_texts(texts: Iterable[str | None], processor: MultiHeadProcessor) -> list[str]:
+def _clean_texts(texts: Iterable[str | None], **options: Any) -> list[str]:
     """Prepare texts as training and service will, without tokenizing them; empty ones are left out."""
+    blank = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE()))
+    processor = MultiHeadProcessor(tokenizer=blank, **options)
     found = (processor.clean(text) for text in texts)
     return [processor.text_prefix + text for text in found if text is not None]

@@ -53,18 +53,8 @@ def student_recipe(
 def teacher_encoder(teacher: str, layers: list[int], task: Task, folder: Path, write: bool) -> dict[str, str]:
     """Make an encoder folder of some of a teacher's layers, tokenizer included, in the run's folder.
 
-    Args:
-        teacher: folder or Hub id; of an ensemble, the first member's encoder is taken.
-        layers: which, from the input, counted from 0.
-        task: the task.
-        folder: of the run.
-        write: whether this process writes the folder.
-
-    Returns:
-        `text` (`vision`, for a task or teacher without text) → the encoder's name.
-
-    Raises:
-        ValueError: if the teacher's encoder has no such layers.
+    Of an ensemble, the first member's encoder is taken. Returns `text` (`vision`, for a task or teacher without text) →
+    the encoder's name; only processes with `write` make the folder.
     """
     config = load_config(teacher)
     side = "text" if task.text and config.text_config is not None else "vision"
@@ -85,14 +75,9 @@ def teacher_encoder(teacher: str, layers: list[int], task: Task, folder: Path, w
 
 
 def keep_layers(encoder: nn.Module, layers: Sequence[int]) -> None:
-    """Take all layers but some out of a transformer encoder, in place.
+    """Take all layers but some out of a transformer encoder, in place; they are counted from 0, and keep this order.
 
-    Args:
-        encoder: any transformers encoder whose layers stand in one list.
-        layers: which to keep, from the input, counted from 0; they keep this order.
-
-    Raises:
-        ValueError: if there is no such layer, one is named twice, or the layers can't be told apart.
+    ValueError if there is no such layer, one is named twice, or the encoder's layers do not stand in one list.
     """
     config = encoder.config
     count = getattr(config, "num_hidden_layers", None)

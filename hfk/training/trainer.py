@@ -34,7 +34,7 @@ from ..tasks import Task
 from ..tasks.collator import MultiHeadCollator
 from ..tasks.labels import soft_columns
 from .callbacks import Clock, LogLine
-from .techniques.base import Setting, Technique, count_tokens, keys, make_techniques, overriding
+from .techniques.base import Setting, Technique, count_tokens, make_techniques, overriding
 
 
 class MultiHeadTrainer(Trainer):
@@ -80,7 +80,8 @@ class MultiHeadTrainer(Trainer):
         self._model_takes = set(inspect.signature(model.forward).parameters)
         drawing = overriding(self.techniques, "sampler")
         if len(drawing) > 1:
-            raise ValueError(f"{keys(drawing)} both say how training rows are drawn: leave one of them out.")
+            both = " and ".join(technique.key for technique in drawing)
+            raise ValueError(f"{both} both say how training rows are drawn: leave one of them out.")
         setting = Setting(args, self.heads, processor, model.head_losses, self.splits, task)
         for technique in self.techniques:
             technique.begin(setting)

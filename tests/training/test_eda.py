@@ -96,9 +96,12 @@ def rows(count: int = 60) -> Dataset:
     return Dataset.from_dict({"id": [str(number) for number in range(count)], "text": texts, "cat1": labels})
 
 
+LENGTHS = [len(text) for text in rows()["text"]]
+
+
 def augmented(seed: int = 42) -> AugmentedRows:
     data = rows()
-    return AugmentedRows(data, np.array(data["cat1"]), CHANGE, str.strip, seed)
+    return AugmentedRows(data, np.array(data["cat1"]), CHANGE, str.strip, seed, LENGTHS)
 
 
 def test_rows_come_as_they_are_and_copies_behind_them():
@@ -109,13 +112,13 @@ def test_rows_come_as_they_are_and_copies_behind_them():
         copy, original = data[60 + place], rows()[source]
         assert copy["cat1"] == 1 and copy["id"] == original["id"]
         assert set(copy["text"].split()) <= set(original["text"].split())
-    assert data.lengths[:60] == [len(text) for text in rows()["text"]] and len(data.lengths) == 70
+    assert data.lengths[:60] == LENGTHS and len(data.lengths) == 70
     some = Dataset.from_dict({"id": ["0", "1", "2"], "text": ["가 나", "다 라", None], "cat1": [0, 0, 1]})
-    copied = AugmentedRows(some, np.array([0, 0, 1]), CHANGE, lambda text: text)
+    copied = AugmentedRows(some, np.array([0, 0, 1]), CHANGE, lambda text: text, 42)
     assert copied.copies.tolist() == [2] and copied[3]["text"] is None
-    assert len(AugmentedRows(some, np.array([0, 1, 2]), CHANGE, str.strip)) == 3  # classes of one size get none
+    assert len(AugmentedRows(some, np.array([0, 1, 2]), CHANGE, str.strip, 42)) == 3  # classes of one size get none
     with pytest.raises(ValueError, match="this task has no text"):
-        AugmentedRows(some.remove_columns("text"), np.array([0, 0, 1]), CHANGE, str.strip)
+        AugmentedRows(some.remove_columns("text"), np.array([0, 0, 1]), CHANGE, str.strip, 42)
 
 
 def test_copies_depend_on_seed_epoch_and_row_alone():
@@ -135,7 +138,7 @@ def test_copies_depend_on_seed_epoch_and_row_alone():
 @pytest.mark.parametrize("group", [None, 8])
 def test_an_epoch_has_every_row_once_in_an_order_of_its_own(group):
     data = augmented()
-    sampler = EpochSampler(data, group)
+    sampler = EpochSampler(data, group, 42)
     first, again = list(sampler), list(sampler)
     assert first == again and sorted(first) == list(range(70))
     sampler.set_epoch(1)
@@ -145,7 +148,7 @@ def test_an_epoch_has_every_row_once_in_an_order_of_its_own(group):
     if group:
         lengths = np.array(data.lengths)
         neighbors = np.abs(np.diff(lengths[list(sampler)])).mean()
-        assert neighbors < 0.5 * np.abs(np.diff(lengths[list(EpochSampler(data))])).mean()
+        assert neighbors < 0.5 * np.abs(np.diff(lengths[list(EpochSampler(data, None, 42))])).mean()
 
 
 def test_training_reads_all_rows_and_each_epochs_copies_and_evaluation_the_rows(tmp_path, capsys):

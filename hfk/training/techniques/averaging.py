@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from .base import Setting, Technique
+from .base import Setting, Technique, check_range
 
 TRAINED = "trained_weights.safetensors"
 """In a checkpoint, what training goes on from; its `model.safetensors` holds the average."""
@@ -37,8 +37,7 @@ class Ema(Technique, key="ema"):
     decay: float = 0.999
 
     def __post_init__(self) -> None:
-        if not 0 <= self.decay < 1:
-            raise ValueError(f"ema must be in [0, 1), not {self.decay}.")
+        check_range("ema", self.decay, 1)
         self._model: nn.Module | None = None
         self._average: AveragedModel | None = None
 

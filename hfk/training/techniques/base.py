@@ -8,7 +8,8 @@ or elsewhere; its annotated attributes are its options, the first one is the mai
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,22 +102,17 @@ class Technique(TrainerCallback):
     last: ClassVar[bool] = False
     setting: ClassVar[Setting]  # of the instance; a ClassVar is no option
 
-    def __init_subclass__(cls, key: str | None, default: Any = False, **kwargs: Any) -> None:
+    def __init_subclass__(cls, key: str, default: Any = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         dataclass(cls, eq=False)
-        if key is not None:  # None is a base of others
-            cls.key, cls.default = key, default
-            TECHNIQUES[key] = cls
+        cls.key, cls.default = key, default
+        TECHNIQUES[key] = cls
 
     @classmethod
     def from_option(cls, value: Any) -> Technique | None:
-        """Make a technique of a recipe's value: true, the main option, or a mapping of options.
+        """Make a technique of a recipe's value: true, the main option, or a mapping; None if that leaves it out.
 
-        Returns:
-            the technique; None if the value leaves it out.
-
-        Raises:
-            ValueError: for an unknown option or a value of the wrong kind; one sentence.
+        ValueError, one sentence, for an unknown option or a value of the wrong kind.
         """
         kinds = get_type_hints(cls)
         names = [f.name for f in dataclasses.fields(cls)]
@@ -217,17 +213,10 @@ def make_techniques(options: Mapping[str, Any]) -> list[Technique]:
 
 
 def count_tokens(rows: Dataset, processor: MultiHeadProcessor) -> list[int]:
-    """Count the tokens of every row's text.
+    """Count the tokens that the model reads of every row's text; 0 where it reads none.
 
     Characters would be had for less, but headlines of as many characters differ in tokens, and batches grouped by
     characters hold more padding (`python benchmarks/ynat_experiments.py --padding` counts it).
-
-    Args:
-        rows: rows in a task's columns.
-        processor: tells what the model reads of a text.
-
-    Returns:
-        tokens a row, at most the processor's `max_length`; 0 where no text is read.
     """
     if "text" not in rows.column_names or processor.tokenizer is None:
         return [0] * len(rows)
@@ -244,6 +233,7 @@ def overriding(techniques: Sequence[Technique], hook: str) -> list[Technique]:
     return [one for one in techniques if getattr(type(one), hook) is not getattr(Technique, hook)]
 
 
-def keys(techniques: Iterable[Technique]) -> str:
-    """Name techniques in a sentence."""
-    return " and ".join(technique.key for technique in techniques)
+def check_range(name: str, value: float, below: float = math.inf) -> None:
+    """Refuse an option outside [0, below); ValueError, naming it."""
+    if not 0 <= value < below:
+        raise ValueError(f"{name} must be {'0 or more' if below == math.inf else f'in [0, {below})'}, not {value}.")

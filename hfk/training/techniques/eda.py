@@ -1,10 +1,9 @@
 """Easy data augmentation (Wei & Zou 2019, arXiv:1901.11196): changed copies of training rows, more of rarer classes.
 
-What lives here is how a text is changed, how likely a row is to get a copy, and `AugmentedRows`, the training rows
-followed by an epoch's copies. Nothing is written out: copies are drawn and changed anew in every epoch, from the seed,
-the epoch and the row alone, so that neither batch order nor resuming nor the number of workers changes them. There are
-as many in every epoch, because the learning rate's schedule counts steps. The paper's synonyms are left out: a Korean
-word carries its particles, which depend on the sound before them (바다를, 해변을).
+Nothing is written out: copies are drawn and changed anew in every epoch, from the seed, the epoch and the row alone, so
+that neither batch order nor resuming nor the number of workers changes them. There are as many in every epoch, because
+the learning rate's schedule counts steps. The paper's synonyms are left out: a Korean word carries its particles, which
+depend on the sound before them (바다를, 해변을).
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ import torch
 from torch.utils.data import Dataset, Sampler
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from .base import Setting, Technique, count_tokens
+from .base import Setting, Technique, check_range, count_tokens
 
 
 class EasyDataAugmentation(Technique, key="eda"):
@@ -42,9 +41,8 @@ class EasyDataAugmentation(Technique, key="eda"):
     head: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("swap", "delete"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"eda.{name} must be in [0, 1), not {getattr(self, name)}.")
+        check_range("eda.swap", self.swap, 1)
+        check_range("eda.delete", self.delete, 1)
         if not (self.swap or self.delete):
             raise ValueError("eda: every share is 0, so no text would change; leave it out.")
 
@@ -81,13 +79,7 @@ class EasyDataAugmentation(Technique, key="eda"):
 
 
 def change_words(words: Sequence[str], generator: random.Random, swap: float, delete: float) -> list[str]:
-    """Change a text's words by one operation.
-
-    Args:
-        words: the text, split at spaces.
-        generator: draws the operation and the words.
-        swap: as for `EasyDataAugmentation`.
-        delete: likewise.
+    """Change a text's words by one operation; `swap` and `delete` are those of `EasyDataAugmentation`.
 
     Example:
         >>> " ".join(change_words("해 뜨는 바닷가 마을".split(), random.Random(1), swap=0.1, delete=0))
@@ -98,9 +90,9 @@ def change_words(words: Sequence[str], generator: random.Random, swap: float, de
 
 
 def swap_words(words: Sequence[str], share: float, generator: random.Random) -> list[str]:
-    """Exchange two words, as often as `share` of the words, once at least; arguments as for `EasyDataAugmentation`."""
+    """Exchange two words, as often as `share` of the words, once at least."""
     words = list(words)
-    for _ in range(_count(words, share) if len(words) > 1 else 0):
+    for _ in range(max(1, round(share * len(words))) if len(words) > 1 else 0):
         one, other = generator.sample(range(len(words)), 2)
         words[one], words[other] = words[other], words[one]
     return words
@@ -130,31 +122,19 @@ def copy_probabilities(labels: np.ndarray) -> np.ndarray:
         [0.0, 0.0, 0.0, 0.0, 1.0, 0.0]
     """
     known = labels >= 0
-    counts = np.bincount(labels[known])
-    rarity = np.zeros(len(labels))
-    if not known.any():
-        return rarity
-    rarity[known] = np.sqrt(known.sum() / counts[labels[known]])
-    low, high = rarity[known].min(), rarity[known].max()
-    if low == high:
-        return np.zeros(len(labels))
-    rarity[known] = (rarity[known] - low) / (high - low)
-    return rarity
+    chances = np.zeros(len(labels))
+    rarity = np.sqrt(known.sum() / np.bincount(labels[known])[labels[known]])
+    if len(set(rarity)) > 1:
+        chances[known] = (rarity - rarity.min()) / (rarity.max() - rarity.min())
+    return chances
 
 
 def draw_copies(probabilities: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Draw the rows that get a copy: each with its probability, and always as many in all.
+    """Draw the rows that get a copy: each with its probability, and always as many in all, none twice.
 
     One binomial draw a row would do the same, but give another number of rows each time. Systematic sampling (Madow
     1949) lays the probabilities end to end in random order and takes the rows that lie at u, u + 1, u + 2, …; the total
     is rounded down first, which takes less than one row in all from the chances.
-
-    Args:
-        probabilities: `(rows,)`, each in [0, 1].
-        generator: draws order and start.
-
-    Returns:
-        int64 `(floor(total),)`, row numbers, none twice.
 
     Example:
         >>> sorted(draw_copies(np.array([1.0, 0.0, 1.0]), np.random.default_rng(0)).tolist())
@@ -176,15 +156,12 @@ class AugmentedRows(Dataset):
     `EpochSampler` begins every epoch; with `dataloader_persistent_workers`, the workers keep the first one's copies.
 
     Args:
-        rows: the rows, in a task's columns, with a `text`.
+        rows: the rows, in a task's columns, with a `text`; ValueError without.
         labels: int `(rows,)`, the class of each row, negative where unknown.
         change: changes a text's words.
         clean: prepares a text as the processor would, so that its words are those that the model reads.
         seed: of the draws.
-        lengths: tokens of each row, to put rows of like length together; characters by default.
-
-    Raises:
-        ValueError: if the rows have no text.
+        lengths: tokens of each row, to put rows of like length together.
     """
 
     def __init__(
@@ -193,17 +170,14 @@ class AugmentedRows(Dataset):
         labels: np.ndarray,
         change: Callable[[list[str], random.Random], list[str]],
         clean: Callable[[str | None], str | None],
-        seed: int = 42,
+        seed: int,
         lengths: Sequence[int] | None = None,
     ) -> None:
         if "text" not in rows.column_names:
             raise ValueError("eda changes words, and this task has no text: leave it out.")
-        self.rows = rows
+        self.rows, self.change, self.clean, self.seed = rows, change, clean, seed
         self.probabilities = copy_probabilities(np.asarray(labels))
-        self.change = change
-        self.clean = clean
-        self.seed = seed
-        self._lengths = np.array([len(text or "") for text in rows["text"]] if lengths is None else lengths)
+        self._lengths = np.zeros(len(rows), int) if lengths is None else np.asarray(lengths)
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int) -> None:
@@ -235,18 +209,10 @@ class AugmentedRows(Dataset):
 
 
 class EpochSampler(Sampler[int]):
-    """The order of `AugmentedRows` in each epoch: random, or by like length.
+    """The order of `AugmentedRows` in each epoch: random, or in groups of like length of `group` rows each."""
 
-    Args:
-        rows: the rows, which are told when an epoch begins.
-        group: rows a group of like length; None for random order.
-        seed: of the order.
-    """
-
-    def __init__(self, rows: AugmentedRows, group: int | None = None, seed: int = 42) -> None:
-        self.rows = rows
-        self.group = group
-        self.seed = seed
+    def __init__(self, rows: AugmentedRows, group: int | None, seed: int) -> None:
+        self.rows, self.group, self.seed = rows, group, seed
 
     def set_epoch(self, epoch: int) -> None:
         """Begin an epoch, counted from 0; accelerate calls this."""
@@ -260,7 +226,3 @@ class EpochSampler(Sampler[int]):
         if self.group is None:
             return iter(torch.randperm(len(self.rows), generator=generator).tolist())
         return iter(get_length_grouped_indices(self.rows.lengths, self.group, generator=generator))
-
-
-def _count(words: Sequence[str], share: float) -> int:
-    return max(1, round(share * len(words)))

@@ -42,14 +42,9 @@ class Sampling(Technique, key="sampling"):
 
 
 def sampling_weights(labels: np.ndarray, kind: str) -> np.ndarray:
-    """Weight every row by the rarity of its class.
+    """Weight every row by the rarity of its class, 1 / count or 1 / √count, with mean 1.
 
-    Args:
-        labels: int `(rows,)`, negative where unknown; those rows get the mean weight.
-        kind: `balanced` (1 / count) or `sqrt` (1 / √count).
-
-    Returns:
-        float64 `(rows,)`, mean 1.
+    `labels` are int `(rows,)`, negative where unknown; those rows get the mean weight.
     """
     known = labels >= 0
     counts = np.bincount(labels[known])
