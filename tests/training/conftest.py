@@ -27,7 +27,8 @@ def _blank_pictures():
 @pytest.fixture(scope="package")
 def text_options(encoders) -> dict:
     """A recipe's options for one epoch of a tiny text encoder."""
-    return tiny.RECIPE | {"text_encoder": encoders["text_encoder"], "num_train_epochs": 1, "use_cpu": True}
+    options = {"text_encoder": encoders["text_encoder"], "vision_encoder": None, "num_train_epochs": 1, "use_cpu": True}
+    return tiny.RECIPE | options
 
 
 @pytest.fixture(scope="package")
