@@ -6,13 +6,10 @@ and a batch is only as long as its longest row.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from PIL import Image
-
 from ..models.configuration_multihead import HeadConfig
-from ..models.image_preparation import open_image
 from ..models.processing_multihead import MultiHeadProcessor, RowError
 
 
@@ -23,7 +20,6 @@ class MultiHeadCollator:
         processor: prepares text and pictures.
         heads: the heads whose columns are read. A head without a column in the rows gets no labels.
         soft: names of `single_label` heads whose column holds distributions over the labels, not indices.
-        change_image: changes every picture before it is prepared, as `ImageAugmentation` does; for training only.
 
     Example:
         >>> collator = MultiHeadCollator(processor, task.heads)  # doctest: +SKIP
@@ -31,17 +27,10 @@ class MultiHeadCollator:
         {'cat1': tensor([0])}
     """
 
-    def __init__(
-        self,
-        processor: MultiHeadProcessor,
-        heads: list[HeadConfig],
-        soft: Collection[str] = (),
-        change_image: Callable[[Image.Image], Image.Image] | None = None,
-    ) -> None:
+    def __init__(self, processor: MultiHeadProcessor, heads: list[HeadConfig], soft: Collection[str] = ()) -> None:
         self.processor = processor
         self.heads = heads
         self.soft = frozenset(soft)
-        self.change_image = change_image
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Build a batch.
@@ -59,7 +48,7 @@ class MultiHeadCollator:
             batch = dict(
                 self.processor(
                     text=[row.get("text") for row in rows] if self.processor.tokenizer is not None else None,
-                    images=self._images(rows) if self.processor.image_processor is not None else None,
+                    images=[row.get("image") for row in rows] if self.processor.image_processor is not None else None,
                 )
             )
         except RowError as error:
@@ -73,15 +62,3 @@ class MultiHeadCollator:
         if labels:
             batch["labels"] = labels
         return batch
-
-    def _images(self, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
-        images = [row.get("image") for row in rows]
-        if self.change_image is None:
-            return images
-        for number, image in enumerate(images):
-            if image is not None:
-                try:
-                    images[number] = self.change_image(open_image(image))
-                except ValueError as error:
-                    raise RowError(number, str(error)) from None
-        return images

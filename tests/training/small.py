@@ -67,14 +67,18 @@ def without_dropout(model):
 
 
 def trainer(
-    folder, techniques: dict[str, Any] | None = None, vision: str | None = None, model=None, callbacks=(), **options
-) -> MultiHeadTrainer:
-    """A tiny model's trainer on `rows`, or on `pictures` with a `vision` encoder; `options` are arguments.
+    folder, techniques: dict[str, Any] | None = None, vision: str | None = None, model=None, callbacks=(),
+    text: str | None = None, **options,
+) -> MultiHeadTrainer:  # fmt: skip
+    """A tiny model's trainer on `rows`, on `pictures` with a `vision` encoder, or on both; `options` are arguments.
 
     Features are not standardized, which would tell one run of a test from the other.
     """
     torch.manual_seed(0)
-    text, data = (None, pictures()) if vision else ("bert", rows())
+    text = text or (None if vision else "bert")
+    data = rows() if text else pictures()
+    if text and vision:
+        data = data.add_column("image", list(pictures(len(data))["image"]))
     model = model or tiny.model(text, vision)
     made = make_techniques({"standardize_rows": 0} | (techniques or {}))
     return MultiHeadTrainer(

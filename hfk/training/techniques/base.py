@@ -27,6 +27,7 @@ from ...models.processing_multihead import MultiHeadProcessor
 from ...runs.recipe import ARGUMENTS, MAIN, OWN, MultiHeadTrainingArguments, convert, unknown_option
 from ...tasks import Task
 from ...tasks.labels import label_arrays, soft_columns
+from ..order import row_seed
 
 TECHNIQUES: dict[str, type[Technique]] = {}
 """Key in a recipe → technique, in the order in which their hooks run."""
@@ -55,7 +56,7 @@ class Setting:
     @property
     def seed(self) -> int:
         """What draws among the rows are seeded by."""
-        return self.arguments.data_seed or self.arguments.seed
+        return row_seed(self.arguments)
 
     def labels(self, head: HeadConfig, rows: Dataset | None = None) -> np.ndarray | None:
         """Return the labels of a head, of the training rows by default, as `label_arrays` makes them."""
@@ -65,8 +66,7 @@ class Setting:
     def class_head(self, asks: str, name: str | None) -> HeadConfig:
         """Return the head whose classes count: the named one, or the single-label one of most labels.
 
-        Raises:
-            ValueError: if there is none with hard labels; the sentence begins with `asks`.
+        ValueError, which begins with what `asks`, if there is none with hard labels.
         """
         soft = soft_columns(self.rows["train"])
         single = [head for head in self.heads if head.rules.exclusive and head.name not in soft]
@@ -193,13 +193,7 @@ class Technique(TrainerCallback):
 
 
 def make_techniques(options: Mapping[str, Any]) -> list[Technique]:
-    """Make a recipe's techniques, those that are on by default included.
-
-    Args:
-        options: key → value, as a recipe has them.
-
-    Raises:
-        ValueError: for an unknown key, naming the nearest known one, or a wrong value.
+    """Make a recipe's techniques, those that are on by default included; ValueError for an unknown key or wrong value.
 
     Example:
         >>> make_techniques({"ema": 0.99, "r_drop": 0})
@@ -210,22 +204,6 @@ def make_techniques(options: Mapping[str, Any]) -> list[Technique]:
             raise unknown_option(name, (*OWN, *ARGUMENTS, *TECHNIQUES))
     made = [kind.from_option(options.get(key, kind.default)) for key, kind in TECHNIQUES.items()]
     return sorted((technique for technique in made if technique is not None), key=lambda technique: technique.last)
-
-
-def count_tokens(rows: Dataset, processor: MultiHeadProcessor) -> list[int]:
-    """Count the tokens that the model reads of every row's text; 0 where it reads none.
-
-    Characters would be had for less, but headlines of as many characters differ in tokens, and batches grouped by
-    characters hold more padding (`python benchmarks/ynat_experiments.py --padding` counts it).
-    """
-    if "text" not in rows.column_names or processor.tokenizer is None:
-        return [0] * len(rows)
-    counts: list[int] = []
-    for batch in rows.select_columns("text").iter(1000):
-        texts = [processor.text_prefix + (processor.clean(text) or "") for text in batch["text"]]
-        encoded = processor.tokenizer(texts, truncation=True, max_length=processor.max_length)
-        counts += [len(ids) for ids in encoded["input_ids"]]
-    return counts
 
 
 def overriding(techniques: Sequence[Technique], hook: str) -> list[Technique]:
