@@ -45,6 +45,7 @@ _NO_ARCHITECTURE = (
     "fusion_dropout", "initializer_range",
 )  # fmt: skip
 _TRAINING_ONLY = ("temperature", "dropout", "path_weight")
+_SUM_OF_ONE = {"type": "eq", "fun": lambda weights: weights.sum() - 1, "jac": np.ones_like}
 
 
 class _Parts:
@@ -113,9 +114,6 @@ def _short(scores: dict[str, float]) -> dict[str, float]:
     return {name: round(value, 4) for name, value in scores.items()}
 
 
-# ---------------------------------------------------------------------------------------------------------- ensembles
-
-
 def build_ensemble(
     runs: Sequence[str | Path], output_dir: str | Path, fit_on: str | Path | None = None
 ) -> dict[str, Any]:
@@ -139,7 +137,10 @@ def build_ensemble(
     parts = _Parts(runs, output_dir)
     common_heads(parts.configs, [str(run.folder) for run in parts.runs])
     rows, source = (None, "") if fit_on is None else parts.labelled(fit_on)
-    pairs = [pair for run in parts.runs for pair in _members(*run.model())]
+    pairs = [pair for run in parts.runs for pair in list_members(*run.model())]
+    ensembles = [config for config in parts.configs if isinstance(config, MultiHeadEnsembleConfig)]
+    if any(head.temperature != 1 for config in ensembles for head in config.heads):
+        warnings.warn("an ensemble's own temperatures do not go with its members; calibrate the new one.", stacklevel=2)
     said = [_ask(*pair, rows) for pair in pairs] if rows is not None else []
     members = [member for member, _ in pairs]
     if len({member.dtype for member in members}) > 1:  # safetensors could hold both; one forward pass can't
@@ -150,21 +151,16 @@ def build_ensemble(
     facts: dict[str, Any] = {"kind": "ensemble", "runs": parts.names, "members": len(members)}
     facts["weights"] = {head.name: ensemble.config.member_weights(head.name) for head in heads}
     if said:
-        facts["fitted_on"] = {
-            "rows": len(rows),
-            "source": source,
-            "members": [_short(score_heads(one)) for one in said],
-            "ensemble": _short(score_heads(Predictions.mean(said, facts["weights"], heads))),
-        }
+        alone, together = [score_heads(one) for one in said], Predictions.mean(said, facts["weights"], heads)
+        facts["fitted_on"] = {"rows": len(rows), "source": source, "members": [_short(one) for one in alone]}
+        facts["fitted_on"]["ensemble"] = _short(score_heads(together))
     return parts.finish(ensemble, processor, facts)
 
 
-def _members(model: Any, processor: Any) -> list[tuple[Any, Any]]:
+def list_members(model: Any, processor: Any) -> list[tuple[Any, Any]]:
     """List a checkpoint's members with their processors: of an ensemble all, else the model itself."""
     if not isinstance(model, MultiHeadEnsemble):
         return [(model, processor)]
-    if any(head.temperature != 1 for head in model.config.heads):
-        warnings.warn("an ensemble's own temperatures do not go with its members; calibrate the new one.", stacklevel=4)
     parts = processor.processors if isinstance(processor, MultiHeadEnsembleProcessor) else [processor]
     return [(m, parts[reader]) for m, reader in zip(model.members, model.config.readers, strict=True)]
 
@@ -172,13 +168,8 @@ def _members(model: Any, processor: Any) -> list[tuple[Any, Any]]:
 def fit_weights(said: Sequence[Predictions]) -> dict[str, list[float]]:
     """Find, head by head, the members' weights of least log-loss (least squared error for `regression`).
 
-    The weights are 0 or more and sum to 1; so the problem is convex, and has one best value.
-
-    Args:
-        said: each member's predictions of the same labelled rows.
-
-    Returns:
-        head name → one weight a member. A head without labelled rows is left out.
+    The weights are 0 or more and sum to 1; so the problem is convex, and has one best value. `said` are the members'
+    predictions of the same rows; a head without labelled ones is left out.
     """
     count, result = len(said), {}
     for head in said[0].heads:
@@ -195,16 +186,8 @@ def fit_weights(said: Sequence[Predictions]) -> dict[str, list[float]]:
             loss, votes = _log_loss, np.take_along_axis(probs, target[None, :, None], axis=2)[..., 0].T
         else:  # each label is an observation of its own
             loss, votes = _log_loss, np.where(target[None], probs, 1 - probs).reshape(count, -1).T
-        found = minimize(
-            loss,
-            np.full(count, 1 / count),
-            (votes,),
-            jac=True,
-            method="SLSQP",
-            bounds=[(0, 1)] * count,
-            constraints={"type": "eq", "fun": lambda w: w.sum() - 1, "jac": np.ones_like},
-            options={"ftol": 1e-10, "maxiter": 500},
-        )
+        start, bounds, exact = np.full(count, 1 / count), [(0, 1)] * count, {"ftol": 1e-10, "maxiter": 500}
+        found = minimize(loss, start, (votes,), "SLSQP", True, bounds=bounds, constraints=_SUM_OF_ONE, options=exact)
         weights = np.where(found.x < 1e-4, 0.0, found.x) if found.success else np.ones(count)
         result[head.name] = [round(float(weight), 6) for weight in weights / weights.sum()]
     return result
@@ -221,9 +204,6 @@ def _log_loss(weights: np.ndarray, happened: np.ndarray) -> tuple[float, np.ndar
     happened = happened.clip(1e-12)
     mixed = (happened @ weights).clip(1e-12)
     return float(-np.log(mixed).mean()), -(happened / mixed[:, None]).mean(axis=0)
-
-
-# -------------------------------------------------------------------------------------------------------------- soups
 
 
 def cook_soup(

@@ -302,11 +302,11 @@ def test_teacher_and_student_of_different_labels_are_one_sentence(change, messag
         match_labels([student], tiny.heads(), "T")
 
 
-def test_the_whole_command_refuses_other_labels_before_it_trains(teacher, text_options, fails, tmp_path):
+def test_the_whole_command_refuses_other_labels_before_it_trains(teacher, text_options, hfk, tmp_path):
     task = tiny.write_task(tmp_path / "task", heads=[{"name": "part"}], split=None)
     words = [f"{key}={json.dumps(value)}" for key, value in text_options.items()]
-    said = fails("distill", teacher, "--student", task, "--output-dir", tmp_path / "run", *words)
-    assert "has no head 'part'; it has: cat1" in said
+    code, _, errors = hfk("distill", teacher, "--student", task, "--output-dir", tmp_path / "run", *words)
+    assert code == 2 and "has no head 'part'; it has: cat1" in errors
 
 
 # ------------------------------------------------------------------------------------------------------------- layers

@@ -89,7 +89,7 @@ SMALL = {
 
 def recipe(encoder: str, **options) -> dict:
     known = tiny.RECIPE | {"text_encoder": encoder, "text_config": SMALL[encoder], "standardize_rows": 0}
-    return known | {"learning_rate": 1e-2, "head_learning_rate": 1e-2, "num_train_epochs": 6} | options
+    return known | {"learning_rate": 1e-2, "head_learning_rate": 1e-2, "num_train_epochs": 5} | options
 
 
 @pytest.mark.parametrize("encoder", FROM_SCRATCH)

@@ -77,7 +77,7 @@ class Distillation(Technique, key="distillation"):
                 f"{self.temperature}, {self.alpha} and {self.hidden}."
             )
         self._facts: dict[str, Any] = {}
-        self._projection: nn.Linear | None = None
+        self._projection: nn.Module = nn.Identity()
 
     def encoders(
         self, encoders: dict[str, str | None], task: Task, arguments: MultiHeadTrainingArguments
@@ -95,14 +95,10 @@ class Distillation(Technique, key="distillation"):
         self._order = match_labels(setting.heads, self._teacher.heads, self.teacher)
 
     def rows(self, rows: Dataset) -> Dataset:
-        """Add the unlabelled rows, and to every row a column a head of the teacher's logits.
-
-        Raises:
-            ValueError: if the teacher can't read any row, or the unlabelled table can't be used.
-        """
+        """Add the unlabelled rows, and to every row a column a head of the teacher's logits."""
         arguments = self.setting.arguments
-        facts: dict[str, Any] = {"teacher": Path(self.teacher).name, "temperature": self.temperature}
-        facts |= {"alpha": self.alpha, "hidden": self.hidden}
+        facts: dict[str, Any] = {name: getattr(self, name) for name in ("temperature", "alpha", "hidden")}
+        facts["teacher"] = Path(self.teacher).name
         if arguments.should_save:
             _warn_of_folds(self.teacher)
         if self.unlabelled:
@@ -143,16 +139,13 @@ class Distillation(Technique, key="distillation"):
 
     def groups(self, groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Learn the layer between the embeddings too."""
-        if self._projection is None:
-            return groups
         arguments = self.setting.arguments
-        own = {"params": [self._projection.weight], "name": "projection", "lr": arguments.learning_rate}
-        return [*groups, own | {"weight_decay": arguments.weight_decay}]
+        options = {"name": "projection", "lr": arguments.learning_rate, "weight_decay": arguments.weight_decay}
+        return [*groups, *({"params": [weight]} | options for weight in self._projection.parameters())]
 
     def on_optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Clear that layer's gradient; the Trainer clears those of its model only."""
-        if self._projection is not None:
-            self._projection.zero_grad()
+        self._projection.zero_grad()
 
     def loss(self, loss: Tensor, outputs: Any, batch: dict[str, Any]) -> Tensor:
         """Give the teacher its part; what other techniques add to the model's own loss keeps its weight."""
@@ -169,19 +162,17 @@ class Distillation(Technique, key="distillation"):
 
     def _distance(self, student: Tensor, teacher: Tensor) -> Tensor:
         known = ~teacher.isnan().any(-1)
-        if self._projection is not None:
-            student = self._projection(student)
-        distance = 1 - F.cosine_similarity(student.float(), teacher.nan_to_num(), dim=-1)
+        distance = 1 - F.cosine_similarity(self._projection(student).float(), teacher.nan_to_num(), dim=-1)
         return torch.where(known, distance, 0.0).sum() / len(known)
 
     def save(self, folder: Path) -> None:
         """Keep the layer between the embeddings."""
-        if self._projection is not None:
-            save_file({"weight": self._projection.weight.detach().cpu().contiguous()}, folder / PROJECTION)
+        if weights := self._projection.state_dict():
+            save_file(weights, folder / PROJECTION)
 
     def load(self, folder: Path, model: nn.Module) -> None:
         """Go on with it."""
-        if self._projection is not None and (folder / PROJECTION).is_file():
+        if (folder / PROJECTION).is_file():
             self._projection.load_state_dict(load_file(folder / PROJECTION))
 
     def facts(self) -> dict[str, Any]:
@@ -205,19 +196,10 @@ class TeacherCollator:
 def soft_loss(
     logits: Tensor, teacher: Tensor, labels: Tensor | None, head: HeadConfig, temperature: float, alpha: float
 ) -> Tensor:
-    """Measure how far the student's answer is from the teacher's.
+    """Measure how far the student's answer is from the teacher's, as a mean over the rows of `Problem.distillation`.
 
-    Args:
-        logits: the student's, `(batch, outputs)`.
-        teacher: the teacher's logits, `(batch, labels)`, or values in their unit, `(batch, 1)`; NaN rows where it has
-            no answer.
-        labels: as in `Problem.loss`, to tell labelled rows; None without labels.
-        head: the student's head.
-        temperature: T.
-        alpha: weight of labelled rows; unlabelled ones weigh 1.
-
-    Returns:
-        scalar, the weighted sum over the rows of `Problem.distillation`, divided by the number of rows.
+    `teacher` holds `(batch, outputs)`, as `teacher_logits` returns them. Rows whose `labels` (as in `Problem.loss`) are
+    known weigh `alpha`, the others 1, and those that the teacher has no answer to nothing.
     """
     known = ~teacher.isnan().any(-1)
     losses = head.rules.distillation(logits.float(), teacher.nan_to_num(), temperature)
@@ -231,13 +213,9 @@ def soft_loss(
 
 
 def match_labels(student: list[HeadConfig], teacher: list[HeadConfig], name: str) -> dict[str, list[int]]:
-    """Find where the teacher, which errors call `name`, has each output of the student's heads.
+    """Find where the teacher, which errors call `name`, has each label of the student's heads; `[0]` for `regression`.
 
-    Returns:
-        head name → index of each label at the teacher, which may have more heads; `[0]` for `regression`.
-
-    Raises:
-        ValueError: if a head or label is missing there, or the problems differ; one sentence.
+    ValueError if a head or label is missing there, or the problems differ; it may have more heads.
     """
     known = {head.name: head for head in teacher}
     order = {}
@@ -271,20 +249,9 @@ def _warn_of_folds(teacher: str) -> None:
 
 
 def read_unlabelled(table: str, column: str | None, setting: Setting) -> tuple[Dataset, dict[str, int]]:
-    """Read the unlabelled table as training rows whose labels are all missing.
+    """Read the unlabelled table as training rows whose labels are all missing; `column` is the task's own by default.
 
-    Empty texts, and those that are repeated or among the task's own rows, are left out.
-
-    Args:
-        table: its path.
-        column: its text column; the task's own by default.
-        setting: gives the task, the processor and the labelled rows.
-
-    Returns:
-        the rows, and how many were left out for which reason.
-
-    Raises:
-        ValueError: if a column is missing, or no row is left.
+    Empty texts, and those that are repeated or among the task's own rows, are left out and counted.
     """
     path, task, processor = Path(table), setting.task, setting.processor
     if task is None or not task.text or processor.tokenizer is None:
@@ -323,15 +290,8 @@ def teacher_logits(
 ) -> dict[str, Tensor]:
     """Return what the teacher says of every row; asked once, then read from the run's folder.
 
-    Args:
-        teacher: folder or Hub id.
-        rows: the rows.
-        args: gives the run's folder, device, batch size and precision.
-        with_embedding: its embeddings too, as `embedding of teacher`.
-
-    Returns:
-        head name → float32 `(rows, outputs)`: logits after the teacher's own temperature, or the value, in its unit,
-        for `regression`; NaN in rows that it can't read.
+    Head name → float32 `(rows, outputs)`: logits after the teacher's own temperature, or the value, in its unit, for
+    `regression`; NaN in rows that it can't read. With `with_embedding`, its embeddings too.
     """
     path = Path(args.output_dir) / LOGITS.format(_fingerprint(teacher, rows, with_embedding, args.bf16 or args.fp16))
     if not path.is_file():
