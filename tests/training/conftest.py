@@ -1,27 +1,13 @@
-"""What the tests of this folder share: one run that knows its task, and reports whose pictures are not drawn."""
+"""What the tests of this folder share: a run that knows its task."""
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from hfk import train
-from hfk.evaluation import plots
 from tests import tiny
-
-
-@pytest.fixture(scope="package", autouse=True)
-def _blank_pictures():
-    """Matplotlib takes longer than these runs do; tests/evaluation looks at what it draws."""
-    buffer = io.BytesIO()
-    Image.new("RGB", (8, 8)).save(buffer, "PNG")
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in vars(plots) if name.endswith("_png")]:
-            patch.setattr(plots, name, lambda *args, **options: buffer.getvalue())
-        yield
 
 
 @pytest.fixture(scope="package")
