@@ -31,7 +31,7 @@ for name, about in {
 TaskName = Annotated[str, typer.Argument(help="Built-in task (see `hfk tasks`) or a task's YAML.")]
 Rows = Annotated[str | None, typer.Option(help="File of the rows, in place of the task's own.")]
 ImageDir = Annotated[Path | None, typer.Option(help="Of relative picture paths; the table's folder by default.")]
-Fresh = Annotated[bool, typer.Option("--fresh", help="Start anew instead of resuming an interrupted run.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Start anew, whatever the folder holds of an earlier run.")]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(
@@ -215,7 +215,7 @@ def distill_command(
 @app.command("evaluate")
 def evaluate_command(
     checkpoint: Checkpoint,
-    data: Annotated[str, typer.Option(help="Table with the label columns that the checkpoint was trained on.")],
+    data: Annotated[str, typer.Option(help="Table with the columns of the training table; some of its heads do.")],
     image_dir: ImageDir = None,
     output_dir: Annotated[Path | None, typer.Option(help="Of the report; CHECKPOINT/report-FILE by default.")] = None,
     batch_size: BatchSize = 64,
@@ -247,7 +247,7 @@ def calibrate_command(
 @app.command("predict")
 def predict_command(
     checkpoint: Checkpoint,
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help="CSV, TSV, JSONL or Parquet file.")],
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="Table, or folder of pictures.")],
     target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="File to write, format by suffix.")],
     text: Annotated[list[str] | None, typer.Option(help="Text column; repeat for several.")] = None,
     image: Annotated[str | None, typer.Option(help="Picture column.")] = None,
@@ -259,6 +259,19 @@ def predict_command(
         typer.Option(min=0, max=1, help='Less probable answers, and what lies under them, are "other".'),
     ] = None,
     paths: Annotated[int | None, typer.Option(min=1, help="Also list this many whole paths, in a column.")] = None,
+    top_k: Annotated[
+        int | None, typer.Option(min=1, help="Also list this many labels with their probabilities, in H_top.")
+    ] = None,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Also write every label's probability, in H_p_LABEL.")
+    ] = False,
+    read: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="How the input is read, if it can't be seen: header, delimiter, quoting, encoding, sheet.",
+        ),
+    ] = None,
     batch_size: BatchSize = 32,
     device: Device = None,
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
@@ -269,16 +282,19 @@ def predict_command(
 
     from .inference.predictor import Predictor
     from .inference.table import predict_table, read_task_file
+    from .runs.recipe import parse_overrides
 
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise ValueError("predict runs in one process: start it without several, as each would write the same file.")
-    if not source.is_file():
+    if not source.exists():
         raise FileNotFoundError(f"input file {source} does not exist.")
     predictor = Predictor.from_pretrained(checkpoint, device, dtype, batch_size, revision=revision)
     columns = read_task_file(checkpoint, revision)
     with tqdm(unit=" rows", disable=not sys.stderr.isatty()) as bar:
         where = {"text": text, "image": image, "image_dir": image_dir, "columns": columns, "on_rows": bar.update}
+        where["reading"] = parse_overrides(read or [])
         answers = {"heads": head, "threshold": threshold, "min_score": min_score, "paths": paths}
+        answers |= {"top_k": top_k, "probabilities": probabilities}
         counts = predict_table(predictor, source, target, **where, **answers)
     typer.echo(f"wrote {target}: {count_rows(counts)}")
 
@@ -291,6 +307,9 @@ def push_command(
     revision: Branch = None,
     create_pr: CreatePr = False,
     message: Message = None,
+    license: Annotated[
+        str | None, typer.Option(help="Of the weights, as the Hub calls it: apache-2.0, other, …; for the card.")
+    ] = None,
     dry_run: DryRun = False,
 ) -> None:
     """Send a checkpoint to the Hub in one commit: weights, processor, the code it needs, card, endpoint handler."""
@@ -298,9 +317,9 @@ def push_command(
 
     target = Target(repo_id, private, revision, create_pr, message)
     if dry_run:
-        typer.echo(plan_push(checkpoint, repo_id))
+        typer.echo(plan_push(checkpoint, repo_id, license))
         return
-    pushed = push(checkpoint, target)
+    pushed = push(checkpoint, target, license=license)
     typer.echo(f"{pushed.url}\n\nIt runs anywhere, pinned, with:")
     typer.echo(
         f'pipeline("multi-head-classification", model="{repo_id}", revision="{pushed.sha}", trust_remote_code=True)'
@@ -336,7 +355,9 @@ def pull_command(
 def data_push_command(
     task: TaskName,
     repo_id: RepoId,
-    licence: Annotated[str, typer.Option(help="Of the rows, as the Hub calls it: cc-by-4.0, other, …")],
+    license: Annotated[
+        str, typer.Option("--license", "--licence", help="Of the rows, as the Hub calls it: cc-by-4.0, other, …")
+    ],
     data: Rows = None,
     private: Private = None,
     revision: Branch = None,
@@ -349,7 +370,7 @@ def data_push_command(
     from .tasks import load_task
 
     target = Target(repo_id, private, revision, create_pr, message)
-    pushed = push_dataset(load_task(task, **({"data": data} if data else {})), target, licence)
+    pushed = push_dataset(load_task(task, **({"data": data} if data else {})), target, license)
     typer.echo(f'{pushed.url}\n\nload_dataset("{repo_id}", revision="{pushed.sha}")')
 
 

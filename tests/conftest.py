@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import io
 import os
+import random
 import secrets
 import shutil
 import tempfile
@@ -58,14 +59,14 @@ def real_data() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def draw():
-    """Save every matplotlib figure as the same small PNG, for drawing costs a second a run; gives what draws it."""
+    """Save every matplotlib figure as one small PNG of noise, for drawing costs a second a run; gives what draws it."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
         yield None
         return
     buffer = io.BytesIO()
-    Image.new("RGB", (64, 48)).save(buffer, "PNG")
+    Image.frombytes("RGB", (64, 48), random.Random(0).randbytes(64 * 48 * 3)).save(buffer, "PNG")
     with pytest.MonkeyPatch.context() as patch:
         drawing = Figure.savefig
         patch.setattr(Figure, "savefig", lambda _, file, **__: file.write(buffer.getvalue()))

@@ -233,6 +233,33 @@ def test_a_table_of_texts_or_pictures_alone(hfk, finished_run, tmp_path):
         assert read_table(tmp_path / "out.csv")["error"].tolist() == [None]
 
 
+def test_a_folder_of_pictures_is_a_table_and_every_probability_may_be_written(hfk, finished_run, tmp_path):
+    for name in ("a.jpg", "안/b.jpg", "안/.hidden.jpg", "__MACOSX/a.jpg"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).write_bytes(jpeg())
+    (tmp_path / "in" / "c.png").write_bytes(b"no picture")
+    words = ("--top-k", "2", "--probabilities", "--head", "cat1", "--head", "price")
+    code, output, errors = hfk("predict", finished_run, tmp_path / "in", tmp_path / "out.xlsx", *words)
+    assert (code, errors) == (0, "") and "3 rows, 1 with an error" in output
+    result = read_table(tmp_path / "out.xlsx")
+    each = ["cat1_p_음식", "cat1_p_자연"]
+    answers = ["cat1_pred", "cat1_score", "price_pred", "price_score", "cat1_top", *each, "error"]
+    assert list(result.columns) == ["file", *answers]
+    assert result["file"].tolist() == ["a.jpg", "c.png", "안/b.jpg"]
+    first, second = json.loads(result.loc[0, "cat1_top"])
+    assert (first["label"], first["score"]) == (result.loc[0, "cat1_pred"], result.loc[0, "cat1_score"])
+    assert second["score"] == min(result.loc[0, each]) and sum(result.loc[0, each]) == pytest.approx(1, abs=1e-5)
+    assert result.loc[1, answers[:-1]].isna().all() and "not a picture" in result.loc[1, "error"]
+
+
+def test_an_input_is_read_as_it_is_said_to_be(hfk, finished_run, tmp_path):
+    (tmp_path / "in.txt").write_text(f"{tiny.SENTENCES[0]}||7\n{tiny.SENTENCES[1]}||8\n")
+    words = ("--read", "header=false", "--read", "delimiter='||'", "--text", "0")
+    code, output, errors = hfk("predict", finished_run, tmp_path / "in.txt", tmp_path / "out.csv", *words)
+    assert (code, errors) == (0, "") and "2 rows" in output
+    assert read_table(tmp_path / "out.csv")["1"].tolist() == ["7", "8"]
+
+
 def test_uncertain_answers_are_left_open_and_paths_are_listed(hfk, finished_run, tmp_path):
     pd.DataFrame({"overview": [tiny.SENTENCES[0], " "]}).to_csv(tmp_path / "in.csv", index=False)
     words = ("--paths", "2", "--min-score", "1.0")
@@ -267,7 +294,7 @@ def test_predict_refuses_in_one_sentence(fails, finished_run, encoders, tmp_path
     table, target = tmp_path / "in.csv", tmp_path / "out.csv"
     table.write_text("overview,cat1_pred\n바다,x\n")
     (tmp_path / "other.csv").write_text("title\n바다\n")
-    (tmp_path / "half.csv").write_text('overview\n"바다\n')
+    (tmp_path / "half.csv").write_text('overview,n\n"바다, 산,1\n')
     run = finished_run
     assert "does not exist" in fails("predict", run, tmp_path / "missing.csv", target)
     assert "already has a column 'cat1_pred'" in fails("predict", run, table, target)
@@ -278,7 +305,7 @@ def test_predict_refuses_in_one_sentence(fails, finished_run, encoders, tmp_path
     message = fails("predict", run, tmp_path / "other.csv", target, "--text", "title", "--image", "file")
     assert "column 'file' is missing" in message
     assert "never closed" in fails("predict", run, tmp_path / "half.csv", target)
-    assert "no table that hfk reads" in fails("predict", run, table, tmp_path / "out.txt")
+    assert "no table that hfk writes" in fails("predict", run, table, tmp_path / "out.txt")
     assert "create it first" in fails("predict", run, table, tmp_path / "no" / "out.csv")
     assert "is the input itself" in fails("predict", run, tmp_path / "other.csv", tmp_path / "other.csv")
     assert "dtype 'int8' is not one of" in fails("predict", run, table, target, "--dtype", "int8")

@@ -53,12 +53,10 @@ class Calibration:
 
 
 def calibrate(predictions: Predictions, held_out: Predictions | None = None) -> Calibration:
-    """Fit temperatures on validation rows and measure the gain on others.
+    """Fit temperatures on predictions of validation rows and measure the gain on those of test rows, `held_out`.
 
-    Args:
-        predictions: of the validation rows; the temperatures that their heads have are not looked at.
-        held_out: of the test rows, to measure on. Without them the validation rows are halved by chance, and each half
-            is measured with the temperature of the other.
+    Without these the validation rows are halved by chance, and each half is measured with the temperature of the other.
+    The temperatures that the heads have are not looked at.
 
     Raises:
         ValueError: if no head can be calibrated, or there are fewer than two rows.
@@ -140,12 +138,12 @@ def _measure(predictions: Predictions, temperatures: dict[str, float]) -> dict[s
     The confidence of a `single_label` head is the probability of the answer that users get; that of a `multi_label`
     head is each label's own probability, which is right as often as the label is there.
     """
+    found, heads = {}, predictions.heads
     before, after = (
-        replace(predictions, heads=[replace(head, temperature=used.get(head.name, 1.0)) for head in predictions.heads])
+        replace(predictions, heads=[replace(head, temperature=used.get(head.name, 1.0)) for head in heads])
         for used in ({}, temperatures)
     )
-    found = {}
-    for head in predictions.heads:
+    for head in heads:
         if head.name in temperatures:
             (confidence, _), told = (head.rules.confidence(*said.known(head)) for said in (before, after))
             loss = _loss(predictions, head)

@@ -1,14 +1,8 @@
 """Scores of a multi-head model as one flat dict of floats, and the intervals and the baseline to read them against.
 
-Every answer that is scored here was chosen by `hfk.models.decoding`: hierarchical heads by their best consistent path,
-multi-label heads by the threshold. So a score is about what users get, not about raw argmaxes. scikit-learn does the
-counting. Conventions a reader would ask about:
-
-- Macro F1 is the mean over the labels that occur in the references or the predictions (scikit-learn's default); a label
-  that neither mentions is not counted as 0.
-- A score that has no meaning for the rows at hand (no labelled row, R² of one row, mAP without a positive) is left
-  out of the dict; it is never NaN.
-- ECE is that of Guo et al. 2017: 15 equal-width bins of confidence, see `expected_calibration_error`.
+Every answer that is scored was chosen by `hfk.models.decoding`, so a score is about what users get. Macro F1 is the
+mean over the labels that occur in the references or the predictions (scikit-learn's default). A score that has no
+meaning for the rows at hand (no labelled row, R² of one row, mAP without a positive) is left out; it is never NaN.
 """
 
 from __future__ import annotations
@@ -118,11 +112,7 @@ def bootstrap_interval(metric: Callable[..., float], *arrays: np.ndarray, resamp
 
 
 def rejection_curve(confidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Follow accuracy while the least confident rows are left to a person.
-
-    Args:
-        confidence: `(rows,)`, the probability of the chosen label.
-        right: bool `(rows,)`, whether it was right.
+    """Follow accuracy while the rows of least confidence in the chosen label, `(rows,)`, are left to a person.
 
     Returns:
         Thresholds, from the highest; the share of rows that reach each (coverage); and their accuracy. Rows of equal
@@ -138,10 +128,9 @@ def rejection_curve(confidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarr
 def rejection_scores(confidence: np.ndarray, right: np.ndarray, wanted: float = 0.95) -> dict[str, float | None]:
     """Sum up the rejection curve of at least one row.
 
-    Returns:
-        `aurc`, the area under the risk-coverage curve: the mean error rate over all coverages, 0 at best; `accuracy`,
-        the wanted one; `threshold`, the lowest confidence from which answers reach it, and `coverage`, the share of
-        rows that do; None for both where no threshold is enough.
+    `aurc` is the area under the risk-coverage curve: the mean error rate over all coverages, 0 at best. `threshold` is
+    the lowest confidence from which answers reach the `wanted` accuracy, and `coverage` the share of rows that do;
+    None for both where no threshold is enough.
 
     Source:
         Geifman, El-Yaniv: Selective Classification for Deep Neural Networks, NeurIPS 2017.

@@ -34,14 +34,10 @@ LEAST = 1e-12  # the smallest probability that a logarithm is taken of
 
 
 class Target(NamedTuple):
-    """One head's labels in one form: which rows have one, bool `(rows,)`, and the labels, zeros where missing.
+    """One head's labels in one form, zeros where missing."""
 
-    These are int64 `(rows,)` for `single_label`, bool `(rows, labels)` for `multi_label`, float64 `(rows,)` for
-    `regression`.
-    """
-
-    present: np.ndarray
-    values: np.ndarray
+    present: np.ndarray  # bool (rows,)
+    values: np.ndarray  # int64 (rows,), bool (rows, labels) of multi_label, or float64 (rows,) of regression
 
 
 @dataclass
@@ -119,12 +115,12 @@ class Predictions:
         weights: dict[str, list[float]] | None = None,
         heads: list[HeadConfig] | None = None,
     ) -> Predictions:
-        """Average what several models said of the same rows: their probabilities, and their numbers.
+        """Average what several models said of the same rows, in one order: their probabilities, and their numbers.
 
         Args:
-            parts: predictions of the same rows in the same order; ids, labels and texts are the first one's.
+            parts: the predictions; ids, labels, texts, and the scale of numbers without `heads`, are the first one's.
             weights: head name → one weight a part; all alike by default.
-            heads: the scales that numbers get; the first one's by default. Temperatures become 1.
+            heads: the scales that numbers get. Temperatures become 1.
         """
         first, logits = parts[0], {}
         heads = [replace(head, temperature=1.0) for head in heads or first.heads]
@@ -187,12 +183,7 @@ class Predictions:
 
     @staticmethod
     def names(head: HeadConfig, values: np.ndarray, present: np.ndarray | None = None) -> list[Any]:
-        """Name answers or labels, as in `chosen` or `Target.values`.
-
-        Returns:
-            one a row: a label's name, a list of names (`multi_label`), a number (`regression`), or None where there is
-            no label, as `present` says.
-        """
+        """Name answers or labels, `chosen` or `Target.values`: a name, a list of them, a number, or None, a row."""
         found = [head.rules.pick(_NAME)(head, value) for value in values]
         return found if present is None else [one if there else None for one, there in zip(found, present, strict=True)]
 

@@ -59,9 +59,6 @@ def load_checkpoint(
         revision: commit, tag or branch of a Hub checkpoint.
         token: for private checkpoints.
 
-    Returns:
-        the model and its processor.
-
     Raises:
         ValueError: if there is no such checkpoint, it is of another kind, files or weights of it are missing, or its
             configuration would run code from elsewhere (see `inference.remote_code`).

@@ -33,11 +33,7 @@ KEYS = ("text", "image")  # of a row
 
 
 def find_device(device: str | torch.device | None = None) -> torch.device:
-    """Say where to run: on the named device, else on an accelerator if there is one, else on the CPU.
-
-    Raises:
-        ValueError: if there is no such device here.
-    """
+    """Say where to run: on the named device, else on an accelerator if there is one, else on the CPU."""
     if device is None:
         return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
     try:
@@ -145,10 +141,8 @@ class Predictor:
     def outputs(self, rows: Iterable[Any], embedding: bool = False, progress: str | None = None) -> Iterator[Output]:
         """Say what the model says of rows, before anything is decided: one `Output` a row, in order.
 
-        Args:
-            rows: as for a call; a data set's rows, in a task's columns, are such dicts.
-            embedding: the embeddings too.
-            progress: what a progress bar is called; there is none without, nor where nobody watches.
+        Rows are as for a call, such as a data set's in a task's columns. With `embedding`, the embeddings come too;
+        `progress` names a progress bar.
         """
 
         def read(output: Any) -> Iterator[Output]:

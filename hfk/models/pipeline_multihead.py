@@ -23,7 +23,7 @@ class MultiHeadClassificationPipeline(Pipeline):
     """Classify text, pictures, or both, with every head of the model.
 
     Call it with a str, a dict `{"text": …, "image": path | URL | bytes | PIL image}` with either or both, a picture, or
-    a list, Dataset or generator of these.
+    a list, Dataset or generator of these. Two texts are a list under `text`, or `text` and `text_pair`.
 
     Args:
         top_k: how many labels to list a head; by default the one chosen label, and of a multi-label head every label
@@ -110,6 +110,8 @@ def _as_row(row: Any) -> dict[str, Any]:
         return {"text": row}
     if not isinstance(row, dict):
         return {"image": row}
+    if "text_pair" in row:
+        return row | {"text": [row.get("text"), row["text_pair"]]}
     if "text" not in row and "image" not in row:
         has = ", ".join(map(str, row)) or "nothing"
         raise ValueError(f"an input dict needs 'text', 'image' or both; it has: {has}.")

@@ -23,6 +23,8 @@ from .image_preparation import open_image
 from .optional_cleaning import TextCleaner
 from .shared import CONTROL, keep_imports
 
+SEPARATOR = "␟"
+"""What stands between the texts of one row; the processor puts the tokenizer's own separator there."""
 MAX_CHARACTERS = 100_000
 """Longer texts are cut before tokenizing; far above what any encoder reads, low enough to bound the time."""
 
@@ -48,6 +50,7 @@ class MultiHeadProcessor(ProcessorMixin):
         text_prefix: put before every text, such as "query: " for E5 encoders.
         text_cleaning: preset or steps of `text_cleaning.TextCleaner`, run on every text before the prefix; None for
             none. Kept, and saved, as the list of steps.
+        text_separator: put between the texts of a row that has several, such as " [SEP] ".
 
     Example:
         >>> processor = MultiHeadProcessor.from_pretrained("runs/tour-mini")  # doctest: +SKIP
@@ -61,6 +64,7 @@ class MultiHeadProcessor(ProcessorMixin):
         max_length: int = 128,
         text_prefix: str = "",
         text_cleaning: str | list[Any] | None = None,
+        text_separator: str = " ",
     ) -> None:
         if tokenizer is None and image_processor is None:
             raise ValueError("a processor needs a tokenizer, an image processor, or both.")
@@ -69,7 +73,7 @@ class MultiHeadProcessor(ProcessorMixin):
         # Not through super().__init__: it insists on every part, and a text-only model has no image processor.
         self.chat_template = None
         self.tokenizer, self.image_processor = tokenizer, image_processor
-        self.max_length, self.text_prefix = max_length, text_prefix
+        self.max_length, self.text_prefix, self.text_separator = max_length, text_prefix, text_separator
         self.cleaner = TextCleaner(text_cleaning) if text_cleaning else None
 
     @classmethod
@@ -99,9 +103,11 @@ class MultiHeadProcessor(ProcessorMixin):
             if getattr(image_processor, "crop_size", None):
                 image_processor.crop_size = {"height": image_size, "width": image_size}
         tokenizer = AutoTokenizer.from_pretrained(text) if text else None
+        separator = " "
         if tokenizer is not None:
             max_length = min(max_length, tokenizer.model_max_length)
-        return cls(image_processor, tokenizer, max_length, text_prefix, text_cleaning if text else None)
+            separator = f" {tokenizer.sep_token or tokenizer.eos_token or '/'} "
+        return cls(image_processor, tokenizer, max_length, text_prefix, text_cleaning if text else None, separator)
 
     @property
     def text_cleaning(self) -> list[Any] | None:
@@ -117,10 +123,19 @@ class MultiHeadProcessor(ProcessorMixin):
     def clean(self, text: Any) -> str | None:
         """Prepare one text: NFC, HTML entities resolved, whitespace runs to one space; then the steps of the cleaning.
 
-        None (or NaN) if there is no text, or nothing is left of it; ValueError for what is no str.
+        Several texts, a list or one str with `SEPARATOR` between them, are prepared each and joined by
+        `text_separator`. None (or NaN) if there is no text, or nothing is left of it; ValueError for what is no str.
         """
         if text is None or (isinstance(text, float) and math.isnan(text)):
             return None
+        several = (
+            list(text) if isinstance(text, list | tuple) else text.split(SEPARATOR) if isinstance(text, str) else []
+        )
+        if len(several) > 1:
+            parts = [self.clean(part) or "" for part in several]
+            kept = parts if self.text_separator.strip() else filter(None, parts)
+            return self.text_separator.join(kept).strip() if any(parts) else None
+        text = several[0] if several else text
         if not isinstance(text, str):
             raise ValueError(f"a text must be a str, not {type(text).__name__}.")
         # Lone surrogates break tokenizers; control characters carry no meaning, and NUL ends strings in some.
@@ -252,6 +267,7 @@ class MultiHeadProcessor(ProcessorMixin):
             "has_tokenizer": self.tokenizer is not None,
             "max_length": self.max_length,
             "text_prefix": self.text_prefix,
+            "text_separator": self.text_separator,
         }
         if self.cleaner is not None:
             result["text_cleaning"] = self.cleaner.steps

@@ -6,7 +6,8 @@ and a batch is only as long as its longest row.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from copy import copy
 from typing import Any
 
 from ..models.configuration_multihead import HeadConfig
@@ -31,19 +32,29 @@ class MultiHeadCollator:
         self.processor = processor
         self.heads = heads
         self.soft = frozenset(soft)
+        self.changes: tuple[Callable[[Mapping[str, Any]], Mapping[str, Any]], ...] = ()
+        self.extras: tuple[Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]], ...] = ()
+
+    def also(self, extra: Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]]) -> MultiHeadCollator:
+        """Return a collator that adds what `extra` makes of the rows to every batch, such as columns of a technique."""
+        collator = copy(self)
+        collator.extras = (*self.extras, extra)
+        return collator
+
+    def after(self, change: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> MultiHeadCollator:
+        """Return a collator that has every row changed before it is prepared; for training only."""
+        collator = copy(self)
+        collator.changes = (*self.changes, change)
+        return collator
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Build a batch.
-
-        Args:
-            rows: rows in a task's columns: `id`, `text`, `image`, and one column a head.
-
-        Returns:
-            the processor's tensors and `labels`: head name → tensor, as `Problem.loss` takes them.
+        """Build a batch of a task's rows: the processor's tensors, and `labels`, head name → tensor.
 
         Raises:
             ValueError: if a row can't be used; the sentence names its id.
         """
+        for change in self.changes:
+            rows = [change(row) for row in rows]
         try:
             batch = dict(
                 self.processor(
@@ -61,4 +72,6 @@ class MultiHeadCollator:
         }
         if labels:
             batch["labels"] = labels
+        for extra in self.extras:
+            batch |= extra(rows)
         return batch

@@ -39,6 +39,8 @@ KINDS = ("bpe", "character")
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _NAMES = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
 _FITTING_ROWS = 512
+_BLANK = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE()))
+"""Stands for the tokenizer of a processor that only has texts to clean."""
 
 
 def make_encoder(recipe: Recipe, rows: Dataset, anew: bool) -> str:
@@ -50,7 +52,8 @@ def make_encoder(recipe: Recipe, rows: Dataset, anew: bool) -> str:
     target = Path(args.output_dir) / FOLDER
     if not args.should_save or (not anew and (target / "config.json").is_file()):
         return str(target)
-    texts = _clean_texts(rows["text"], text_prefix=recipe.text_prefix, text_cleaning=recipe.text_cleaning)
+    processor = MultiHeadProcessor(tokenizer=_BLANK, text_prefix=recipe.text_prefix, text_cleaning=recipe.text_cleaning)
+    texts = _clean_texts(rows["text"], processor)
     if not texts:
         raise ValueError(f"text_encoder {recipe.text_encoder!r} starts from nothing, and no training row has a text.")
     tokenizer = _make_tokenizer(recipe, texts)
@@ -60,7 +63,8 @@ def make_encoder(recipe: Recipe, rows: Dataset, anew: bool) -> str:
     if isinstance(model, NGramModel):
         if recipe.embeddings != "random":
             raise ValueError("an ngram encoder has no embeddings of words: leave embeddings out.")
-        model.fit(_batches(texts, tokenizer, recipe.max_length))
+        processor.text_separator = f" {tokenizer.sep_token} "  # known to the tokenizer, which need not learn it
+        model.fit(_batches(_clean_texts(rows["text"], processor), tokenizer, recipe.max_length))
     elif recipe.embeddings == "fasttext":
         vectors = train_vectors(texts, tokenizer, config.embedding_size, args.seed)
         weight = model.get_input_embeddings().weight
@@ -209,7 +213,7 @@ def train_task_tokenizer(
     if not loaded.text:
         raise ValueError(f"task {loaded.name!r} has no text to train a tokenizer on.")
     rows = loaded.load()
-    texts = {name: _clean_texts(part["text"]) for name, part in rows.items()}
+    texts = {name: _clean_texts(part["text"], MultiHeadProcessor(tokenizer=_BLANK)) for name, part in rows.items()}
     if "train" not in texts:
         raise ValueError(f"task {loaded.name!r} has no train split; it has: {', '.join(texts)}.")
     tokenizer = train_tokenizer(texts["train"], kind, vocab_size, lowercase)
@@ -222,9 +226,7 @@ def train_task_tokenizer(
     return {"pieces": len(tokenizer), "split": split} | shares
 
 
-def _clean_texts(texts: Iterable[str | None], **options: Any) -> list[str]:
+def _clean_texts(texts: Iterable[str | None], processor: MultiHeadProcessor) -> list[str]:
     """Prepare texts as training and service will, without tokenizing them; empty ones are left out."""
-    blank = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE()))
-    processor = MultiHeadProcessor(tokenizer=blank, **options)
     found = (processor.clean(text) for text in texts)
     return [processor.text_prefix + text for text in found if text is not None]

@@ -159,6 +159,17 @@ def test_texts_that_are_none():
         processor.clean(3)
 
 
+def test_texts_of_one_row_stay_apart(encoders, tmp_path):
+    processor = MultiHeadProcessor.from_encoders(encoders["text_encoder"])
+    assert processor.clean(["사과", " 배  감"]) == processor.clean("사과␟배 감") == "사과 [SEP] 배 감"
+    assert processor.clean(["사과", None]) == "사과 [SEP]" and processor.clean([None, " "]) is None
+    tokens = processor(text=[["산", "바다"], "산␟바다"])["input_ids"]
+    assert (tokens == processor.tokenizer.sep_token_id).sum(1).tolist() == [2, 2]
+    processor.save_pretrained(tmp_path)
+    assert MultiHeadProcessor.from_pretrained(tmp_path).clean("사과␟배 감") == "사과 [SEP] 배 감"
+    assert tiny.processor().clean("사과␟배 감") == "사과 배 감"  # as a checkpoint of before was trained
+
+
 @pytest.mark.parametrize("text", ["가" * 100_000, "👍🏽 관광 🏖️", "美 대통령 訪韓", "<b>굵은</b>", "\ud800 대리"])
 def test_odd_texts_are_classified(text):
     batch = tiny.processor()(text=[text])
@@ -236,6 +247,7 @@ def test_every_form_of_input_gives_the_same_answers(classify, rows):
     for left, right in zip(classify(table, top_k=3), [classify(TEXT, top_k=3), single[1]], strict=True):
         same(left, right)
     same(classify(Image.open(io.BytesIO(GOOD["cmyk"])), top_k=3), single[2])
+    same(classify({"text": "산", "text_pair": "바다"}), classify({"text": ["산", "바다"]}))
 
 
 def test_predictor_answers_like_the_pipeline_in_order(classify, checkpoint, rows):

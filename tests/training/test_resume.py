@@ -33,6 +33,7 @@ CASES = {
          "standardize_rows": 8, "calibrate": True}, BOTH,
     ),
     "pictures, drawn again": ({"pictures": True, "sampling": "sqrt"}, {"vision": "vit"}),
+    "mixed pictures": ({"cutmix": {"copies": 1}, "mixup": 0.4}, {"vision": "resnet"}),
     "distillation": ({"distillation": {"hidden": 1.0}}, {}),
     "patience": (
         {"early_stopping": 4},

@@ -14,7 +14,7 @@ def command(app: typer.Typer) -> None:
     @app.command("init")
     def init_command(
         table: Annotated[
-            Path, typer.Argument(help="CSV, TSV, JSONL or Parquet file, or a folder of pictures by class.")
+            Path, typer.Argument(help="Table (CSV, TSV, JSON, Parquet, Excel), or a folder of pictures by class.")
         ],
         output: Annotated[Path | None, typer.Option(help="YAML to write; beside the table by default.")] = None,
         force: Annotated[bool, typer.Option("--force", help="Replace the YAML if it exists.")] = False,

@@ -102,11 +102,12 @@ class Technique(TrainerCallback):
     last: ClassVar[bool] = False
     setting: ClassVar[Setting]  # of the instance; a ClassVar is no option
 
-    def __init_subclass__(cls, key: str, default: Any = False, **kwargs: Any) -> None:
+    def __init_subclass__(cls, key: str | None, default: Any = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         dataclass(cls, eq=False)
-        cls.key, cls.default = key, default
-        TECHNIQUES[key] = cls
+        if key is not None:  # None is a base of others
+            cls.key, cls.default = key, default
+            TECHNIQUES[key] = cls
 
     @classmethod
     def from_option(cls, value: Any) -> Technique | None:

@@ -32,6 +32,7 @@ from ...models.configuration_multihead import HeadConfig
 from ...runs.recipe import MultiHeadTrainingArguments
 from ...runs.run import ENSEMBLE, Run
 from ...tasks import Task
+from ...tasks.inputs import join_texts
 from ...tasks.look_alikes import image_bytes, normalize
 from ...tasks.tables import read_table
 from ..students import teacher_encoder
@@ -135,7 +136,7 @@ class Distillation(Technique, key="distillation"):
 
     def collator(self, collator: Any) -> Any:
         """Put the teacher's logits into the batch."""
-        return TeacherCollator(collator)
+        return collator.also(_read_teacher)
 
     def groups(self, groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Learn the layer between the embeddings too."""
@@ -180,17 +181,9 @@ class Distillation(Technique, key="distillation"):
         return {"distillation": self._facts}
 
 
-class TeacherCollator:
-    """Adds the teacher's logits to what another collator makes of rows, as `teacher`: name → tensor."""
-
-    def __init__(self, collator: Any) -> None:
-        self.collator = collator
-
-    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Build a batch."""
-        names = [name for name in rows[0] if name.startswith(_COLUMN) or name == _EMBEDDING]
-        teacher = {name.removeprefix(_COLUMN): torch.tensor([row[name] for row in rows]) for name in names}
-        return self.collator(rows) | {"teacher": teacher}
+def _read_teacher(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Tensor]]:
+    names = [name for name in rows[0] if name.startswith(_COLUMN) or name == _EMBEDDING]
+    return {"teacher": {name.removeprefix(_COLUMN): torch.tensor([row[name] for row in rows]) for name in names}}
 
 
 def soft_loss(
@@ -269,7 +262,7 @@ def read_unlabelled(table: str, column: str | None, setting: Setting) -> tuple[D
     seen = {normalize(text) for rows in setting.rows.values() for text in rows["text"] if text}
     texts, left_out = [], {"empty": 0, "repeated, or among the labelled rows": 0}
     for cells in zip(*(frame[name] for name in columns), strict=True):
-        text = " ".join(str(cell) for cell in cells if isinstance(cell, str) and cell.strip())
+        text = join_texts(cells) or ""
         if processor.clean(text) is None:
             left_out["empty"] += 1
         elif normalize(text) in seen:

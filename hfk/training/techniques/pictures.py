@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any, ClassVar
@@ -54,29 +54,28 @@ class ImageAugmentation(Technique, key="pictures"):
 
     def collator(self, collator: Any) -> Any:
         """Change pictures before they are prepared."""
-        self._pictures = PictureCollator(collator, asdict(self), self.setting.seed)
-        return self._pictures
+        self._change = PictureChange(asdict(self), self.setting.seed)
+        return collator.after(self._change)
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Change them in another way than in the epoch before."""
-        self._pictures.epoch = int(state.epoch or 0)
+        self._change.epoch = int(state.epoch or 0)
 
 
-class PictureCollator:
-    """Changes the pictures of rows before another collator takes them."""
+class PictureChange:
+    """Changes the picture of a row, in every epoch in another way."""
 
-    def __init__(self, collator: Any, shares: Mapping[str, float], seed: int) -> None:
-        self.collator, self.shares, self.seed, self.epoch = collator, shares, seed, 0
+    def __init__(self, shares: Mapping[str, float], seed: int) -> None:
+        self.shares, self.seed, self.epoch = shares, seed, 0
 
-    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Build a batch."""
-        rows = [dict(row) for row in rows]
-        for row in rows:
-            if row.get("image") is not None:
-                generator = random.Random(f"{self.seed}/{self.epoch}/{row['id']}")
-                with suppress(ValueError):  # no picture, which the other collator says with the row's id
-                    row["image"] = change_picture(open_image(row["image"]), generator, **self.shares)
-        return self.collator(rows)
+    def __call__(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the row with another picture."""
+        if row.get("image") is None:
+            return row
+        generator = random.Random(f"{self.seed}/{self.epoch}/{row['id']}")
+        with suppress(ValueError):  # no picture, which the collator says with the row's id
+            return {**row, "image": change_picture(open_image(row["image"]), generator, **self.shares)}
+        return row
 
 
 def change_picture(image: Image.Image, generator: random.Random, flip: float, crop: float, light: float) -> Image.Image:
