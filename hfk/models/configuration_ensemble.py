@@ -18,6 +18,7 @@ from .configuration_multihead import (
     MultiHeadConfig,
     drop_known_pipelines,
     keep_encoders,
+    name_labels,
     read_heads,
     written_parts,
 )
@@ -58,10 +59,11 @@ class MultiHeadEnsembleConfig(PreTrainedConfig):
         self.weights = {name: [float(weight) for weight in row] for name, row in (weights or {}).items()}
         self.heads = []
         if self.members:  # transformers builds a bare config to find defaults
-            self.heads = read_heads(common_heads(self.members) if heads is None else heads, kwargs)
+            self.heads = read_heads(common_heads(self.members) if heads is None else heads)
             self._validate()
         drop_known_pipelines(kwargs)
         super().__init__(**kwargs)
+        name_labels(self)
 
     def _validate(self) -> None:
         count, names = len(self.members), [head.name for head in self.heads]

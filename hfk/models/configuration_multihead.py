@@ -20,7 +20,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 
 from .encoders import ENCODERS
 from .problems import LOSS_OPTIONS, PROBLEMS, SPELLINGS, Problem
-from .shared import check_choice, check_range, keep_imports
+from .shared import check_choice, check_fields, check_range, keep_imports
 
 HEAD_KINDS = ("linear", "mlp", "residual")
 FUSIONS = ("tokens", "pooled", "gated")
@@ -96,12 +96,7 @@ class HeadConfig:
     def from_dict(cls, values: dict[str, Any]) -> HeadConfig:
         """Make a head of a checkpoint's dict; what checkpoints of older versions say of its training is left out."""
         values = {name: value for name, value in values.items() if name not in LOSS_OPTIONS}
-        unknown = sorted(set(values) - set(cls.__dataclass_fields__))
-        if unknown:
-            raise ValueError(
-                f"head {values.get('name')!r} has the field {unknown[0]!r}, which is not known here: if a newer hfk "
-                "saved the checkpoint, upgrade (pip install -U hfk)."
-            )
+        check_fields(f"head {values.get('name')!r}", values, cls.__dataclass_fields__)
         return cls(**values)
 
     @property
@@ -201,7 +196,7 @@ class MultiHeadConfig(PreTrainedConfig):
         self.text_config, self.vision_config = _sub_config(text_config), _sub_config(vision_config)
         parts = {"text_config": self.text_config, "vision_config": self.vision_config}
         both = self.text_config is not None and self.vision_config is not None
-        self.heads = read_heads(heads, kwargs)
+        self.heads = read_heads(heads)
         self.fusion, self.text_pooling, self.image_pooling = fusion if both else None, text_pooling, image_pooling
         self.fusion_layers, self.fusion_heads, self.fusion_dropout = fusion_layers, fusion_heads, fusion_dropout
         self.initializer_range = initializer_range
@@ -218,6 +213,7 @@ class MultiHeadConfig(PreTrainedConfig):
         attention = {name: part._attn_implementation for name, part in parts.items() if part is not None}
         kwargs.setdefault("attn_implementation", attention)
         super().__init__(**kwargs)
+        name_labels(self)
 
     def _width(self, fusion_size: int | None) -> int:
         """Width of two encoders' fusion, as it was asked for or by default."""
@@ -292,15 +288,19 @@ def _sub_config(config: PreTrainedConfig | dict | None) -> PreTrainedConfig | No
     return CONFIG_MAPPING[model_type].from_dict(config)
 
 
-def read_heads(heads: Iterable[HeadConfig | dict] | None, options: dict[str, Any]) -> list[HeadConfig]:
-    """Make heads of configurations or dicts, and check them; of a single one, note the labels as transformers does."""
+def read_heads(heads: Iterable[HeadConfig | dict] | None) -> list[HeadConfig]:
+    """Make heads of configurations or dicts, and check them."""
     heads = [head if isinstance(head, HeadConfig) else HeadConfig.from_dict(head) for head in heads or ()]
     if heads:  # transformers builds a bare config to find defaults; a model made of an empty one is refused
         validate_heads(heads)
-    if len(heads) == 1 and heads[0].labels:
-        options["id2label"] = dict(enumerate(heads[0].labels))
-        options["label2id"] = {label: index for index, label in options["id2label"].items()}
     return heads
+
+
+def name_labels(config: PreTrainedConfig) -> None:
+    """Say the labels of a single head where transformers looks for a model's labels."""
+    if len(config.heads) == 1 and config.heads[0].labels:
+        config.id2label = dict(enumerate(config.heads[0].labels))
+        config.label2id = {label: index for index, label in config.id2label.items()}
 
 
 def written_parts(heads: list[HeadConfig]) -> dict[str, Any]:

@@ -1,9 +1,8 @@
 """Label hierarchies: the best consistent choices through several heads, and probabilities summed up the tree.
 
-A head may name a parent head; its `parent_of[i]` is the index of its label i's parent. Heads then form a forest, and
-decoding is max-product on it (Viterbi on a tree): scores flow from the finest heads to the roots, choices flow back.
-Each level costs one scatter and one gather over the batch, so the whole is O(labels). The product is of all heads'
-probabilities, not of the finest's alone: a coarse head has more rows a label to learn from, and is right more often.
+Heads with parents form a forest, and decoding is max-product on it (Viterbi on a tree): scores flow from the finest
+heads to the roots, choices flow back, one scatter and one gather a level. The product is of all heads' probabilities,
+not of the finest's alone: a coarse head has more rows a label to learn from, and is right more often.
 """
 
 from __future__ import annotations

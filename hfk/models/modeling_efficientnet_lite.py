@@ -159,9 +159,8 @@ class EfficientNetLiteModel(PreTrainedModel):
     def forward(self, pixel_values: Tensor) -> BaseModelOutputWithPoolingAndNoAttention:
         """Encode normalized pictures, `(batch, num_channels, height, width)`.
 
-        Returns:
-            `last_hidden_state` `(batch, hidden_size, ceil(height/32), ceil(width/32))` for the default strides, and
-            `pooler_output` `(batch, hidden_size)`, its mean over places.
+        `last_hidden_state` is `(batch, hidden_size, ceil(height/32), ceil(width/32))` for the default strides, and
+        `pooler_output` its mean over places.
         """
         if pixel_values.shape[1] != self.config.num_channels:
             raise ValueError(f"pixel_values have {pixel_values.shape[1]} channels; expected {self.config.num_channels}")

@@ -130,10 +130,9 @@ class NGramModel(TextEncoder):
     ) -> BaseModelOutputWithPoolingAndNoAttention:
         """Encode texts: int64 `(batch, characters)`, of which those count where `attention_mask` is non-zero.
 
-        Returns:
-            `pooler_output` `(batch, hidden_size)`: the embeddings of the text's n-grams, summed by TF-IDF weights of
-            length 1 and passed through the hidden layers; and `last_hidden_state`, the same vector at every character,
-            so that every pooling gives it back.
+        `pooler_output` `(batch, hidden_size)` is the embeddings of the text's n-grams, summed by TF-IDF weights of
+        length 1 and passed through the hidden layers; `last_hidden_state` the same vector at every character, so that
+        every pooling gives it back.
         """
         buckets, weights = self.features(input_ids, attention_mask)
         if self.training and self.config.dropout:

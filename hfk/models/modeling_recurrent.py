@@ -118,9 +118,7 @@ class RecurrentModel(TextEncoder):
     ) -> BaseModelOutputWithPoolingAndNoAttention:
         """Encode texts: int64 `(batch, tokens)`, of which the first ones of every row count, by `attention_mask`.
 
-        Returns:
-            `last_hidden_state` `(batch, tokens, hidden_size)`, and `pooler_output` `(batch, hidden_size)`: the state
-            after the whole text, of either direction.
+        `pooler_output` `(batch, hidden_size)` is the state after the whole text, of either direction.
         """
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)

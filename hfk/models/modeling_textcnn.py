@@ -109,9 +109,8 @@ class TextCNNModel(TextEncoder):
     ) -> BaseModelOutputWithPoolingAndNoAttention:
         """Encode texts: int64 `(batch, tokens)`, of which the first ones of every row count, by `attention_mask`.
 
-        Returns:
-            `last_hidden_state` `(batch, tokens, hidden_size)`: of every token, what each filter (after ReLU) finds in
-            the window around it, of which the part outside the text is zeros; and `pooler_output`, its max over time.
+        `last_hidden_state` is what each filter (after ReLU) finds in the window around each token, of which the part
+        outside the text is zeros; `pooler_output` its max over time.
         """
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)

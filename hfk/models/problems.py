@@ -117,14 +117,9 @@ class Problem:
         """Loss of the head: the sum over labelled rows divided by the number of rows.
 
         Not by the number of labelled ones: so eight batches of one row give the gradient of one batch of eight,
-        whichever labels are missing.
-
-        Args:
-            logits: of any precision.
-            labels: for `single_label` int64 `(batch,)` with -100 where unknown, or a distribution `(batch, labels)`
-                with NaN rows where unknown; for `multi_label` `(batch, labels)` of 0 to 1 with NaN rows where unknown;
-                for `regression` `(batch,)` in the target's unit, NaN where unknown. Other shapes are a ValueError.
-            options: how the head is trained.
+        whichever labels are missing. Labels are, for `single_label`, int64 `(batch,)` with -100 where unknown, or a
+        distribution `(batch, labels)`; for `multi_label` `(batch, labels)` of 0 to 1; for `regression` `(batch,)` in
+        the target's unit; NaN where unknown. Other shapes are a ValueError.
         """
         # log-softmax of half precision logits loses the tail
         return self.losses(logits.float(), labels, options).sum() / logits.shape[0]
@@ -179,15 +174,10 @@ class Problem:
     # -------------------------------------------------------------------------------------------------------- arrays
 
     def read(self, values: np.ndarray | None, rows: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Tell labelled rows from unlabelled ones and bring labels into one form.
+        """Tell labelled rows from unlabelled ones and bring labels, shaped as `loss` takes them, into one form.
 
-        Args:
-            values: labels of the shapes that `loss` takes, or None.
-            rows: how many rows there must be.
-
-        Returns:
-            bool `(rows,)`, which rows are labelled; and the target: int64 `(rows,)`, bool `(rows, labels)` or float64
-            `(rows,)`, with zeros where missing. A ValueError names head and row of a label out of range.
+        Returns which rows are labelled, and the target: int64 `(rows,)`, bool `(rows, labels)` or float64 `(rows,)`,
+        with zeros where missing. A ValueError names head and row of a label out of range.
         """
         values = np.full(self._shape(rows or 0), np.nan) if values is None else np.asarray(values)
         return self._read(values, len(values) if rows is None else rows)

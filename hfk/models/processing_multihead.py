@@ -6,6 +6,7 @@ It is saved with the checkpoint, so that whoever loads the model prepares input 
 from __future__ import annotations
 
 import html
+import inspect
 import math
 import unicodedata
 from collections.abc import Sequence
@@ -19,9 +20,9 @@ from transformers.dynamic_module_utils import custom_object_save
 from transformers.tokenization_utils_base import TruncationStrategy
 from transformers.utils import PaddingStrategy
 
-from .image_preparation import open_image
+from .image_preparation import letterbox, open_image
 from .optional_cleaning import TextCleaner
-from .shared import CONTROL, keep_imports
+from .shared import CONTROL, check_fields, keep_imports
 
 SEPARATOR = "␟"
 """What stands between the texts of one row; the processor puts the tokenizer's own separator there."""
@@ -29,6 +30,10 @@ MAX_CHARACTERS = 100_000
 """Longer texts are cut before tokenizing; far above what any encoder reads, low enough to bound the time."""
 
 _ENCODING = {"input_ids": "ids", "token_type_ids": "type_ids", "attention_mask": "attention_mask"}
+
+
+_SAVED_BESIDES = ("has_tokenizer", "processor_class", "auto_map", "chat_template", "count")
+"""What processor_config.json holds beside the options; the count is that of an ensemble's processors."""
 
 
 class RowError(ValueError):
@@ -51,6 +56,7 @@ class MultiHeadProcessor(ProcessorMixin):
         text_cleaning: preset or steps of `text_cleaning.TextCleaner`, run on every text before the prefix; None for
             none. Kept, and saved, as the list of steps.
         text_separator: put between the texts of a row that has several, such as " [SEP] ".
+        letterbox: keep a picture's shape and fill up with white, instead of squeezing it into the encoder's.
 
     Example:
         >>> processor = MultiHeadProcessor.from_pretrained("runs/tour-mini")  # doctest: +SKIP
@@ -65,6 +71,7 @@ class MultiHeadProcessor(ProcessorMixin):
         text_prefix: str = "",
         text_cleaning: str | list[Any] | None = None,
         text_separator: str = " ",
+        letterbox: bool = False,
     ) -> None:
         if tokenizer is None and image_processor is None:
             raise ValueError("a processor needs a tokenizer, an image processor, or both.")
@@ -75,6 +82,7 @@ class MultiHeadProcessor(ProcessorMixin):
         self.tokenizer, self.image_processor = tokenizer, image_processor
         self.max_length, self.text_prefix, self.text_separator = max_length, text_prefix, text_separator
         self.cleaner = TextCleaner(text_cleaning) if text_cleaning else None
+        self.letterbox = letterbox
 
     @classmethod
     def from_encoders(
@@ -85,6 +93,7 @@ class MultiHeadProcessor(ProcessorMixin):
         text_prefix: str = "",
         image_size: int | None = None,
         text_cleaning: str | list[Any] | None = None,
+        letterbox: bool = False,
     ) -> MultiHeadProcessor:
         """Build the processor that fits `MultiHeadForClassification.from_encoders(text, vision)`.
 
@@ -96,8 +105,12 @@ class MultiHeadProcessor(ProcessorMixin):
             image_size: pixels a side that pictures are resized to, for encoders that read any size; the encoder's own
                 by default. A smaller one is faster by its square.
             text_cleaning: see the class.
+            letterbox: see the class.
         """
         image_processor = AutoImageProcessor.from_pretrained(vision) if vision else None
+        if image_processor is not None and letterbox and image_size is None:
+            size = getattr(image_processor, "crop_size", None) or image_processor.size
+            image_size = size["height"] or size["shortest_edge"]
         if image_processor is not None and image_size is not None:
             image_processor.size = {"height": image_size, "width": image_size}
             if getattr(image_processor, "crop_size", None):
@@ -107,7 +120,8 @@ class MultiHeadProcessor(ProcessorMixin):
         if tokenizer is not None:
             max_length = min(max_length, tokenizer.model_max_length)
             separator = f" {tokenizer.sep_token or tokenizer.eos_token or '/'} "
-        return cls(image_processor, tokenizer, max_length, text_prefix, text_cleaning if text else None, separator)
+        cleaning = text_cleaning if text else None
+        return cls(image_processor, tokenizer, max_length, text_prefix, cleaning, separator, letterbox)
 
     @property
     def text_cleaning(self) -> list[Any] | None:
@@ -192,7 +206,7 @@ class MultiHeadProcessor(ProcessorMixin):
         Returns the clean text and the RGB picture, None for what is not there or what this model does not read.
         ValueError if there is nothing this model can read, or text or picture can't be used.
         """
-        row = self.read(text, None if self.image_processor is None or is_absent(image) else open_image(image))
+        row = self.read(text, None if self.image_processor is None or is_absent(image) else self._open(image))
         if row is not None:
             return row
         if self.cleaner is not None and isinstance(text, str) and text.strip():
@@ -205,6 +219,13 @@ class MultiHeadProcessor(ProcessorMixin):
         clean = self.clean(text) if self.tokenizer is not None else None
         seen = image if self.image_processor is not None else None
         return None if clean is None and seen is None else (clean, seen)
+
+    def _open(self, image: Any) -> Any:
+        picture = open_image(image)
+        if not self.letterbox:
+            return picture
+        size = self.image_processor.size
+        return letterbox(picture, size["height"], size["width"])
 
     def to_tensors(self, rows: list[tuple[str | None, Any]], padding: bool | str = True) -> dict[str, torch.Tensor]:
         """Turn rows from `prepare_row` into the model's tensors; see `__call__` for which."""
@@ -269,6 +290,8 @@ class MultiHeadProcessor(ProcessorMixin):
             "text_prefix": self.text_prefix,
             "text_separator": self.text_separator,
         }
+        if self.letterbox:
+            result["letterbox"] = True
         if self.cleaner is not None:
             result["text_cleaning"] = self.cleaner.steps
         if self.image_processor is not None:
@@ -282,6 +305,8 @@ class MultiHeadProcessor(ProcessorMixin):
         source, has = pretrained_model_name_or_path, processor_dict or {}
         if "has_tokenizer" not in has:  # else prefix, length and image preparation would silently differ
             raise OSError(f"{source} has no processor_config.json of a multi-head checkpoint.")
+        known = (*inspect.signature(cls.__init__).parameters, *_SAVED_BESIDES)
+        check_fields(f"{source}: processor_config.json", has, known)
         kwargs["trust_remote_code"] = False  # both parts are stock classes; left out, it would be asked for
         pictures = AutoImageProcessor.from_pretrained(source, **kwargs) if "image_processor" in has else None
         return [pictures, AutoTokenizer.from_pretrained(source, **kwargs) if has.pop("has_tokenizer") else None]

@@ -27,6 +27,16 @@ def check_range(options: Any, *names: str, high: float = 1, where: str = "") -> 
             raise ValueError(f"{where}{name} must be in [0, {high}), not {value}.")
 
 
+def check_fields(where: str, values: Collection[str], known: Collection[str]) -> None:
+    """Refuse fields of a saved file that this version doesn't know; ValueError."""
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise ValueError(
+            f"{where} has the field {unknown[0]!r}, which is not known here: if a newer hfk saved the checkpoint, "
+            "upgrade (pip install -U hfk)."
+        )
+
+
 def keep_imports(folder: Path, module: str, needed: Collection[str]) -> None:
     """Take out of a saved checkpoint the modules that only others need.
 

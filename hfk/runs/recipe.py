@@ -123,6 +123,7 @@ class Recipe:
     # simple, elaborate (needs the extra `korean`), or a list of steps, run on every text before the prefix, in training
     # and in service; see hfk.models.text_cleaning. None leaves texts as they are.
     text_cleaning: str | list | None = None
+    letterbox: bool = False  # keep a picture's shape and fill up with white
     image_size: int | None = None  # pixels a side that pictures are resized to; the vision encoder's own by default
     # Of heads whose task does not say: linear, mlp or residual; dropout before them; see HeadConfig.path_weight.
     head_kind: str = "linear"

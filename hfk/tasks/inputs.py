@@ -66,9 +66,14 @@ def is_address(cell: Any) -> bool:
 def find_picture(folder: str | Path, cell: str) -> str:
     """Where a picture is that a table names; as the table names it if there is none.
 
-    Names of another system are tried too: backslashes between folders, and letters composed as on a Mac or not.
+    Names of another system are tried too: backslashes between folders, and letters composed as on a Mac or not. A box
+    at its end stays.
     """
-    cell = cell.strip()
+    cell, *box = re.split(r"(?=#(?:xywh|xyxy)=)", cell.strip(), maxsplit=1)
+    return _find(folder, cell) + "".join(box)
+
+
+def _find(folder: str | Path, cell: str) -> str:
     path = os.path.join(folder, cell)
     if not os.path.exists(path):
         for name in (cell, cell.replace("\\", "/")):

@@ -26,6 +26,8 @@ from PIL import Image, ImageOps
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
+from ..models.image_preparation import ImageError, split_box
+
 # At 0.5, news titles of one template and another day begin to match ("자금 순유출", "자금 순유입").
 TEXT_SIMILARITY = 0.6
 IMAGE_RMS = 0.04  # largest root mean square difference of thumbnails, values in [0, 1]: brightness included
@@ -307,9 +309,9 @@ def image_bytes(image: Any) -> bytes | None:
     if image is None or isinstance(image, (bytes, bytearray)):
         return image
     try:
-        with open(image, "rb") as file:
+        with open(split_box(image)[0], "rb") as file:  # two boxes of one picture are alike: one may show the other
             return file.read()
-    except OSError:
+    except (OSError, ImageError):
         return None
 
 

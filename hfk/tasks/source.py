@@ -29,6 +29,7 @@ import pyarrow.compute as pc
 from datasets.exceptions import DatasetGenerationError
 
 from ..files import write_atomic
+from ..models.image_preparation import ImageError, split_box
 from .columns import HeadColumn, clean_labels, label_name, soft_label
 from .delimited import SHOWN
 from .inputs import PICTURE, as_image, is_address, join_texts, open_all, picture_cells, picture_columns, plain_text
@@ -356,11 +357,15 @@ class TableSource:
             if path is None:
                 continue
             try:
-                found = os.stat(path)
+                file, _ = split_box(path)
+                found = os.stat(file)
+            except ImageError as error:
+                wrong[row] = f"{PICTURE} {str(error).rstrip('.')}"
+                continue
             except (OSError, ValueError):
                 found = None
             if found is None or not stat.S_ISREG(found.st_mode):
-                wrong[row] = f"{PICTURE} {path} doesn't exist"
+                wrong[row] = f"{PICTURE} {file} doesn't exist"
             else:
                 files.update(f"{path}\0{found.st_size}\0{found.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
         digest.update(files.digest())

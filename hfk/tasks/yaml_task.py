@@ -5,6 +5,7 @@ that run in a circle. Paths in it are relative to the file's own folder. `hfk in
 
     data: places.csv                # or {train: a.csv, test: b.csv}, or a folder with a subfolder for each class
     text: [title, overview]         # one column or several, which stay apart: a pair for the tokenizer
+    box: [left, top, right, bottom] # columns: what of each picture is looked at, in pixels
     image: photo                    # a column of paths, relative to image_dir or else to the table; or images/{id}.jpg
     bad_rows: drop                  # leave out rows that can't be used, and say so; an error by default
     join: {file: labels.csv, on: id}                    # more columns, from the row of that id
@@ -36,6 +37,7 @@ import yaml
 
 from ..models.configuration_multihead import validate_parents
 from .columns import OPTIONS, HeadColumn, label_name
+from .fashion import boxed
 from .folders import picture_folders, read_folders
 from .names import canonical
 from .source import BAD_ROWS, MISSING_IMAGES, WHOLE, TableSource, as_files, file_stamps, read_files
@@ -43,8 +45,8 @@ from .tables import READING, check_file, read_table
 from .task import DEFAULT_SPLIT, SPLIT_KEYS, Task
 
 KEYS = (
-    "name", "description", "data", "text", "image", "image_dir", "id", "heads", "split", "recipe", "missing_images",
-    "corrections", "bad_rows", "join", *READING,
+    "name", "description", "data", "text", "image", "image_dir", "box", "id", "heads", "split", "recipe",
+    "missing_images", "corrections", "bad_rows", "join", *READING,
 )  # fmt: skip
 HEAD_KEYS = (
     "name", "column", "columns", "problem", "separator", "levels", "parent", "qualify", "labels", "empty", "conflicts",
@@ -124,6 +126,10 @@ def table_task(spec: Mapping[str, Any], folder: str | Path | None = None, settin
         join = _join(spec.get("join"), at, folder)
         stamps = [*file_stamps(files), *file_stamps({"": [path for path, _ in join]})]
         read, fingerprint = partial(read_files, files, join, **reading), [stamps, reading, [key for _, key in join]]
+    if spec.get("box") is not None:
+        if not image or not isinstance(spec["box"], (list, tuple)) or len(spec["box"]) != 4:
+            raise ValueError(f"{at}`box:` names four columns beside `image:`: left, top, right, bottom in pixels.")
+        image = boxed(image, [_column(name) for name in spec["box"]])
     if not text and not image:
         raise ValueError(f"{at}there is no input: name a column under `text:` or `image:` or both.")
     if isinstance(heads, (str, Mapping)) or not heads:

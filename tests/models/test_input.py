@@ -207,6 +207,16 @@ def test_processor_round_trip(text, vision, tmp_path):
     assert (again.tokenizer is None, again.image_processor is None) == (text is None, vision is None)
 
 
+def test_a_processor_of_a_newer_version_is_refused_in_one_sentence(tmp_path):
+    tiny.processor().save_pretrained(tmp_path)
+    path = tmp_path / "processor_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"lowercase": True}))
+    with pytest.raises(
+        ValueError, match=r"processor_config\.json has the field 'lowercase', .* \(pip install -U hfk\)\.$"
+    ):
+        MultiHeadProcessor.from_pretrained(tmp_path)
+
+
 @pytest.fixture(scope="module")
 def classify(checkpoint):
     return pipeline("multi-head-classification", model=str(checkpoint))

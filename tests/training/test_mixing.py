@@ -12,10 +12,11 @@ from hfk.training.techniques.mixing import CutMix, MixUp, mix_labels
 from tests.training.small import trainer
 
 
-@pytest.mark.parametrize("technique", [CutMix(), MixUp()])
-def test_labels_are_shared_as_pixels_are(technique):
+@pytest.mark.parametrize("kind", [CutMix, MixUp])
+def test_labels_are_shared_as_pixels_are(kind):
     """Pictures of one color each: what a pixel holds of another picture can be counted."""
-    count = 64
+    count, technique = 64, kind()
+    technique._white = None
     pixels = torch.arange(count, dtype=torch.float32)[:, None, None, None].expand(count, 3, 20, 30).clone()
     partner = torch.arange(count).roll(1)
     mixed, shares = technique.mix(pixels, partner, torch.rand(count))
@@ -24,6 +25,20 @@ def test_labels_are_shared_as_pixels_are(technique):
     assert shares.min() >= 0 and shares.std() > 0.1
     unmixed, none = technique.mix(pixels, partner, torch.zeros(count))
     assert torch.equal(unmixed, pixels) and not none.any()
+
+
+def test_the_white_around_a_letterboxed_picture_does_not_count():
+    """Upright and lying pictures: a box that covers an upright one gives nothing but what it shows."""
+    technique, white = CutMix(), torch.ones(3)
+    technique._white = white
+    pixels = torch.ones(2, 3, 40, 40)
+    pixels[0, :, :, 10:30], pixels[1, :, 15:25] = 0.25, 0.5  # 800 and 400 pixels
+    for seed in range(20):
+        torch.manual_seed(seed)
+        mixed, shares = technique.mix(pixels, torch.tensor([1, 0]), torch.tensor([0.5, 0.3]))
+        for row, (own, other) in enumerate(((0.25, 0.5), (0.5, 0.25))):
+            seen = [(mixed[row, 0] == value).sum().item() for value in (own, other)]
+            assert shares[row].item() == pytest.approx(seen[1] / sum(seen))
 
 
 def test_labels_of_every_problem_are_mixed():

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import torch
 from datasets import Dataset, concatenate_datasets
+from PIL import Image
 from torch import Tensor
 
 from ...models.problems import MISSING
@@ -100,8 +101,16 @@ class CutMix(Mixing, key="cutmix"):
     """Paste a box of another picture into a picture (Yun et al. 2019, arXiv:1905.04899).
 
     The box has the picture's shape and its middle anywhere; what sticks out is cut off, so the labels go by the pixels
-    that are really pasted.
+    that are really pasted. Of letterboxed pictures, the white around them does not count.
     """
+
+    def begin(self, setting: Setting) -> None:
+        """Learn what white looks like where pictures are letterboxed."""
+        super().begin(setting)
+        self._white: Tensor | None = None
+        if setting.processor.letterbox:
+            white = setting.processor.image_processor(Image.new("RGB", (64, 64), "white"), return_tensors="pt")
+            self._white = white["pixel_values"][0, :, 0, 0]
 
     def mix(self, pixels: Tensor, partner: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
         """Paste."""
@@ -113,7 +122,20 @@ class CutMix(Mixing, key="cutmix"):
             start, end = ((middle + side).round()[:, None] for side in (-half, half))
             place = torch.arange(size, device=pixels.device)[None]
             inside &= ((place >= start) & (place < end)).unsqueeze(3 - axis)
-        return torch.where(inside[:, None], pixels[partner], pixels), inside.float().mean((1, 2))
+        shown = self._shown(pixels)
+        pasted, kept = (
+            (what & shown[whose]).sum((1, 2)) for what, whose in ((inside, partner), (~inside, slice(None)))
+        )
+        return torch.where(inside[:, None], pixels[partner], pixels), pasted / (pasted + kept).clamp(min=1)
+
+    def _shown(self, pixels: Tensor) -> Tensor:
+        """Which pixels are of the picture itself, `(batch, height, width)`: all but white margins."""
+        if self._white is None:
+            return torch.ones_like(pixels[:, 0], dtype=torch.bool)
+        marked = (pixels != self._white.to(pixels)[:, None, None]).any(1)
+        rows, columns = marked.any(2), marked.any(1)
+        rows, columns = ((side.cumsum(1) > 0) & (side.flip(1).cumsum(1).flip(1) > 0) for side in (rows, columns))
+        return rows[:, :, None] & columns[:, None]
 
 
 class MixUp(Mixing, key="mixup"):
