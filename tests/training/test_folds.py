@@ -228,7 +228,7 @@ def test_a_recipe_may_divide_the_rows_in_its_own_way(untrained, tmp_path):
     assert train_folds(task, tmp_path / "cv", 2, overrides=options)["counts"]["rows"] == 30
     assert audit(tmp_path / "cv")
     leave_run(options | {"task": task}, tmp_path / "run")
-    assert Run.open(tmp_path / "run").rows().num_rows == {"train": 15, "validation": 15}
+    assert Run.open(tmp_path / "run").task().load().num_rows == {"train": 15, "validation": 15}
     with pytest.raises(ValueError, match="split: 'tset' is not one of"):
         open_task(Recipe.read(options | {"task": "ynat-mini", "split": {"tset": 0.5}}))
 

@@ -85,7 +85,7 @@ def test_a_killed_run_goes_on_to_where_an_uninterrupted_one_ends(finished_run, e
     assert killed(run, when=(tmp_path / "checkpoint-6" / "trainer_state.json").exists)
     assert not (tmp_path / "report").exists()
     result = train(str(places), tmp_path, tiny.RECIPE | encoders)
-    log = Run.open(tmp_path).log
+    log = json.loads((tmp_path / "training_log.json").read_text())
     seconds = [entry["train_seconds"] for entry in log]
     assert seconds == sorted(seconds) and result["extra"]["train_seconds"] == seconds[-1] > 0.6  # the killed part too
     assert log[-1]["train_runtime"] >= 0 and last_step(tmp_path) == last_step(finished_run) == 18
@@ -196,8 +196,9 @@ def test_two_processes_give_what_one_gives_and_make_each_fold_once(encoders, pla
     assert "it/s" not in done.stdout + done.stderr and "%|" not in done.stdout + done.stderr  # no bars in a pipe
     one, two = Run.open(tmp_path / "one"), Run.open(tmp_path / "cv" / "fold-1")
     assert two.facts["environment"]["world_size"] == 2
-    losses = [[entry[key] for entry in run.log for key in ("loss", "loss_cat1", "eval_loss") if key in entry]
-              for run in (one, two)]  # fmt: skip
+    logs = [json.loads((run.folder / "training_log.json").read_text()) for run in (one, two)]
+    losses = [[entry[key] for entry in log for key in ("loss", "loss_cat1", "eval_loss") if key in entry]
+              for log in logs]  # fmt: skip
     assert losses[1] == pytest.approx(losses[0], rel=1e-3, abs=1e-3)
     assert two.results["scores"] == pytest.approx(one.results["scores"], abs=1e-3)
     assert two.predictions().ids == one.predictions().ids
