@@ -191,10 +191,7 @@ def open_repository(api: HfApi, target: Target, repo_type: str, space_sdk: str |
 
 @contextmanager
 def clear_errors(api: HfApi, repo_id: str, write: bool = False) -> Iterator[None]:
-    """Turn what the Hub and its client raise into one sentence.
-
-    It is a ValueError for whatever the user can mend, a ConnectionError if the Hub can't be reached, or fails.
-    """
+    """Make one sentence of what the client raises: ValueError if the user can mend it, else ConnectionError."""
     try:
         yield
     except OfflineModeIsEnabled:
@@ -289,10 +286,9 @@ def plan_push(checkpoint: str | Path, repo_id: str, license: str | None = None) 
 
 
 def check_checkpoint(folder: Path, source: str, allow_foreign_code: bool = False) -> set[str]:
-    """Check that a folder is a whole multi-head checkpoint that can be used without hfk; nothing is loaded.
+    """Return the names of a multi-head checkpoint's files, or a ValueError that names what is missing or damaged.
 
-    Returns the names of its files: weights, configuration, processor and code. A ValueError names what is missing,
-    damaged, or foreign; `source` and `allow_foreign_code` are as for `check_remote_code`.
+    Nothing is loaded. `source` and `allow_foreign_code` are as for `check_remote_code`.
     """
     if not folder.is_dir():
         raise ValueError(f"there is no folder {folder}: give that of a checkpoint, such as runs/ynat.")

@@ -91,10 +91,7 @@ def _with_checkpoints(readme: Path, checkpoints: Sequence[str], api: HfApi) -> b
 
 
 def _hfk_for(folder: Path, files: Files) -> Files:
-    """hfk's own source, for an app that imports it and neither brings nor installs it.
-
-    The Space then runs the very code that its author tried, whether or not that is released.
-    """
+    """hfk's own source, as the author has it, for an app that imports it and neither brings nor installs it."""
     sources = [path.read_text(encoding="utf-8") for name, path in files.items() if name.endswith(".py")]
     uses = any(re.search(r"^\s*(?:from|import) hfk\b", source, re.M) for source in sources)
     requirements = folder / "requirements.txt"

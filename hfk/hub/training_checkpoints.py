@@ -116,7 +116,8 @@ def fetch_checkpoint(
 ) -> str:
     """Fetch a checkpoint that a run of your own has pushed, so that it can go on here, from this place in the data.
 
-    It becomes the run folder's `checkpoint-STEP`, where `hfk train` finds it. Errors are those of `publishing.pull`.
+    It becomes the run folder's `checkpoint-STEP`, the path that is returned, where `hfk train` finds it. Errors are
+    those of `publishing.pull`.
 
     Args:
         repo_id: `owner/name`, pushed to with `hub_strategy` `checkpoint` or `all_checkpoints`.
@@ -124,13 +125,6 @@ def fetch_checkpoint(
         name: the checkpoint's folder in the repository: `last-checkpoint`, or `checkpoint-STEP`.
         revision: branch, tag or commit; `main` by default.
         api: the client; one with the saved token by default.
-
-    Returns:
-        the checkpoint's path here, for `trainer.train(resume_from_checkpoint=...)`.
-
-    Example:
-        >>> fetch_checkpoint("owner/places", "runs/places")  # doctest: +SKIP
-        'runs/places/checkpoint-400'
     """
     check_repo_id(repo_id)
     api = api or HfApi()

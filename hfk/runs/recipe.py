@@ -1,10 +1,9 @@
 """`Recipe`: what is trained on what, and how, as one flat YAML.
 
 A recipe holds fields of `transformers.TrainingArguments`, a few of its own about rows, encoders, model and input, and
-one key a technique of training (`ema: 0.999`, `lora: {rank: 8}`). This room knows no technique: a key that is no field
-is kept in `Recipe.techniques`, and training says which of them it knows. Values are checked against the fields' types
-here: transformers' own `HfArgumentParser` lets wrong ones through from YAML, and rewrites the types of the dataclasses
-it reads.
+one key a technique of training (`ema: 0.999`, `lora: {rank: 8}`), which training alone knows. Values are checked
+against the fields' types here: transformers' own `HfArgumentParser` lets wrong ones through from YAML, and rewrites the
+types of the dataclasses it reads.
 """
 
 from __future__ import annotations
@@ -169,10 +168,7 @@ class Recipe:
         return cls(**clean, arguments=MultiHeadTrainingArguments(**given), techniques=techniques, options=options)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the options as used, plain values for YAML: all of the recipe's own, the others where they were given.
-
-        Tokens are left out.
-        """
+        """Return the options as used, for YAML: all of the recipe's own, others as they were given, and no tokens."""
         used = {name: getattr(self, name) for name in OWN}
         names = [name for name in self.options if name in ARGUMENTS and not name.endswith("_token")]
         return plain(used | {name: getattr(self.arguments, name) for name in names} | self.techniques)
@@ -254,12 +250,7 @@ def check_renamed(options: Iterable[str]) -> None:
 
 
 def translate(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Translate the flat options of version 0.1 into today's; those that are today's already stay as they are.
-
-    Example:
-        >>> translate({"task": "ynat", "ema_decay": 0.0, "lora": True, "lora_rank": 8, "teacher": None, "fold": None})
-        {'task': 'ynat', 'lora': {'rank': 8}}
-    """
+    """Translate the flat options of version 0.1 into today's; those that are today's already stay as they are."""
     needs = {
         "lora": options.get("lora"),
         "sampling": options.get("sampling") not in (None, "natural"),
