@@ -175,14 +175,16 @@ class MorphemesModel(TextEncoder):
         )
 
     def _deep(self, ids: Tensor, mask: Tensor) -> Tensor:
+        # In one row where the n-grams have a say too: `hfk explain` then asks the whole model, not the vectors alone.
+        vectors = self.embeddings(ids) if self.ngrams is None else self.embeddings(ids.flatten()).view(*ids.shape, -1)
         if self.config.space_token_id is not None:  # pieces move together, spaces to the end
             mask = mask & (ids != self.config.space_token_id)
             order = (~mask).int().argsort(dim=1, stable=True)
-            ids, mask = ids.gather(1, order), mask.gather(1, order)
+            mask, vectors = mask.gather(1, order), vectors.gather(1, order[..., None].expand_as(vectors))
         if self.training and self.config.word_dropout:
             mask = mask & (torch.rand(mask.shape, device=mask.device) >= self.config.word_dropout)
         mask = mask[..., None]
-        vectors = torch.where(mask, self.dropout(self.embeddings(ids)), 0.0)
+        vectors = torch.where(mask, self.dropout(vectors), 0.0)
         found = [vectors.sum(1) / mask.sum(1).clamp_min(1)]
         for window, convolution in zip(self.config.windows, self.convolutions, strict=True):
             padded = nn.functional.pad(vectors.transpose(1, 2), ((window - 1) // 2, window // 2))
