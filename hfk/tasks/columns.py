@@ -20,7 +20,7 @@ from ..models.configuration_multihead import HEAD_KINDS, HeadConfig
 from ..models.problems import LOSS_OPTIONS, PROBLEMS, Problem
 from .names import canonical, whole_number
 
-RESERVED = ("id", "text", "image", "mean", "error", "paths", "loss", "labels", "embedding")
+RESERVED = ("id", "text", "image", "mean", "error", "paths")
 """What a head can't be called: columns of the rows and of predictions, and names among the scores."""
 MISSING_WORDS = frozenset({"", "nan", "NaN", "<NA>", "NaT"})
 HEAD_OPTIONS = ("kind", "dropout", "temperature", "path_weight", "mean", "std")
