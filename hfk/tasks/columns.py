@@ -29,7 +29,10 @@ YES = frozenset({"1", "true", "y", "yes", "o", "✓", "예"})
 NO = frozenset({"0", "false", "n", "no", "x", "아니오"})
 """Cells of a column that says of one label whether it applies."""
 _CHOICES = {"problem": tuple(PROBLEMS), "empty": ("unknown", "none"), "conflicts": ("error", "ignore")}
-_NUMBER = re.compile(r"[₩￦$€£]?\s*([-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?)\s*(?:%|[^\W\d_]{1,3})?")
+_NUMBER = re.compile(
+    r"[₩￦$€£]?\s*([-+]?(?:\d{1,3}(?:,\d{3})+|\d+|(?=\.\d))(?:\.\d+)?(?:[eE][-+]?\d+)?)"
+    r"\s*(?:%|[가-힣]{1,2}|[kmc]?m|k?g|m?l|KRW|USD)?"
+)
 
 
 @dataclass

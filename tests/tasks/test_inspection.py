@@ -89,11 +89,13 @@ def guess(write, header, make, count=120):
 @pytest.mark.parametrize(
     ("header", "make", "head"),
     [
-        ("감정", lambda n: [f"\"['{['기쁨', '슬픔', '분노'][n % 3]}', '불안']\""], {"name": "감정", "problem": "multi_label"}),
-        ("labels", lambda n: ['"[""a"", ""b""]"' if n % 2 else '"[""c""]"'], {"name": "labels", "problem": "multi_label"}),
+        ("감정", lambda n: [f"\"['{['기쁨', '슬픔', '분노'][n % 3]}', '불안']\""],
+         {"name": "감정", "problem": "multi_label"}),
+        ("labels", lambda n: ['"[""a"", ""b""]"' if n % 2 else '"[""c""]"'],
+         {"name": "labels", "problem": "multi_label"}),
         ("y", lambda n: [f"\"[{n % 2}, 0, 0, 1]\""],
          {"name": "y", "problem": "multi_label", "labels": ["0", "1", "2", "3"]}),
-        ("y", lambda n: [["0", "1", "2", '"0,2"'][n % 4 if n % 10 == 3 else n % 3]],
+        ("y", lambda n: [["0", "1", "2", '"0,2"', '"1,2"'][n % 10 // 2 if n % 10 > 5 else n % 3]],
          {"name": "y", "problem": "multi_label", "separator": ","}),
         ("분류", lambda n: [["정치/사회", "경제", "문화/예술"][n % 3]], {"name": "분류"}),
         ("의도", lambda n: ["손님이 담당자의 빠른 답변을 바라는 문의 유형 " + "가나다"[n % 3]], {"name": "의도"}),
@@ -106,7 +108,7 @@ def guess(write, header, make, count=120):
          {"name": "labels", "problem": "multi_label", "columns": ["기쁨", "분노", "불안"]}),
         ("해,달,별", lambda n: [int(n % 3 == k) for k in range(3)], {"name": "labels", "columns": ["해", "달", "별"]}),
     ],
-    ids=["Python", "JSON", "vector", "few combined", "names with /", "long names", "codes", "floats", "number", "levels",
+    ids=["Python", "JSON", "vector", "few combined", "with a slash", "long", "codes", "floats", "number", "levels",
          "columns", "one-hot"],
 )  # fmt: skip
 def test_the_form_of_labels(write, header, make, head):
@@ -158,11 +160,13 @@ def test_a_child_of_one_name_under_several_parents_is_qualified(write):
 
 
 def test_long_texts_get_room_and_empty_cells_are_explained(write):
-    lines = ["본문,태그"] + [f"{n}번 " + "아주 긴 글이다. " * 30 + f",{'가|나' if n % 2 else ''}" for n in range(40)]
+    lines = ["본문,태그"] + [
+        f"{n}번 " + "아주 긴 글이다. " * 30 + f",{['', '가|나', '나', '가', '나|다', '다'][n % 6]}" for n in range(40)
+    ]
     text = inspect_table(write("data.csv", "\n".join(lines)))
     found = yaml.safe_load(text)
     assert found["recipe"] == {"base": "table", "max_length": 192}
-    assert found["heads"][0]["empty"] == "none" and "20 of 40 cells are empty" in text
+    assert found["heads"][0]["empty"] == "none" and "7 of 40 cells are empty" in text
 
 
 def test_a_wide_table_takes_its_label(write):

@@ -268,7 +268,7 @@ def _unique_id(column: Column, says: str) -> bool:
         return False
     sample = column.values[:: max(1, column.distinct // 200)]
     digits = sum(any(character.isdigit() for character in value) for value in sample)
-    numeric = all(value.isdigit() for value in sample)
+    numeric = all(read_number(value) is not None for value in sample)
     named = says in ("id", "group") or column.name.lower().startswith(("unnamed", "row"))
     if not (named or (not numeric and digits > 0.9 * len(sample) and max(map(len, sample)) <= 64)):
         return False
