@@ -154,7 +154,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--output-dir", type=Path, default=Path("runs/imbalance"))
     parser.add_argument("options", nargs="*", help="key=value for every run")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     if arguments.prepare:
         print(prepare(arguments.data))
         return

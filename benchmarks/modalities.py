@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--output-dir", type=Path, required=True)
     parser.add_argument("options", nargs="*", help="key=value for every run")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     logging.disable_progress_bar()
     overrides = {"disable_tqdm": True} | parse_overrides(arguments.options)
     found: dict[str, list[dict[str, float]]] = {}

@@ -316,7 +316,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="only print what has been tried")
     parser.add_argument("--together", action="store_true", help="only score the mean of the ideas named")
     parser.add_argument("--padding", action="store_true", help="only count padding")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     unknown = [idea for idea in args.ideas if idea not in IDEAS]
     if unknown or not (args.table or (args.ideas and args.together) or (args.data and (args.ideas or args.padding))):
         parser.error(f"no idea {unknown[0]!r}" if unknown else "name ideas and --data, or --table")

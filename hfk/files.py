@@ -18,11 +18,7 @@ from pathlib import Path
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """Give a path to write to, a file or a folder, that takes the place of `path` when the block ends well.
 
-    Args:
-        path: what is replaced, or made; its folder is made if it is not there.
-
-    Yields:
-        a path beside it that nobody else uses; what is there is removed if the block raises.
+    What was written is removed if the block raises. The folder around `path` is made if it is not there.
 
     Example:
         >>> with replacing("answers.csv") as part:  # doctest: +SKIP
@@ -42,11 +38,6 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def write_atomic(path: str | os.PathLike, content: str | bytes) -> None:
-    """Write a file whole or not at all.
-
-    Args:
-        path: the file; replaced if it is there.
-        content: text is written as UTF-8, its line ends as they are.
-    """
+    """Write a file whole or not at all; text as UTF-8, its line ends as they are."""
     with replacing(path) as part:
         part.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)

@@ -1,4 +1,4 @@
-"""Make the embedded samples: hfk/tasks/samples/{tour_mini,tour_unseen,ynat_mini}.parquet.
+"""Make the embedded samples: hfk/tasks/samples/{tour_mini,tour_unseen,ynat_mini,fashion_mini}.parquet.
 
 Texts come from the templates in `sample_texts.py`, pictures from the drawings in `sample_drawings.py`; nothing is taken
 from a data set. Every row has its own random generator, seeded by its id, so a row can be made again alone.
@@ -12,6 +12,7 @@ Run: python scripts/make_samples.py [folder]
 from __future__ import annotations
 
 import io
+import itertools
 import random
 import sys
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from sample_drawings import draw_scene
+from sample_outfits import GARMENTS, HUES, draw_outfits
 from sample_texts import HEADLINES, PLACES, headline, overview
 
 ROWS_PER_CATEGORY = 23
@@ -80,6 +82,20 @@ def ynat_rows() -> Iterator[dict[str, Any]]:
             number += 1
 
 
+def fashion_rows() -> Iterator[dict[str, Any]]:
+    """The rows of `fashion_mini`; labels are as uneven as the contest's."""
+    number = 0
+    for pattern, garment, hue in itertools.product(range(3), range(len(GARMENTS)), range(len(HUES))):
+        for _ in range((4, 2, 1)[pattern] if garment < 4 else 1):
+            key = f"fashion-mini-{number:03d}"
+            image, box = draw_outfits(garment, hue, pattern, random.Random(key))
+            buffer = io.BytesIO()
+            image.save(buffer, "JPEG", quality=85)
+            picture = {"bytes": buffer.getvalue(), "path": f"{key}.jpg#xyxy={','.join(map(str, box))}"}
+            yield {"id": key, "image": picture, "Daily": garment, "Gender": hue, "Embellishment": pattern}
+            number += 1
+
+
 def _fresh(make: Any, seen: list[set[str]], similarity: float = 0.45) -> str:
     for _ in range(400):
         text = make()
@@ -105,7 +121,8 @@ def main(folder: Path = FOLDER) -> None:
         }
         for number, (cat3, text) in enumerate(UNSEEN)
     ]
-    for name, rows in (("tour_mini", tour), ("tour_unseen", unseen), ("ynat_mini", list(ynat_rows()))):
+    made = {"tour_mini": tour, "tour_unseen": unseen, "ynat_mini": ynat_rows(), "fashion_mini": fashion_rows()}
+    for name, rows in ((name, list(rows)) for name, rows in made.items()):
         path = folder / f"{name}.parquet"
         pq.write_table(pa.Table.from_pylist(rows), path, compression="zstd")
         print(f"{path.name}: {len(rows)} rows, {path.stat().st_size / 1e6:.2f} MB")

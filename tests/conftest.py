@@ -7,7 +7,9 @@ With pytest-xdist every worker makes the session's fixtures for itself; all are 
 from __future__ import annotations
 
 import atexit
+import io
 import os
+import random
 import secrets
 import shutil
 import tempfile
@@ -29,6 +31,7 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import settings
+from PIL import Image
 
 torch.set_num_threads(1)
 
@@ -52,6 +55,22 @@ def real_data() -> Path:
     if not DATA.is_dir():
         pytest.skip("the real rows are not beside this checkout")
     return DATA
+
+
+@pytest.fixture(scope="session", autouse=True)
+def draw():
+    """Save every matplotlib figure as one small PNG of noise, for drawing costs a second a run; gives what draws it."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        yield None
+        return
+    buffer = io.BytesIO()
+    Image.frombytes("RGB", (64, 48), random.Random(0).randbytes(64 * 48 * 3)).save(buffer, "PNG")
+    with pytest.MonkeyPatch.context() as patch:
+        drawing = Figure.savefig
+        patch.setattr(Figure, "savefig", lambda _, file, **__: file.write(buffer.getvalue()))
+        yield drawing
 
 
 @pytest.fixture(autouse=True)

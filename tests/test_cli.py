@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import typer
+import yaml
 from PIL import Image
 from transformers import pipeline
 
@@ -84,6 +85,29 @@ def test_hfk_debug_shows_the_traceback(monkeypatch):
     monkeypatch.setenv("HFK_DEBUG", "1")
     with pytest.raises(ValueError, match="no recipe 'nope'"):
         cli.main(["train", "nope"])
+
+
+def test_no_error_from_below_is_a_traceback(fails, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("upload\nfailed.") from ConnectionError("no route to host")
+
+    for error, sentence in (
+        (RuntimeError("CUDA out of memory"), "RuntimeError: CUDA out of memory; HFK_DEBUG=1 shows where."),
+        (IndexError(), "IndexError; HFK_DEBUG=1 shows where."),
+        (KeyError("cat9"), "KeyError: 'cat9'; HFK_DEBUG=1 shows where."),
+    ):
+        monkeypatch.setattr("hfk.tasks.list_tasks", lambda error=error: (_ for _ in ()).throw(error))
+        assert fails("tasks") == f"hfk: {sentence}\n"
+    monkeypatch.setattr("hfk.tasks.list_tasks", broken)
+    sentence = "RuntimeError: upload failed, because of no route to host; HFK_DEBUG=1 shows where."
+    assert fails("tasks") == f"hfk: {sentence}\n"
+
+
+def test_the_shell_completes_commands(hfk, monkeypatch):
+    monkeypatch.setenv("_HFK_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "hfk data p")
+    monkeypatch.setenv("COMP_CWORD", "2")
+    assert hfk()[:2] == (0, "push\nprofile\n")
 
 
 def test_interruption_is_no_traceback(hfk, monkeypatch):
@@ -209,6 +233,33 @@ def test_a_table_of_texts_or_pictures_alone(hfk, finished_run, tmp_path):
         assert read_table(tmp_path / "out.csv")["error"].tolist() == [None]
 
 
+def test_a_folder_of_pictures_is_a_table_and_every_probability_may_be_written(hfk, finished_run, tmp_path):
+    for name in ("a.jpg", "안/b.jpg", "안/.hidden.jpg", "__MACOSX/a.jpg"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).write_bytes(jpeg())
+    (tmp_path / "in" / "c.png").write_bytes(b"no picture")
+    words = ("--top-k", "2", "--probabilities", "--head", "cat1", "--head", "price")
+    code, output, errors = hfk("predict", finished_run, tmp_path / "in", tmp_path / "out.xlsx", *words)
+    assert (code, errors) == (0, "") and "3 rows, 1 with an error" in output
+    result = read_table(tmp_path / "out.xlsx")
+    each = ["cat1_p_음식", "cat1_p_자연"]
+    answers = ["cat1_pred", "cat1_score", "price_pred", "price_score", "cat1_top", *each, "error"]
+    assert list(result.columns) == ["file", *answers]
+    assert result["file"].tolist() == ["a.jpg", "c.png", "안/b.jpg"]
+    first, second = json.loads(result.loc[0, "cat1_top"])
+    assert (first["label"], first["score"]) == (result.loc[0, "cat1_pred"], result.loc[0, "cat1_score"])
+    assert second["score"] == min(result.loc[0, each]) and sum(result.loc[0, each]) == pytest.approx(1, abs=1e-5)
+    assert result.loc[1, answers[:-1]].isna().all() and "not a picture" in result.loc[1, "error"]
+
+
+def test_an_input_is_read_as_it_is_said_to_be(hfk, finished_run, tmp_path):
+    (tmp_path / "in.txt").write_text(f"{tiny.SENTENCES[0]}||7\n{tiny.SENTENCES[1]}||8\n")
+    words = ("--read", "header=false", "--read", "delimiter='||'", "--text", "0")
+    code, output, errors = hfk("predict", finished_run, tmp_path / "in.txt", tmp_path / "out.csv", *words)
+    assert (code, errors) == (0, "") and "2 rows" in output
+    assert read_table(tmp_path / "out.csv")["1"].tolist() == ["7", "8"]
+
+
 def test_uncertain_answers_are_left_open_and_paths_are_listed(hfk, finished_run, tmp_path):
     pd.DataFrame({"overview": [tiny.SENTENCES[0], " "]}).to_csv(tmp_path / "in.csv", index=False)
     words = ("--paths", "2", "--min-score", "1.0")
@@ -243,7 +294,7 @@ def test_predict_refuses_in_one_sentence(fails, finished_run, encoders, tmp_path
     table, target = tmp_path / "in.csv", tmp_path / "out.csv"
     table.write_text("overview,cat1_pred\n바다,x\n")
     (tmp_path / "other.csv").write_text("title\n바다\n")
-    (tmp_path / "half.csv").write_text('overview\n"바다\n')
+    (tmp_path / "half.csv").write_text('overview,n\n"바다, 산,1\n')
     run = finished_run
     assert "does not exist" in fails("predict", run, tmp_path / "missing.csv", target)
     assert "already has a column 'cat1_pred'" in fails("predict", run, table, target)
@@ -254,7 +305,7 @@ def test_predict_refuses_in_one_sentence(fails, finished_run, encoders, tmp_path
     message = fails("predict", run, tmp_path / "other.csv", target, "--text", "title", "--image", "file")
     assert "column 'file' is missing" in message
     assert "never closed" in fails("predict", run, tmp_path / "half.csv", target)
-    assert "no table that hfk reads" in fails("predict", run, table, tmp_path / "out.txt")
+    assert "no table that hfk writes" in fails("predict", run, table, tmp_path / "out.txt")
     assert "create it first" in fails("predict", run, table, tmp_path / "no" / "out.csv")
     assert "is the input itself" in fails("predict", run, tmp_path / "other.csv", tmp_path / "other.csv")
     assert "dtype 'int8' is not one of" in fails("predict", run, table, target, "--dtype", "int8")
@@ -318,6 +369,15 @@ def test_evaluation_goes_beside_the_checkpoint_by_default(hfk, tmp_path, checkpo
     assert (tmp_path / "copy" / "report-new" / "metrics.json").is_file()
 
 
+def test_evaluation_takes_what_labels_there_are_and_numbers_rows_without_an_id(hfk, finished_run, places, tmp_path):
+    table = read_table(places.parent / "places.csv").head(6)[["overview", "photo", "cat2"]]
+    table.to_csv(tmp_path / "some.csv", index=False)
+    words = ["--output-dir", tmp_path / "report", "--image-dir", places.parent]
+    code, output, errors = hfk("evaluate", finished_run, "--data", tmp_path / "some.csv", *words)
+    assert code == 0 and re.search(r"cat1 +0 +– .*\ncat2 +6 +[01]\.\d", output), errors
+    assert read_table(tmp_path / "report" / "predictions.csv")["id"].tolist() == list("012345")
+
+
 def test_evaluate_refuses_in_one_sentence(fails, finished_run, places, tmp_path):
     table = read_table(places.parent / "places.csv").head(6)
 
@@ -329,7 +389,10 @@ def test_evaluate_refuses_in_one_sentence(fails, finished_run, places, tmp_path)
     wrong = table.copy()
     wrong.loc[3, "cat2"] = "사막"
     assert "data.csv, row 4 (id '003'): '사막' is not a label of head 'cat2'" in evaluate(wrong)
-    assert "column 'tags' is missing from data.csv; it has: no, overview" in evaluate(table.drop(columns="tags"))
+    bare = table[["no", "overview", "photo"]]
+    assert "data.csv has no labels to score by: none of the columns 'cat1', 'cat2', 'tags', 'price'" in evaluate(bare)
+    message = evaluate(bare.assign(cat1=None))
+    assert "no row of data.csv has a label to score by; `hfk predict` classifies such rows" in message
     assert "column 'overview' is missing" in evaluate(table.rename(columns={"overview": "text"}))
     assert "'비쌈' is not a number" in evaluate(table.assign(price="비쌈"))
     assert "there is no file" in fails("evaluate", finished_run, "--data", tmp_path / "missing.csv")
@@ -359,12 +422,17 @@ def test_init_train_evaluate_predict(hfk, fails, table, encoders, tmp_path):
     assert (code, errors) == (0, "") and output.startswith(f"wrote {tmp_path / 'mine.yaml'}")
     assert "exists already" in fails("init", table)
     assert hfk("init", table, "--force")[0] == 0
-    options = tiny.RECIPE | encoders | {"num_train_epochs": 1}
+    fixed = tmp_path / "fixed.csv"
+    fixed.write_text("id,head,from,to,reason\n000,topic,주제0,주제1,\n", encoding="utf-8")
+    options = tiny.RECIPE | encoders | {"num_train_epochs": 1, "corrections": str(fixed)}
     del options["disable_tqdm"]
     words = [f"{key}={json.dumps(value)}" for key, value in options.items()]
     code, output, errors = hfk("train", tmp_path / "mine.yaml", "--output-dir", tmp_path / "run", *words)
     assert code == 0, errors
     assert f"checkpoint: {tmp_path / 'run'}" in output and "mean macro-F1" in output
+    (corrected,) = re.findall(r"fixed\.csv: 1 label corrected \(.*1 topic.*\)", output)
+    assert json.loads((tmp_path / "run" / "report" / "metrics.json").read_text())["extra"]["corrections"] == corrected
+    assert yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())["corrections"] == str(fixed)
     assert hfk("evaluate", tmp_path / "run", "--data", table)[0] == 0
     assert hfk("predict", tmp_path / "run", table, tmp_path / "out.csv")[0] == 0
     result = read_table(tmp_path / "out.csv")
@@ -396,7 +464,8 @@ def test_backbones_refuse_in_one_sentence(fails):
 
 def test_warnings_of_other_libraries_stay_as_they_are(hfk, monkeypatch):
     def warn():
-        warnings.warn("of ours", stacklevel=1)
+        for line in (1, 2):  # of two places that say the same, one line
+            warnings.warn("of ours", stacklevel=line)
         warnings.warn("of theirs", FutureWarning, stacklevel=1)
         return {}
 

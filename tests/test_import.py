@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import hfk
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ["torch", "transformers", "datasets", "evaluate", "peft", "sklearn", "pandas", "numpy", "matplotlib", "gradio"]
@@ -46,19 +49,13 @@ visit(typer.main.get_command(app), [])
     assert heavy(code) == []
 
 
-@pytest.mark.parametrize(
-    "imports",
-    [
-        "import hfk, importlib.util\nimportlib.util.find_spec('transformers')  # which asks only\n"
-        "from transformers.pipelines import pipeline\nfrom transformers import AutoConfig, AutoModel, AutoProcessor",
-        "from transformers import AutoConfig, AutoModel, AutoProcessor, pipeline\nimport hfk",
-        "from hfk import HeadConfig\nfrom transformers import AutoConfig, AutoModel, AutoProcessor, pipeline",
-    ],
-    ids=["hfk first", "transformers first", "a name of hfk first"],
-)
-def test_checkpoints_load_without_remote_code(imports, checkpoint):
+def test_checkpoints_load_without_remote_code_when_a_name_of_hfk_is_imported_first(checkpoint):
+    """That hfk comes first and then transformers, every test of the pipeline in pytest's own process shows."""
     code = f"""
-{imports}
+import hfk, importlib.util
+importlib.util.find_spec('transformers')  # which asks only
+from hfk import HeadConfig
+from transformers import AutoConfig, AutoModel, AutoProcessor, pipeline
 classes = [part.from_pretrained({str(checkpoint)!r}) for part in (AutoConfig, AutoModel, AutoProcessor)]
 assert all(type(part).__module__.startswith("hfk.models.") for part in classes), classes
 print(*pipeline("multi-head-classification", model={str(checkpoint)!r})("바닷가"))
@@ -66,9 +63,16 @@ print(*pipeline("multi-head-classification", model={str(checkpoint)!r})("바닷�
     assert run(code) == "cat1 cat2 tags price"
 
 
-def test_every_public_name_is_there():
-    import hfk
+def test_hfk_registers_itself_when_transformers_is_there_already(monkeypatch):
+    from transformers.pipelines import PIPELINE_REGISTRY
 
+    monkeypatch.delitem(PIPELINE_REGISTRY.supported_tasks, "multi-head-classification")
+    monkeypatch.delitem(sys.modules, "hfk.models.registration")
+    importlib.reload(hfk)
+    assert "multi-head-classification" in PIPELINE_REGISTRY.supported_tasks
+
+
+def test_every_public_name_is_there():
     for name in hfk.__all__:
         assert getattr(hfk, name) is not None
     assert set(hfk.__all__) <= set(dir(hfk))

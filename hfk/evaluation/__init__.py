@@ -1,7 +1,3 @@
-"""How good a model is: metrics, pictures, and the report folder.
-
-`metrics` turns logits and labels into flat scores, `modules` offers the same numbers as `evaluate` modules, `plots`
-draws them as PNG, and `report` writes one folder for people to read. Imports `hfk.models` and nothing later.
-"""
+"""How good a model is: what it said, scores, calibration, pictures, and the report folder."""
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Logits are divided by the temperature before softmax or sigmoid, so no `single_label` answer and no `multi_label` choice
 at 0.5 changes, only how sure it is. Heads of one hierarchy share a temperature: their best path is chosen by the sum
-of log-probabilities, which only a common factor leaves as it is. What calibration gained is always measured on rows
-that it was not fitted on. The number lives in `HeadConfig.temperature`; decoding applies it, the loss does not.
+of log-probabilities, which only a common factor leaves as it is. The gain is always measured on rows that it was not
+fitted on. The number lives in `HeadConfig.temperature`; decoding applies it, the loss does not.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.optimize import minimize_scalar
-from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from ..models.configuration_multihead import HeadConfig
@@ -25,27 +24,23 @@ from .metrics import tree_roots
 from .modules.single_label_scores import expected_calibration_error
 from .predictions import Predictions
 
-LOWEST, HIGHEST = 0.1, 10.0
-"""Temperatures outside of these are not looked for: a handful of rows that are all right would give 0."""
+LOWEST, HIGHEST = 0.1, 10.0  # a handful of rows that are all right would give 0
 
 
 @dataclass
 class Calibration:
-    """Fitted temperatures and what they gained.
-
-    Args:
-        temperatures: head name → temperature; heads that can't be calibrated (regression, no labelled row) are absent.
-        rows: how many rows they were fitted on.
-        measured_on: which rows the gain was measured on, in words.
-        scores: head name → `temperature`, `rows`, `nll_before`, `nll_after`, `ece_before`, `ece_after`.
-        reliability: head name → confidence before, confidence after, and whether it was right, `(decisions,)` each.
-    """
+    """Fitted temperatures and what they gained."""
 
     temperatures: dict[str, float]
+    """by head; one that can't be calibrated (regression, no labelled row) is absent"""
     rows: int
+    """that they were fitted on"""
     measured_on: str
+    """which rows, in words"""
     scores: dict[str, dict[str, float]]
+    """by head: `temperature`, `rows`, `nll_before`, `nll_after`, `ece_before`, `ece_after`"""
     reliability: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]
+    """by head: confidence before, confidence after, and whether it was right, `(decisions,)` each"""
 
     def apply(self, heads: list[HeadConfig]) -> None:
         """Set the temperatures of heads, in place."""
@@ -57,17 +52,11 @@ class Calibration:
         return {"fitted_rows": self.rows, "measured_on": self.measured_on, "heads": self.scores}
 
 
-def calibrate(
-    predictions: Predictions, held_out: Predictions | None = None, held_out_name: str = "test", seed: int = 0
-) -> Calibration:
-    """Fit temperatures on validation rows and measure the gain on others.
+def calibrate(predictions: Predictions, held_out: Predictions | None = None) -> Calibration:
+    """Fit temperatures on predictions of validation rows and measure the gain on those of test rows, `held_out`.
 
-    Args:
-        predictions: of the validation rows; the temperatures that their heads have are not looked at.
-        held_out: of rows to measure on. Without them the validation rows are halved by chance, and each half is
-            measured with the temperature of the other.
-        held_out_name: what those rows are called.
-        seed: of the halving.
+    Without these the validation rows are halved by chance, and each half is measured with the temperature of the other.
+    The temperatures that the heads have are not looked at.
 
     Raises:
         ValueError: if no head can be calibrated, or there are fewer than two rows.
@@ -84,9 +73,9 @@ def calibrate(
         raise ValueError("there is nothing to calibrate: no classification head has a labelled row.")
     if rows < 2:
         raise ValueError("one row is too few to calibrate on.")
-    parts, measured_on = [(held_out, temperatures)], held_out_name
+    parts, measured_on = [(held_out, temperatures)], "test"
     if held_out is None:
-        order = np.random.default_rng(seed).permutation(rows)
+        order = np.random.default_rng(0).permutation(rows)
         one, two = (predictions.select(half) for half in (order[: rows // 2], order[rows // 2 :]))
         parts = [(part, temperatures | fit_temperatures(other)) for part, other in ((one, two), (two, one))]
         measured_on = "the same rows, each half with the temperature of the other half"
@@ -96,17 +85,18 @@ def calibrate(
         found = zip(*(part[name] for part in measured), strict=True)
         before, after, right, *losses = (np.concatenate(values) for values in found)
         scores[name] = {"temperature": temperature}
-        if right.size:
-            reliability[name] = before, after, right
-            scores[name]["rows"] = len(losses[0])
-            for when, confidence, loss in (("before", before, losses[0]), ("after", after, losses[1])):
-                scores[name][f"nll_{when}"] = float(loss.mean())
-                scores[name][f"ece_{when}"] = expected_calibration_error(confidence, right)
+        if not right.size:
+            continue
+        reliability[name] = before, after, right
+        scores[name]["rows"] = len(losses[0])
+        for when, confidence, loss in (("before", before, losses[0]), ("after", after, losses[1])):
+            scores[name][f"nll_{when}"] = float(loss.mean())
+            scores[name][f"ece_{when}"] = expected_calibration_error(confidence, right)
     return Calibration(temperatures, rows, measured_on, scores, reliability)
 
 
 def fit_temperatures(predictions: Predictions) -> dict[str, float]:
-    """Find the temperature of least negative log-likelihood for every classification head, from 0.1 to 10.
+    """Find the temperature of least negative log-likelihood, from 0.1 to 10, for every classification head.
 
     Unlabelled cells and the heads' own temperatures are left out; all heads of a hierarchy get the same.
 
@@ -134,21 +124,12 @@ def fit_temperatures(predictions: Predictions) -> dict[str, float]:
 def _loss(predictions: Predictions, head: HeadConfig) -> Callable[[float], np.ndarray]:
     """Negative log-likelihood of each labelled row as a function of the temperature."""
     present, target = predictions.target[head.name]
-    logits = torch.as_tensor(predictions.logits[head.name][present], dtype=torch.float64)
-    return head.rules.pick(_LOSS)(head, logits, target[present])
-
-
-def _single_label(head: HeadConfig, logits: Tensor, target: np.ndarray) -> Callable[[float], np.ndarray]:
-    rows = np.arange(len(target))
-    return lambda temperature: -head.rules.log_probabilities(logits / temperature).numpy()[rows, target]
-
-
-def _multi_label(head: HeadConfig, logits: Tensor, target: np.ndarray) -> Callable[[float], np.ndarray]:
+    logits, target = torch.as_tensor(predictions.logits[head.name][present], dtype=torch.float64), target[present]
+    if head.rules.exclusive:
+        rows = np.arange(len(target))
+        return lambda temperature: -head.rules.log_probabilities(logits / temperature).numpy()[rows, target]
     signed = logits * torch.as_tensor(np.where(target, 1.0, -1.0))
     return lambda temperature: -logsigmoid(signed / temperature).mean(1).numpy()
-
-
-_LOSS = {"single_label": _single_label, "multi_label": _multi_label}
 
 
 def _measure(predictions: Predictions, temperatures: dict[str, float]) -> dict[str, tuple[np.ndarray, ...]]:
@@ -157,20 +138,14 @@ def _measure(predictions: Predictions, temperatures: dict[str, float]) -> dict[s
     The confidence of a `single_label` head is the probability of the answer that users get; that of a `multi_label`
     head is each label's own probability, which is right as often as the label is there.
     """
+    found, heads = {}, predictions.heads
     before, after = (
-        replace(predictions, heads=[replace(head, temperature=used.get(head.name, 1.0)) for head in predictions.heads])
+        replace(predictions, heads=[replace(head, temperature=used.get(head.name, 1.0)) for head in heads])
         for used in ({}, temperatures)
     )
-    found = {}
-    for head in predictions.heads:
-        if head.name not in temperatures:
-            continue
-        present, target = predictions.target[head.name]
-        target = target[present]
-        told = [
-            head.rules.confidence(target, *(part[head.name][present] for part in (said.chosen, said.probabilities)))
-            for said in (before, after)
-        ]
-        loss = _loss(predictions, head)
-        found[head.name] = (told[0][0], *told[1], loss(1.0), loss(temperatures[head.name]))
+    for head in heads:
+        if head.name in temperatures:
+            (confidence, _), told = (head.rules.confidence(*said.known(head)) for said in (before, after))
+            loss = _loss(predictions, head)
+            found[head.name] = (confidence, *told, loss(1.0), loss(temperatures[head.name]))
     return found

@@ -1,23 +1,18 @@
 """Scores of a multi-head model as one flat dict of floats, and the intervals and the baseline to read them against.
 
-Every answer that is scored here was chosen by `hfk.models.decoding`: hierarchical heads by their best consistent path,
-multi-label heads by the threshold. So a score is about what users get, not about raw argmaxes. scikit-learn does the
-counting. Conventions a reader would ask about:
-
-- Macro F1 is the mean over the labels that occur in the references or the predictions (scikit-learn's default); a label
-  that neither mentions is not counted as 0.
-- A score that has no meaning for the rows at hand (no labelled row, R² of one row, mAP without a positive) is left
-  out of the dict; it is never NaN.
-- ECE is that of Guo et al. 2017: 15 equal-width bins of confidence, see `expected_calibration_error`.
+Every answer that is scored was chosen by `hfk.models.decoding`, so a score is about what users get. Macro F1 is the
+mean over the labels that occur in the references or the predictions (scikit-learn's default). A score that has no
+meaning for the rows at hand (no labelled row, R² of one row, mAP without a positive) is left out; it is never NaN.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import numpy as np
 
 from ..models.configuration_multihead import HeadConfig
+from ..models.hierarchy import head_parents
 from .modules.hierarchy_consistency import hierarchy_consistency
 from .modules.multi_label_scores import multi_label_scores
 from .modules.regression_scores import regression_scores
@@ -29,7 +24,6 @@ SCORES: dict[str, Callable[..., dict[str, float]]] = {
     "multi_label": multi_label_scores,
     "regression": lambda target, predicted, _: regression_scores(target, predicted),
 }
-"""What scores one head, by its problem."""
 
 
 def score_heads(predictions: Predictions) -> dict[str, float]:
@@ -61,7 +55,7 @@ def score_heads(predictions: Predictions) -> dict[str, float]:
     scores = _score(predictions.probabilities, predictions.chosen, predictions)
     if "hierarchy_consistency" in scores:
         alone = predictions.decide(consistent_paths=False)
-        scores["hierarchy_consistency_independent"] = hierarchy_consistency(alone, _parents(heads))
+        scores["hierarchy_consistency_independent"] = hierarchy_consistency(alone, head_parents(heads))
         family = {name for head in heads if head.parent is not None for name in (head.name, head.parent)}
         for name in [head.name for head in heads if head.name in family]:
             present, target = predictions.target[name]
@@ -72,18 +66,12 @@ def score_heads(predictions: Predictions) -> dict[str, float]:
 
 
 def majority_baseline(train_labels: Arrays, predictions: Predictions) -> dict[str, float]:
-    """Score the best answer that ignores the input, learned from the training labels alone.
+    """Score the best answer that ignores the input, learned from the training labels alone; names as in `score_heads`.
 
     Each head answers for itself: its most frequent label (`single_label`; the label frequencies serve as its
     probabilities), the labels that at least half of the rows carry (`multi_label`), or the mean (`regression`). The
-    answers of a hierarchy need not agree, which `hierarchy_consistency` then shows.
-
-    Args:
-        train_labels: the training labels, as in `Predictions`; a head without any is left out.
-        predictions: gives the heads, and the labels to score against.
-
-    Returns:
-        A dict with the names of `score_heads`.
+    answers of a hierarchy need not agree, which `hierarchy_consistency` then shows. A head without `train_labels` (as
+    in `Predictions`) is left out.
     """
     rows = len(predictions)
     probs, chosen = {}, {}
@@ -96,56 +84,39 @@ def majority_baseline(train_labels: Arrays, predictions: Predictions) -> dict[st
     return _score(probs, chosen, predictions)
 
 
-def score_intervals(predictions: Predictions, resamples: int = 1000, seed: int = 0) -> dict[str, tuple[float, float]]:
-    """Give the 95 % bootstrap intervals of accuracy and macro F1 for every `single_label` head.
-
-    Returns:
-        `{head}_accuracy` and `{head}_macro_f1` → (low, high).
-    """
+def score_intervals(predictions: Predictions, resamples: int = 1000) -> dict[str, tuple[float, float]]:
+    """Give the 95 % bootstrap intervals (low, high) of `{head}_accuracy` and `{head}_macro_f1`, `single_label` only."""
     intervals = {}
     for head in predictions.heads:
-        present, target = predictions.target[head.name]
-        if head.rules.exclusive and present.any():
-            pair = target[present], predictions.chosen[head.name][present]
-            right = pair[0] == pair[1]
-            intervals[f"{head.name}_accuracy"] = bootstrap_interval(np.mean, right, resamples=resamples, seed=seed)
-            intervals[f"{head.name}_macro_f1"] = bootstrap_interval(macro_f1, *pair, resamples=resamples, seed=seed)
+        target, chosen, _ = predictions.known(head)
+        if head.rules.exclusive and len(target):
+            intervals[f"{head.name}_accuracy"] = bootstrap_interval(np.mean, target == chosen, resamples=resamples)
+            intervals[f"{head.name}_macro_f1"] = bootstrap_interval(macro_f1, target, chosen, resamples=resamples)
     return intervals
 
 
-def bootstrap_interval(
-    metric: Callable[..., float], *arrays: np.ndarray, resamples: int = 1000, confidence: float = 0.95, seed: int = 0
-) -> tuple[float, float]:
-    """Estimate a metric's interval with the percentile bootstrap (Efron 1979): rows drawn with replacement.
+def bootstrap_interval(metric: Callable[..., float], *arrays: np.ndarray, resamples: int = 1000) -> tuple[float, float]:
+    """Estimate a metric's 95 % interval with the percentile bootstrap (Efron 1979): rows drawn with replacement.
 
-    Args:
-        metric: takes the arrays' resampled rows and returns a number.
-        *arrays: arrays of the same length, at least one row, resampled together.
-        resamples: how many resamples to draw.
-        confidence: the share of resamples that the interval holds.
-        seed: of the resampling; the same seed gives the same interval.
+    `metric` takes the resampled rows of the arrays, which have the same length, at least 1.
 
     Example:
         >>> bootstrap_interval(np.mean, np.array([1, 1, 1, 1]))
         (1.0, 1.0)
     """
-    generator, rows = np.random.default_rng(seed), len(arrays[0])
+    generator, rows = np.random.default_rng(0), len(arrays[0])
     drawn = (generator.integers(rows, size=rows) for _ in range(resamples))
     values = [metric(*(array[index] for array in arrays)) for index in drawn]
-    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
+    low, high = np.quantile(values, [0.025, 0.975])
     return float(low), float(high)
 
 
 def rejection_curve(confidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Follow accuracy while the least confident rows are left to a person.
-
-    Args:
-        confidence: `(rows,)`, the probability of the chosen label.
-        right: bool `(rows,)`, whether it was right.
+    """Follow accuracy while the rows of least confidence in the chosen label, `(rows,)`, are left to a person.
 
     Returns:
-        Thresholds, from the highest; the share of rows that reach each (coverage); and the accuracy of those rows. Rows
-        of equal confidence come together.
+        Thresholds, from the highest; the share of rows that reach each (coverage); and their accuracy. Rows of equal
+        confidence come together.
     """
     confidence = np.asarray(confidence, dtype=np.float64)
     order = np.argsort(-confidence, kind="stable")
@@ -157,10 +128,9 @@ def rejection_curve(confidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarr
 def rejection_scores(confidence: np.ndarray, right: np.ndarray, wanted: float = 0.95) -> dict[str, float | None]:
     """Sum up the rejection curve of at least one row.
 
-    Returns:
-        `aurc`, the area under the risk-coverage curve: the mean error rate over all coverages, 0 at best; `accuracy`,
-        the wanted one; `threshold`, the lowest confidence from which answers reach it, and `coverage`, the share of
-        rows that do; None for both where no threshold is enough.
+    `aurc` is the area under the risk-coverage curve: the mean error rate over all coverages, 0 at best. `threshold` is
+    the lowest confidence from which answers reach the `wanted` accuracy, and `coverage` the share of rows that do;
+    None for both where no threshold is enough.
 
     Source:
         Geifman, El-Yaniv: Selective Classification for Deep Neural Networks, NeurIPS 2017.
@@ -193,11 +163,7 @@ def macro_f1(target: np.ndarray, chosen: np.ndarray) -> float:
 def most_confused(
     target: np.ndarray, chosen: np.ndarray, labels: list[str], limit: int = 20
 ) -> list[tuple[str, str, int, int]]:
-    """List the pairs of labels that are mixed up most often.
-
-    Returns:
-        (right label, chosen label, rows mixed up, rows of the right label), most first, ties in label order.
-    """
+    """List (true label, predicted label, rows mixed up, rows of the true label), most mixed up first, ties in order."""
     wrong = target != chosen
     pairs, counts = np.unique(target[wrong] * len(labels) + chosen[wrong], return_counts=True)
     support = np.bincount(target, minlength=len(labels))
@@ -240,12 +206,7 @@ def _score(probs: Arrays, chosen: Arrays, predictions: Predictions) -> dict[str,
         if complete.any():
             scores["exact_match"] = float(right[complete].mean())
     answered = [head for head in heads if head.name in chosen and head.rules.exclusive]
-    parents = _parents(head for head in answered if head.parent in chosen)
+    parents = head_parents(head for head in answered if head.parent in chosen)
     if parents and rows:
         scores["hierarchy_consistency"] = hierarchy_consistency(chosen, parents)
     return scores
-
-
-def _parents(heads: Iterable[HeadConfig]) -> dict[str, tuple[str, list[int]]]:
-    """What `hierarchy_consistency` must know of the tree."""
-    return {head.name: (head.parent, head.parent_of) for head in heads if head.parent is not None}

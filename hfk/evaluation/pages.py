@@ -27,21 +27,10 @@ PALETTE = {
 
 
 def render(template: str | Path, block: str | None = None, **facts: Any) -> str:
-    """Fill a template.
+    """Fill a template: the name of a file in `templates/`, or the path of a tool's own.
 
-    Args:
-        template: name of a file in `templates/`, or the path of a tool's own.
-        block: render this block of it alone, as a part of somebody else's page.
-        facts: what the template shows.
-
-    Returns:
-        the HTML.
-
-    Raises:
-        jinja2.UndefinedError: if the template shows a fact that is not given.
-
-    Example:
-        >>> page = render("report.html", title="<b>", results=results, tables=[])  # doctest: +SKIP
+    With `block`, that block of it alone, as a part of somebody else's page. A template that shows a fact which is not
+    given is a `jinja2.UndefinedError`.
     """
     path = TEMPLATES / template  # an absolute path stays as it is
     found = _environment(path.parent).get_template(path.name)

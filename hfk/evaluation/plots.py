@@ -48,9 +48,6 @@ SYSTEM_FONTS = (
 )  # fmt: skip
 
 
-# ---------------------------------------------------------------------------------------------------- of an evaluation
-
-
 def confusion_png(target: np.ndarray, chosen: np.ndarray, labels: list[str], title: str = "Confusion") -> bytes:
     """Draw which labels are taken for which, of `(rows,)` label indices; labels that do not occur are left out.
 
@@ -65,23 +62,24 @@ def confusion_png(target: np.ndarray, chosen: np.ndarray, labels: list[str], tit
     np.add.at(counts, (np.searchsorted(occurring, target), np.searchsorted(occurring, chosen)), 1)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
 
-    cell, font_size = next(
-        look for limit, *look in ((8, 0.62, 10), (COUNTS_UP_TO, 0.44, 9), (999, 0.2, 7)) if size <= limit
-    )
+    cell, font_size = (0.62, 10) if size <= 8 else (0.44, 9) if size <= COUNTS_UP_TO else (0.2, 7)
     figure, (axes,) = new_figure(size * cell, size * cell)
-    image = axes.imshow(shares, cmap=_ramp(), vmin=0, vmax=1, interpolation="nearest")
+    from matplotlib.colors import LinearSegmentedColormap  # after `new_figure`, which says what to install
+
+    ramp = LinearSegmentedColormap.from_list("hfk", RAMP)
+    image = axes.imshow(shares, cmap=ramp, vmin=0, vmax=1, interpolation="nearest")
     names = [_shorten(labels[index]) for index in occurring]
     slanted = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if size <= 8 else {"rotation": 90}
     axes.set_xticks(range(size), names, **slanted)
     axes.set_yticks(range(size), names)
     axes.tick_params(length=0, labelsize=font_size, labelcolor=INK, pad=4)
-    for ticks in (axes.set_xticks, axes.set_yticks):
-        ticks(np.arange(size + 1) - 0.5, minor=True)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_ticks(np.arange(size + 1) - 0.5, minor=True)
     axes.grid(which="minor", color=PALE, linewidth=0.6)
     axes.tick_params(which="minor", length=0)
     axes.spines[:].set_color(RULE)
-    axes.set_xlabel("chosen", fontsize=10, color=MUTED, labelpad=8)
-    axes.set_ylabel("right", fontsize=10, color=MUTED, labelpad=8)
+    axes.set_xlabel("predicted", fontsize=10, color=MUTED, labelpad=8)
+    axes.set_ylabel("true", fontsize=10, color=MUTED, labelpad=8)
     for row, column in np.argwhere(counts) if size <= COUNTS_UP_TO else ():
         count = counts[row, column]
         small = font_size - (0 if count < 1000 else 1.5 if count < 10_000 else 2.5)
@@ -110,9 +108,8 @@ def _confused_pairs_png(target: np.ndarray, chosen: np.ndarray, labels: list[str
     axes.locator_params(axis="x", integer=True, nbins=5)
     axes.spines["bottom"].set_visible(False)
     axes.spines["left"].set_visible(True)
-    wrong = int((target != chosen).sum())
-    shown = sum(count for _, _, count, _ in pairs)
-    note = f"right → chosen, rows; these {len(pairs)} pairs are {shown:,} of {wrong:,} mistakes in {len(target):,} rows"
+    wrong, shown = int((target != chosen).sum()), sum(count for _, _, count, _ in pairs)
+    note = f"true → predicted; these {len(pairs)} pairs are {shown:,} of {wrong:,} mistakes in {len(target):,} rows"
     titles(axes, title, note if wrong else f"no mistakes in {len(target):,} rows")
     return to_png(figure)
 
@@ -192,14 +189,14 @@ def training_curves_png(log_history: list[dict[str, Any]], title: str = "Trainin
     if "mean" in heads:  # the heads as they come, their mean last
         heads["mean"] = heads.pop("mean")
     panels = []
-    for name, lines, height in (
+    for name, keys, height in (
         ("loss", {"training": "loss", "validation": "eval_loss"}, 2.1),
         ("macro F1", heads, 2.1),
         ("learning rate", {"": "learning_rate"}, 0.9),
     ):
-        drawn = {label: _series(log_history, key) for label, key in lines.items()}
-        panels.append((name, {label: series for label, series in drawn.items() if len(series[0])}, height))
-    panels = [panel for panel in panels if panel[1]]
+        lines = {label: series for label, key in keys.items() if len((series := _series(log_history, key))[0])}
+        if lines:
+            panels.append((name, lines, height))
     if not panels:
         return None
     last = max(steps[-1] for _, lines, _ in panels for steps, _ in lines.values())
@@ -232,17 +229,10 @@ def _series(log_history: list[dict[str, Any]], key: str) -> tuple[np.ndarray, np
     return np.array([step for step, _ in points]), np.array([value for _, value in points])
 
 
-# ----------------------------------------------------------------------------------------------- of rows, and of tools
-
-
 def lengths_png(
     lengths: np.ndarray, title: str = "Text lengths", unit: str = "tokens", limit: int | None = None
 ) -> bytes:
-    """Draw a histogram of text lengths, to choose a `max_length` by.
-
-    `limit` is the planned one, drawn as a line with the share of texts beyond it; `unit` is what the lengths count.
-    """
-    lengths = np.asarray(lengths)
+    """Draw a histogram of text lengths in `unit`, to choose a `max_length` by; `limit`, the planned one, is marked."""
     # A few very long texts would squeeze all others into one bar: the last bar gathers what is beyond.
     end = max(float(np.quantile(lengths, 0.995)), (limit or 0) * 1.1, 1.0)
     figure, (axes,) = new_figure(6.2, 2.6)
@@ -268,74 +258,37 @@ def lengths_png(
 def ladder_png(
     rungs: list[tuple[str, float, float, float, float]], title: str, score: str = "accuracy", note: str = ""
 ) -> bytes:
-    """Draw what a score costs: each model's score against its training time.
+    """Draw each model's score against its training time.
 
-    Args:
-        rungs: (name, seconds of training, score, low, high) of each model; low and high end its interval.
-        title: what stands above.
-        score: what the score is called.
-        note: the line under the title.
+    `rungs` are (name, seconds of training, score, low, high); low and high end the score's interval.
     """
     figure, (axes,) = new_figure(6.2, 3.9)
-    seconds = np.array([max(rung[1], 0.1) for rung in rungs])
-    middle, low, high = (np.array([rung[place] for rung in rungs]) for place in (2, 3, 4))
+    names, seconds, middle, low, high = zip(*rungs, strict=True)
+    seconds, middle, low, high = np.maximum(seconds, 0.1), *map(np.array, (middle, low, high))
     reach = [np.maximum(middle - low, 0), np.maximum(high - middle, 0)]
     look = {"color": BLUE, "ecolor": FAINT_BLUE, "elinewidth": 1.3, "markersize": 6, "zorder": 3}
     axes.errorbar(seconds, middle, reach, fmt="o", **look)
     axes.set_xscale("log")
     room = 10 ** (0.12 * np.log10(seconds.max() / seconds.min()) + 0.1)
-    plain(axes, x=(seconds.min() / room, seconds.max() * room), y=_spread(np.concatenate([low, high])))
+    above = 0.08 * (high.max() - low.min()) or 0.05 * abs(high.max()) or 1.0
+    plain(axes, x=(seconds.min() / room, seconds.max() * room), y=(low.min() - above, high.max() + above))
     ticks = [step for step in TIMES if seconds.min() / room <= step <= seconds.max() * room]
     if len(ticks) > 1:
         axes.set_xticks(ticks, [TIMES[step] for step in ticks])
         axes.minorticks_off()
     name_axes(axes, "time to train", score)
-    _place_labels(axes, [rung[0] for rung in rungs], seconds, middle, low, high)
+    # Names stand in a column beside the axes, a line of text or more apart; a thin line leads to each point.
+    order, apart = np.argsort(middle), 0.046 * np.arange(len(rungs))
+    share = (middle[order] - low.min() + above) / (high.max() - low.min() + 2 * above)
+    heights = np.minimum(np.maximum.accumulate(share - apart) + apart, 1 - apart[::-1])
+    line = {"arrowstyle": "-", "color": FAINT_BLUE, "lw": 0.8, "shrinkB": 4, "relpos": (0, 0.5)}
+    for index, height in zip(order, heights, strict=True):
+        axes.annotate(
+            names[index], (seconds[index], middle[index]), xytext=(1.03, height), textcoords="axes fraction",
+            fontsize=9, color=INK, va="center", arrowprops=line,
+        )  # fmt: skip
     titles(axes, title, note)
     return to_png(figure)
-
-
-def _place_labels(
-    axes: Axes, names: list[str], x: np.ndarray, y: np.ndarray, low: np.ndarray, high: np.ndarray
-) -> None:
-    """Write a name beside each point, where it covers no point, no interval from `low` to `high` and no other name.
-
-    Near places are tried before far ones; from a far one a thin line leads to the point.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.text import Text
-    from matplotlib.transforms import Bbox
-
-    renderer = FigureCanvasAgg(axes.figure).get_renderer()
-    unit = axes.figure.dpi / 72
-    places, bottoms, tops = (axes.transData.transform(np.column_stack([x, values])) for values in (y, low, high))
-    taken = [Bbox.from_extents(*(place - 5 * unit), *(place + 5 * unit)) for place in places]
-    ends = zip(bottoms, tops, strict=True)
-    taken += [Bbox.from_extents(one[0] - unit, one[1], two[0] + unit, two[1]) for one, two in ends]
-    inside = axes.get_window_extent(renderer)
-    directions = ((1, 0), (-1, 0), (1, 0.6), (-1, 0.6), (1, -0.6), (-1, -0.6), (0, 1), (0, -1))
-    waiting = [int(index) for index in np.argsort(places[:, 0])]
-    for away in (8, 18, 30, 45, 62, 80, 0):  # 0: what found no free place stands beside its point all the same
-        for index in list(waiting):  # every name that finds a near place takes it before any goes far
-            for dx, dy in directions:
-                line = {"arrowstyle": "-", "color": FAINT_BLUE, "lw": 0.8, "shrinkB": 4}
-                text = axes.annotate(
-                    names[index], (x[index], y[index]), xytext=(dx * (away or 8), dy * away),
-                    textcoords="offset points", fontsize=9, color=INK, fontfamily=font_families(), parse_math=False,
-                    ha=("center", "left", "right")[dx], va="center" if dx else ("bottom" if dy > 0 else "top"),
-                    arrowprops=None if away <= 8 and dy == 0 else line,
-                )  # fmt: skip
-                text.update_positions(renderer)
-                box = Text.get_window_extent(text, renderer)  # an annotation's own extent includes its line
-                free = box.x0 >= inside.x0 and box.x1 <= inside.x1 and not any(box.overlaps(other) for other in taken)
-                if free or not away:
-                    taken.append(box)
-                    waiting.remove(index)
-                    break
-                text.remove()
-
-
-# ------------------------------------------------------------------------------------------------ what all of them use
 
 
 def new_figure(width: float, *heights: float, gap: float = 0.3) -> tuple[Figure, list[Axes]]:
@@ -385,23 +338,19 @@ def to_png(figure: Figure) -> bytes:
 
 @cache
 def font_families() -> list[str]:
-    """Name the font families that pictures use: one with Korean, if there is any, and matplotlib's own behind it.
-
-    A packaged font is added to matplotlib's list of known fonts, which changes no setting.
-    """
+    """Name the font families that pictures use: one with Korean, if there is any, and matplotlib's own behind it."""
     manager, fallback = _font_manager(), "DejaVu Sans"
     package, file = PACKAGED_FONT
     found = importlib.util.find_spec(package)  # without importing it
-    path = Path(found.origin).parent / file if found and found.origin else None
-    if path and path.is_file():
-        manager.fontManager.addfont(path)
+    if found and found.origin:
+        path = Path(found.origin).with_name(file)
+        manager.fontManager.addfont(path)  # which changes no setting
         return [manager.FontProperties(fname=path).get_name(), fallback]
     known = {font.name for font in manager.fontManager.ttflist}
-    installed = [name for name in SYSTEM_FONTS if name in known]
-    if installed:
-        return [installed[0], fallback]
-    warnings.warn('no Korean font was found, labels will show as boxes: pip install "hfk[plots]"', stacklevel=2)
-    return [fallback]
+    installed = [name for name in SYSTEM_FONTS if name in known][:1]
+    if not installed:
+        warnings.warn('no Korean font was found, labels will show as boxes: pip install "hfk[plots]"', stacklevel=2)
+    return [*installed, fallback]
 
 
 def font_path() -> str:
@@ -418,19 +367,6 @@ def name_axes(axes: Axes, x: str, y: str) -> None:
     """Say what lies along an axes."""
     axes.set_xlabel(x, fontsize=9, color=MUTED)
     axes.set_ylabel(y, fontsize=9, color=MUTED)
-
-
-def _spread(values: np.ndarray) -> tuple[float, float]:
-    """Limits of an axis that leave some room around the values."""
-    low, high = float(values.min()), float(values.max())
-    room = 0.08 * (high - low) or 0.05 * abs(high) or 1.0
-    return low - room, high + room
-
-
-def _ramp() -> Any:
-    from matplotlib.colors import LinearSegmentedColormap
-
-    return LinearSegmentedColormap.from_list("hfk", RAMP)
 
 
 def _shorten(label: str, most: int = 18) -> str:

@@ -30,21 +30,14 @@ from ..tasks.labels import label_arrays
 
 Arrays = dict[str, np.ndarray]
 METADATA = b"hfk"
-LEAST = 1e-12
-"""The smallest probability that a logarithm is taken of."""
+LEAST = 1e-12  # the smallest probability that a logarithm is taken of
 
 
 class Target(NamedTuple):
-    """One head's labels in one form.
+    """One head's labels in one form, zeros where missing."""
 
-    Args:
-        present: bool `(rows,)`, which rows are labelled.
-        values: int64 `(rows,)` for `single_label`, bool `(rows, labels)` for `multi_label`, float64 `(rows,)` for
-            `regression`; zeros where missing.
-    """
-
-    present: np.ndarray
-    values: np.ndarray
+    present: np.ndarray  # bool (rows,)
+    values: np.ndarray  # int64 (rows,), bool (rows, labels) of multi_label, or float64 (rows,) of regression
 
 
 @dataclass
@@ -81,45 +74,37 @@ class Predictions:
     folds: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        rows, checked = None, {}
-        for head in self.heads:
-            if head.name not in self.logits:
-                raise ValueError(
-                    f"head {head.name!r}: there are no logits for it; there are some for {list(self.logits)}."
-                )
-            values = np.asarray(self.logits[head.name])
-            rows = len(values) if rows is None else rows
-            values = values[:, None] if values.ndim == 1 and head.num_outputs == 1 else values
-            if values.shape != (rows, head.num_outputs):
-                raise ValueError(
-                    f"head {head.name!r}: its logits have the shape {values.shape}, not {(rows, head.num_outputs)}."
-                )
-            broken = np.flatnonzero(~np.isfinite(values).all(axis=1))
-            if broken.size:
-                raise ValueError(
-                    f"head {head.name!r}, row {broken[0]}: the logits are not finite ({broken.size} such rows of "
-                    f"{rows}); training has probably diverged: try a lower learning rate, or bf16 instead of fp16."
-                )
-            checked[head.name] = values
-        self.logits = checked
-        self.ids = list(range(rows or 0)) if self.ids is None else list(self.ids)
+        rows = len(self.logits[self.heads[0].name]) if self.heads and self.heads[0].name in self.logits else 0
+        self.logits = {head.name: self._checked(head, rows) for head in self.heads}
+        self.ids = list(range(rows) if self.ids is None else self.ids)
         for name in ("ids", "texts", "folds"):
             values = getattr(self, name)
-            if values is not None and len(values) != (rows or 0):
-                raise ValueError(f"{name} has {len(values)} entries for {rows or 0} rows of logits.")
+            if values is not None and len(values) != rows:
+                raise ValueError(f"{name} has {len(values)} entries for {rows} rows of logits.")
+
+    def _checked(self, head: HeadConfig, rows: int) -> np.ndarray:
+        """A head's logits, `(rows, outputs)` and finite."""
+        where = f"head {head.name!r}"
+        if head.name not in self.logits:
+            raise ValueError(f"{where}: there are no logits for it; there are some for {list(self.logits)}.")
+        values = np.asarray(self.logits[head.name])
+        values = values[:, None] if values.ndim == 1 and head.num_outputs == 1 else values
+        if values.shape != (rows, head.num_outputs):
+            raise ValueError(f"{where}: its logits have the shape {values.shape}, not {(rows, head.num_outputs)}.")
+        broken = np.flatnonzero(~np.isfinite(values).all(axis=1))
+        if broken.size:
+            raise ValueError(
+                f"{where}, row {broken[0]}: the logits are not finite ({broken.size} such rows of {rows}); training "
+                "has probably diverged: try a lower learning rate, or bf16 instead of fp16."
+            )
+        return values
 
     def __len__(self) -> int:
         return len(self.ids)
 
     @classmethod
     def of(cls, rows: Dataset, heads: list[HeadConfig], logits: Arrays) -> Predictions:
-        """Put logits beside the ids, texts and labels of a task's rows.
-
-        Args:
-            rows: rows in a task's columns.
-            heads: the model's heads; labels are read for those that have a column.
-            logits: as for the class, in the rows' order.
-        """
+        """Put logits beside the ids, texts and labels of rows in a task's columns; a head may have no column."""
         texts = rows["text"][:] if "text" in rows.column_names else None
         return cls(rows["id"][:], heads, logits, label_arrays(rows, heads), texts)
 
@@ -130,12 +115,12 @@ class Predictions:
         weights: dict[str, list[float]] | None = None,
         heads: list[HeadConfig] | None = None,
     ) -> Predictions:
-        """Average what several models said of the same rows: their probabilities, and their numbers.
+        """Average what several models said of the same rows, in one order: their probabilities, and their numbers.
 
         Args:
-            parts: predictions of the same rows in the same order; ids, labels and texts are the first one's.
+            parts: the predictions; ids, labels, texts, and the scale of numbers without `heads`, are the first one's.
             weights: head name → one weight a part; all alike by default.
-            heads: the scales that numbers get; the first one's by default. Temperatures become 1.
+            heads: the scales that numbers get. Temperatures become 1.
         """
         first, logits = parts[0], {}
         heads = [replace(head, temperature=1.0) for head in heads or first.heads]
@@ -150,24 +135,18 @@ class Predictions:
     def concatenate(cls, parts: Sequence[Predictions]) -> Predictions:
         """Put predictions of different rows one after the other, at temperature 1.
 
-        Args:
-            parts: predictions with the same heads, but for temperatures and scales; texts, folds and a head's labels
-                are kept where all parts have them.
+        The parts have the same heads, but for temperatures and scales; texts, folds and a head's labels are kept where
+        all parts have them.
         """
-        first, parts = parts[0], [cls.mean([part], heads=parts[0].heads) for part in parts]
-        labels = [name for name in first.labels if all(name in part.labels for part in parts)]
-        texts = folds = None
-        if all(part.texts is not None for part in parts):
-            texts = [text for part in parts for text in part.texts]
-        if all(part.folds is not None for part in parts):
-            folds = np.concatenate([part.folds for part in parts])
+        parts = [cls.mean([part], heads=parts[0].heads) for part in parts]
+        heads, labels = parts[0].heads, [name for name in parts[0].labels if all(name in part.labels for part in parts)]
         return cls(
             [identity for part in parts for identity in part.ids],
-            parts[0].heads,
-            {head.name: np.concatenate([part.logits[head.name] for part in parts]) for head in first.heads},
+            heads,
+            {head.name: np.concatenate([part.logits[head.name] for part in parts]) for head in heads},
             {name: np.concatenate([part.labels[name] for part in parts]) for name in labels},
-            texts,
-            folds,
+            None if any(part.texts is None for part in parts) else [text for part in parts for text in part.texts],
+            None if any(part.folds is None for part in parts) else np.concatenate([part.folds for part in parts]),
         )
 
     @cached_property
@@ -192,6 +171,11 @@ class Predictions:
         """The labels: head name → `Target`; ValueError, naming head and row, where one is out of range."""
         return {head.name: Target(*head.rules.read(self.labels.get(head.name), len(self))) for head in self.heads}
 
+    def known(self, head: HeadConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Labels, answers and probabilities of the rows that have a label of this head."""
+        present, target = self.target[head.name]
+        return target[present], self.chosen[head.name][present], self.probabilities[head.name][present]
+
     @property
     def labelled(self) -> dict[str, int]:
         """How many rows have a label, head by head."""
@@ -199,26 +183,12 @@ class Predictions:
 
     @staticmethod
     def names(head: HeadConfig, values: np.ndarray, present: np.ndarray | None = None) -> list[Any]:
-        """Name answers or labels.
-
-        Args:
-            head: the head.
-            values: as in `chosen` or `Target.values`.
-            present: which of them there are; all by default.
-
-        Returns:
-            one a row: a label's name, a list of names (`multi_label`), a number (`regression`), or None where there is
-            no label.
-        """
+        """Name answers or labels, `chosen` or `Target.values`: a name, a list of them, a number, or None, a row."""
         found = [head.rules.pick(_NAME)(head, value) for value in values]
         return found if present is None else [one if there else None for one, there in zip(found, present, strict=True)]
 
     def select(self, rows: Sequence[int] | np.ndarray) -> Predictions:
-        """Take some rows, in the order given.
-
-        Args:
-            rows: row numbers.
-        """
+        """Take some rows, by number, in the order given."""
         rows = np.asarray(rows, dtype=np.int64)
         return Predictions(
             [self.ids[row] for row in rows],
@@ -229,16 +199,11 @@ class Predictions:
             None if self.folds is None else np.asarray(self.folds)[rows],
         )
 
-    # ------------------------------------------------------------------------------------------------------- on disk
-
     def save(self, path: str | Path) -> None:
         """Write a Parquet file, whole or not at all.
 
         Its columns are `id`, `text` and `fold` where there are any, and for each head `{head}_label`, `{head}_pred`
         (both by name) and `{head}_logits`, before the temperature.
-
-        Args:
-            path: the file.
         """
         columns: dict[str, pa.Array] = {"id": pa.array([str(identity) for identity in self.ids], pa.string())}
         if self.texts is not None:
@@ -278,50 +243,44 @@ class Predictions:
         own = _own_heads(table)
         if own is None and heads is None:
             raise ValueError(f"{name} does not say what its heads are: it was written by hfk 0.1; give the task.")
+        kind = "probabilities" if own is None else "logits"
         now = {head.name: head for head in heads or own}
-        used = own if own is not None else list(now.values())
-        used = [head for head in used if head.name in now and f"{head.name}_{_kind(own)}" in table.column_names]
+        used = [head for head in own or heads if head.name in now and f"{head.name}_{kind}" in table.column_names]
         if not used:
-            wanted = ", ".join(f"{head}_{_kind(own)}" for head in now)
-            raise ValueError(f"{name} has no {_kind(own)} for the task's heads: none of {wanted}.")
+            wanted = ", ".join(f"{head}_{kind}" for head in now)
+            raise ValueError(f"{name} has no {kind} for the task's heads: none of {wanted}.")
         ids = [str(identity) for identity in table["id"].to_pylist()]
-        labels = {head.name: _read_names(table, now[head.name], ids, name) for head in used}
-        numbers = {
-            head.name: _read_numbers(table, f"{head.name}_{_kind(own)}", now[head.name], ids, name) for head in used
-        }
+        labels, logits = {}, {}
         for head in used:
+            labels[head.name] = _read_names(table, now[head.name], ids, name)
+            logits[head.name] = _read_numbers(table, f"{head.name}_{kind}", now[head.name], ids, name)
             if head.labels != now[head.name].labels:
                 raise ValueError(f"{name}: head {head.name!r} has other labels than the task has now.")
-        more: dict[str, Any] = {"texts": table["text"].to_pylist() if "text" in table.column_names else None}
-        more["folds"] = table["fold"].to_numpy() if "fold" in table.column_names else None
         if own is None:
             used = [replace(head, temperature=1.0) for head in used]
-            numbers = {head.name: head.rules.pick(_INVERSE)(head, numbers[head.name].astype(float)) for head in used}
-        return cls(ids, used, numbers, labels, **more)
+            logits = {head.name: head.rules.pick(_INVERSE)(head, logits[head.name].astype(float)) for head in used}
+        texts = table["text"].to_pylist() if "text" in table.column_names else None
+        folds = table["fold"].to_numpy() if "fold" in table.column_names else None
+        return cls(ids, used, logits, labels, texts, folds)
 
 
+# A target or answer as Parquet holds it: its type and its value, by problem.
 _TYPE = {"single_label": pa.string(), "multi_label": pa.list_(pa.string()), "regression": pa.float64()}
 _NAME = {
     "single_label": lambda head, value: head.rules.names(value)[0],
     "multi_label": lambda head, value: head.rules.names(value),
     "regression": lambda head, value: float(value),
 }
-"""A target or answer as Parquet holds it, and its type, by problem."""
+# From probabilities, which hfk 0.1 kept, back to logits.
 _INVERSE = {
     "single_label": lambda head, probs: head.rules.as_logits(torch.tensor(probs.clip(LEAST)).log()).numpy(),
     "multi_label": lambda head, probs: logit(probs.clip(LEAST, 1 - LEAST)),
     "regression": lambda head, values: ((values.reshape(-1) - head.mean) / head.std)[:, None],
 }
-"""From probabilities back to logits, by problem."""
 
 
 def count_labelled(labels: Arrays, heads: list[HeadConfig]) -> dict[str, int]:
-    """Count the labelled rows of each head.
-
-    Args:
-        labels: as in `Predictions`.
-        heads: the heads.
-    """
+    """Count the labelled rows of each head; `labels` as in `Predictions`."""
     return {head.name: int(head.rules.read(labels.get(head.name))[0].sum()) for head in heads}
 
 
@@ -332,10 +291,6 @@ def _own_heads(table: pa.Table) -> list[HeadConfig] | None:
     if content is None:
         return None
     return [HeadConfig(**{key: one[key] for key in one if key in known}) for one in json.loads(content)]
-
-
-def _kind(own: list[HeadConfig] | None) -> str:
-    return "probabilities" if own is None else "logits"
 
 
 def _read_names(table: pa.Table, head: HeadConfig, ids: list[str], file: str) -> np.ndarray:

@@ -1,8 +1,8 @@
 """The report folder: what an evaluation leaves on disk for people and for programs.
 
 `metrics.json` for programs, `per_class.csv` and `predictions.csv` for spreadsheets, PNG pictures, and `report.html`,
-one self-contained page. Each file is whole or not there (`hfk.files`); the numbers are written first, the
-page last. `format_table` is the same summary for a terminal.
+one self-contained page. Each file is whole or not there; the numbers are written first, the page last. `format_table`
+is the same summary for a terminal.
 """
 
 from __future__ import annotations
@@ -90,32 +90,29 @@ def write_report(
     if calibration is not None:
         results["calibration"] = calibration.summary()
     results = _jsonable(results)
-
-    folder = Path(folder)
-    text = json.dumps(results, ensure_ascii=False, indent=2, sort_keys=True, allow_nan=False)
-    write_atomic(folder / "metrics.json", text + "\n")
-    classes = per_class(predictions)
-    write_atomic(folder / "per_class.csv", csv_text(["head", "label", "precision", "recall", "f1", "support"], classes))
-    write_atomic(folder / "predictions.csv", _predictions_csv(predictions))
-    stems = file_stems(heads)
+    classes, stems = per_class(predictions), file_stems(heads)
     pictures = _draw(predictions, confidences, stems, log or [], calibration)
-    for name, content in pictures.items():
-        write_atomic(folder / name, content)
-    facts = {"title": str(results["extra"].get("title", "Evaluation")), "results": results, "pictures": pictures}
-    facts |= {"tables": _tables(results), "overall": _overall(results["scores"])}
-    facts["sections"] = [_section(head, predictions, classes) | {"stem": stems[head.name]} for head in heads]
-    write_atomic(folder / "report.html", render("report.html", **facts))
+    page = {"title": str(results["extra"].get("title", "Evaluation")), "results": results, "pictures": pictures}
+    page |= {"tables": _tables(results), "overall": _overall(results["scores"])}
+    page["sections"] = [_section(head, predictions, classes) | {"stem": stems[head.name]} for head in heads]
+
+    files = {
+        "metrics.json": json.dumps(results, ensure_ascii=False, indent=2, sort_keys=True, allow_nan=False) + "\n",
+        "per_class.csv": csv_text(["head", "label", "precision", "recall", "f1", "support"], classes),
+        "predictions.csv": _predictions_csv(predictions),
+        **pictures,
+        "report.html": render("report.html", **page),
+    }
+    for name, content in files.items():
+        write_atomic(Path(folder) / name, content)
     return results
 
 
 def format_table(results: dict[str, Any]) -> str:
-    """Lay out the scores of each head next to the baseline, for a terminal.
+    """Lay out the scores of each head next to the baseline, for a terminal, where Korean is two columns wide.
 
     Args:
         results: what `write_report` returned.
-
-    Returns:
-        Lines of text: one table a problem, then the scores over all heads. Korean is two columns wide, and aligned so.
 
     Example:
         >>> heads = [{"name": "큰분류", "problem": "single_label"}]
@@ -136,18 +133,15 @@ def format_table(results: dict[str, Any]) -> str:
 
 
 def per_class(predictions: Predictions) -> list[tuple[str, str, float, float, float, int]]:
-    """Give precision, recall, F1 and support of every label of every classification head that has labelled rows.
-
-    Returns:
-        (head, label, precision, recall, f1, support) in the order of heads and labels.
-    """
+    """List (head, label, precision, recall, F1, support) of every label of the classification heads that have rows."""
     lines = []
     for head in predictions.heads:
-        present, target = predictions.target[head.name]
-        if not head.rules.has_labels or not present.any():
+        target, chosen, _ = predictions.known(head)
+        if not len(target):
             continue
-        values = target[present], predictions.chosen[head.name][present]
-        for label, here, said in zip(head.labels, *(head.rules.indicators(each).T for each in values), strict=True):
+        for label, here, said in zip(
+            head.labels, head.rules.indicators(target).T, head.rules.indicators(chosen).T, strict=True
+        ):
             precision, recall, f1, _ = precision_recall_fscore_support(here, said, average="binary", zero_division=0)
             lines.append((head.name, label, float(precision), float(recall), float(f1), int(here.sum())))
     return lines
@@ -157,13 +151,14 @@ def file_stems(heads: Iterable[HeadConfig]) -> dict[str, str]:
     """Give every head a name that is safe in a file name on any system, and that no other head has.
 
     Returns:
-        head name → ASCII letters, digits, `-` and `_`; a head whose name had to be changed gets a short hash.
+        head name → letters of any script, digits, `-` and `_`; one that is cut or taken gets a short hash.
     """
     stems, taken = {}, set()
     for head in heads:
-        stem = re.sub(r"[^A-Za-z0-9_-]+", "_", head.name).strip("_")[:40]
-        if stem != head.name or stem.lower() in taken:  # some file systems do not tell a from A
-            stem = f"{stem or 'head'}-{hashlib.sha256(head.name.encode()).hexdigest()[:8]}"
+        whole = re.sub(r"[^\w-]+", "_", unicodedata.normalize("NFC", head.name)).strip("_")
+        stem = whole[:40] or "head"
+        if stem != whole or stem.lower() in taken:  # some file systems do not tell a from A
+            stem += f"-{hashlib.sha256(head.name.encode()).hexdigest()[:8]}"
         taken.add(stem.lower())
         stems[head.name] = stem
     return stems
@@ -171,13 +166,8 @@ def file_stems(heads: Iterable[HeadConfig]) -> dict[str, str]:
 
 def _confidences(predictions: Predictions) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Of each `single_label` head with labelled rows: the confidence in the answers, and whether they are right."""
-    found = {}
-    for head in predictions.heads:
-        present, target = predictions.target[head.name]
-        if head.rules.exclusive and present.any():
-            columns = target, predictions.chosen[head.name], predictions.probabilities[head.name]
-            found[head.name] = head.rules.confidence(*(column[present] for column in columns))
-    return found
+    heads = [head for head in predictions.heads if head.rules.exclusive and predictions.labelled[head.name]]
+    return {head.name: head.rules.confidence(*predictions.known(head)) for head in heads}
 
 
 def _draw(
@@ -193,9 +183,9 @@ def _draw(
         for head in predictions.heads:
             name, drawn = head.name, {}
             if name in confidences:
-                present, target = predictions.target[name]
-                pair = target[present], predictions.chosen[name][present]
-                drawn["confusion"] = plots.confusion_png(*pair, head.labels, f"{name}: right and chosen labels")
+                target, chosen, _ = predictions.known(head)
+                title = f"{name}: true and predicted labels"
+                drawn["confusion"] = plots.confusion_png(target, chosen, head.labels, title)
                 drawn["reliability"] = plots.reliability_png(*confidences[name], f"{name}: is its confidence deserved?")
                 drawn["rejection"] = plots.rejection_png(*confidences[name], f"{name}: how many rows can it answer?")
             if calibration is not None and name in calibration.reliability:
@@ -219,11 +209,11 @@ def _section(head: HeadConfig, predictions: Predictions, classes: list[tuple]) -
     if not present.any():
         return section
     answer, probs = predictions.chosen[head.name], predictions.probabilities[head.name]
-    score, error = head.rules.errors(target, answer, probs)
     if head.rules.exclusive:
         section["confused"] = most_confused(target[present], answer[present], head.labels, limit=10)
     section["weakest"] = sorted((line[1:] for line in classes if line[0] == head.name and line[5]), key=lambda c: c[3])
     if predictions.texts is not None:
+        score, error = head.rules.errors(target, answer, probs)
         error = np.where(present, error, -1.0)
         section["worst"] = [
             (str(predictions.ids[row]), predictions.texts[row] or "", head.rules.say(target[row]),
@@ -236,14 +226,15 @@ def _section(head: HeadConfig, predictions: Predictions, classes: list[tuple]) -
 def _predictions_csv(predictions: Predictions) -> str:
     header, columns = ["id"], [predictions.ids]
     for head in predictions.heads:
-        target, probs = predictions.target[head.name], predictions.probabilities[head.name]
+        write, score = head.rules.write, head.rules.pick(_SCORE_CELL)
+        answers, probs = predictions.chosen[head.name], predictions.probabilities[head.name]
         header += [f"{head.name}_gold", f"{head.name}_pred"]
-        columns.append([head.rules.write(value) if there else "" for there, value in zip(*target, strict=True)])
-        answers, write = predictions.chosen[head.name], head.rules.pick(_SCORE_CELL)
-        columns.append([head.rules.write(value) for value in answers])
-        if write is not None:
+        target = zip(*predictions.target[head.name], strict=True)
+        columns.append([write(value) if there else "" for there, value in target])
+        columns.append(map(write, answers))
+        if score is not None:
             header.append(f"{head.name}_score")
-            columns.append(map(write, probs, answers))
+            columns.append(map(score, probs, answers))
     return csv_text(header, zip(*columns, strict=True))
 
 
@@ -256,9 +247,7 @@ _SCORE_CELL = {
 
 def _tables(results: dict[str, Any]) -> list[tuple[list[str], list[list[str]]]]:
     """Lay out one table a problem: (header, lines), the first column being the head."""
-    scores, baseline = results["scores"], results.get("baseline")
-    counts = results["counts"]["labelled"]
-    tables = []
+    scores, baseline, tables = results["scores"], results.get("baseline"), []
     for problem, columns in COLUMNS.items():
         shown = [head["name"] for head in results["heads"] if _nearest(head["problem"]) == problem]
         if not shown:
@@ -268,7 +257,7 @@ def _tables(results: dict[str, Any]) -> list[tuple[list[str], list[list[str]]]]:
         for name in shown:
             values = [(baseline if base else scores).get(f"{name}_{suffix}") for _, suffix, base in columns]
             cells = ("–" if value is None else f"{value:.3f}" for value in values)
-            lines.append([name, f"{counts.get(name, 0):,}", *cells])
+            lines.append([name, f"{results['counts']['labelled'].get(name, 0):,}", *cells])
         tables.append((["head", "rows", *(title for title, _, _ in columns)], lines))
     return tables
 

@@ -7,48 +7,30 @@ the user's, so the license must be said; local paths of pictures stay here.
 
 from __future__ import annotations
 
-from collections import Counter
+from pathlib import Path
 
-from datasets import Dataset, DatasetDict, Image
+from datasets import DatasetDict, Image
 from huggingface_hub import CommitOperationAdd, DatasetCard, DatasetCardData, HfApi
 
 from ..models.configuration_multihead import HeadConfig
 from ..runs.card import label_tree, md
 from ..tasks import Task
+from ..tasks.labels import label_arrays
 from .publishing import Pushed, Target, clear_errors, open_repository, validate_card
 
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
-_LOAD = """
-```python
-from datasets import load_dataset
-
-rows = load_dataset("{repo_id}")  # pin a revision="<commit>" where it matters
-```
-"""
+TEMPLATE = Path(__file__).with_name("dataset_card_template.md")
 PROBLEMS = {"single_label": "one label", "multi_label": "any number of labels", "regression": "a number"}
 
 
 def push_dataset(task: Task, target: Target, license: str, api: HfApi | None = None) -> Pushed:
-    """Load a task's rows and send them as a data set.
+    """Load a task's rows and send them as a data set; `license` is the rows', by the Hub's name.
 
-    Args:
-        task: the task, as `load_task` made it.
-        target: where to.
-        license: of the rows, by the Hub's name, such as `cc-by-4.0`, or `other`.
-        api: the client; one with the saved token by default.
-
-    Raises:
-        FileNotFoundError: if a data file is missing.
-        ValueError: for what is wrong with the rows, or what the Hub refuses.
-        ConnectionError: if the Hub can't be reached, or fails.
-
-    Example:
-        >>> push_dataset(load_task("tour-mini"), Target("owner/tour-mini"), "apache-2.0")  # doctest: +SKIP
+    Errors are those of `load_task` and of `publishing.commit`.
     """
     api = api or HfApi()
     rows = publishable(task.load())
-    data, text = dataset_card(task, rows, target.repo_id, license)
-    card = DatasetCard(f"---\n{data.to_yaml()}\n---\n\n{text}")
+    card = dataset_card(task, rows, target.repo_id, license)
     with clear_errors(api, target.repo_id, write=True):
         validate_card(api, str(card), "dataset")
         open_repository(api, target, "dataset")
@@ -64,7 +46,7 @@ def push_dataset(task: Task, target: Target, license: str, api: HfApi | None = N
         written = DatasetCard.load(
             api.hf_hub_download(target.repo_id, "README.md", repo_type="dataset", revision=made.oid)
         )
-        card.data = DatasetCardData(**(data.to_dict() | written.data.to_dict()))
+        card.data = DatasetCardData(**(card.data.to_dict() | written.data.to_dict()))
         last = api.create_commit(
             target.repo_id,
             [CommitOperationAdd("README.md", str(card).encode())],
@@ -83,8 +65,8 @@ def publishable(rows: DatasetDict) -> DatasetDict:
     return rows
 
 
-def dataset_card(task: Task, rows: DatasetDict, repo_id: str, license: str) -> tuple[DatasetCardData, str]:
-    """Build the card of a task's rows by split: the front matter, and the Markdown below it."""
+def dataset_card(task: Task, rows: DatasetDict, repo_id: str, license: str) -> DatasetCard:
+    """Build the card of a task's rows by split."""
     count = sum(map(len, rows.values()))
     kinds = [kind for kind, there in (("text", task.text), ("image", task.image)) if there]
     data = DatasetCardData(
@@ -95,53 +77,31 @@ def dataset_card(task: Task, rows: DatasetDict, repo_id: str, license: str) -> t
         pretty_name=task.name,
         tags=["hfk", "multi-head-classification"],
     )
-    columns = [("id", "identifies the row")]
-    columns += [("text", "the text, or null")] if task.text else []
-    columns += [("image", "the picture, or null")] if task.image else []
-    for head in task.heads:
-        under = f"; each lies under a label of {head.parent}" if head.parent else ""
-        columns.append((head.name, f"{head.rules.pick(PROBLEMS)}{under}; null where unknown"))
-    about = f"{count:,} rows of Korean {' and '.join(kinds)}, labelled."
-    lines = [
-        f"# {md(task.name)}\n",
-        f"{md(task.description)}." if task.description else about,
-        _LOAD.format(repo_id=repo_id),
-        *_table(["column", "holds"], [[md(name), md(text)] for name, text in columns]),
-        "",
-        *_table(["split", "rows"], [[name, f"{len(part):,}"] for name, part in rows.items()]),
-        "\n## Labels\n",
-        *label_tree(task.heads),
-        "\n## Rows by label",
-    ]
-    for head in task.heads:
-        lines += ["", f"### {md(head.name)}", "", *_counts(rows, head)]
-    return data, "\n".join(lines) + "\n"
+    return DatasetCard.from_template(
+        data,
+        template_path=str(TEMPLATE),
+        md=md,
+        task=task,
+        rows=rows,
+        kinds=kinds,
+        problems=PROBLEMS,
+        repo=repo_id,
+        tree=label_tree(task.heads),
+        counts=[(head.name, *_counts(rows, head)) for head in task.heads],
+    )
 
 
-def _counts(rows: DatasetDict, head: HeadConfig) -> list[str]:
-    columns = {name: part.with_format(None)[head.name] for name, part in rows.items()}
+def _counts(rows: DatasetDict, head: HeadConfig) -> tuple[list[str], list[list[str]]]:
+    """Header and lines of a head's table: rows of each label and split, or the range of a number."""
+    known, unknown = {}, []
+    for name, part in rows.items():
+        present, target = head.rules.read(label_arrays(part, [head])[head.name])
+        known[name] = target[present]
+        unknown.append(f"{int((~present).sum()):,}")
     if not head.rules.has_labels:
-        body = []
-        for name, column in columns.items():
-            known = [value for value in column if value is not None]
-            ends = [f"{min(known):g}", f"{sum(known) / len(known):g}", f"{max(known):g}"] if known else ["", "", ""]
-            body.append([name, f"{len(known):,}", *ends])
-        return _table(["split", "known", "least", "mean", "greatest"], body)
-    counts = {name: Counter(_labels(column)) for name, column in columns.items()}
-    body = [[md(label), *(f"{counts[name][index]:,}" for name in columns)] for index, label in enumerate(head.labels)]
-    body.append(["(unknown)", *(f"{counts[name][None]:,}" for name in columns)])
-    return _table(["label", *columns], body)
-
-
-def _labels(column: Dataset) -> list[int | None]:
-    """The column's label indices; of a distribution over the labels its peak."""
-    found: list[int | None] = []
-    for value in column:
-        if isinstance(value, list) and value and isinstance(value[0], float):
-            value = max(range(len(value)), key=value.__getitem__)
-        found += value if isinstance(value, list) else [value]
-    return found
-
-
-def _table(header: list[str], body: list[list[str]]) -> list[str]:
-    return ["| " + " | ".join(cells) + " |" for cells in (header, ["---"] * len(header), *body)]
+        ends = {name: (v.min(), v.mean(), v.max()) if len(v) else () for name, v in known.items()}
+        body = [[name, f"{len(v):,}", *(f"{end:g}" for end in ends[name])] for name, v in known.items()]
+        return ["split", "known", "least", "mean", "greatest"], body
+    counts = [head.rules.counts(target) for target in known.values()]
+    body = [[md(label), *(f"{count[index]:,}" for count in counts)] for index, label in enumerate(head.labels)]
+    return ["label", *known], [*body, ["(unknown)", *unknown]]

@@ -36,7 +36,7 @@ class EndpointHandler:
         self.classify = pipeline("multi-head-classification", model=path or ".", trust_remote_code=True)
 
     def __call__(self, data: dict[str, Any]) -> dict[str, Any] | list[dict[str, Any]]:
-        """Answer one request.
+        """Answer one request; one that can't be answered as a whole is a ValueError.
 
         Args:
             data: `inputs`: a text, a dict with `text`, `image` (base64 or a data URL) or both, or a list of these;
@@ -45,9 +45,6 @@ class EndpointHandler:
         Returns:
             for each row head name → list of `{"label", "score"}` (a number for a regression head), or
             `{"error": sentence}`; a list for a list.
-
-        Raises:
-            ValueError: if the request as a whole can't be answered.
         """
         if not isinstance(data, dict) or "inputs" not in data:
             raise ValueError('the request needs "inputs": a text, a dict with "text" and "image", or a list of these.')
@@ -73,19 +70,16 @@ class EndpointHandler:
         unknown = sorted(set(options) - set(PARAMETERS)) if isinstance(options, dict) else [str(parameters)]
         if unknown:
             raise ValueError(f"{unknown[0]!r} is no parameter; parameters: {', '.join(PARAMETERS)}.")
-        for name in ("top_k", "paths"):
-            value = options.get(name)
-            if value is not None and (type(value) is not int or value < 1):
-                raise ValueError(f"{name} must be a whole number of 1 or more, not {value!r}.")
-        for name in ("threshold", "min_score"):
-            value = options.get(name)
-            if value is not None and (type(value) not in (int, float) or not 0 <= value <= 1):
-                raise ValueError(f"{name} must be a number between 0 and 1, not {value!r}.")
-        heads = options.get("heads")
+        options = {name: value for name, value in options.items() if value is not None}
         known = [head.name for head in self.classify.model.config.heads]
-        if heads is not None and (not isinstance(heads, list) or any(head not in known for head in heads)):
-            raise ValueError(f"heads must be a list of these: {', '.join(known)}.")
-        return {name: options[name] for name in PARAMETERS if options.get(name) is not None}
+        for name, value in options.items():
+            if name in ("top_k", "paths") and (type(value) is not int or value < 1):
+                raise ValueError(f"{name} must be a whole number of 1 or more, not {value!r}.")
+            if name in ("threshold", "min_score") and (type(value) not in (int, float) or not 0 <= value <= 1):
+                raise ValueError(f"{name} must be a number between 0 and 1, not {value!r}.")
+            if name == "heads" and (not isinstance(value, list) or any(head not in known for head in value)):
+                raise ValueError(f"heads must be a list of these: {', '.join(known)}.")
+        return options
 
     def _prepare(self, row: Any) -> dict[str, Any]:
         if isinstance(row, str):

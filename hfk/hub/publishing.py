@@ -9,7 +9,6 @@ and makes the folder appear when it is whole.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -35,6 +34,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import filter_repo_objects, hf_raise_for_status, validate_repo_id
 from safetensors import SafetensorError, safe_open
 
+from ..files import write_atomic
 from ..inference.remote_code import check_remote_code, code_files
 from ..models.configuration_ensemble import MultiHeadEnsembleConfig
 from ..models.configuration_multihead import MultiHeadConfig
@@ -45,6 +45,10 @@ from . import endpoint_handler
 CONFIGS = ("config.json", "processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 WEIGHTS = (WHOLE, INDEX, "model-*-of-*.safetensors")
+LAST_CHECKPOINT = "last-checkpoint"
+"""The folder in a repository that `hub_strategy: checkpoint` keeps the newest checkpoint in."""
+STALE = (*WEIGHTS, "adapter_config.json", "adapter_model.safetensors", "adapter/*", f"{LAST_CHECKPOINT}/*")
+"""What a push takes away if it does not bring it: beside an adapter's configuration, merged weights can't be loaded."""
 TOKENIZER = (
     "tokenizer.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json", "merges.txt",
     "spiece.model", "tokenizer.model", "sentencepiece.bpe.model",
@@ -83,24 +87,13 @@ class Plan:
 
 @dataclass(frozen=True)
 class Target:
-    """Where a push goes.
+    """Where a push goes; a ValueError if that can't be."""
 
-    Args:
-        repo_id: `owner/name`.
-        private: for a new repository; None leaves it to the owner's default. An existing one must agree.
-        revision: branch to commit to, made if it is not there; `main` by default.
-        create_pr: open a pull request against `main` instead.
-        message: of the commit.
-
-    Raises:
-        ValueError: if the id is no repository's id, or both a branch and a pull request are asked for.
-    """
-
-    repo_id: str
-    private: bool | None = None
-    revision: str | None = None
-    create_pr: bool = False
-    message: str | None = None
+    repo_id: str  # owner/name
+    private: bool | None = None  # a new repository; None is the owner's default. An existing one must agree.
+    revision: str | None = None  # branch to commit to, made if it is not there; main by default
+    create_pr: bool = False  # open a pull request against main instead
+    message: str | None = None  # of the commit
 
     def __post_init__(self) -> None:
         check_repo_id(self.repo_id)
@@ -138,12 +131,9 @@ def commit(
 ) -> Pushed:
     """Send files as one commit; the repository and the branch are made if they are not there.
 
-    The Hub checks README.md's front matter before anything else is done. Files that match `stale` and are not among
-    `files` are deleted in the same commit: what is left of an older push must not be loaded together with this one.
-
-    Raises:
-        ValueError: for whatever the user can mend (login, permissions, visibility, the card, another push meanwhile).
-        ConnectionError: if the Hub can't be reached, or fails.
+    Files that match `stale` and are not among `files` are deleted in the same commit: what is left of an older push
+    must not be loaded together with this one. Whatever the user can mend (login, permissions, visibility, the card,
+    another push meanwhile) is a ValueError; a Hub that can't be reached, or fails, a ConnectionError.
     """
     for name, file in files.items():
         if not name.endswith((".safetensors", *PICTURES)) and _SECRET.search(_content(file)):
@@ -173,10 +163,8 @@ def _content(file: Path | bytes) -> bytes:
 
 
 def validate_card(api: HfApi, card: str, repo_type: str) -> None:
-    """Have the Hub check a card's front matter, before a repository is made that would stay empty.
-
-    `create_commit` checks it too, but needs the repository; `RepoCard.validate` knows the default address only.
-    """
+    """Have the Hub check a card's front matter, before a repository is made that would stay empty."""
+    # `create_commit` checks it too, but needs the repository; `RepoCard.validate` knows the default address only.
     body = {"repoType": repo_type, "content": card}
     response = get_session().post(f"{api.endpoint}/api/validate-yaml", json=body)
     if response.status_code == 400:
@@ -186,10 +174,7 @@ def validate_card(api: HfApi, card: str, repo_type: str) -> None:
 
 
 def open_repository(api: HfApi, target: Target, repo_type: str, space_sdk: str | None = None) -> tuple[str, list[str]]:
-    """Make repository and branch where they are not there; returns the commit to build on, and the paths of its files.
-
-    A repository that is there with another visibility than asked for is refused.
-    """
+    """Make repository and branch where they are not there; returns the commit to build on and its files' paths."""
     where = {"repo_id": target.repo_id, "repo_type": repo_type}
     api.create_repo(**where, private=target.private, space_sdk=space_sdk, exist_ok=True)
     info = api.repo_info(**where)
@@ -206,11 +191,7 @@ def open_repository(api: HfApi, target: Target, repo_type: str, space_sdk: str |
 
 @contextmanager
 def clear_errors(api: HfApi, repo_id: str, write: bool = False) -> Iterator[None]:
-    """Turn what the Hub and its client raise into one sentence.
-
-    It is a ValueError for whatever the user can mend, a ConnectionError if the Hub can't be reached, or fails. Writing
-    needs other permissions than reading.
-    """
+    """Make one sentence of what the client raises: ValueError if the user can mend it, else ConnectionError."""
     try:
         yield
     except OfflineModeIsEnabled:
@@ -265,41 +246,34 @@ def _log_in(repo_id: str) -> str:
     return f"you are not logged in, which {repo_id} needs: run `hf auth login`, or set HF_TOKEN."
 
 
-def push(checkpoint: str | Path, target: Target, api: HfApi | None = None) -> Pushed:
-    """Send a checkpoint folder to the Hub as one commit.
+def push(checkpoint: str | Path, target: Target, api: HfApi | None = None, license: str | None = None) -> Pushed:
+    """Send the folder of a run, or any multi-head checkpoint, to the Hub as one commit; errors as of `commit`.
 
     Args:
-        checkpoint: folder of a finished run, or any saved multi-head checkpoint; without a README.md, its model card
-            is written there first.
+        checkpoint: the folder; without a README.md, its model card is written there first.
         target: where to.
         api: the client; one with the saved token by default.
-
-    Returns:
-        the commit, to be pinned as `revision`.
-
-    Raises:
-        ValueError: if the folder is not a whole checkpoint, or for what `commit` refuses.
-        ConnectionError: if the Hub can't be reached, or fails.
+        license: of the weights, by the Hub's name, for the card; what the card or the recipe says by default.
 
     Example:
         >>> push("runs/ynat", Target("owner/ynat", private=True)).sha  # doctest: +SKIP
     """
-    return commit(target, plan_push(checkpoint, target.repo_id).files, stale=WEIGHTS, api=api)
+    return commit(target, plan_push(checkpoint, target.repo_id, license).files, stale=STALE, api=api)
 
 
-def plan_push(checkpoint: str | Path, repo_id: str) -> Plan:
-    """Check a checkpoint folder and list what of it would be sent; nothing is, but the model card is written.
-
-    Raises:
-        ValueError: if the folder is not a whole multi-head checkpoint; the sentence names the file.
-    """
+def plan_push(checkpoint: str | Path, repo_id: str, license: str | None = None) -> Plan:
+    """Check a checkpoint folder and list what of it would be sent; nothing is, but the model card is written."""
     folder = Path(checkpoint)
     check_repo_id(repo_id)
     names = check_checkpoint(folder, repo_id)
     card = folder / "README.md"
     # A card that nobody has edited is written again with the repository's name.
     if not card.is_file() or card.read_text(encoding="utf-8") == str(build_card(folder)):
-        write_card(folder, repo_id)
+        write_card(folder, repo_id, license)
+    elif license is not None:
+        edited = ModelCard(card.read_text(encoding="utf-8"), ignore_metadata_errors=True)
+        edited.data.license = license
+        write_atomic(card, str(edited))
     names |= {"README.md", *_card_pictures(folder)}
     names |= {name for name in ("handler.py", *RECORDS) if (folder / name).is_file()}
     files: Files = {name: folder / name for name in names}
@@ -312,25 +286,20 @@ def plan_push(checkpoint: str | Path, repo_id: str) -> Plan:
 
 
 def check_checkpoint(folder: Path, source: str, allow_foreign_code: bool = False) -> set[str]:
-    """Check that a folder is a whole multi-head checkpoint that can be used without hfk; nothing is loaded.
+    """Return the names of a multi-head checkpoint's files, or a ValueError that names what is missing or damaged.
 
-    Args:
-        folder: the checkpoint.
-        source: how errors call its code's origin; it and `allow_foreign_code` are as for `check_remote_code`.
-        allow_foreign_code: see there.
-
-    Returns:
-        the names of its files: weights, configuration, processor and code.
-
-    Raises:
-        ValueError: naming what is missing, damaged or foreign.
+    Nothing is loaded. `source` and `allow_foreign_code` are as for `check_remote_code`.
     """
     if not folder.is_dir():
         raise ValueError(f"there is no folder {folder}: give that of a checkpoint, such as runs/ynat.")
-    config = _read_json(folder / "config.json", "so it is not a checkpoint")
+    run = Run(folder)
+    config, processor = run.read("config.json"), run.read("processor_config.json")
+    if not config:
+        raise ValueError(f"the folder {folder} has no config.json, so it is not a checkpoint.")
     if config.get("model_type") not in (MultiHeadConfig.model_type, MultiHeadEnsembleConfig.model_type):
         raise ValueError(f"{folder} is a checkpoint of type {config.get('model_type')!r}, not a multi-head one.")
-    processor = _read_json(folder / "processor_config.json", "so nobody could prepare input for it; save the processor")
+    if not processor:
+        raise ValueError(f"{folder} has no processor_config.json: nobody could prepare input for it.")
     if config.get("text_config") and not (folder / "tokenizer_config.json").is_file():
         raise ValueError(f"{folder} has no tokenizer_config.json, but reads text: save the processor into it again.")
     configs = check_configs(folder, source, allow_foreign_code)
@@ -347,7 +316,7 @@ def check_checkpoint(folder: Path, source: str, allow_foreign_code: bool = False
 def check_configs(folder: Path, source: str, allow_foreign_code: bool = False) -> dict[str, dict[str, Any]]:
     """Read the configurations, those of an ensemble's further processors too, that `check_remote_code` lets pass."""
     names = _names(folder, CONFIGS) | _names(folder, CONFIGS, "processor_[0-9]*/")
-    configs = {name: _read_json(folder / name) for name in sorted(names)}
+    configs = {name: Run(folder).read(name) for name in sorted(names)}
     for config in configs.values():
         check_remote_code(config, source, allow_foreign_code)
     return configs
@@ -365,25 +334,10 @@ def pull(
     allow_foreign_code: bool = False,
     api: HfApi | None = None,
 ) -> str:
-    """Fetch a checkpoint from the Hub into a folder, at one commit.
+    """Fetch a checkpoint from the Hub into a new or empty folder, at one commit, which is returned.
 
-    The files come into a folder beside it first, where an interrupted download goes on; the folder itself appears
-    whole.
-
-    Args:
-        repo_id: `owner/name`.
-        output_dir: folder to make; it must not exist, or be empty.
-        revision: commit, tag or branch; `main` by default. Pin a commit where it matters.
-        allow_foreign_code: let a configuration pass that would run code from elsewhere; see `check_remote_code`.
-        api: the client; one with the saved token by default.
-
-    Returns:
-        the commit that was fetched.
-
-    Raises:
-        ValueError: if there is no such checkpoint, it may not be read, has pickled weights only, or would run code from
-            elsewhere.
-        ConnectionError: if the Hub can't be reached, or fails.
+    The files come into a folder beside it first, where an interrupted download goes on. A checkpoint that is not there,
+    may not be read, is pickled, or would run code from elsewhere (see `check_remote_code`) is a ValueError.
     """
     check_repo_id(repo_id)
     target, api = Path(output_dir), api or HfApi()
@@ -415,15 +369,15 @@ def pull(
 def _weight_files(folder: Path) -> set[str]:
     """Find the weights, and open every file of them: a cut-off one is refused by its header."""
     names = {WHOLE}
-    if not (folder / WHOLE).is_file():
-        if not (folder / INDEX).is_file():
-            pickled = next((path.name for path in sorted(folder.iterdir()) if path.suffix in PICKLES), None)
-            instead = f", only the pickle {pickled}; load it where you trust it and save it again" if pickled else ""
-            raise ValueError(f"{folder} has no {WHOLE}{instead}.")
-        shards = _read_json(folder / INDEX).get("weight_map")
-        if not isinstance(shards, dict) or not all(_SHARD.fullmatch(str(name)) for name in shards.values()):
+    if (folder / INDEX).is_file() and not (folder / WHOLE).is_file():
+        shards = Run(folder).read(INDEX).get("weight_map")
+        names = set(map(str, shards.values())) if isinstance(shards, dict) else set()
+        if not names or not all(map(_SHARD.fullmatch, names)):
             raise ValueError(f"{folder / INDEX} is damaged: it names no shards; save the checkpoint again.")
-        names = set(shards.values())
+    elif not (folder / WHOLE).is_file():
+        pickled = next((path.name for path in sorted(folder.iterdir()) if path.suffix in PICKLES), None)
+        instead = f", only the pickle {pickled}; load it where you trust it and save it again" if pickled else ""
+        raise ValueError(f"{folder} has no {WHOLE}{instead}.")
     for name in sorted(names):
         try:
             with safe_open(folder / name, framework="numpy"):
@@ -460,25 +414,15 @@ def _left_out(folder: Path, sent: Files) -> dict[str, str]:
     folders = {name.split("/")[0] for name in sent if "/" in name}
     reasons = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        name, top = path.relative_to(folder).as_posix(), path.relative_to(folder).parts[0]
+        name = path.relative_to(folder).as_posix()
+        top, _, below = name.partition("/")
         if name in sent or sent.get("metrics.json") == path:
             continue
-        if "/" in name and top not in folders:
-            training = top.startswith("checkpoint-")
-            reasons[f"{top}/"] = "holds the state of training" if training else "no part of a checkpoint"
+        if below and top not in folders:
+            name, reason = f"{top}/", "no part of a checkpoint"
         elif name.endswith(PICKLES):
-            reasons[name] = "a pickle could run any code when it is read"
+            reason = "a pickle could run any code when it is read"
         else:
-            reasons[name] = "the card does not show it" if "/" in name else "no part of a checkpoint"
+            reason = "the card does not show it" if below else "no part of a checkpoint"
+        reasons[name] = reason
     return reasons
-
-
-def _read_json(path: Path, without: str = "") -> dict[str, Any]:
-    if not path.is_file():
-        raise ValueError(f"the folder {path.parent} has no {path.name}, {without}.")
-    content = None
-    with suppress(ValueError):
-        content = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is damaged: it holds no JSON object; save or copy it again.")
-    return content

@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 from huggingface_hub import HfApi, RepoCard
 from huggingface_hub.utils import filter_repo_objects
+from jinja2 import Template
 
 from ..evaluation import modules
 from .publishing import PICKLES, Files, Plan, Pushed, Target, check_repo_id, clear_errors, commit
@@ -39,22 +40,15 @@ METRICS: dict[str, dict[str, Any]] = {
 }
 """File in `hfk.evaluation.modules` → an example of its metric's arguments."""
 GRADIO = "6.31.0"
+METRIC_SPACE = Path(__file__).with_name("metric_space")
+"""What a metric's Space has beside the metric."""
 
 
 def push_space(folder: str | Path, target: Target, api: HfApi | None = None, checkpoints: Sequence[str] = ()) -> Pushed:
-    """Send a folder as a Space, in one commit.
+    """Send a folder as a Space, in one commit; errors as of `commit`.
 
-    Args:
-        folder: with a README.md whose front matter has `sdk`, and what it names.
-        target: where to.
-        api: the client; one with the saved token by default.
-        checkpoints: `owner/name@revision` of checkpoints on the Hub; the front matter that is sent names them as
-            `models` and, pinned to their commits, as `preload_from_hub`: the Hub then fetches them when it builds the
-            Space, and the studio offers them.
-
-    Raises:
-        ValueError: if the folder is no Space, a checkpoint is not there, or for what `commit` refuses.
-        ConnectionError: if the Hub can't be reached, or fails.
+    The front matter that is sent names `checkpoints` (`owner/name@revision`) as `models` and, pinned to their commits,
+    as `preload_from_hub`: the Hub then fetches them when it builds the Space, and the studio offers them.
     """
     files = plan_space(folder).files
     if checkpoints:
@@ -63,11 +57,7 @@ def push_space(folder: str | Path, target: Target, api: HfApi | None = None, che
 
 
 def plan_space(folder: str | Path) -> Plan:
-    """Check a Space's folder and list what of it would be sent; nothing is.
-
-    hfk's source goes along as the folder `hfk/` if the app imports it and requirements.txt does not name it. What the
-    front matter lacks is a ValueError.
-    """
+    """Check a Space's folder and list what of it would be sent; what its front matter lacks is a ValueError."""
     folder = Path(folder)
     front = _front_matter(folder)
     sdk = front.get("sdk")
@@ -101,10 +91,7 @@ def _with_checkpoints(readme: Path, checkpoints: Sequence[str], api: HfApi) -> b
 
 
 def _hfk_for(folder: Path, files: Files) -> Files:
-    """hfk's own source, for an app that imports it and neither brings nor installs it.
-
-    The Space then runs the very code that its author tried, whether or not that is released.
-    """
+    """hfk's own source, as the author has it, for an app that imports it and neither brings nor installs it."""
     sources = [path.read_text(encoding="utf-8") for name, path in files.items() if name.endswith(".py")]
     uses = any(re.search(r"^\s*(?:from|import) hfk\b", source, re.M) for source in sources)
     requirements = folder / "requirements.txt"
@@ -116,13 +103,7 @@ def _hfk_for(folder: Path, files: Files) -> Files:
 
 
 def push_metric(name: str, target: Target, api: HfApi | None = None) -> Pushed:
-    """Send one of `METRICS` as a Space, from which `evaluate.load("owner/name")` loads it.
-
-    Raises:
-        ValueError: for an unknown metric, a repository's name that is no module's (it becomes one, so it has no dashes
-            or dots), or what `commit` refuses.
-        ConnectionError: if the Hub can't be reached, or fails.
-    """
+    """Send one of `METRICS` as a Space, from which `evaluate.load("owner/name")` loads it; errors as of `commit`."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / target.repo_id.split("/")[-1]
         write_metric(name, folder)
@@ -140,22 +121,19 @@ def write_metric(name: str, folder: str | Path) -> None:
         )
     source = Path(modules.__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
     description = ast.get_docstring(ast.parse(source)).partition("\n")[0]
-    texts = {
-        f"{folder.name}.py": source,
-        "app.py": _APP.format(module=folder.name, example=json.dumps(METRICS[name])),
-        "requirements.txt": "evaluate>=0.4.6\ndatasets>=5.2\nnumpy>=2.0\nscikit-learn>=1.6\n",
-        "README.md": _README.format(
-            title=name.replace("_", " ").capitalize(),
-            description=description,
-            short=description.rstrip(".")[:60],
-            gradio=GRADIO,
-            example=json.dumps(METRICS[name], ensure_ascii=False),
-            module=folder.name,
-        ),
+    facts = {
+        "title": name.replace("_", " ").capitalize(),
+        "description": description,
+        "short": description.rstrip(".")[:60],
+        "gradio": GRADIO,
+        "example": json.dumps(METRICS[name], ensure_ascii=False),
+        "module": folder.name,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    for file, text in texts.items():
-        (folder / file).write_text(text, encoding="utf-8")
+    (folder / f"{folder.name}.py").write_text(source, encoding="utf-8")
+    for template in sorted(METRIC_SPACE.iterdir()):
+        text = Template(template.read_text(encoding="utf-8"), keep_trailing_newline=True).render(facts)
+        (folder / template.name.removesuffix(".jinja")).write_text(text, encoding="utf-8")
 
 
 def _front_matter(folder: Path) -> dict[str, Any]:
@@ -178,68 +156,3 @@ def _reasons(folder: Path) -> dict[str, str]:
         pickled = "a pickle could run any code when it is read" if path.suffix in PICKLES else ""
         reasons["/".join(parts)] = "hidden" if hidden else "made while running" if made else pickled
     return reasons
-
-
-_README = """---
-title: {title}
-emoji: 📏
-colorFrom: indigo
-colorTo: gray
-sdk: gradio
-sdk_version: "{gradio}"
-app_file: app.py
-python_version: "3.11"
-license: apache-2.0
-short_description: "{short}"
-tags: [evaluate, metric, hfk]
----
-
-# {title}
-
-{description}
-
-```python
-import evaluate
-
-metric = evaluate.load("owner/{module}", revision="<commit>")  # this Space
-metric.compute(**{example})
-```
-"""
-
-_APP = '''"""A page to try the metric: its arguments as JSON in, its scores out."""
-
-from __future__ import annotations
-
-import json
-
-import evaluate
-import gradio as gr
-
-EXAMPLE = """{example}"""
-MAX_CHARACTERS = 1_000_000
-metric = evaluate.load("{module}.py")
-
-
-def compute(arguments: str) -> dict:
-    """Compute the metric; what is wrong with the arguments is shown."""
-    if len(arguments) > MAX_CHARACTERS:
-        raise gr.Error(f"There are more than {{MAX_CHARACTERS:,}} characters.")
-    try:
-        given = json.loads(arguments)
-        return metric.compute(**given)
-    except (ValueError, TypeError, KeyError, IndexError) as error:
-        raise gr.Error(f"That can't be computed: {{error}}") from error
-
-
-demo = gr.Interface(
-    fn=compute,
-    inputs=gr.Code(value=EXAMPLE, language="json", label="arguments"),
-    outputs=gr.JSON(label="scores"),
-    title=metric.name,
-    description=metric.info.description,
-    api_name="compute",
-)
-
-if __name__ == "__main__":
-    demo.launch()
-'''

@@ -1,10 +1,9 @@
 """A run that pushes while it trains: the Trainer's checkpoints to the Hub, and one of them back to go on from.
 
-The Trainer (`transformers.Trainer`, any subclass) decides when; `hub_strategy` decides what. The top level of the
-repository is always a whole checkpoint without pickles. `checkpoint` and `all_checkpoints` keep beside it, in
+The Trainer decides when; `hub_strategy` decides what. The top level of the repository is a whole checkpoint without
+pickles; of a run with LoRA it becomes one at the end. `checkpoint` and `all_checkpoints` keep beside it, in
 `last-checkpoint` or `checkpoint-STEP`, all that resuming needs: PyTorch's own optimizer and random-state files are
-pickles, read with `weights_only`; nothing that serves the model looks at them. Publishing a finished run is
-`publishing`'s work.
+pickles, read with `weights_only`; nothing that serves the model looks at them.
 """
 
 from __future__ import annotations
@@ -25,11 +24,10 @@ from transformers.utils import logging
 from transformers.utils.hub import PushInProgress, hf_api
 
 from ..runs.card import write_card
-from .publishing import PULLED, check_repo_id, clear_errors
+from ..runs.run import STATE
+from .publishing import LAST_CHECKPOINT, PULLED, check_repo_id, clear_errors
 
-LAST_CHECKPOINT = "last-checkpoint"
-"""The folder in a repository that `hub_strategy: checkpoint` keeps the newest checkpoint in."""
-SERVED = [*PULLED, "training_arguments.json", "adapter_config.json", "adapter_model.safetensors"]
+SERVED = [*PULLED, "training_arguments.json"]
 """What of a training checkpoint comes to the top level: what serves the model, and how it was trained."""
 
 logger = logging.get_logger(__name__)
@@ -47,7 +45,8 @@ def push_checkpoint(trainer: Trainer, checkpoint_folder: str | os.PathLike) -> N
 
     Upstream pickles the arguments into the run folder and pushes all that is there, reports on the user's rows
     included, while training writes it and `save_total_limit` deletes checkpoints. Here the files that serve the model
-    are linked into a folder of their own first. A push that fails is a warning: training does not end for it.
+    are linked into a folder of their own first; adapters, which alone serve nothing, into `adapter/`. A push that fails
+    is a warning: training does not end for it.
     """
     args, state, current = trainer.args, trainer.state, trainer.push_in_progress
     busy = current is not None and not current.is_done()
@@ -63,10 +62,15 @@ def push_checkpoint(trainer: Trainer, checkpoint_folder: str | os.PathLike) -> N
     paths = [path for path in (run / "README.md", *checkpoint.iterdir()) if path.is_file()]
     for path in filter_repo_objects(paths, allow_patterns=SERVED, key=lambda path: path.name):
         _link(path, stage / path.name)
+    for path in checkpoint.glob("adapter_*"):
+        (stage / "adapter").mkdir(exist_ok=True)
+        _link(path, stage / "adapter" / path.name)
     names = {HubStrategy.CHECKPOINT: LAST_CHECKPOINT, HubStrategy.ALL_CHECKPOINTS: checkpoint.name}
     resumable = names.get(args.hub_strategy)
     if resumable is not None:
         shutil.copytree(checkpoint, stage / resumable, copy_function=_link)
+        if (run / STATE).is_file():  # by which `fetch_checkpoint` knows the run again
+            _link(run / STATE, stage / resumable / STATE)
     by_step = args.save_strategy == SaveStrategy.STEPS
     reached = f"step {state.global_step}" if by_step else f"epoch {int(state.epoch)}"
     job = hf_api().run_as_future(
@@ -110,10 +114,10 @@ def fetch_checkpoint(
     revision: str | None = None,
     api: HfApi | None = None,
 ) -> str:
-    """Fetch a checkpoint that a run pushed, so that the run can go on here, from this very place in the data.
+    """Fetch a checkpoint that a run of your own has pushed, so that it can go on here, from this place in the data.
 
-    It becomes the run folder's `checkpoint-STEP`, where `hfk train` finds it. Fetch only what a run of your own has
-    pushed.
+    It becomes the run folder's `checkpoint-STEP`, the path that is returned, where `hfk train` finds it. Errors are
+    those of `publishing.pull`.
 
     Args:
         repo_id: `owner/name`, pushed to with `hub_strategy` `checkpoint` or `all_checkpoints`.
@@ -121,17 +125,6 @@ def fetch_checkpoint(
         name: the checkpoint's folder in the repository: `last-checkpoint`, or `checkpoint-STEP`.
         revision: branch, tag or commit; `main` by default.
         api: the client; one with the saved token by default.
-
-    Returns:
-        the checkpoint's path here, for `trainer.train(resume_from_checkpoint=...)`.
-
-    Raises:
-        ValueError: if there is no such checkpoint, it is not whole, or the Hub refuses.
-        ConnectionError: if the Hub can't be reached, or fails.
-
-    Example:
-        >>> fetch_checkpoint("owner/places", "runs/places")  # doctest: +SKIP
-        'runs/places/checkpoint-400'
     """
     check_repo_id(repo_id)
     api = api or HfApi()
@@ -147,5 +140,7 @@ def fetch_checkpoint(
     target = Path(folder) / f"{PREFIX_CHECKPOINT_DIR}-{json.loads(state.read_text(encoding='utf-8'))['global_step']}"
     shutil.rmtree(target, ignore_errors=True)
     (part / name).replace(target)
+    if (target / STATE).is_file():
+        (target / STATE).replace(Path(folder) / STATE)
     shutil.rmtree(part.parent)
     return str(target)

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, ProcessorMixin
+from transformers import AutoConfig, PreTrainedConfig
 
 from ..models.configuration_ensemble import MultiHeadEnsembleConfig
 from ..models.configuration_multihead import MultiHeadConfig
@@ -27,13 +27,7 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 def load_config(
     checkpoint: str | Path, revision: str | None = None, token: str | bool | None = None
 ) -> MultiHeadConfig | MultiHeadEnsembleConfig:
-    """Read a checkpoint's configuration, or say in one sentence why that can't be done.
-
-    Args:
-        checkpoint: folder or Hub id; it, `revision`, `token` and what is raised are as for `load_checkpoint`.
-        revision: see there.
-        token: see there.
-    """
+    """Read a checkpoint's configuration, or say in one sentence why that can't be done; see `load_checkpoint`."""
     name, origin = str(checkpoint), {"revision": revision or "main", "token": token}
     if Path(name).is_dir() and not Path(name, "config.json").is_file():
         raise ValueError(f"the folder {name} has no config.json, so it is not a checkpoint.")
@@ -65,9 +59,6 @@ def load_checkpoint(
         revision: commit, tag or branch of a Hub checkpoint.
         token: for private checkpoints.
 
-    Returns:
-        the model and its processor.
-
     Raises:
         ValueError: if there is no such checkpoint, it is of another kind, files or weights of it are missing, or its
             configuration would run code from elsewhere (see `inference.remote_code`).
@@ -76,11 +67,9 @@ def load_checkpoint(
     if isinstance(dtype, str) and dtype not in DTYPES:
         raise ValueError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}.")
     config = load_config(name, revision, token)
-    model_class: type[PreTrainedModel] = MultiHeadForClassification
-    processor_class: type[ProcessorMixin] = MultiHeadProcessor
-    if isinstance(config, MultiHeadEnsembleConfig):
-        model_class = MultiHeadEnsemble
-        processor_class = MultiHeadEnsembleProcessor if max(config.readers) else MultiHeadProcessor
+    ensemble = isinstance(config, MultiHeadEnsembleConfig)
+    model_class = MultiHeadEnsemble if ensemble else MultiHeadForClassification
+    processor_class = MultiHeadEnsembleProcessor if ensemble and max(config.readers) else MultiHeadProcessor
     try:
         model, found = model_class.from_pretrained(name, config=config, dtype=dtype, output_loading_info=True, **origin)
         processor = processor_class.from_pretrained(name, **origin)
@@ -89,7 +78,6 @@ def load_checkpoint(
         raise ValueError(f"the checkpoint {name} is not whole: {reason}; copy it again.") from error
     if found["missing_keys"]:  # transformers would only warn, and answer with weights drawn by chance
         missing = sorted(found["missing_keys"])
-        raise ValueError(
-            f"the checkpoint {name} is not whole: {len(missing)} weights are missing, such as {missing[0]}."
-        )
+        reason = f"{len(missing)} weights are missing, such as {missing[0]}"
+        raise ValueError(f"the checkpoint {name} is not whole: {reason}.")
     return model, processor

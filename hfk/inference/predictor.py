@@ -2,7 +2,7 @@
 
 Rows are read a window at a time and sorted by length inside it, so that a batch holds texts of like length and little
 padding; results come back in input order. A generator in gives a generator out, and no more than one window of rows is
-in memory. A bad row costs itself only. Nothing of training is needed here.
+in memory. A bad row costs itself only.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from datasets import Dataset
 from tqdm import tqdm
@@ -28,14 +29,11 @@ from ..models.processing_multihead import MultiHeadProcessor
 from .loading import load_checkpoint
 
 DECODING_THREADS = 4
+KEYS = ("text", "image")  # of a row
 
 
 def find_device(device: str | torch.device | None = None) -> torch.device:
-    """Say where to run: on the named device, else on an accelerator if there is one, else on the CPU.
-
-    Raises:
-        ValueError: if there is no such device here.
-    """
+    """Say where to run: on the named device, else on an accelerator if there is one, else on the CPU."""
     if device is None:
         return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
     try:
@@ -65,9 +63,6 @@ class Predictor:
             the first results sooner and holds fewer rows in memory.
         device: where the model is moved to; it stays where it is by default.
         autocast: the precision that its layers compute in, such as `torch.bfloat16`; that of its weights by default.
-
-    Raises:
-        ValueError: if `batch_size` or `window` is below 1.
 
     Example:
         >>> predictor = Predictor.from_pretrained("runs/ynat")  # doctest: +SKIP
@@ -102,19 +97,12 @@ class Predictor:
         revision: str | None = None,
         token: str | bool | None = None,
     ) -> Predictor:
-        """Load a checkpoint.
+        """Load a checkpoint; for the arguments that are not named here see the class and `load_checkpoint`.
 
         Args:
             checkpoint: folder or Hub id. hfk's own code is used; none is taken from the Hub.
             device: where to run; an accelerator if there is one, else the CPU.
             dtype: "auto" takes the checkpoint's; "bfloat16" is faster on recent CPUs and GPUs.
-            batch_size: rows a forward pass.
-            window: see the class.
-            revision: commit, tag or branch of a Hub checkpoint.
-            token: for private checkpoints.
-
-        Raises:
-            ValueError: as `load_checkpoint` and `find_device`.
         """
         where = find_device(device)
         model, processor = load_checkpoint(checkpoint, dtype, revision, token)
@@ -122,47 +110,39 @@ class Predictor:
 
     def __call__(
         self,
-        rows: Iterable[Any],
+        rows: Any,
         top_k: int | None = None,
         threshold: float | None = None,
-        heads: list[str] | None = None,
+        heads: str | list[str] | None = None,
         min_score: float | None = None,
         paths: int | None = None,
     ) -> Iterator[dict[str, Any]]:
-        """Classify rows.
+        """Classify rows; `top_k`, `threshold`, `heads`, `min_score` and `paths` are as for the pipeline.
 
         Args:
-            rows: each a str, a picture, or a dict with `text`, `image` or both, as for the pipeline.
-            top_k: as for the pipeline.
-            threshold: as for the pipeline.
-            heads: as for the pipeline.
-            min_score: as for the pipeline.
-            paths: as for the pipeline.
+            rows: each a str, a picture, or a dict with `text`, `image` or both, as for the pipeline; or a pandas table
+                of such columns, or one of them.
 
         Returns:
             an iterator: for each row, in order, what the pipeline returns; `{"error": sentence}` for a row that can't
             be used.
 
         Raises:
-            ValueError: for an unknown head or a wrong `top_k` or `paths`, at the first row.
+            ValueError: for a table without such a column; at the first row for an unknown head or a wrong `top_k` or
+                `paths`.
         """
         options = {"top_k": top_k, "threshold": threshold, "only": heads, "min_score": min_score, "paths": paths}
 
         def read(output: Any) -> list[dict[str, Any]]:
             return readable(output.logits, self.model.config.heads, **options)
 
-        return self._run([rows] if isinstance(rows, str | dict) else rows, read, lambda reason: {"error": reason})
+        return self._run(_as_rows(rows), read, lambda reason: {"error": reason})
 
     def outputs(self, rows: Iterable[Any], embedding: bool = False, progress: str | None = None) -> Iterator[Output]:
-        """Say what the model says of rows, before anything is decided.
+        """Say what the model says of rows, before anything is decided: one `Output` a row, in order.
 
-        Args:
-            rows: as for a call; a data set's rows, in a task's columns, are such dicts.
-            embedding: the embeddings too.
-            progress: what a progress bar is called; there is none without, nor where nobody watches.
-
-        Yields:
-            one `Output` a row, in order.
+        Rows are as for a call, such as a data set's in a task's columns. With `embedding`, the embeddings come too;
+        `progress` names a progress bar.
         """
 
         def read(output: Any) -> Iterator[Output]:
@@ -174,26 +154,16 @@ class Predictor:
         return self._run(rows, read, lambda reason: Output(error=reason), progress)
 
     def predictions(self, rows: Dataset, progress: str | None = "predict") -> Predictions:
-        """Run the model on rows of a task.
-
-        Args:
-            rows: rows in a task's columns.
-            progress: as for `outputs`.
-
-        Raises:
-            ValueError: if a row can't be used; the sentence names its id.
-        """
+        """Run the model on rows in a task's columns; a row that can't be used is a ValueError that names its id."""
         heads = [replace(head) for head in self.model.config.heads]
-        logits: dict[str, list[np.ndarray]] = {head.name: [] for head in heads}
-        inputs = rows.select_columns([name for name in ("text", "image") if name in rows.column_names])
+        logits = {head.name: np.zeros((len(rows), head.num_outputs), np.float32) for head in heads}
+        inputs = rows.select_columns([name for name in KEYS if name in rows.column_names])
         for row, output in enumerate(self.outputs(inputs, progress=progress)):
             if output.error is not None:
                 raise ValueError(f"row with id {rows['id'][row]!r}: {output.error}")
             for name, values in output.logits.items():
-                logits[name].append(values)
-        return Predictions.of(
-            rows, heads, {h.name: np.array(logits[h.name], np.float32).reshape(-1, h.num_outputs) for h in heads}
-        )
+                logits[name][row] = values
+        return Predictions.of(rows, heads, logits)
 
     def _run(
         self,
@@ -243,11 +213,27 @@ class Predictor:
 
     def _prepare(self, row: Any) -> tuple[str | None, Any] | str:
         try:
-            if isinstance(row, dict):
-                return self.processor.prepare_row(row.get("text"), row.get("image"))
-            return self.processor.prepare_row(*((row, None) if isinstance(row, str) else (None, row)))
+            if not isinstance(row, dict):
+                row = {"text" if isinstance(row, str) else "image": row}
+            if not row.keys() & set(KEYS):
+                has = ", ".join(map(str, row)) or "nothing"
+                raise ValueError(f"an input dict needs 'text', 'image' or both; it has: {has}.")
+            return self.processor.prepare_row(row.get("text"), row.get("image"))
         except ValueError as error:
             return str(error)
+
+
+def _as_rows(rows: Any) -> Iterable[Any]:
+    """The rows of a table or a column; one row alone, as a list."""
+    if isinstance(rows, pd.DataFrame):
+        columns = [name for name in KEYS if name in rows]
+        if not columns:
+            has = ", ".join(map(str, rows.columns)) or "none"
+            raise ValueError(f"the table needs a column 'text', 'image' or both; it has: {has}.")
+        return rows[columns].astype(object).where(rows[columns].notna(), None).to_dict("records")
+    if isinstance(rows, pd.Series):
+        return rows.astype(object).where(rows.notna(), None).tolist()
+    return [rows] if isinstance(rows, str | dict) else rows
 
 
 def _array(values: torch.Tensor) -> np.ndarray:

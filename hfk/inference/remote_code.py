@@ -8,6 +8,7 @@ runs code without being asked at all. A config file is therefore code. Here it i
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,10 @@ _IMPLEMENTATIONS = ("attn_implementation", "experts_implementation")
 
 
 def check_remote_code(config: dict[str, Any], source: str, allow_foreign_code: bool = False) -> None:
-    """Refuse a configuration that would run code from outside its own repository.
+    """Refuse a parsed config.json, processor_config.json or the like that would run code from elsewhere; ValueError.
 
-    Args:
-        config: the parsed config.json, processor_config.json or tokenizer_config.json; nested configurations are
-            checked too.
-        source: the repository's id or the folder; an `auto_map` that names this very id is its own.
-        allow_foreign_code: let everything pass.
-
-    Raises:
-        ValueError: naming the field and the other repository.
+    Nested configurations are checked too. An `auto_map` that names `source` itself, a repository's id or a folder, is
+    its own.
 
     Example:
         >>> check_remote_code({"auto_map": {"AutoModel": "modeling.Model"}}, "owner/name")
@@ -37,51 +32,40 @@ def check_remote_code(config: dict[str, Any], source: str, allow_foreign_code: b
     """
     if allow_foreign_code:
         return
-    for field, value in _fields(config):
-        name = field.rpartition(".")[2].removeprefix("_").removesuffix("_internal")
-        for reference in _strings(value):
+    for path, reference in _strings(config):
+        for depth, key in enumerate(path, 1):
             repository, marked, _ = reference.rpartition("--")
-            if name in _CODE and marked and repository != source:
-                raise ValueError(
-                    f"{source}: {field} would run code from another repository, {repository!r}; if you trust it, allow "
-                    "it with --allow-foreign-code."
-                )
-            if name in _IMPLEMENTATIONS and ("/" in reference or ":" in reference):
-                raise ValueError(
-                    f"{source}: {field} would run a kernel from the Hub, {reference!r}; if you trust it, allow it with "
-                    "--allow-foreign-code."
-                )
+            if key in _CODE and marked and repository != source:
+                what = f"code from another repository, {repository!r}"
+            elif key.removeprefix("_").removesuffix("_internal") in _IMPLEMENTATIONS and set("/:") & set(reference):
+                what = f"a kernel from the Hub, {reference!r}"
+            else:
+                continue
+            raise ValueError(
+                f"{source}: {'.'.join(path[:depth])} would run {what}; if you trust it, allow it with "
+                "--allow-foreign-code."
+            )
 
 
 def code_files(folder: Path, *configs: dict[str, Any]) -> set[str]:
-    """List the files of remote code that a folder's configurations need, their relative imports included.
-
-    Raises:
-        ValueError: if one of them is missing.
-    """
+    """List the files of remote code that a folder's configurations need, relative imports included; none may lack."""
     needed: set[str] = set()
-    for config in configs:
-        for field in _CODE:
-            for reference in _strings(config.get(field)):
-                module, dot, _ = reference.rpartition("--")[2].partition(".")
-                if not dot:  # the name of an Auto class, in custom_pipelines
-                    continue
+    for field, config in product(_CODE, configs):
+        for _, reference in _strings(config.get(field)):
+            module, dot, _ = reference.rpartition("--")[2].partition(".")
+            if dot:  # else the name of an Auto class, in custom_pipelines
                 _require(folder, f"{module}.py", field)
                 needed.add(f"{module}.py")
     for name in sorted(needed):
-        for path in _closure(folder / name):
-            _require(folder, path.name, name)
-            needed.add(path.name)
+        try:
+            imported = get_relative_import_files(folder / name)
+        except FileNotFoundError as error:
+            _require(folder, Path(error.filename).name, name)
+            raise
+        for path in imported:
+            _require(folder, Path(path).name, name)
+            needed.add(Path(path).name)
     return needed
-
-
-def _closure(module: Path) -> list[Path]:
-    try:
-        return [Path(path) for path in get_relative_import_files(module)]
-    except FileNotFoundError as error:
-        raise ValueError(
-            f"{error.filename} is missing, which {module.name} needs: save the checkpoint again."
-        ) from None
 
 
 def _require(folder: Path, name: str, needed_by: str) -> None:
@@ -89,24 +73,13 @@ def _require(folder: Path, name: str, needed_by: str) -> None:
         raise ValueError(f"{folder / name} is missing, which {needed_by} needs: save the checkpoint again.")
 
 
-def _fields(config: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every field that names code, at any depth, with its dotted path."""
-    if isinstance(config, list):
-        for item in config:
-            yield from _fields(item, path)
-    if not isinstance(config, dict):
-        return
-    for key, value in config.items():
-        here = f"{path}.{key}" if path else str(key)
-        if key in _CODE or str(key).removeprefix("_").removesuffix("_internal") in _IMPLEMENTATIONS:
-            yield here, value
-        else:
-            yield from _fields(value, here)
-
-
-def _strings(value: Any) -> Iterator[str]:
+def _strings(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Every string in what was parsed, with the keys that lead to it."""
     if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _strings(item)
+        yield path, value
+    elif isinstance(value, list):
+        for item in value:
+            yield from _strings(item, path)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _strings(item, (*path, str(key)))

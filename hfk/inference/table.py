@@ -1,22 +1,26 @@
 """Batch prediction: a table in, the same table out with an answer and a score a head, and an `error` column.
 
 Every input row comes out, in order, whatever is wrong with it. Which columns hold text and pictures is read from the
-checkpoint's `task.json`, as training left it.
+checkpoint's `task.json`, as training left it. A folder of pictures is a table of their names.
 """
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import torch
 from transformers.utils import cached_file
 
-from ..models.configuration_multihead import HeadConfig
-from ..tasks.tables import TableWriter, iter_table
+from ..models.decoding import readable
+from ..tasks.folders import pictures_below
+from ..tasks.inputs import find_picture, is_address, join_texts, picture_cells, picture_columns
+from ..tasks.table_writer import TableWriter
+from ..tasks.tables import Chunk, is_saved_dataset, iter_columns
 from .predictor import Predictor
 
 TASK_FILE = "task.json"
@@ -49,15 +53,19 @@ def predict_table(
     on_rows: Callable[[int], None] | None = None,
     min_score: float | None = None,
     paths: int | None = None,
+    top_k: int | None = None,
+    probabilities: bool = False,
+    reading: Mapping[str, Any] | None = None,
 ) -> dict[str, int]:
     """Classify every row of a table.
 
     Args:
         predictor: the loaded checkpoint.
-        source: CSV, TSV, JSONL or Parquet file, read in chunks.
+        source: a table, read in chunks, or a folder of pictures.
         target: file to write, format by suffix; it appears when all rows are done.
-        text: text columns, joined by a space; by default those of `columns` or else `text`, if the table has them.
-        image: picture column; by default that of `columns` or else `image`, if the table has it.
+        text: text columns; by default those of `columns` or else `text`, if the table has them.
+        image: picture column, or a pattern such as `images/{id}.jpg`; by default that of `columns` or else `image`, if
+            the table has it.
         image_dir: what picture paths are relative to; the source's folder by default.
         heads: names of the heads to write; all by default.
         threshold: as for the pipeline; a `single_label` answer below it is left empty.
@@ -66,6 +74,9 @@ def predict_table(
         min_score: as for the pipeline: a `single_label` answer below it, and what lies under it, is left empty with its
             score beside.
         paths: as for the pipeline; they come as JSON in one more column, `paths`.
+        top_k: also list so many labels of each head with their probabilities, as JSON in a column `HEAD_top`.
+        probabilities: also write every label's probability, a column `HEAD_p_LABEL` each.
+        reading: how the source is read, where it can't be seen; see `tasks.tables.layout`.
 
     Returns:
         `{"rows": …, "errors": …}`.
@@ -80,23 +91,45 @@ def predict_table(
         if name not in [head.name for head in config.heads]:
             raise ValueError(f"no head is called {name!r}; heads: {', '.join(head.name for head in config.heads)}.")
     chosen = [head for head in config.heads if heads is None or head.name in heads]
+    labelled = [head for head in chosen if head.rules.has_labels]
+    single = [f"{head.name}_p_{label}" for head in labelled if probabilities for label in head.labels]
     added = [f"{head.name}_{part}" for head in chosen for part in ("pred", "score")]
-    added += ["error"] if paths is None else ["paths", "error"]
-    numbers = [f"{head.name}_{part}" for head in chosen for part in head.rules.number_cells]
+    numbers = [f"{head.name}_{part}" for head in chosen for part in head.rules.number_cells] + single
+    added += [f"{head.name}_top" for head in labelled if top_k] + single + ["paths"] * (paths is not None) + ["error"]
     names = [head.name for head in chosen]
+    every = max((len(head.labels) for head in labelled), default=1)
 
-    def answer(rows: list[dict[str, Any]]) -> list[list[Any]]:
-        answers = predictor(rows, None, threshold, names, min_score, paths)
-        return [_cells(found, chosen, paths is not None) for found in answers]
+    def answer(rows: list[dict[str, Any]]) -> Iterator[list[Any]]:
+        outputs = list(predictor.outputs(rows))
+        known = [output.logits for output in outputs if output.error is None]
+        stacked = {name: torch.from_numpy(np.stack([one[name] for one in known])) for name in known[0]} if known else {}
+        answers = readable(stacked, config.heads, None, threshold, names, min_score, paths) if known else []
+        ranked = readable(stacked, config.heads, every, 0.0, names) if known and (top_k or probabilities) else answers
+        pairs = zip(answers, ranked, strict=True)
+        for output in outputs:
+            if output.error is not None:
+                yield [None] * (len(added) - 1) + [output.error]
+                continue
+            found, lists = next(pairs)
+            cells = [cell for head in chosen for cell in head.rules.cells(found[head.name])]
+            for head in labelled if top_k else []:
+                cells.append(json.dumps(_rounded(lists[head.name][:top_k]), ensure_ascii=False))
+            for head in labelled if probabilities else []:
+                scores = {item["label"]: item["score"] for item in _rounded(lists[head.name])}
+                cells += [scores[label] for label in head.labels]
+            cells += [json.dumps(found["paths"], ensure_ascii=False)] if paths is not None else []
+            yield [*cells, None]
 
-    return extend_table(predictor, source, target, answer, added, text, image, image_dir, columns, on_rows, numbers)
+    return extend_table(
+        predictor, source, target, answer, added, text, image, image_dir, columns, on_rows, numbers, reading
+    )
 
 
 def extend_table(
     predictor: Predictor,
     source: str | Path,
     target: str | Path,
-    answer: Callable[[list[dict[str, Any]]], list[list[Any]]],
+    answer: Callable[[list[dict[str, Any]]], Iterable[list[Any]]],
     added: list[str],
     text: list[str] | None = None,
     image: str | None = None,
@@ -104,41 +137,53 @@ def extend_table(
     columns: dict[str, Any] | None = None,
     on_rows: Callable[[int], None] | None = None,
     numbers: Iterable[str] = (),
+    reading: Mapping[str, Any] | None = None,
 ) -> dict[str, int]:
     """Write a table again with more columns, chunk by chunk; what is not named here is as for `predict_table`.
 
     Args:
         predictor: whose input the rows are.
-        source: see there.
-        target: see there.
+        source, target, text, image, image_dir, columns, on_rows, reading: see there.
         answer: makes the new cells of some rows (`text` and `image`), of each in the order of `added`.
         added: names of the new columns; the last is `error`, None for a row that is well.
-        text, image, image_dir, columns, on_rows: see there.
         numbers: which of `added` hold numbers.
     """
-    if Path(target).exists() and Path(target).resolve() == Path(source).resolve():
+    source, target, known = Path(source), Path(target), columns or {}
+    if target.exists() and target.resolve() == source.resolve():
         raise ValueError(f"{target} is the input itself; write to another file.")
-    folder = Path(image_dir) if image_dir is not None else Path(source).parent
+    if source.is_dir() and not is_saved_dataset(source):
+        chunks, folder, known, image = _pictures_of(source, predictor.window), source, {}, "file"
+    else:
+        header = {} if known.get("header") is None else {"header": known["header"]}
+        chunks, folder = iter_columns(source, predictor.window, **header | dict(reading or {})), source.parent
+    folder = Path(image_dir) if image_dir is not None else folder
     counts = {"rows": 0, "errors": 0}
     with TableWriter(target, list(numbers)) as writer:
-        for chunk in iter_table(source, chunk_rows=predictor.window):
+        for chunk in chunks:
             if not counts["rows"]:
-                names = list(chunk.columns)
-                text, image = _find_columns(names, predictor, text, image, columns or {}, Path(source).name)
-                taken = [name for name in added if name in names]
+                text, image = _find_columns(list(chunk), predictor, text, image, known, source.name)
+                taken = [name for name in added if name in chunk]
                 if taken:
-                    raise ValueError(f"{Path(source).name} already has a column {taken[0]!r}; rename it first.")
-            rows = [
-                {"text": _join(row, text), "image": _locate(row.get(image), folder) if image else None}
-                for row in chunk.to_dict("records")
-            ]
-            made = pd.DataFrame(answer(rows), columns=added, dtype=object)
-            writer.write(pd.concat([chunk.reset_index(drop=True), made], axis=1))
-            counts["rows"] += len(chunk)
+                    raise ValueError(f"{source.name} already has a column {taken[0]!r}; rename it first.")
+            rows = len(next(iter(chunk.values())))
+            texts = map(join_texts, zip(*map(chunk.get, text), strict=True)) if text else [None] * rows
+            images = [_locate(cell, folder) for cell in picture_cells(image, chunk)] if image else [None] * rows
+            inputs = [{"text": one, "image": other} for one, other in zip(texts, images, strict=True)]
+            made = pd.DataFrame(list(answer(inputs)), columns=added, dtype=object)
+            writer.write(pd.concat([pd.DataFrame(chunk, dtype=object), made], axis=1))
+            counts["rows"] += rows
             counts["errors"] += int(made["error"].notna().sum())
             if on_rows is not None:
-                on_rows(len(chunk))
+                on_rows(rows)
     return counts
+
+
+def _pictures_of(folder: Path, chunk_rows: int) -> Iterator[Chunk]:
+    pictures = [path.as_posix() for path in pictures_below(folder)]
+    if not pictures:
+        raise ValueError(f"{folder} holds no pictures; give a table, or a folder with pictures in it.")
+    for start in range(0, len(pictures), chunk_rows):
+        yield {"file": pictures[start : start + chunk_rows]}
 
 
 def _find_columns(
@@ -157,33 +202,24 @@ def _find_columns(
     picture = (image or known.get("image") or "image") if reads_image else None
     found = [name for name in texts if name in table]
     # A table may have texts alone, or pictures alone; not half of the text columns, nor less than was asked for.
-    must = [*(texts if text or found else []), *([image] if image else [])]
+    must = [*(texts if text or found else []), *(picture_columns(image) if image else [])]
     missing = [name for name in must if name not in table]
     if missing:
         raise ValueError(f"column {missing[0]!r} is missing from {file}; it has: {', '.join(table)}.")
-    if not found and picture not in table:
+    has_picture = picture is not None and set(picture_columns(picture)) <= set(table)
+    if not found and not has_picture:
         wanted = " or ".join(repr(name) for name in [*texts, *([picture] if picture else [])])
         raise ValueError(
             f"{file} has no column {wanted} to classify; it has: {', '.join(table)}. Use --text or --image."
         )
-    return found, picture if picture in table else None
-
-
-def _join(row: dict[str, Any], columns: list[str]) -> str | None:
-    parts = [row[name] for name in columns if row[name] is not None and row[name] == row[name]]
-    return " ".join(str(part).strip() for part in parts) or None
+    return found, picture if has_picture else None
 
 
 def _locate(cell: Any, folder: Path) -> Any:
-    if not isinstance(cell, str) or not cell.strip() or cell.startswith(("http://", "https://")):
-        return cell if not isinstance(cell, str) or cell.strip() else None
-    return os.path.join(folder, cell.strip())
+    if not isinstance(cell, str) or is_address(cell):
+        return cell
+    return find_picture(folder, cell) if cell.strip() else None
 
 
-def _cells(answer: dict[str, Any], heads: list[HeadConfig], paths: bool) -> list[Any]:
-    if len(answer) == 1 and isinstance(answer.get("error"), str):
-        return [None, None] * len(heads) + [None] * paths + [answer["error"]]
-    cells = [cell for head in heads for cell in head.rules.cells(answer[head.name])]
-    if paths:
-        cells.append(json.dumps(answer["paths"], ensure_ascii=False))
-    return [*cells, None]
+def _rounded(answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [item | {"score": round(item["score"], 6)} for item in answers]

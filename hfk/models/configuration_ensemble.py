@@ -1,21 +1,27 @@
 """The configuration of an ensemble: its members' configurations, who reads which input, and how votes are weighed.
 
-What the members must have in common, their heads, is checked here; what they may differ in is everything else:
-architecture, tokenizer, temperature, the scale of a regression head. The weights are plain numbers in config.json, not
-tensors: a reader of the file sees who counts for what.
+What the members must have in common, their heads, is checked here; they may differ in everything else. The weights are
+plain numbers in config.json, not tensors: a reader of the file sees who counts for what.
 """
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import PreTrainedConfig
 
-from .configuration_multihead import PIPELINES, HeadConfig, MultiHeadConfig, drop_known_pipelines, validate_heads
+from .configuration_multihead import (
+    HeadConfig,
+    MultiHeadConfig,
+    drop_known_pipelines,
+    keep_encoders,
+    name_labels,
+    read_heads,
+    written_parts,
+)
 
 
 class MultiHeadEnsembleConfig(PreTrainedConfig):
@@ -51,17 +57,16 @@ class MultiHeadEnsembleConfig(PreTrainedConfig):
         self.members = [m if isinstance(m, MultiHeadConfig) else MultiHeadConfig.from_dict(m) for m in members or []]
         self.readers = [0] * len(self.members) if readers is None else list(readers)
         self.weights = {name: [float(weight) for weight in row] for name, row in (weights or {}).items()}
-        if heads is None and self.members:  # transformers builds a bare config to find defaults
-            heads = common_heads(self.members)
-        self.heads = [head if isinstance(head, HeadConfig) else HeadConfig.from_dict(head) for head in heads or []]
-        if self.members:
+        self.heads = []
+        if self.members:  # transformers builds a bare config to find defaults
+            self.heads = read_heads(common_heads(self.members) if heads is None else heads)
             self._validate()
         drop_known_pipelines(kwargs)
         super().__init__(**kwargs)
+        name_labels(self)
 
     def _validate(self) -> None:
         count, names = len(self.members), [head.name for head in self.heads]
-        validate_heads(self.heads)
         common_heads([*self.members, MultiHeadConfig(heads=self.heads)])
         if len(self.readers) != count or sorted(set(self.readers)) != list(range(max(self.readers) + 1)):
             raise ValueError(f"readers must number the processor of each of the {count} members, from 0, without gaps.")
@@ -94,30 +99,25 @@ class MultiHeadEnsembleConfig(PreTrainedConfig):
         return sum(member.embedding_size for member in self.members)
 
     def to_dict(self) -> dict[str, Any]:
-        """Serialise, members and heads included."""
-        held = self.members, self.heads
+        """Serialize, members and heads included."""
         members = [member.to_dict() for member in self.members]
         for member in members:  # the ensemble's own entries say where its code is
             for name in ("auto_map", "custom_pipelines", "_name_or_path", "transformers_version"):
                 member.pop(name, None)
-        # PreTrainedConfig deep-copies __dict__ and knows neither lists of configs nor dataclasses: hand it plain dicts.
-        self.__dict__["members"], self.__dict__["heads"] = members, [dict(vars(head)) for head in self.heads]
-        try:
-            return {**super().to_dict(), "custom_pipelines": copy.deepcopy(PIPELINES)}
-        finally:
-            self.__dict__["members"], self.__dict__["heads"] = held
+        return super().to_dict() | written_parts(self.heads) | {"members": members}
+
+    def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:
+        """Save as `PreTrainedConfig` does, with the code of those of hfk's own encoders that the members have."""
+        super().save_pretrained(save_directory, **kwargs)
+        keep_encoders(save_directory, self.members)
 
 
 def common_heads(members: Sequence[MultiHeadConfig], names: Sequence[str] | None = None) -> list[HeadConfig]:
     """Make the heads of an ensemble from those of its members.
 
-    Args:
-        members: the members' configurations.
-        names: what errors call the members; "member 0", "member 1", … by default.
-
-    Returns:
-        heads without dropout and temperature, which each member applies itself; path weights and a regression head's
-        mean and deviation are the means of the members'. Where heads differ otherwise, a ValueError names both.
+    Returns heads without dropout and temperature, which each member applies itself; path weights and a regression
+    head's mean and deviation are the means of the members'. Where heads differ otherwise, a ValueError calls the
+    members by `names`: "member 0", "member 1", … by default.
     """
     names = names or [f"member {number}" for number in range(len(members))]
     first = members[0].heads
@@ -145,5 +145,4 @@ def common_heads(members: Sequence[MultiHeadConfig], names: Sequence[str] | None
     return heads
 
 
-AutoConfig.register(MultiHeadEnsembleConfig.model_type, MultiHeadEnsembleConfig, exist_ok=True)
 MultiHeadEnsembleConfig.register_for_auto_class()

@@ -1,29 +1,26 @@
 """The configuration of a multi-head classifier: two optional encoders, how they are fused, and a list of heads.
 
-`HeadConfig` describes one label column; `MultiHeadConfig` holds the list of them next to the encoders' own
-configurations. Heads are a list, not a dict: config JSON is saved with sorted keys, and the order of the heads is
-meaningful (coarse to fine). All validation of heads lives here, so that a wrong option is one sentence, said early.
+`HeadConfig` describes one label column. Heads are a list, not a dict: config JSON is saved with sorted keys, and the
+order of the heads is meaningful (coarse to fine). All validation of heads lives here, so that a wrong option is one
+sentence, said early.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.pipelines import PIPELINE_REGISTRY
 
-# Registers its model type before sub-configs are rebuilt. Not `from . import …`: transformers copies along with a
-# checkpoint only what is imported as `from .module import name`.
-from .modeling_efficientnet_lite import EfficientNetLiteConfig  # noqa: F401
-from .modeling_ngram import NGramConfig  # noqa: F401
-from .modeling_recurrent import RecurrentConfig  # noqa: F401
-from .modeling_textcnn import TextCNNConfig  # noqa: F401
-from .problems import LOSS_OPTIONS, PROBLEMS, Problem
+from .encoders import ENCODERS
+from .problems import LOSS_OPTIONS, PROBLEMS, SPELLINGS, Problem
+from .shared import check_choice, check_fields, check_range, keep_imports
 
 HEAD_KINDS = ("linear", "mlp", "residual")
 FUSIONS = ("tokens", "pooled", "gated")
@@ -73,33 +70,34 @@ class HeadConfig:
 
     def __post_init__(self) -> None:
         self.labels = [str(label) for label in self.labels]
-        where = f"head {self.name!r}"
+        self.problem = SPELLINGS.get(self.problem, self.problem)
+        where = f"head {self.name!r}: "
         if not self.name or not isinstance(self.name, str):
             raise ValueError("a head has no name: give every head a `name`.")
-        for name, known in (("problem", PROBLEMS), ("kind", HEAD_KINDS)):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{where}: {name} {getattr(self, name)!r} is not one of {', '.join(known)}.")
+        check_choice(f"{where}problem", self.problem, PROBLEMS)
+        check_choice(f"{where}kind", self.kind, HEAD_KINDS)
         repeated = sorted({label for label in self.labels if self.labels.count(label) > 1})
         if repeated:
-            raise ValueError(f"{where}: label {repeated[0]!r} is listed twice; label names must differ.")
+            raise ValueError(f"{where}label {repeated[0]!r} is listed twice; label names must differ.")
         self.rules.validate()
-        for name, high in (("dropout", 1), ("path_weight", math.inf)):
-            if not 0 <= getattr(self, name) < high:
-                raise ValueError(f"{where}: {name} must be in [0, {high}), not {getattr(self, name)}.")
+        check_range(self, "dropout", where=where)
+        check_range(self, "path_weight", high=math.inf, where=where)
         for name in ("temperature", "std"):
             if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{where}: {name} must be above 0, not {getattr(self, name)}.")
+                raise ValueError(f"{where}{name} must be above 0, not {getattr(self, name)}.")
         if (self.parent is None) != (self.parent_of is None):
-            raise ValueError(f"{where}: `parent` and `parent_of` come together; one of them is missing.")
+            raise ValueError(f"{where}`parent` and `parent_of` come together; one of them is missing.")
         if self.parent_of is not None and len(self.parent_of) != len(self.labels):
             raise ValueError(
-                f"{where}: parent_of has {len(self.parent_of)} entries for {len(self.labels)} labels; give one a label."
+                f"{where}parent_of has {len(self.parent_of)} entries for {len(self.labels)} labels; give one a label."
             )
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> HeadConfig:
         """Make a head of a checkpoint's dict; what checkpoints of older versions say of its training is left out."""
-        return cls(**{name: value for name, value in values.items() if name not in LOSS_OPTIONS})
+        values = {name: value for name, value in values.items() if name not in LOSS_OPTIONS}
+        check_fields(f"head {values.get('name')!r}", values, cls.__dataclass_fields__)
+        return cls(**values)
 
     @property
     def rules(self) -> Problem:
@@ -128,10 +126,7 @@ def validate_heads(heads: list[HeadConfig]) -> None:
 
 
 def validate_parents(heads: Sequence[Any]) -> None:
-    """Check heads by their names, problems and parents alone, before or after their labels are known; ValueError.
-
-    `heads` are heads, or columns that are to become heads: anything with `name`, `rules` and `parent`.
-    """
+    """Check names, problems and parents of heads, or of columns that are to become heads; ValueError."""
     by_name = {head.name: head for head in heads}
     if len(by_name) != len(heads):
         names = [head.name for head in heads]
@@ -198,45 +193,44 @@ class MultiHeadConfig(PreTrainedConfig):
         initializer_range: float = 0.02,
         **kwargs: Any,
     ) -> None:
-        self.text_config = _sub_config(text_config)
-        self.vision_config = _sub_config(vision_config)
-        self.heads = [head if isinstance(head, HeadConfig) else HeadConfig.from_dict(head) for head in heads or []]
+        self.text_config, self.vision_config = _sub_config(text_config), _sub_config(vision_config)
+        parts = {"text_config": self.text_config, "vision_config": self.vision_config}
         both = self.text_config is not None and self.vision_config is not None
-        # transformers builds a bare config to find defaults; an empty one is checked only when a model is made of it.
-        if self.heads:
-            validate_heads(self.heads)
+        self.heads = read_heads(heads)
         self.fusion, self.text_pooling, self.image_pooling = fusion if both else None, text_pooling, image_pooling
-        known = {"fusion": FUSIONS if both else (None,), "text_pooling": TEXT_POOLINGS, "image_pooling": IMAGE_POOLINGS}
-        for name, values in known.items():
-            if getattr(self, name) not in values:
-                raise ValueError(f"{name} {getattr(self, name)!r} is not one of {', '.join(values)}.")
-        if not 0 <= fusion_dropout < 1:
-            raise ValueError(f"fusion_dropout must be in [0, 1), not {fusion_dropout}.")
+        self.fusion_layers, self.fusion_heads, self.fusion_dropout = fusion_layers, fusion_heads, fusion_dropout
+        self.initializer_range = initializer_range
+        check_choice("fusion", self.fusion, FUSIONS if both else (None,))
+        check_choice("text_pooling", text_pooling, TEXT_POOLINGS)
+        check_choice("image_pooling", image_pooling, IMAGE_POOLINGS)
+        check_range(self, "fusion_dropout")
         for name in TRAINING_OPTIONS:
             if name in kwargs:
                 raise ValueError(f"{name} is an option of training, not of the model: model.set_training({name}=…).")
-        if self.fusion == "pooled":
-            width = encoder_hidden_size(self.text_config) + encoder_hidden_size(self.vision_config)
-            if fusion_size not in (None, width):
-                raise ValueError(f"fusion_size {fusion_size} can't be had with pooled fusion, which is {width} wide.")
-            fusion_size = width
-        if both and fusion_size is None:
-            # Not the wider of the two: convolutional encoders end in thousands of channels that carry no more than
-            # a transformer's hundreds, and the fusion would outweigh both encoders.
-            fusion_size = encoder_hidden_size(self.text_config)
-            if fusion == "tokens":
-                fusion_size = math.ceil(fusion_size / fusion_heads) * fusion_heads
-        if self.fusion == "tokens" and fusion_size % fusion_heads:
-            raise ValueError(f"fusion_size {fusion_size} is not a multiple of fusion_heads {fusion_heads}.")
-        self.fusion_size = fusion_size if both else None
-        self.fusion_layers, self.fusion_heads, self.fusion_dropout = fusion_layers, fusion_heads, fusion_dropout
-        self.initializer_range = initializer_range
+        self.fusion_size = self._width(fusion_size) if both else None
         drop_known_pipelines(kwargs)
         # The base class resets the encoders' attention to its own, None here: keep what they were built with.
-        parts = {"text_config": self.text_config, "vision_config": self.vision_config}
         attention = {name: part._attn_implementation for name, part in parts.items() if part is not None}
         kwargs.setdefault("attn_implementation", attention)
         super().__init__(**kwargs)
+        name_labels(self)
+
+    def _width(self, fusion_size: int | None) -> int:
+        """Width of two encoders' fusion, as it was asked for or by default."""
+        width = encoder_hidden_size(self.text_config)
+        if self.fusion == "pooled":
+            width += encoder_hidden_size(self.vision_config)
+            if fusion_size not in (None, width):
+                raise ValueError(f"fusion_size {fusion_size} can't be had with pooled fusion, which is {width} wide.")
+        elif fusion_size is not None:
+            width = fusion_size
+        elif self.fusion == "tokens":
+            # Not the wider of the two: convolutional encoders end in thousands of channels that carry no more than
+            # a transformer's hundreds, and the fusion would outweigh both encoders.
+            width = math.ceil(width / self.fusion_heads) * self.fusion_heads
+        if self.fusion == "tokens" and width % self.fusion_heads:
+            raise ValueError(f"fusion_size {width} is not a multiple of fusion_heads {self.fusion_heads}.")
+        return width
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> MultiHeadConfig:
@@ -252,25 +246,24 @@ class MultiHeadConfig(PreTrainedConfig):
         return encoder_hidden_size(self.text_config or self.vision_config)
 
     def head(self, name: str) -> HeadConfig:
-        """Return the head called `name`; KeyError names the heads there are."""
+        """Return the head called `name`; ValueError names the heads there are."""
         by_name = {head.name: head for head in self.heads}
         if name not in by_name:
-            raise KeyError(f"no head is called {name!r}; heads: {', '.join(by_name)}")
+            raise ValueError(f"no head is called {name!r}; heads: {', '.join(by_name)}")
         return by_name[name]
 
     def to_dict(self) -> dict[str, Any]:
-        """Serialise, heads included."""
-        # PreTrainedConfig deep-copies __dict__ and knows no dataclasses: hand it plain dicts.
-        heads = self.heads
-        self.__dict__["heads"] = [asdict(head) for head in heads]
-        try:
-            result = {**super().to_dict(), "custom_pipelines": copy.deepcopy(PIPELINES)}
-        finally:
-            self.__dict__["heads"] = heads
+        """Serialize, heads included."""
+        result = super().to_dict() | written_parts(self.heads)
         for part in ("text_config", "vision_config"):  # an encoder's old labels, code and local path say nothing here
             for name in ("id2label", "label2id", "auto_map", "_name_or_path"):
                 (result.get(part) or {}).pop(name, None)
         return result
+
+    def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:
+        """Save as `PreTrainedConfig` does, with the code of those of hfk's own encoders that the model has."""
+        super().save_pretrained(save_directory, **kwargs)
+        keep_encoders(save_directory, [self])
 
 
 def encoder_hidden_size(config: PreTrainedConfig) -> int:
@@ -288,9 +281,38 @@ def _sub_config(config: PreTrainedConfig | dict | None) -> PreTrainedConfig | No
     if config is None or isinstance(config, PreTrainedConfig):
         return config
     model_type = config.get("model_type")
+    if model_type in ENCODERS:
+        return ENCODERS[model_type].config_class.from_dict(config)
     if model_type not in CONFIG_MAPPING:
         raise ValueError(f"the encoder's model_type {model_type!r} is unknown to the installed transformers.")
     return CONFIG_MAPPING[model_type].from_dict(config)
+
+
+def read_heads(heads: Iterable[HeadConfig | dict] | None) -> list[HeadConfig]:
+    """Make heads of configurations or dicts, and check them."""
+    heads = [head if isinstance(head, HeadConfig) else HeadConfig.from_dict(head) for head in heads or ()]
+    if heads:  # transformers builds a bare config to find defaults; a model made of an empty one is refused
+        validate_heads(heads)
+    return heads
+
+
+def name_labels(config: PreTrainedConfig) -> None:
+    """Say the labels of a single head where transformers looks for a model's labels."""
+    if len(config.heads) == 1 and config.heads[0].labels:
+        config.id2label = dict(enumerate(config.heads[0].labels))
+        config.label2id = {label: index for index, label in config.id2label.items()}
+
+
+def written_parts(heads: list[HeadConfig]) -> dict[str, Any]:
+    """What config.json says of heads, and where the pipeline is."""
+    return {"heads": [asdict(head) for head in heads], "custom_pipelines": copy.deepcopy(PIPELINES)}
+
+
+def keep_encoders(folder: Any, configs: Iterable[MultiHeadConfig]) -> None:
+    """Of hfk's own encoders, leave only those that are needed in a saved checkpoint."""
+    parts = [part for config in configs for part in (config.text_config, config.vision_config) if part is not None]
+    needed = {ENCODERS[part.model_type].__module__.rpartition(".")[2] for part in parts if part.model_type in ENCODERS}
+    keep_imports(Path(folder), "encoders", needed | {"encoder_base"})
 
 
 def drop_known_pipelines(options: dict[str, Any]) -> None:
@@ -299,5 +321,4 @@ def drop_known_pipelines(options: dict[str, Any]) -> None:
         options.pop("custom_pipelines", None)
 
 
-AutoConfig.register(MultiHeadConfig.model_type, MultiHeadConfig, exist_ok=True)
 MultiHeadConfig.register_for_auto_class()

@@ -16,27 +16,17 @@ from .hierarchy import best_path, coarse_to_fine, head_parents, top_paths
 
 
 def probabilities(logits: dict[str, Tensor], heads: list[HeadConfig]) -> dict[str, Tensor]:
-    """Turn logits into probabilities (softmax or sigmoid after the head's temperature) or regression values.
-
-    Heads absent from `logits` are passed over. Returns head name → float32 `(batch, labels)`; for regression `(batch,)`
-    in the target's own unit.
-    """
+    """Turn logits into float32 probabilities `(batch, labels)`, or into numbers `(batch,)` in the target's unit."""
     return {head.name: head.rules.probabilities(logits[head.name]) for head in heads if head.name in logits}
 
 
 def decide(
     probs: dict[str, Tensor], heads: list[HeadConfig], threshold: float = 0.5, consistent_paths: bool = True
 ) -> dict[str, Tensor]:
-    """Choose labels from probabilities.
+    """Choose labels from probabilities: those of a hierarchy together by `best_path`, or else each head alone.
 
-    Args:
-        probs: what `probabilities` returned, for all heads of a hierarchy.
-        heads: the heads' configurations.
-        threshold: a `multi_label` label is chosen when its probability reaches it.
-        consistent_paths: choose hierarchical heads together by `best_path` (the default) or each alone.
-
-    Returns:
-        head name → int64 `(batch,)`, bool `(batch, labels)` for `multi_label`, float32 `(batch,)` for `regression`.
+    A `multi_label` label is chosen when its probability reaches `threshold`. Returns head name → int64 `(batch,)`, bool
+    `(batch, labels)` for `multi_label`, float32 `(batch,)` for `regression`.
     """
     chosen = {head.name: head.rules.decide(probs[head.name], threshold) for head in heads}
     parents = head_parents(heads)
@@ -47,11 +37,10 @@ def decide(
 
 def _path_scores(probs: dict[str, Tensor], heads: list[HeadConfig]) -> dict[str, Tensor]:
     """Logarithms of what each label of a hierarchy's heads is worth on a path."""
-    parents = head_parents(heads)
-    family = [
-        head for head in heads if head.name in parents or any(head.name == above for above, _ in parents.values())
-    ]
-    return {head.name: head.path_weight * probs[head.name].clamp_min(1e-12).log() for head in family}
+    family = {name for child, (parent, _) in head_parents(heads).items() for name in (child, parent)}
+    return {
+        head.name: head.path_weight * probs[head.name].clamp_min(1e-12).log() for head in heads if head.name in family
+    }
 
 
 def readable(
@@ -59,33 +48,16 @@ def readable(
     heads: list[HeadConfig],
     top_k: int | None = None,
     threshold: float | None = None,
-    only: list[str] | None = None,
+    only: str | list[str] | None = None,
     min_score: float | None = None,
     paths: int | None = None,
 ) -> list[dict[str, Any]]:
-    """Turn a batch of logits into one JSON-serializable dict a row.
+    """Turn a batch of logits, head name → `(batch, outputs)`, into one JSON-serializable dict a row.
 
-    Args:
-        logits: head name → `(batch, outputs)`.
-        heads: the heads' configurations.
-        top_k: how many labels to list a head. None lists the one chosen label of a `single_label` head and every label
-            of a `multi_label` head that reaches the threshold.
-        threshold: labels below this probability are left out; a `single_label` head may then list nothing: uncertain.
-            None means 0.5 for choosing among a `multi_label` head's labels and no limit otherwise.
-        only: names of the heads to return; all by default. Hierarchies are decided with all heads all the same.
-        min_score: a `single_label` answer of a lower score is "other": the head's list is then one entry with the label
-            None and that score. What lies under an unknown parent is unknown too. None accepts every answer.
-        paths: how many whole paths to list for each hierarchy, under the key `paths`; None lists none.
-
-    Returns:
-        head name → list of `{"label", "score"}`, the chosen label first, the others by score; for a regression head,
-        the number. `score` is the head's own probability. With `paths`, also `paths`: name of each finest head → list
-        of `{"labels": {head name: label}, "score"}`, most probable first, see `top_paths`.
-
-    Raises:
-        ValueError: for an unknown head in `only`, a number below 1, or `paths` where no head has a parent.
+    Options and answers are those of `MultiHeadClassificationPipeline`; `only` is its `heads`. A hierarchy is decided
+    with all heads whichever are returned. ValueError for options that can't be had.
     """
-    known = [head.name for head in heads]
+    known, only = [head.name for head in heads], [only] if isinstance(only, str) else only
     for name in only or []:
         if name not in known:
             raise ValueError(f"no head is called {name!r}; heads: {', '.join(known)}.")

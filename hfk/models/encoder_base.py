@@ -1,12 +1,15 @@
-"""What the encoders of hfk's own have in common: a text encoder's base class, and how transformers gets to know one.
+"""What the encoders of hfk's own have in common.
 
-An encoder is a configuration, a model and one call of `register_encoder`; its `forward` stands under transformers'
-`can_return_tuple` and returns a `ModelOutput`. Needs only torch and transformers, and travels with every checkpoint.
+An encoder is a configuration, a model and one call of `register_encoder`, and a line in encoders.py; its `forward`
+stands under transformers' `can_return_tuple` and returns a `ModelOutput`.
 """
 
 from __future__ import annotations
 
-from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
+
+ENCODERS: dict[str, type[PreTrainedModel]] = {}
+"""Model type → model. Not transformers' own list, in which one checkpoint's code would stand in for another's."""
 
 
 class TextEncoder(PreTrainedModel):
@@ -18,15 +21,7 @@ class TextEncoder(PreTrainedModel):
 
 
 def register_encoder(config: type[PreTrainedConfig], model: type[PreTrainedModel]) -> None:
-    """Let `AutoConfig` and `AutoModel` find an encoder, here and as code beside its checkpoints."""
+    """Enter an encoder in `ENCODERS`, and let its code go along with its checkpoints."""
     config.register_for_auto_class()
     model.register_for_auto_class("AutoModel")
-    AutoConfig.register(config.model_type, config, exist_ok=True)
-    AutoModel.register(config, model, exist_ok=True)
-
-
-def check_share(config: PreTrainedConfig, *names: str) -> None:
-    """Refuse options that are no shares below 1, such as a dropout probability; ValueError."""
-    for name in names:
-        if not 0 <= getattr(config, name) < 1:
-            raise ValueError(f"{name} must be in [0, 1), not {getattr(config, name)}.")
+    ENCODERS[config.model_type] = model

@@ -1,8 +1,7 @@
 """From the encoders' token sequences to one embedding: pooling, and the fusion of text and image.
 
-Each fusion holds a learned "absent" vector for either side. A row that lacks its text or its image gets that vector in
-place of the missing side's tokens, so one batch may mix rows with text, with an image, and with both; the shapes never
-depend on which rows those are, which keeps torch.compile and torch.export content.
+Each fusion holds a learned "absent" vector for either side, which a row gets in place of the tokens that it lacks. So
+one batch may mix rows of all kinds, and its shapes never depend on them, which `torch.export` needs.
 """
 
 from __future__ import annotations
@@ -20,11 +19,9 @@ where a token counts, None where all do; and bool `(batch,)`, which rows have it
 class Standardization(nn.Module):
     """Shift and scale every feature to mean 0 and deviation 1 over the training rows, as measured before training.
 
-    The vectors of a pretrained encoder lie close together (Ethayarajh 2019, arXiv:1909.00512): of multilingual E5's
-    vectors for descriptions of clothes the mean is 2.5 times as long as a vector's typical distance from it. New layers
-    on top learn that direction's noise first, and slowly anything else; see benchmarks/README.md. Measuring once
-    instead of by batch keeps rows independent, so that gradient accumulation changes nothing (data-dependent
-    initialization: Krähenbühl et al. 2016, arXiv:1511.06856). Nothing is changed until `fit` is called.
+    The vectors of a pretrained encoder lie close together (Ethayarajh 2019, arXiv:1909.00512), and new layers on top
+    learn slowly what tells them apart; see benchmarks/README.md. Measuring once instead of by batch keeps rows
+    independent (data-dependent initialization: Krähenbühl et al. 2016, arXiv:1511.06856).
     """
 
     def __init__(self, size: int) -> None:
@@ -50,10 +47,7 @@ class Standardization(nn.Module):
 
 
 class Pooling(nn.Module):
-    """Pool `(batch, tokens, size)` to `(batch, size)`, standardized.
-
-    `kind` is `cls` (first token), `mean`, `max`, or `attention` (a learned query's softmax weights).
-    """
+    """Pool `(batch, tokens, size)` by `cls` (first token), `mean`, `max` or `attention` (a learned query's weights)."""
 
     def __init__(self, kind: str, size: int) -> None:
         super().__init__()
@@ -62,11 +56,11 @@ class Pooling(nn.Module):
         self.standardization = Standardization(size)
 
     def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Pool `tokens`; `mask` is `(batch, tokens)`, non-zero where a token counts; all count without it."""
+        """Pool to `(batch, size)`, standardized; `mask` is `(batch, tokens)`, non-zero where a token counts."""
         return self.standardization(self.features(tokens, mask))
 
     def features(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Pool without standardizing; arguments as for `forward`."""
+        """Pool without standardizing."""
         if self.kind == "cls":
             return tokens[:, 0]
         if mask is None:
@@ -101,8 +95,7 @@ class Projection(nn.Module):
 class TokensFusion(nn.Module):
     """Both token sequences, projected to one width, and a learned CLS, through a small TransformerEncoder.
 
-    The design of VisualBERT-style joint encoders (Li et al. 2019, arXiv:1908.03557) on top of two pretrained encoders:
-    projection, modality embedding, self-attention over everything; the CLS position is the embedding.
+    As in VisualBERT (Li et al. 2019, arXiv:1908.03557), but on top of two pretrained encoders.
     """
 
     def __init__(self, config: MultiHeadConfig) -> None:
@@ -144,11 +137,10 @@ class TokensFusion(nn.Module):
 
 
 class VectorFusion(nn.Module):
-    """Fusion of two pooled vectors: concatenated (`pooled`) or as a gated sum (`gated`).
+    """Fusion of two pooled vectors: side by side (`pooled`), or as a gated sum (`gated`).
 
-    `pooled` leaves the vectors as they are, so that linear heads start as a linear probe on both encoders; it learns
-    fastest from few rows. `gated` is the gated multimodal unit of Arevalo et al. 2017 (arXiv:1702.01992):
-    z = g·tanh(U t) + (1 - g)·tanh(V i) with g = sigmoid(W [t; i]).
+    `pooled` lets linear heads start as a linear probe on both encoders, and learns fastest from few rows. `gated` is
+    the gated multimodal unit of Arevalo et al. 2017 (arXiv:1702.01992).
     """
 
     def __init__(self, config: MultiHeadConfig) -> None:
@@ -187,10 +179,7 @@ class VectorFusion(nn.Module):
 
 
 def drop_modalities(text_present: Tensor, image_present: Tensor, probability: float) -> tuple[Tensor, Tensor]:
-    """Modality dropout: hide text or image, at even odds, in rows that have both; no row loses its only side.
-
-    The two masks are bool `(batch,)`; `probability` is how likely a row with both loses one.
-    """
+    """Modality dropout: rows that have both lose text or image, at even odds, with this probability."""
     draw = torch.rand(text_present.shape, device=text_present.device)
     both = text_present & image_present
     return text_present & ~(both & (draw < probability / 2)), image_present & ~(both & (draw > 1 - probability / 2))

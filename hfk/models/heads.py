@@ -1,9 +1,7 @@
 """Classification heads: from one embedding to the logits of every label column, and the loss of all of them.
 
 All heads live in one module with a `forward`, so that peft can name it in `modules_to_save`. They are numbered, not
-named: a head may be called anything. What one head's loss is, its problem says (problems.py). Losses are sums over
-labelled cells divided by the number of rows, never by the number of labelled cells, so that eight batches of one row
-and one batch of eight rows give the same gradient, whichever labels are missing.
+named: a head may be called anything. What one head's loss is, its problem says (problems.py).
 """
 
 from __future__ import annotations
@@ -41,11 +39,7 @@ class Head(nn.Module):
 
 
 class Heads(nn.Module):
-    """All heads of a model.
-
-    Args:
-        config: the model's configuration.
-    """
+    """All heads of a model."""
 
     def __init__(self, config: MultiHeadConfig) -> None:
         super().__init__()
@@ -64,17 +58,10 @@ def total_loss(
     hierarchy_loss: str = "none",
     options: Mapping[str, HeadLoss] | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Weighted sum of the heads' losses, and each of them.
+    """The weighted sum of the heads' losses, and head name → unweighted loss of that head.
 
-    Args:
-        logits: head name → logits.
-        labels: head name → labels as in `Problem.loss`; heads may be left out.
-        heads: the heads' configurations.
-        hierarchy_loss: one of `HIERARCHY_LOSSES`; see `MultiHeadForClassification.set_training`.
-        options: head name → how it is trained; neutral by default.
-
-    Returns:
-        the total, a scalar, and head name → unweighted loss of that head.
+    Heads may be left out of `labels`, and of `options`, which say how a head is trained. For `hierarchy_loss` see
+    `MultiHeadForClassification.set_training`.
     """
     unknown = sorted(set(labels) - set(logits))
     if unknown:
@@ -100,8 +87,7 @@ def disagreement(
 ) -> Tensor:
     """How far two passes over the same rows are apart, as R-Drop (Wu et al. 2021, arXiv:2106.14448) counts it.
 
-    `logits` are those of the rows and, below them, of the same rows again: head name → `(2 × batch, outputs)`. The
-    scalar is the sum over the heads, weighted by `options`, of the mean over the rows of `Problem.disagreement`.
+    `logits` are those of the rows and, below them, of the same rows again: head name → `(2 × batch, outputs)`.
     """
     total = torch.zeros((), device=next(iter(logits.values())).device)
     for head in heads:

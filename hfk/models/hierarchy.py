@@ -1,9 +1,8 @@
 """Label hierarchies: the best consistent choices through several heads, and probabilities summed up the tree.
 
-A head may name a parent head; its `parent_of[i]` is the index of its label i's parent. Heads then form a forest, and
-decoding is max-product on it (Viterbi on a tree): scores flow from the finest heads to the roots, choices flow back.
-Each level costs one scatter and one gather over the batch, so the whole is O(labels). The product is of all heads'
-probabilities, not of the finest's alone: a coarse head has more rows a label to learn from, and is right more often.
+Heads with parents form a forest, and decoding is max-product on it (Viterbi on a tree): scores flow from the finest
+heads to the roots, choices flow back, one scatter and one gather a level. The product is of all heads' probabilities,
+not of the finest's alone: a coarse head has more rows a label to learn from, and is right more often.
 """
 
 from __future__ import annotations
@@ -19,28 +18,23 @@ Parents = dict[str, tuple[str, list[int]]]
 
 
 def head_parents(heads: Iterable[Any]) -> Parents:
-    """Return the hierarchy of heads in the form that `best_path` takes: head name → (parent's name, parent_of)."""
+    """The hierarchy of heads."""
     return {head.name: (head.parent, head.parent_of) for head in heads if head.parent is not None}
 
 
 def best_path(log_probabilities: dict[str, Tensor], parents: Parents) -> dict[str, Tensor]:
     """Pick, for every row, the labels that agree with the hierarchy and have the highest joint log-probability.
 
-    Args:
-        log_probabilities: head name → `(batch, labels)`, natural logarithm.
-        parents: the hierarchy; heads that are not listed are roots, and one may have several children.
-
-    Returns:
-        head name → int64 `(batch,)`: the chosen label.
+    Of head name → `(batch, labels)`, natural logarithms, head name → int64 `(batch,)`. Heads that `parents` does not
+    list are roots, and one may have several children.
 
     Example:
         >>> best_path({"a": torch.tensor([[-0.1, -3.0]]), "b": torch.tensor([[-2.0, -0.2]])}, {"b": ("a", [0, 1])})
         {'a': tensor([0]), 'b': tensor([0])}
     """
-    order = coarse_to_fine(list(log_probabilities), parents)
-    scores, _ = _best_below(log_probabilities, parents, order)
+    scores, _ = _best_below(log_probabilities, parents)
     chosen: dict[str, Tensor] = {}
-    for name in order:
+    for name in coarse_to_fine(log_probabilities, parents):
         values = scores[name]
         if name in parents:
             parent, parent_of = parents[name]
@@ -56,11 +50,10 @@ def top_paths(
     """Rank the paths from the roots to the labels of each finest head; the first one is what `best_path` chooses.
 
     A path's score is the product of its heads' probabilities, as a share of the sum over all paths to that head. Where
-    heads branch, each path is scored with the best choice in the other branches. For each head that has a parent and no
-    child, the result holds the scores of the best `k`, float32 `(batch, k)`, highest first, and head name → int64
-    `(batch, k)`, the labels on the way, from the root on.
+    heads branch, each path is scored with the best choice in the other branches. Returns finest head → the scores of
+    the best `k`, `(batch, k)`, highest first, and head name → `(batch, k)`, the labels on the way, from the root on.
     """
-    scores, messages = _best_below(log_probabilities, parents, coarse_to_fine(list(log_probabilities), parents))
+    scores, messages = _best_below(log_probabilities, parents)
     ranked = {}
     for leaf in leaves(parents):
         total, way = scores[leaf], {leaf: torch.arange(scores[leaf].shape[-1], device=scores[leaf].device)}
@@ -80,10 +73,10 @@ def top_paths(
 
 
 def marginals(head: str, log_probabilities: Tensor, parents: Parents, sizes: dict[str, int]) -> dict[str, Tensor]:
-    """Sum one head's probabilities over the labels under each label of the heads above it.
+    """Sum one head's probabilities over the labels under each label of the heads above it, which have `sizes`.
 
-    `sizes` says how many labels each head above has. Returns natural logarithms, name of each head above →
-    `(batch, its labels)`. A label without any of `head`'s under it has the constant 0, which costs nothing in a loss.
+    Returns natural logarithms. A label without any of `head`'s under it has the constant 0, which costs nothing in a
+    loss.
     """
     result, name = {}, head
     index = torch.arange(log_probabilities.shape[-1], device=log_probabilities.device)
@@ -103,27 +96,14 @@ def leaves(parents: Parents) -> list[str]:
     return [name for name in parents if name not in above]
 
 
-def consistent(predictions: dict[str, Tensor], parents: Parents) -> Tensor:
-    """Tell for every row, bool `(batch,)`, whether each head's label, int64 `(batch,)`, lies under its parent's."""
-    agrees = torch.ones_like(next(iter(predictions.values())), dtype=torch.bool)
-    for name, (parent, parent_of) in parents.items():
-        agrees &= torch.tensor(parent_of, device=agrees.device)[predictions[name]] == predictions[parent]
-    return agrees
-
-
-def _best_below(
-    log_probabilities: dict[str, Tensor], parents: Parents, order: list[str]
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def _best_below(log_probabilities: dict[str, Tensor], parents: Parents) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The upward pass: each label's score with the best choice below it, and what each head sent to its parent."""
     scores = {name: values.float() for name, values in log_probabilities.items()}
     messages = {}
-    for name in reversed(order):
+    for name in reversed(coarse_to_fine(log_probabilities, parents)):
         if name not in parents:
             continue
         parent, parent_of = parents[name]
-        if len(parent_of) != scores[name].shape[-1]:
-            labels = scores[name].shape[-1]
-            raise ValueError(f"head {name!r} has {labels} labels but parent_of has {len(parent_of)} entries.")
         index = torch.tensor(parent_of, device=scores[name].device)
         # A parent label without any child label keeps -inf: it lies on no complete path.
         below = torch.full_like(scores[parent], -torch.inf)
@@ -132,7 +112,7 @@ def _best_below(
     return scores, messages
 
 
-def coarse_to_fine(names: list[str], parents: Parents) -> list[str]:
+def coarse_to_fine(names: Iterable[str], parents: Parents) -> list[str]:
     """Sort heads so that every head comes after its parent."""
 
     def depth(name: str) -> int:

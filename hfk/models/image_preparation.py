@@ -1,14 +1,17 @@
 """Opening pictures from anywhere, safely: size is checked before a single pixel is decoded.
 
 Whatever a table or a user hands over comes out as an upright RGB picture, or as one `ImageError` that says what is
-wrong. Resizing and normalizing are left to the vision encoder's own transformers image processor.
+wrong. A path may end in a box, `photo.jpg#xywh=160,120,320,240` as in W3C Media Fragments, or `#xyxy=160,120,480,360`:
+what is outside is cut off. Resizing and normalizing are left to the vision encoder's own transformers image processor.
 """
 
 from __future__ import annotations
 
 import http.client
 import io
+import math
 import os
+import re
 import urllib.request
 import warnings
 from pathlib import Path
@@ -24,6 +27,7 @@ MAX_BYTES = 64 * 1024 * 1024
 URL_TIMEOUT_SECONDS = 10
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 """Formats that are decoded; the rarer decoders of Pillow are left closed."""
+_BOX = re.compile(r"(?s)(.*)#(xywh|xyxy)=(.*)")
 
 
 class ImageError(ValueError):
@@ -36,23 +40,28 @@ def open_image(source: Any) -> Image.Image:
     Args:
         source: path, `http(s)://` URL, bytes, `{"bytes": …, "path": …}` as in a `datasets` image column, or a PIL
             image. Of an animation, the first frame is taken; transparency is laid over white; 16-bit grey is scaled to
-            8 bits; the EXIF orientation is applied.
+            8 bits; the EXIF orientation is applied. A box at the end of a path or URL, in pixels of the upright
+            picture, is cut out; it ends where the picture does.
 
     Raises:
         ImageError: if it is missing, empty, too large, of an unknown format, or damaged.
     """
     if isinstance(source, Image.Image):
         return _to_rgb(source, "the picture")
+    data = None
     if isinstance(source, dict):
-        source = source.get("bytes") if source.get("bytes") is not None else source.get("path")
-    if isinstance(source, str) and source.startswith(("http://", "https://")):
-        name, data = source, _download(source)
-    elif isinstance(source, str | os.PathLike):
-        name, data = Path(source).name, _read(Path(source))
-    elif isinstance(source, bytes | bytearray | memoryview):
-        name, data = "the picture", bytes(source)
-    else:
-        raise ImageError(f"a picture must be a path, URL, bytes or PIL image, not {type(source).__name__}.")
+        data, source = source.get("bytes"), source.get("path")
+    source, box = split_box(source)
+    name = Path(source).name if isinstance(source, str | os.PathLike) and source else "the picture"
+    if data is None:
+        if isinstance(source, str) and source.startswith(("http://", "https://")):
+            name, data = source, _download(source)
+        elif isinstance(source, str | os.PathLike):
+            data = _read(Path(source))
+        elif isinstance(source, bytes | bytearray | memoryview):
+            data = bytes(source)
+        else:
+            raise ImageError(f"a picture must be a path, URL, bytes or PIL image, not {type(source).__name__}.")
     if not data:
         raise ImageError(f"{name} is empty (0 bytes).")
     try:
@@ -60,7 +69,7 @@ def open_image(source: Any) -> Image.Image:
             # Pillow warns of decompression bombs at its own, higher limit; ours is checked below, before decoding.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                return _to_rgb(image, name)
+                return _crop(_to_rgb(image, name), box, name)
     except Image.DecompressionBombError:
         raise ImageError(f"{name} claims a size far above the limit of {MAX_PIXELS:,} pixels.") from None
     except UnidentifiedImageError:
@@ -69,6 +78,49 @@ def open_image(source: Any) -> Image.Image:
         raise
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise ImageError(f"{name} is damaged or cut short: {error}.") from None
+
+
+def split_box(source: Any) -> tuple[Any, tuple[float, float, float, float] | None]:
+    """Tell a path or URL from the box at its end: left, top, right, bottom in pixels, or None.
+
+    Raises:
+        ImageError: for a box that is no four numbers, or is empty.
+
+    Example:
+        >>> split_box("photo.jpg#xywh=160,120,320,240"), split_box("photo.jpg")
+        (('photo.jpg', (160.0, 120.0, 480.0, 360.0)), ('photo.jpg', None))
+    """
+    found = _BOX.fullmatch(source) if isinstance(source, str) else None
+    if found is None:
+        return source, None
+    path, kind, text = found.groups()
+    try:
+        left, top, right, bottom = (float(number) for number in text.split(","))
+    except ValueError:
+        raise ImageError(f"{Path(path).name} has the box {text!r}; four numbers are needed.") from None
+    if kind == "xywh":
+        right, bottom = left + right, top + bottom
+    if not all(map(math.isfinite, (left, top, right, bottom))) or left >= right or top >= bottom:
+        raise ImageError(
+            f"{Path(path).name} has the box {text}, which is empty: right is not beyond left, or bottom top."
+        )
+    return path, (left, top, right, bottom)
+
+
+def _crop(image: Image.Image, box: tuple[float, float, float, float] | None, name: str) -> Image.Image:
+    if box is None:
+        return image
+    width, height = image.size
+    left, top = max(0, round(box[0])), max(0, round(box[1]))
+    right, bottom = min(width, round(box[2])), min(height, round(box[3]))
+    if left >= right or top >= bottom:
+        raise ImageError(f"{name} has {width}×{height} pixels, and its box {tuple(map(round, box))} lies outside.")
+    return image.crop((left, top, right, bottom))
+
+
+def letterbox(image: Image.Image, height: int, width: int) -> Image.Image:
+    """Make a picture as large as fits, its shape kept, in the middle of a white one of this size."""
+    return ImageOps.pad(image, (width, height), Image.Resampling.BICUBIC, color="white")
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:

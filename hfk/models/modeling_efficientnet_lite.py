@@ -1,9 +1,8 @@
 """EfficientNet-Lite: a small convolutional image encoder that transformers lacks.
 
 EfficientNet without squeeze-and-excitation and with ReLU6 in place of swish, as published for phones; quick on a CPU.
-The default configuration is Lite0 (3.4 million parameters without a classifier). Strided convolutions pad as
-TensorFlow's "same" does, one pixel more on the right and the bottom for an even size, because the published weights
-were trained so; the amount is arithmetic on the size, without branches, so torch.compile and torch.export trace it.
+Strided convolutions pad as TensorFlow's "same" does, one pixel more on the right and the bottom for an even size,
+because the published weights were trained so; the amount is arithmetic on the size, so that torch.export traces it.
 """
 
 from __future__ import annotations
@@ -12,10 +11,10 @@ import math
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForImageClassification, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.modeling_outputs import BaseModelOutputWithPoolingAndNoAttention, ImageClassifierOutputWithNoAttention
+from transformers.modeling_outputs import BaseModelOutputWithPoolingAndNoAttention
 from transformers.utils import can_return_tuple
 
 from .encoder_base import register_encoder
@@ -40,7 +39,6 @@ class EfficientNetLiteConfig(PreTrainedConfig):
         hidden_size: channels of the last feature map, and width of the pooled vector.
         batch_norm_eps: epsilon of the batch normalizations.
         batch_norm_momentum: weight of a new batch in the running statistics, as PyTorch counts (TensorFlow's 0.99).
-        classifier_dropout: dropout before the classifier of `EfficientNetLiteForImageClassification`.
     """
 
     model_type = "efficientnet-lite"
@@ -56,7 +54,6 @@ class EfficientNetLiteConfig(PreTrainedConfig):
     hidden_size: int = 1280
     batch_norm_eps: float = 1e-3
     batch_norm_momentum: float = 0.01
-    classifier_dropout: float = 0.2
 
     def __post_init__(self, **kwargs):
         for name in STAGE_LISTS:
@@ -127,8 +124,8 @@ class EfficientNetLiteBlock(GradientCheckpointingLayer):
         return hidden_states + output if self.keeps_shape else output
 
 
-class EfficientNetLitePreTrainedModel(PreTrainedModel):
-    """Loading, saving and initial weights."""
+class EfficientNetLiteModel(PreTrainedModel):
+    """The encoder: a feature map and its mean."""
 
     config_class = EfficientNetLiteConfig
     base_model_prefix = "efficientnet_lite"
@@ -137,6 +134,19 @@ class EfficientNetLitePreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     _no_split_modules = ("EfficientNetLiteBlock",)
 
+    def __init__(self, config: EfficientNetLiteConfig):
+        super().__init__(config)
+        self.stem = EfficientNetLiteConvLayer(config, config.num_channels, config.stem_width, 3, 2)
+        blocks, width = [], config.stem_width
+        stages = zip(*(getattr(config, name) for name in STAGE_LISTS), strict=True)
+        for out, repeats, kernel, stride, expansion in stages:
+            for i in range(repeats):
+                blocks.append(EfficientNetLiteBlock(config, width, out, kernel, stride if i == 0 else 1, expansion))
+                width = out
+        self.blocks = nn.ModuleList(blocks)
+        self.head = EfficientNetLiteConvLayer(config, width, config.hidden_size)
+        self.post_init()
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
         super()._init_weights(module)  # batch normalizations: ones, zeros, fresh running statistics
@@ -144,83 +154,22 @@ class EfficientNetLitePreTrainedModel(PreTrainedModel):
             # as the published model: deviation by fan-out, where a depthwise filter has one output
             fan_out = module.out_channels // module.groups * math.prod(module.kernel_size)
             init.normal_(module.weight, mean=0.0, std=math.sqrt(2.0 / fan_out))
-        elif isinstance(module, nn.Linear):
-            bound = 1.0 / math.sqrt(module.out_features)
-            init.uniform_(module.weight, -bound, bound)
-            init.zeros_(module.bias)
-
-
-class EfficientNetLiteModel(EfficientNetLitePreTrainedModel):
-    """The encoder: a feature map and its mean."""
-
-    # a classification checkpoint loads as an encoder without a word about its classifier
-    _keys_to_ignore_on_load_unexpected = (r"^classifier\.",)
-
-    def __init__(self, config: EfficientNetLiteConfig):
-        super().__init__(config)
-        self.stem = EfficientNetLiteConvLayer(config, config.num_channels, config.stem_width, 3, 2)
-        blocks, width, self.stage_ends = [], config.stem_width, []
-        stages = zip(*(getattr(config, name) for name in STAGE_LISTS), strict=True)
-        for out, repeats, kernel, stride, expansion in stages:
-            for i in range(repeats):
-                blocks.append(EfficientNetLiteBlock(config, width, out, kernel, stride if i == 0 else 1, expansion))
-                width = out
-            self.stage_ends.append(len(blocks) - 1)
-        self.blocks = nn.ModuleList(blocks)
-        self.head = EfficientNetLiteConvLayer(config, width, config.hidden_size)
-        self.post_init()
 
     @can_return_tuple
-    def forward(
-        self, pixel_values: Tensor, output_hidden_states: bool | None = None
-    ) -> BaseModelOutputWithPoolingAndNoAttention:
+    def forward(self, pixel_values: Tensor) -> BaseModelOutputWithPoolingAndNoAttention:
         """Encode normalized pictures, `(batch, num_channels, height, width)`.
 
-        Returns:
-            `last_hidden_state` `(batch, hidden_size, ceil(height/32), ceil(width/32))` for the default strides,
-            `pooler_output` `(batch, hidden_size)`, its mean over places, and on request `hidden_states`: the stem's and
-            every stage's feature map.
+        `last_hidden_state` is `(batch, hidden_size, ceil(height/32), ceil(width/32))` for the default strides, and
+        `pooler_output` its mean over places.
         """
         if pixel_values.shape[1] != self.config.num_channels:
             raise ValueError(f"pixel_values have {pixel_values.shape[1]} channels; expected {self.config.num_channels}")
-        if output_hidden_states is None:
-            output_hidden_states = self.config.output_hidden_states
         # Depthwise convolutions run faster on CPUs where a place's channels lie together.
         hidden_state = self.stem(pixel_values.contiguous(memory_format=torch.channels_last))
-        feature_maps = [hidden_state]
-        for i, block in enumerate(self.blocks):
+        for block in self.blocks:
             hidden_state = block(hidden_state)
-            if i in self.stage_ends:
-                feature_maps.append(hidden_state)
         last = self.head(hidden_state)
-        return BaseModelOutputWithPoolingAndNoAttention(
-            last_hidden_state=last,
-            pooler_output=last.mean(dim=(2, 3)),
-            hidden_states=tuple(feature_maps) if output_hidden_states else None,
-        )
-
-
-class EfficientNetLiteForImageClassification(EfficientNetLitePreTrainedModel):
-    """The encoder with one linear classifier, as the ImageNet weights come."""
-
-    def __init__(self, config: EfficientNetLiteConfig):
-        super().__init__(config)
-        self.efficientnet_lite = EfficientNetLiteModel(config)
-        self.dropout = nn.Dropout(config.classifier_dropout)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
-        self.post_init()
-
-    @can_return_tuple
-    def forward(
-        self, pixel_values: Tensor, labels: Tensor | None = None, output_hidden_states: bool | None = None
-    ) -> ImageClassifierOutputWithNoAttention:
-        """Classify normalized pictures; with `labels`, class indices `(batch,)`, there is a cross-entropy `loss`."""
-        encoded = self.efficientnet_lite(pixel_values, output_hidden_states=output_hidden_states, return_dict=True)
-        logits = self.classifier(self.dropout(encoded.pooler_output))
-        loss = None if labels is None else self.loss_function(labels, logits, self.config)
-        return ImageClassifierOutputWithNoAttention(loss=loss, logits=logits, hidden_states=encoded.hidden_states)
+        return BaseModelOutputWithPoolingAndNoAttention(last_hidden_state=last, pooler_output=last.mean(dim=(2, 3)))
 
 
 register_encoder(EfficientNetLiteConfig, EfficientNetLiteModel)
-EfficientNetLiteForImageClassification.register_for_auto_class("AutoModelForImageClassification")
-AutoModelForImageClassification.register(EfficientNetLiteConfig, EfficientNetLiteForImageClassification, exist_ok=True)

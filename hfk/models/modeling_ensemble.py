@@ -1,11 +1,8 @@
 """`MultiHeadEnsemble`: several multi-head models that vote, as one model in one checkpoint.
 
-Soft voting: each head's probabilities are averaged over the members, and the average is handed on as logits, so that
-everything behind a model (decoding along the hierarchy, pipeline, `Predictor`, metrics, calibration) takes an ensemble
-for one. The averaging is done in logarithms: no probability underflows to an infinite logit.
-
-Members may read different things. One that can't read a row, for it reads images only or its cleaning leaves nothing
-of the text, abstains, and the others share its weight.
+Each head's probabilities are averaged over the members, and the average is handed on as logits, so that everything
+behind a model takes an ensemble for one. A member that can't read a row, for it reads images only or its cleaning
+leaves nothing of the text, abstains, and the others share its weight.
 """
 
 from __future__ import annotations
@@ -14,7 +11,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModel, PreTrainedModel
+from transformers import PreTrainedModel
 
 from .configuration_ensemble import MultiHeadEnsembleConfig
 from .configuration_multihead import HeadConfig
@@ -70,8 +67,8 @@ class MultiHeadEnsemble(PreTrainedModel):
     ) -> MultiHeadEnsemble:
         """Put models of the same heads and dtype together, in evaluation mode; they are taken as they are, not copied.
 
-        `readers` and `weights` are those of `MultiHeadEnsembleConfig`; the readers come from
-        `MultiHeadEnsembleProcessor.join`, the weights are equal by default. Heads that differ are a ValueError.
+        `readers`, from `MultiHeadEnsembleProcessor.join`, and `weights` are those of `MultiHeadEnsembleConfig`. Heads
+        that differ are a ValueError.
         """
         config = MultiHeadEnsembleConfig([member.config for member in members], readers, weights)
         config.dtype = members[0].dtype
@@ -92,14 +89,11 @@ class MultiHeadEnsemble(PreTrainedModel):
         Args:
             labels: head name → labels as in `Problem.loss`; the loss is that of the averaged answer.
             return_dict: False returns a tuple without the None fields.
-            **inputs: those of `MultiHeadForClassification.forward` for processor 0; for processor k of
-                `MultiHeadEnsembleProcessor`, with the prefix `processor{k}_`; and for each of them its
-                `reads`, bool `(batch,)`, False in rows that it can't read.
+            **inputs: what `MultiHeadEnsembleProcessor` returns: for each of its processors the inputs of
+                `MultiHeadForClassification.forward`, and `reads`, bool `(batch,)`, False in rows that it can't read.
 
         Returns:
-            `MultiHeadOutput`; the logits of a `single_label` head are the logarithms of the averaged probabilities,
-            those of a `multi_label` head the logits of them, those of a `regression` head the scaled average; the
-            embedding is the members' embeddings side by side, 0 where one abstained.
+            `MultiHeadOutput`; the embedding is the members' embeddings side by side, 0 where one abstained.
         """
         given = [self._inputs_of(reader, inputs) for reader in self.config.readers]
         first = next((value for own, _ in given for value in own.values()), None)
@@ -154,5 +148,4 @@ class MultiHeadEnsemble(PreTrainedModel):
     predict = MultiHeadForClassification.predict
 
 
-AutoModel.register(MultiHeadEnsembleConfig, MultiHeadEnsemble, exist_ok=True)
 MultiHeadEnsemble.register_for_auto_class("AutoModel")

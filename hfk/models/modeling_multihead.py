@@ -1,8 +1,7 @@
 """`MultiHeadForClassification`: any transformers text and/or vision encoder, one fusion, several heads.
 
-What lives here is the model class alone: encoders in, logits and losses out, and the ways to load it. How sequences
-become one vector is in fusion.py, heads and losses in heads.py, answers in decoding.py. `forward` takes no **kwargs on
-purpose: the Trainer would take them as a sign that the model normalises its loss by `num_items_in_batch`.
+How sequences become one vector is in fusion.py, heads and losses in heads.py, answers in decoding.py. `forward` takes
+no **kwargs on purpose: the Trainer would take them as a sign that the loss is normalized by `num_items_in_batch`.
 """
 
 from __future__ import annotations
@@ -16,14 +15,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import MODEL_MAPPING, AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from .configuration_multihead import HeadConfig, MultiHeadConfig, encoder_hidden_size, validate_heads
 from .decoding import decide, probabilities
+from .encoders import ENCODERS
 from .fusion import Pooling, Standardization, TokensFusion, VectorFusion, drop_modalities
 from .heads import HIERARCHY_LOSSES, Heads, total_loss
 from .pipeline_multihead import MultiHeadClassificationPipeline  # noqa: F401  (travels with every checkpoint)
 from .problems import HeadLoss
+from .shared import check_choice, check_range
 
 
 @dataclass
@@ -97,43 +99,33 @@ class MultiHeadForClassification(PreTrainedModel):
             head_losses: head name → how this head is trained; neutral by default.
             modality_dropout: in training, the probability that a row which has both text and image loses one of them.
             modality_loss: in training, what the loss of the text alone and that of the image alone weigh beside the
-                loss of both, in rows that have both. Otherwise the side that learns faster leaves the other little to
-                learn (gradient blending: Wang et al. 2020, arXiv:1905.12681). The encoders run once; 1 makes all three
-                equal.
+                loss of both, in rows that have both; else the side that learns faster leaves the other little to learn
+                (gradient blending: Wang et al. 2020, arXiv:1905.12681).
             hierarchy_loss: `marginal` adds to the loss of every head that has finer ones below it the cross-entropy of
                 the finest one's probabilities, summed over the labels under each of its own: rows whose finest label is
-                not known then train the finest head too, and its mistakes inside the right branch cost less than
-                others. `none` trains every head by its own logits alone.
+                not known then train the finest head too. `none` trains every head by its own logits alone.
         """
         heads = self.config.heads
         for name in head_losses or {}:
             self.config.head(name).rules.validate_loss(head_losses[name])
-        if hierarchy_loss not in HIERARCHY_LOSSES:
-            raise ValueError(f"hierarchy_loss {hierarchy_loss!r} is not one of {', '.join(HIERARCHY_LOSSES)}.")
+        check_choice("hierarchy_loss", hierarchy_loss, HIERARCHY_LOSSES)
         if hierarchy_loss == "marginal" and not any(head.parent for head in heads):
             raise ValueError("hierarchy_loss marginal needs a hierarchy, and no head has a `parent`.")
-        if not 0 <= modality_dropout < 1:
-            raise ValueError(f"modality_dropout must be in [0, 1), not {modality_dropout}.")
-        if not 0 <= modality_loss < math.inf:
-            raise ValueError(f"modality_loss must be 0 or more, not {modality_loss}.")
         self.head_losses = {head.name: HeadLoss() for head in heads} | (head_losses or {})
         self.modality_dropout, self.modality_loss, self.hierarchy_loss = modality_dropout, modality_loss, hierarchy_loss
+        check_range(self, "modality_dropout")
+        check_range(self, "modality_loss", high=math.inf)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, nn.MultiheadAttention):
-            nn.init.xavier_uniform_(module.in_proj_weight)
-            nn.init.zeros_(module.in_proj_bias)
-        elif isinstance(module, nn.Linear | nn.Embedding):
-            nn.init.normal_(module.weight, std=getattr(module, "initializer_std", self.config.initializer_range))
-            if getattr(module, "bias", None) is not None:
-                nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.LayerNorm):
-            nn.init.ones_(module.weight)
-            nn.init.zeros_(module.bias)
+        if hasattr(module, "initializer_std"):
+            init.normal_(module.weight, std=module.initializer_std)
+            init.zeros_(module.bias)
         elif isinstance(module, Standardization):
-            nn.init.zeros_(module.mean)
-            nn.init.ones_(module.scale)
+            init.zeros_(module.mean)
+            init.ones_(module.scale)
+        else:
+            super()._init_weights(module)
 
     @classmethod
     def from_encoders(
@@ -214,31 +206,26 @@ class MultiHeadForClassification(PreTrainedModel):
         if input_ids is not None and attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         text_tokens, image_tokens = self._encode(input_ids, attention_mask, pixel_values, token_type_ids)
-        alone = []
         if self.vision_encoder is None:
-            embedding = self.fusion(text_tokens, attention_mask)
+            views = [self.fusion(text_tokens, attention_mask)]
         elif self.text_encoder is None:
-            embedding = self.fusion(image_tokens)
+            views = [self.fusion(image_tokens)]
         else:
             if self.training and self.modality_dropout:
                 text_present, image_present = drop_modalities(text_present, image_present, self.modality_dropout)
-            text, image = (text_tokens, attention_mask), (image_tokens, None)
-            embedding = self.fusion((*text, text_present), (*image, image_present))
+            shown = [(text_present, image_present)]
             if self.training and self.modality_loss:  # a row that has one side only shows that one again
-                only_text, only_image = text_present & ~image_present, image_present & ~text_present
-                alone = [
-                    self.fusion((*text, text_present), (*image, only_image)),
-                    self.fusion((*text, only_text), (*image, image_present)),
-                ]
-        logits = self.heads(embedding)
+                shown += [(text_present, image_present & ~text_present), (text_present & ~image_present, image_present)]
+            views = [self.fusion((text_tokens, attention_mask, t), (image_tokens, None, i)) for t, i in shown]
+        logits, *alone = [self.heads(view) for view in views]
         loss = losses = None
         if labels is not None:
             how = {"heads": self.config.heads, "hierarchy_loss": self.hierarchy_loss, "options": self.head_losses}
             loss, losses = total_loss(logits, labels, **how)
             if alone:
-                others = sum(total_loss(self.heads(side), labels, **how)[0] for side in alone)
+                others = sum(total_loss(side, labels, **how)[0] for side in alone)
                 loss = (loss + self.modality_loss * others) / (1 + 2 * self.modality_loss)
-        output = MultiHeadOutput(loss=loss, losses=losses, logits=logits, embedding=embedding)
+        output = MultiHeadOutput(loss=loss, losses=losses, logits=logits, embedding=views[0])
         return output if return_dict is not False else output.to_tuple()
 
     def _present(
@@ -273,10 +260,10 @@ class MultiHeadForClassification(PreTrainedModel):
 
     @torch.no_grad()
     def standardize(self, batches: Iterable[dict[str, Tensor]]) -> None:
-        """Measure the encoders' features on training rows, so that fusion and heads start from standardized ones.
+        """Measure the encoders' features on a few hundred training rows, once, before training.
 
-        To be called once, before training, with inputs as for `forward`; a few hundred rows in all are enough. See
-        `fusion.Standardization`.
+        Fusion and heads then start from standardized ones, see `fusion.Standardization`. `batches` are inputs of
+        `forward`.
         """
         sides = {
             "text": self.fusion if self.vision_encoder is None else getattr(self.fusion, "text", None),
@@ -303,10 +290,9 @@ class MultiHeadForClassification(PreTrainedModel):
 
     @torch.no_grad()
     def predict(self, threshold: float = 0.5, **inputs: Tensor) -> dict[str, Tensor]:
-        """Classify one batch and decide: hierarchical heads always agree.
+        """Classify one batch, `inputs` of `forward` without labels, and decide: hierarchical heads always agree.
 
-        A `multi_label` label is chosen when its probability reaches the threshold. `inputs` are those of `forward`,
-        without labels; the result is that of `decoding.decide`.
+        A `multi_label` label is chosen when its probability reaches the threshold.
         """
         training = self.training
         try:
@@ -334,7 +320,11 @@ def _pooler_option(config: PreTrainedConfig) -> dict[str, bool]:
 
 
 def _build_encoder(config: PreTrainedConfig | None) -> PreTrainedModel | None:
-    return None if config is None else AutoModel.from_config(config, **_pooler_option(config))
+    if config is None:
+        return None
+    if config.model_type in ENCODERS:  # which transformers knows only where hfk is installed
+        return ENCODERS[config.model_type]._from_config(config)
+    return AutoModel.from_config(config, **_pooler_option(config))
 
 
 def _load_encoder(
@@ -353,5 +343,4 @@ def _load_encoder(
     return AutoModel.from_pretrained(source, config=config, **_pooler_option(config), **kwargs)
 
 
-AutoModel.register(MultiHeadConfig, MultiHeadForClassification, exist_ok=True)
 MultiHeadForClassification.register_for_auto_class("AutoModel")

@@ -1,11 +1,9 @@
 """`NGramModel`: a text as the weighted sum of the embeddings of its n-grams, TF-IDF's features with fastText's layers.
 
 The tokenizer gives single characters; hashing them to buckets happens here, in integer tensor operations, so that it is
-the same on every machine, in every process and under `torch.export`, with nothing to install. Character n-grams stay
-inside words as scikit-learn's `char_wb` ones do; word n-grams are hashed from their characters. `fit` learns from the
-training texts how rare each n-gram is, and which one owns a bucket. One that owns none, being new, too rare, or less
-frequent than another of its bucket, counts nothing, like a word outside a vocabulary; a check byte tells it. Without
-the byte, the many n-grams of a single text would share the buckets of those that matter.
+the same on every machine and under `torch.export`. Character n-grams stay inside words as scikit-learn's `char_wb` ones
+do; word n-grams are hashed from their characters. `fit` learns from the training texts how rare each n-gram is, and
+which one owns a bucket. One that owns none counts nothing, like a word outside a vocabulary; a check byte tells it.
 """
 
 from __future__ import annotations
@@ -21,7 +19,8 @@ from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPoolingAndNoAttention
 from transformers.utils import can_return_tuple
 
-from .encoder_base import TextEncoder, check_share, register_encoder
+from .encoder_base import TextEncoder, register_encoder
+from .shared import check_range
 
 _LOW = (1 << 31) - 1
 # Without pattern and below 2**30: with hashes below 2**31 and ids below 2**21, no sum of products reaches 2**62, so no
@@ -85,7 +84,7 @@ class NGramConfig(PreTrainedConfig):
                 raise ValueError(f"{name} must be from {low} to {high}, not {getattr(self, name)}.")
         if self.min_count < 1:
             raise ValueError(f"min_count must be 1 or more, not {self.min_count}.")
-        check_share(self, "dropout", "hidden_dropout")
+        check_range(self, "dropout", "hidden_dropout")
         if self.hidden_size is None:
             self.hidden_size = self.embedding_size
         if not self.num_hidden_layers and self.hidden_size != self.embedding_size:
@@ -131,11 +130,9 @@ class NGramModel(TextEncoder):
     ) -> BaseModelOutputWithPoolingAndNoAttention:
         """Encode texts: int64 `(batch, characters)`, of which those count where `attention_mask` is non-zero.
 
-        Returns:
-            `pooler_output` `(batch, hidden_size)`: the embeddings of the text's n-grams, summed by TF-IDF weights of
-            length 1 and passed through the hidden layers; zeros, before them, for a text without any known n-gram.
-            `last_hidden_state` `(batch, characters, hidden_size)`: the same vector at every character, so that every
-            pooling gives it back.
+        `pooler_output` `(batch, hidden_size)` is the embeddings of the text's n-grams, summed by TF-IDF weights of
+        length 1 and passed through the hidden layers; `last_hidden_state` the same vector at every character, so that
+        every pooling gives it back.
         """
         buckets, weights = self.features(input_ids, attention_mask)
         if self.training and self.config.dropout:
@@ -150,10 +147,9 @@ class NGramModel(TextEncoder):
         )
 
     def features(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return the n-grams of texts and their weights: how often each comes, times how rare it is.
+        """Return the n-grams of texts in ascending order, and their weights: how often each comes times how rare it is.
 
-        int32 buckets and float32 weights, both `(batch, n-grams)`, in ascending order of the buckets. 0 and 0.0 fill
-        up, and where a text has a bucket several times, one place has the weight and the others 0.0.
+        Both are `(batch, n-grams)`. Where a text has a bucket several times, one place has the weight and the others 0.
         """
         buckets, checks = self.hashes(input_ids, attention_mask)
         owners = self.owners[buckets]
@@ -169,11 +165,7 @@ class NGramModel(TextEncoder):
         return buckets, torch.where(known, frequency * self.idf[buckets].float(), 0.0)
 
     def hashes(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Hash every n-gram of texts to a bucket.
-
-        int32 and uint8 `(batch, n-grams)`: buckets from 1 to `num_buckets - 1`, 0 where there is no n-gram; and check
-        bytes from 1 to 255.
-        """
+        """Hash every n-gram of texts to a bucket, 0 where there is none, and to a check byte from 1 to 255."""
         config = self.config
         if attention_mask is not None:
             input_ids = torch.where(attention_mask.bool(), input_ids, config.space_token_id)

@@ -1,9 +1,8 @@
 """`RecurrentModel`: word vectors through plain RNN, LSTM or GRU layers, in one direction or both.
 
 Padding is kept out without packed sequences: it stands at the end, where the forward direction reads it last, and the
-backward direction reads a copy in which every text is turned round by itself. Packing gives the same numbers, but takes
-shapes from the mask's values: `torch.export` can't know them, and on a GPU every batch would wait for them. (Export
-works for any batch and one length: PyTorch unrolls recurrent layers. Pad to `max_length` there.)
+backward direction reads a copy in which every text is turned round by itself. Packing takes shapes from the mask's
+values, which `torch.export` can't know. (Export works for any batch and one length: pad to `max_length` there.)
 """
 
 from __future__ import annotations
@@ -16,7 +15,8 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPoolingAndNoAttention
 from transformers.utils import can_return_tuple
 
-from .encoder_base import TextEncoder, check_share, register_encoder
+from .encoder_base import TextEncoder, register_encoder
+from .shared import check_choice, check_range
 
 CELLS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 
@@ -49,13 +49,12 @@ class RecurrentConfig(PreTrainedConfig):
     pad_token_id: int | None = 0
 
     def __post_init__(self, **kwargs):
-        if self.cell not in CELLS:
-            raise ValueError(f"cell {self.cell!r} is not one of {', '.join(CELLS)}.")
+        check_choice("cell", self.cell, CELLS)
         if not 1 <= self.num_hidden_layers <= 3:
             raise ValueError(f"num_hidden_layers must be 1, 2 or 3, not {self.num_hidden_layers}.")
         if self.bidirectional and self.hidden_size % 2:
             raise ValueError(f"hidden_size {self.hidden_size} is odd, and two directions share it.")
-        check_share(self, "dropout")
+        check_range(self, "dropout")
         super().__post_init__(**kwargs)
 
 
@@ -119,9 +118,7 @@ class RecurrentModel(TextEncoder):
     ) -> BaseModelOutputWithPoolingAndNoAttention:
         """Encode texts: int64 `(batch, tokens)`, of which the first ones of every row count, by `attention_mask`.
 
-        Returns:
-            `last_hidden_state` `(batch, tokens, hidden_size)`, and `pooler_output` `(batch, hidden_size)`: the state
-            after the whole text, of either direction.
+        `pooler_output` `(batch, hidden_size)` is the state after the whole text, of either direction.
         """
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)

@@ -16,8 +16,9 @@ from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPoolingAndNoAttention
 from transformers.utils import can_return_tuple
 
-from .encoder_base import TextEncoder, check_share, register_encoder
+from .encoder_base import TextEncoder, register_encoder
 from .modeling_recurrent import RecurrentConfig, RecurrentModel
+from .shared import check_range
 
 
 class TextCNNConfig(PreTrainedConfig):
@@ -50,7 +51,7 @@ class TextCNNConfig(PreTrainedConfig):
         self.windows = list(self.windows)
         if not self.windows or any(not 1 <= window <= 32 for window in self.windows):
             raise ValueError(f"windows must be sizes from 1 to 32, as [3, 4, 5], not {self.windows}.")
-        check_share(self, "dropout")
+        check_range(self, "dropout")
         if self.recurrent is not None:
             self.recurrent_config()
         kwargs.pop("hidden_size", None)
@@ -108,9 +109,8 @@ class TextCNNModel(TextEncoder):
     ) -> BaseModelOutputWithPoolingAndNoAttention:
         """Encode texts: int64 `(batch, tokens)`, of which the first ones of every row count, by `attention_mask`.
 
-        Returns:
-            `last_hidden_state` `(batch, tokens, hidden_size)`: of every token, what each filter (after ReLU) finds in
-            the window around it, of which the part outside the text is zeros; and `pooler_output`, its max over time.
+        `last_hidden_state` is what each filter (after ReLU) finds in the window around each token, of which the part
+        outside the text is zeros; `pooler_output` its max over time.
         """
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)

@@ -23,13 +23,13 @@ class MultiHeadClassificationPipeline(Pipeline):
     """Classify text, pictures, or both, with every head of the model.
 
     Call it with a str, a dict `{"text": …, "image": path | URL | bytes | PIL image}` with either or both, a picture, or
-    a list, Dataset or generator of these.
+    a list, Dataset or generator of these. Two texts are a list under `text`, or `text` and `text_pair`.
 
     Args:
         top_k: how many labels to list a head; by default the one chosen label, and of a multi-label head every label
             that reaches the threshold.
         threshold: labels with a lower probability are left out (default 0.5 for multi-label heads, none for others).
-        heads: names of the heads to return; all by default.
+        heads: names of the heads to return, or one name; all by default.
         min_score: a single-label answer of a lower score is given as `{"label": None, "score": …}`: "other", as is all
             that lies under it in a hierarchy.
         paths: how many whole paths through the hierarchy to list, under the key `paths`: finest head → list of
@@ -110,6 +110,8 @@ def _as_row(row: Any) -> dict[str, Any]:
         return {"text": row}
     if not isinstance(row, dict):
         return {"image": row}
+    if "text_pair" in row:
+        return row | {"text": [row.get("text"), row["text_pair"]]}
     if "text" not in row and "image" not in row:
         has = ", ".join(map(str, row)) or "nothing"
         raise ValueError(f"an input dict needs 'text', 'image' or both; it has: {has}.")

@@ -1,11 +1,8 @@
 """What a head's problem decides: its loss, probabilities and answers, its labels as arrays, and how people read them.
 
-One class a problem, one object a head: `head.rules` is `PROBLEMS[head.problem](head)`, and nothing else in hfk asks
-which problem a head has. What needs more than torch and NumPy (scores, pages, columns of a table) hangs its own
-functions on these classes: `head.rules.pick({"single_label": …, "regression": …})` takes the entry of the nearest one.
-
-A further problem is a subclass, entered in `PROBLEMS`; one whose answer is still one label a row derives from
-`SingleLabel` and says how its logits become log-probabilities and back.
+One class a problem, one object a head: `head.rules` is `PROBLEMS[head.problem](head)`. What needs more than torch and
+NumPy (scores, pages, columns of a table) hangs its own functions on these classes by `head.rules.pick({…})`. A further
+problem is a subclass, entered in `PROBLEMS`; one whose answer is still one label a row derives from `SingleLabel`.
 """
 
 # ruff: noqa: D102 - what a method means is said once, in `Problem`
@@ -22,6 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from .shared import check_range
 
 if TYPE_CHECKING:
     from .configuration_multihead import HeadConfig
@@ -96,19 +95,17 @@ class Problem:
 
     def validate_loss(self, options: HeadLoss) -> None:
         """Refuse training options that this head can't have; ValueError."""
-        count, where = len(self.head.labels), f"head {self.head.name!r}"
+        count, where = len(self.head.labels), f"head {self.head.name!r}: "
         for name, least, low in (("class_weights", "of 0 or more", 0.0), ("prior", "above 0", math.ulp(0.0))):
             values = getattr(options, name)
             if values is not None and (len(values) != count or not all(low <= v < math.inf for v in values)):
-                raise ValueError(f"{where}: {name} needs {count} numbers {least}, one a label.")
-        for name in ("weight", "label_smoothing", "focal_gamma", "logit_adjustment"):
-            high = 1 if name == "label_smoothing" else math.inf
-            if not 0 <= getattr(options, name) < high:
-                raise ValueError(f"{where}: {name} must be in [0, {high}), not {getattr(options, name)}.")
+                raise ValueError(f"{where}{name} needs {count} numbers {least}, one a label.")
+        check_range(options, "label_smoothing", where=where)
+        check_range(options, "weight", "focal_gamma", "logit_adjustment", high=math.inf, where=where)
         if options.focal_gamma and not self.has_labels:
-            raise ValueError(f"{where}: focal_gamma is for labels; a {self.name} head predicts a number.")
+            raise ValueError(f"{where}focal_gamma is for labels; a {self.name} head predicts a number.")
         if options.logit_adjustment and not self.exclusive:
-            raise ValueError(f"{where}: logit_adjustment needs labels that exclude each other: problem single_label.")
+            raise ValueError(f"{where}logit_adjustment needs labels that exclude each other: problem single_label.")
 
     # ------------------------------------------------------------------------------------------------------- tensors
 
@@ -117,14 +114,12 @@ class Problem:
         raise NotImplementedError
 
     def loss(self, logits: Tensor, labels: Tensor, options: HeadLoss) -> Tensor:
-        """Loss of the head, a scalar: the sum over labelled rows divided by the number of rows.
+        """Loss of the head: the sum over labelled rows divided by the number of rows.
 
-        Args:
-            logits: of any precision.
-            labels: for `single_label` int64 `(batch,)` with -100 where unknown, or a distribution `(batch, labels)`
-                with NaN rows where unknown; for `multi_label` `(batch, labels)` of 0 to 1 with NaN rows where unknown;
-                for `regression` `(batch,)` in the target's unit, NaN where unknown. Other shapes are a ValueError.
-            options: how the head is trained.
+        Not by the number of labelled ones: so eight batches of one row give the gradient of one batch of eight,
+        whichever labels are missing. Labels are, for `single_label`, int64 `(batch,)` with -100 where unknown, or a
+        distribution `(batch, labels)`; for `multi_label` `(batch, labels)` of 0 to 1; for `regression` `(batch,)` in
+        the target's unit; NaN where unknown. Other shapes are a ValueError.
         """
         # log-softmax of half precision logits loses the tail
         return self.losses(logits.float(), labels, options).sum() / logits.shape[0]
@@ -146,19 +141,13 @@ class Problem:
         raise NotImplementedError
 
     def distillation(self, logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-        """How far logits are from a teacher's, `(batch,)`: T² × KL(teacher ‖ student), both softened by T, for labels.
-
-        `teacher` is what `scaled` gave of the teacher's logits, without NaN.
-        """
+        """How far logits are from what `scaled` gave of a teacher's, `(batch,)`: T² × KL(teacher ‖ student) at T."""
         raise NotImplementedError
 
     def vote(self, members: Sequence[HeadConfig], logits: Sequence[Tensor], weights: Tensor) -> Tensor:
-        """Logits of the average answer, float32.
+        """Logits of the average answer of members, each with the head's own temperature and scale.
 
-        Args:
-            members: the head as each member has it, with its own temperature and scale.
-            logits: each member's.
-            weights: `(batch, members)`, 0 or more, no row all 0; need not sum to 1.
+        `weights` are `(batch, members)`, 0 or more, no row all 0; they need not sum to 1.
         """
         shares = (weights / weights.sum(1, keepdim=True)).float().T[:, :, None]  # (members, batch, 1)
         said = torch.stack([own.rules.scaled(values) for own, values in zip(members, logits, strict=True)])
@@ -172,10 +161,7 @@ class Problem:
         raise NotImplementedError
 
     def tensor(self, values: Sequence[Any], soft: bool = False) -> Tensor:
-        """Turn a data set's cells into labels as `loss` takes them.
-
-        A cell is an index, a list of them, a number, or with `soft` a distribution; None or NaN where unknown.
-        """
+        """Turn cells (an index, a list of them, a number, or with `soft` a distribution; None) into `loss`'s labels."""
         result = torch.full((len(values), len(self.head.labels)), float("nan"))
         for row, value in enumerate(values):
             if soft and value is not None:
@@ -188,18 +174,10 @@ class Problem:
     # -------------------------------------------------------------------------------------------------------- arrays
 
     def read(self, values: np.ndarray | None, rows: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Tell labelled rows from unlabelled ones and bring labels into one form.
+        """Tell labelled rows from unlabelled ones and bring labels, shaped as `loss` takes them, into one form.
 
-        Args:
-            values: labels of the shapes that `loss` takes, or None.
-            rows: how many rows there must be.
-
-        Returns:
-            bool `(rows,)`, which rows are labelled; and the target: int64 `(rows,)`, bool `(rows, labels)` or float64
-            `(rows,)`, with zeros where missing.
-
-        Raises:
-            ValueError: naming head and row, if a label is out of range or the shape is wrong.
+        Returns which rows are labelled, and the target: int64 `(rows,)`, bool `(rows, labels)` or float64 `(rows,)`,
+        with zeros where missing. A ValueError names head and row of a label out of range.
         """
         values = np.full(self._shape(rows or 0), np.nan) if values is None else np.asarray(values)
         return self._read(values, len(values) if rows is None else rows)
@@ -218,9 +196,18 @@ class Problem:
         present = ~np.isnan(wide).any(axis=1)
         return present, np.where(present[:, None] if len(shape) > 1 else present, values, 0.0)
 
-    def _check_shape(self, values: np.ndarray, shape: tuple[int, ...]) -> None:
-        if values.shape != shape:
-            raise ValueError(f"head {self.head.name!r}: its labels have the shape {values.shape}, not {shape}.")
+    def _check_shape(self, labels: np.ndarray | Tensor, shape: Sequence[int]) -> None:
+        if tuple(labels.shape) != tuple(shape):
+            raise ValueError(
+                f"head {self.head.name!r}: its labels have the shape {tuple(labels.shape)}, not {tuple(shape)}."
+            )
+
+    def _known(self, labels: Tensor, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Which rows are labelled, and the labels as float32 with 0 for NaN."""
+        self._check_shape(labels, shape)
+        labels = labels.float()
+        known = ~labels.isnan() if labels.dim() == 1 else ~labels.isnan().any(-1)
+        return known, labels.nan_to_num(0.0)
 
     def majority(self, target: np.ndarray) -> tuple[Any, Any]:
         """The best answer that ignores the input: what stands for its probabilities, and the answer itself."""
@@ -244,6 +231,10 @@ class Problem:
 
     def errors(self, target: np.ndarray, answer: np.ndarray, probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """How sure (for a number, how far off) each row's answer is; and the same where it is wrong, else -1."""
+        score = self._sureness(target, answer, probs)
+        return score, np.where(self.right(target, answer), -1.0, score)
+
+    def _sureness(self, target: np.ndarray, answer: np.ndarray, probs: np.ndarray) -> np.ndarray:
         raise NotImplementedError
 
     # -------------------------------------------------------------------------------------------------------- people
@@ -307,7 +298,7 @@ class SingleLabel(Problem):
             known = labels != MISSING
             labels = F.one_hot(torch.where(known, labels, 0).long(), count).float()
         else:
-            known, labels = _known(labels, log_probabilities.shape, self.head)
+            known, labels = self._known(labels, log_probabilities.shape)
         losses = _positive_terms(_smooth(labels, count, options), log_probabilities, options).sum(-1)
         return torch.where(known, losses, 0.0)
 
@@ -371,9 +362,8 @@ class SingleLabel(Problem):
     def confidence(self, target: np.ndarray, answer: np.ndarray, probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return np.take_along_axis(probs, answer[:, None], axis=1)[:, 0], target == answer
 
-    def errors(self, target: np.ndarray, answer: np.ndarray, probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        score, right = self.confidence(target, answer, probs)
-        return score, np.where(right, -1.0, score)
+    def _sureness(self, target: np.ndarray, answer: np.ndarray, probs: np.ndarray) -> np.ndarray:
+        return self.confidence(target, answer, probs)[0]
 
     def names(self, value: Any) -> list[str]:
         if value is None:
@@ -391,7 +381,7 @@ class MultiLabel(Problem):
     name = "multi_label"
 
     def losses(self, logits: Tensor, labels: Tensor, options: HeadLoss) -> Tensor:
-        known, labels = _known(labels, logits.shape, self.head)
+        known, labels = self._known(labels, logits.shape)
         labels = _smooth(labels, 2, options)
         yes = _positive_terms(labels, F.logsigmoid(logits), options)
         return torch.where(known, (yes + (1 - labels) * _focused(F.logsigmoid(-logits), options)).mean(-1), 0.0)
@@ -434,9 +424,8 @@ class MultiLabel(Problem):
     def confidence(self, target: np.ndarray, answer: np.ndarray, probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return probs.ravel(), target.ravel()
 
-    def errors(self, target: np.ndarray, answer: np.ndarray, probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        score = np.abs(probs - target).max(axis=1)
-        return score, np.where(self.right(target, answer), -1.0, score)
+    def _sureness(self, target: np.ndarray, answer: np.ndarray, probs: np.ndarray) -> np.ndarray:
+        return np.abs(probs - target).max(axis=1)
 
     def names(self, value: Any) -> list[str]:
         if value is None:
@@ -467,7 +456,7 @@ class Regression(Problem):
         return 1
 
     def losses(self, logits: Tensor, labels: Tensor, options: HeadLoss) -> Tensor:
-        known, labels = _known(labels, logits.shape[:1], self.head)
+        known, labels = self._known(labels, logits.shape[:1])
         return torch.where(known, (logits.squeeze(-1) - (labels - self.head.mean) / self.head.std).square(), 0.0)
 
     def scaled(self, logits: Tensor) -> Tensor:
@@ -515,12 +504,12 @@ class Regression(Problem):
 
 
 PROBLEMS: dict[str, type[Problem]] = {rules.name: rules for rules in (SingleLabel, MultiLabel, Regression)}
+SPELLINGS = {f"{name}_classification": name for name in ("single_label", "multi_label")}
+"""What transformers' `problem_type` says for a problem, which may be written so too."""
 
 
 def _smooth(labels: Tensor, count: int, options: HeadLoss) -> Tensor:
-    return (
-        labels * (1 - options.label_smoothing) + options.label_smoothing / count if options.label_smoothing else labels
-    )
+    return labels * (1 - options.label_smoothing) + options.label_smoothing / count
 
 
 def _positive_terms(labels: Tensor, log_probabilities: Tensor, options: HeadLoss) -> Tensor:
@@ -536,15 +525,6 @@ def _focused(log_probabilities: Tensor, options: HeadLoss) -> Tensor:
     # For a gamma below 1 the power's slope at p = 1 is infinite.
     rest = -torch.expm1(log_probabilities)
     return -log_probabilities * rest.clamp_min(torch.finfo(rest.dtype).eps) ** options.focal_gamma
-
-
-def _known(labels: Tensor, expected: Sequence[int], head: HeadConfig) -> tuple[Tensor, Tensor]:
-    """Which rows are labelled, and the labels as float32 with 0 for NaN."""
-    if tuple(labels.shape) != tuple(expected):
-        raise ValueError(f"head {head.name!r}: labels have shape {tuple(labels.shape)}, expected {tuple(expected)}.")
-    labels = labels.float()
-    known = ~labels.isnan() if labels.dim() == 1 else ~labels.isnan().any(-1)
-    return known, labels.nan_to_num(0.0)
 
 
 def _listed(head: HeadConfig, probs: Tensor, ranking: Tensor, limit: int, floor: float) -> list[list[dict[str, Any]]]:

@@ -1,9 +1,8 @@
 """`MultiHeadEnsembleProcessor`: one row prepared for members that read it in different ways.
 
-Members that came out of one recipe share one `MultiHeadProcessor`, and their ensemble has just that one. Only where
-tokenizers, cleaning, lengths or picture sizes differ are there several, numbered: number 0 lies in the checkpoint's
-folder like any processor, so that `AutoTokenizer` finds its tokenizer there, number k in the subfolder `processor_k`;
-its tensors have the prefix `processor{k}_`.
+Members whose processors are identical share one `MultiHeadProcessor`. Where there are several, they are numbered:
+number 0 lies in the checkpoint's folder like any processor, so that `AutoTokenizer` finds its tokenizer there, number k
+in the subfolder `processor_k`; its tensors have the prefix `processor{k}_`.
 """
 
 from __future__ import annotations
@@ -16,11 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoProcessor, ProcessorMixin
+from transformers import ProcessorMixin
 
-from .configuration_ensemble import MultiHeadEnsembleConfig
-from .image_preparation import open_image
-from .processing_multihead import MultiHeadProcessor, is_absent
+from .processing_multihead import MultiHeadProcessor
 
 READS = "reads"
 """Name of the tensor that says which rows a processor can read, bool `(batch,)`."""
@@ -65,52 +62,36 @@ class MultiHeadEnsembleProcessor(ProcessorMixin):
         processor = processors[0] if len(order) == 1 else cls([kept[state] for state in order])
         return processor, [order.index(state) for state in states]
 
+    def _first(self, part: str) -> Any:
+        return next(filter(None, (getattr(processor, part) for processor in self.processors)), None)
+
     @property
     def tokenizer(self) -> Any:
         """The first tokenizer; None if no member reads text."""
-        return next((p.tokenizer for p in self.processors if p.tokenizer is not None), None)
+        return self._first("tokenizer")
 
     @property
     def image_processor(self) -> Any:
         """The first image processor; None if no member reads images."""
-        return next((p.image_processor for p in self.processors if p.image_processor is not None), None)
+        return self._first("image_processor")
 
     @property
-    def max_length(self) -> int:
-        """Tokens that the most patient member reads of a text."""
-        return max(processor.max_length for processor in self.processors)
-
-    @property
-    def model_input_names(self) -> list[str]:
-        """Names of the tensors that a call returns."""
-        names = [(*processor.model_input_names, READS) for processor in self.processors]
-        return [input_prefix(number) + name for number, own in enumerate(names) for name in own]
+    def cleaner(self) -> Any:
+        """The first text cleaning; None if no member has one."""
+        return self._first("cleaner")
 
     def clean(self, text: Any) -> str | None:
         """Prepare one text as the first member that finds something to read in it does; None if none does."""
         return next(filter(None, (p.clean(text) for p in self.processors if p.tokenizer is not None)), None)
 
     __call__ = MultiHeadProcessor.__call__
+    prepare_row = MultiHeadProcessor.prepare_row
     save_pretrained = MultiHeadProcessor.save_pretrained
-    _needs = MultiHeadProcessor._needs
 
-    def prepare_row(self, text: Any = None, image: Any = None) -> list[tuple[str | None, Any] | None]:
-        """Clean the text and open the picture of one row, for every processor; see `MultiHeadProcessor.prepare_row`.
-
-        Returns what each processor's own `prepare_row` does, or None for one that has nothing to read in this row.
-        """
-        # Opened once for all of them.
-        image = None if self.image_processor is None or is_absent(image) else open_image(image)
-        rows: list[tuple[str | None, Any] | None] = []
-        for processor in self.processors:
-            clean = processor.clean(text) if processor.tokenizer is not None else None
-            seen = image if processor.image_processor is not None else None
-            rows.append(None if clean is None and seen is None else (clean, seen))
-        if not any(rows):
-            if isinstance(text, str) and text.strip():  # then its cleaning left nothing, and says so
-                next(p for p in self.processors if p.tokenizer is not None).prepare_row(text)
-            raise ValueError(f"there is no {self._needs()} to classify.")
-        return rows
+    def read(self, text: Any, image: Any) -> list[tuple[str | None, Any] | None] | None:
+        """Read one row with every processor, None for one that finds nothing in it; None if none does."""
+        rows = [processor.read(text, image) for processor in self.processors]
+        return rows if any(rows) else None
 
     def to_tensors(
         self, rows: list[list[tuple[str | None, Any] | None]], padding: bool | str = True
@@ -128,7 +109,8 @@ class MultiHeadEnsembleProcessor(ProcessorMixin):
             data |= {input_prefix(number) + name: values for name, values in tensors.items()}
         return data
 
-    def _save_parts(self, folder: Path) -> None:
+    def save_parts(self, folder: Path) -> None:
+        """Save the processors, each in a folder of its own."""
         for number, processor in enumerate(self.processors):
             _save_alone(processor, folder / _subfolder(number))
 
@@ -169,8 +151,7 @@ def processor_state(processor: MultiHeadProcessor) -> str:
 def _save_alone(processor: MultiHeadProcessor, folder: Path) -> None:
     """Save a processor without its code, which stands in the ensemble's folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    if processor.tokenizer is not None:
-        processor.tokenizer.save_pretrained(folder)
+    processor.save_parts(folder)
     text = json.dumps(_plain(processor), ensure_ascii=False, indent=2, sort_keys=True)
     (folder / "processor_config.json").write_text(text + "\n", encoding="utf-8")
 
@@ -183,5 +164,4 @@ def _subfolder(number: int) -> str:
     return f"processor_{number}" if number else ""
 
 
-AutoProcessor.register(MultiHeadEnsembleConfig, MultiHeadEnsembleProcessor, exist_ok=True)
 MultiHeadEnsembleProcessor.register_for_auto_class()

@@ -1,12 +1,12 @@
 """`MultiHeadProcessor`: from rows of text and pictures to the model's tensors, the same way in training and in service.
 
-It carries the tokenizer, the vision encoder's image processor, and how text is prepared before tokenizing. It is saved
-with the checkpoint, so that whoever loads the model prepares input exactly as its training did.
+It is saved with the checkpoint, so that whoever loads the model prepares input exactly as its training did.
 """
 
 from __future__ import annotations
 
 import html
+import inspect
 import math
 import unicodedata
 from collections.abc import Sequence
@@ -15,26 +15,25 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import (
-    AutoImageProcessor,
-    AutoProcessor,
-    AutoTokenizer,
-    BatchFeature,
-    PreTrainedTokenizerFast,
-    ProcessorMixin,
-)
+from transformers import AutoImageProcessor, AutoTokenizer, BatchFeature, PreTrainedTokenizerFast, ProcessorMixin
 from transformers.dynamic_module_utils import custom_object_save
 from transformers.tokenization_utils_base import TruncationStrategy
 from transformers.utils import PaddingStrategy
 
-from .configuration_multihead import MultiHeadConfig
-from .image_preparation import open_image
-from .text_cleaning import CONTROL, TextCleaner
+from .image_preparation import letterbox, open_image
+from .optional_cleaning import TextCleaner
+from .shared import CONTROL, check_fields, keep_imports
 
+SEPARATOR = "␟"
+"""What stands between the texts of one row; the processor puts the tokenizer's own separator there."""
 MAX_CHARACTERS = 100_000
 """Longer texts are cut before tokenizing; far above what any encoder reads, low enough to bound the time."""
 
 _ENCODING = {"input_ids": "ids", "token_type_ids": "type_ids", "attention_mask": "attention_mask"}
+
+
+_SAVED_BESIDES = ("has_tokenizer", "processor_class", "auto_map", "chat_template", "count")
+"""What processor_config.json holds beside the options; the count is that of an ensemble's processors."""
 
 
 class RowError(ValueError):
@@ -56,6 +55,8 @@ class MultiHeadProcessor(ProcessorMixin):
         text_prefix: put before every text, such as "query: " for E5 encoders.
         text_cleaning: preset or steps of `text_cleaning.TextCleaner`, run on every text before the prefix; None for
             none. Kept, and saved, as the list of steps.
+        text_separator: put between the texts of a row that has several, such as " [SEP] ".
+        letterbox: keep a picture's shape and fill up with white, instead of squeezing it into the encoder's.
 
     Example:
         >>> processor = MultiHeadProcessor.from_pretrained("runs/tour-mini")  # doctest: +SKIP
@@ -69,6 +70,8 @@ class MultiHeadProcessor(ProcessorMixin):
         max_length: int = 128,
         text_prefix: str = "",
         text_cleaning: str | list[Any] | None = None,
+        text_separator: str = " ",
+        letterbox: bool = False,
     ) -> None:
         if tokenizer is None and image_processor is None:
             raise ValueError("a processor needs a tokenizer, an image processor, or both.")
@@ -77,8 +80,9 @@ class MultiHeadProcessor(ProcessorMixin):
         # Not through super().__init__: it insists on every part, and a text-only model has no image processor.
         self.chat_template = None
         self.tokenizer, self.image_processor = tokenizer, image_processor
-        self.max_length, self.text_prefix = max_length, text_prefix
+        self.max_length, self.text_prefix, self.text_separator = max_length, text_prefix, text_separator
         self.cleaner = TextCleaner(text_cleaning) if text_cleaning else None
+        self.letterbox = letterbox
 
     @classmethod
     def from_encoders(
@@ -89,6 +93,7 @@ class MultiHeadProcessor(ProcessorMixin):
         text_prefix: str = "",
         image_size: int | None = None,
         text_cleaning: str | list[Any] | None = None,
+        letterbox: bool = False,
     ) -> MultiHeadProcessor:
         """Build the processor that fits `MultiHeadForClassification.from_encoders(text, vision)`.
 
@@ -100,16 +105,23 @@ class MultiHeadProcessor(ProcessorMixin):
             image_size: pixels a side that pictures are resized to, for encoders that read any size; the encoder's own
                 by default. A smaller one is faster by its square.
             text_cleaning: see the class.
+            letterbox: see the class.
         """
         image_processor = AutoImageProcessor.from_pretrained(vision) if vision else None
+        if image_processor is not None and letterbox and image_size is None:
+            size = getattr(image_processor, "crop_size", None) or image_processor.size
+            image_size = size["height"] or size["shortest_edge"]
         if image_processor is not None and image_size is not None:
             image_processor.size = {"height": image_size, "width": image_size}
             if getattr(image_processor, "crop_size", None):
                 image_processor.crop_size = {"height": image_size, "width": image_size}
         tokenizer = AutoTokenizer.from_pretrained(text) if text else None
+        separator = " "
         if tokenizer is not None:
             max_length = min(max_length, tokenizer.model_max_length)
-        return cls(image_processor, tokenizer, max_length, text_prefix, text_cleaning if text else None)
+            separator = f" {tokenizer.sep_token or tokenizer.eos_token or '/'} "
+        cleaning = text_cleaning if text else None
+        return cls(image_processor, tokenizer, max_length, text_prefix, cleaning, separator, letterbox)
 
     @property
     def text_cleaning(self) -> list[Any] | None:
@@ -125,10 +137,19 @@ class MultiHeadProcessor(ProcessorMixin):
     def clean(self, text: Any) -> str | None:
         """Prepare one text: NFC, HTML entities resolved, whitespace runs to one space; then the steps of the cleaning.
 
-        None (or NaN) if there is no text, or nothing is left of it; ValueError for what is no str.
+        Several texts, a list or one str with `SEPARATOR` between them, are prepared each and joined by
+        `text_separator`. None (or NaN) if there is no text, or nothing is left of it; ValueError for what is no str.
         """
         if text is None or (isinstance(text, float) and math.isnan(text)):
             return None
+        several = (
+            list(text) if isinstance(text, list | tuple) else text.split(SEPARATOR) if isinstance(text, str) else []
+        )
+        if len(several) > 1:
+            parts = [self.clean(part) or "" for part in several]
+            kept = parts if self.text_separator.strip() else filter(None, parts)
+            return self.text_separator.join(kept).strip() if any(parts) else None
+        text = several[0] if several else text
         if not isinstance(text, str):
             raise ValueError(f"a text must be a str, not {type(text).__name__}.")
         # Lone surrogates break tokenizers; control characters carry no meaning, and NUL ends strings in some.
@@ -185,17 +206,26 @@ class MultiHeadProcessor(ProcessorMixin):
         Returns the clean text and the RGB picture, None for what is not there or what this model does not read.
         ValueError if there is nothing this model can read, or text or picture can't be used.
         """
-        clean = self.clean(text) if self.tokenizer is not None else None
-        image = None if self.image_processor is None or is_absent(image) else open_image(image)
-        if clean is not None or image is not None:
-            return clean, image
+        row = self.read(text, None if self.image_processor is None or is_absent(image) else self._open(image))
+        if row is not None:
+            return row
         if self.cleaner is not None and isinstance(text, str) and text.strip():
             raise ValueError(f"text_cleaning leaves nothing of the text {text.strip()[:40]!r}.")
-        raise ValueError(f"there is no {self._needs()} to classify.")
-
-    def _needs(self) -> str:
         parts = ["text"] * (self.tokenizer is not None) + ["image"] * (self.image_processor is not None)
-        return " or ".join(parts)
+        raise ValueError(f"there is no {' or '.join(parts)} to classify.")
+
+    def read(self, text: Any, image: Any) -> tuple[str | None, Any] | None:
+        """Clean the text of a row, and take its opened picture; None if there is nothing this model can read."""
+        clean = self.clean(text) if self.tokenizer is not None else None
+        seen = image if self.image_processor is not None else None
+        return None if clean is None and seen is None else (clean, seen)
+
+    def _open(self, image: Any) -> Any:
+        picture = open_image(image)
+        if not self.letterbox:
+            return picture
+        size = self.image_processor.size
+        return letterbox(picture, size["height"], size["width"])
 
     def to_tensors(self, rows: list[tuple[str | None, Any]], padding: bool | str = True) -> dict[str, torch.Tensor]:
         """Turn rows from `prepare_row` into the model's tensors; see `__call__` for which."""
@@ -239,13 +269,15 @@ class MultiHeadProcessor(ProcessorMixin):
         folder.mkdir(parents=True, exist_ok=True)
         # ProcessorMixin.save_pretrained asks every part to save itself and fails on a part that is None.
         custom_object_save(self, folder, config=self)
-        self._save_parts(folder)
+        keep_imports(folder, "optional_cleaning", {"text_cleaning"} if self.cleaner is not None else ())
+        self.save_parts(folder)
         self.to_json_file(folder / "processor_config.json")
         if push_to_hub:
             self.push_to_hub(kwargs.pop("repo_id", folder.name), **kwargs)
         return [str(folder / "processor_config.json")]
 
-    def _save_parts(self, folder: Path) -> None:
+    def save_parts(self, folder: Path) -> None:
+        """Save what has files of its own."""
         if self.tokenizer is not None:
             self.tokenizer.save_pretrained(folder)
 
@@ -256,7 +288,10 @@ class MultiHeadProcessor(ProcessorMixin):
             "has_tokenizer": self.tokenizer is not None,
             "max_length": self.max_length,
             "text_prefix": self.text_prefix,
+            "text_separator": self.text_separator,
         }
+        if self.letterbox:
+            result["letterbox"] = True
         if self.cleaner is not None:
             result["text_cleaning"] = self.cleaner.steps
         if self.image_processor is not None:
@@ -270,7 +305,9 @@ class MultiHeadProcessor(ProcessorMixin):
         source, has = pretrained_model_name_or_path, processor_dict or {}
         if "has_tokenizer" not in has:  # else prefix, length and image preparation would silently differ
             raise OSError(f"{source} has no processor_config.json of a multi-head checkpoint.")
-        kwargs.pop("trust_remote_code", None)  # both parts are stock transformers classes
+        known = (*inspect.signature(cls.__init__).parameters, *_SAVED_BESIDES)
+        check_fields(f"{source}: processor_config.json", has, known)
+        kwargs["trust_remote_code"] = False  # both parts are stock classes; left out, it would be asked for
         pictures = AutoImageProcessor.from_pretrained(source, **kwargs) if "image_processor" in has else None
         return [pictures, AutoTokenizer.from_pretrained(source, **kwargs) if has.pop("has_tokenizer") else None]
 
@@ -282,5 +319,4 @@ def is_absent(image: Any) -> bool:
     return isinstance(image, dict) and image.get("bytes") is None and not image.get("path")
 
 
-AutoProcessor.register(MultiHeadConfig, MultiHeadProcessor, exist_ok=True)
 MultiHeadProcessor.register_for_auto_class()

@@ -1,10 +1,8 @@
 """Text cleaning: named steps in an order of one's own, saved with a checkpoint as that list of names and arguments.
 
-`STEPS` maps each name to a function that takes the step's options and returns text → text; `PRESETS` names two lists of
-steps. `TextCleaner` runs a list. Nothing here needs a package but `morphemes`, whose analyzer is looked up when the
-cleaner is made, so that a checkpoint that can't be served as it was trained says so when it is loaded, not later.
-
-Every step gives the same text when it is run on its own result, `morphemes` and words of a user's own excepted.
+Nothing here needs a package but `morphemes`, whose analyzer is looked up when the cleaner is made, so that a checkpoint
+that can't be served as it was trained says so when it is loaded. Every step gives the same text when it is run on its
+own result, `morphemes` and words of a user's own excepted.
 """
 
 from __future__ import annotations
@@ -25,6 +23,7 @@ from typing import Any
 from transformers.utils import logging
 
 from .hanja_readings import READINGS
+from .shared import CONTROL, check_choice
 
 logger = logging.get_logger(__name__)
 
@@ -32,8 +31,7 @@ Step = Callable[[str], str]
 Replacements = Mapping[str, str | None] | None
 HANJA = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # for a regular expression
 
-# Countries, institutions and parties, as headlines write them with one sign. A person is named only where the press
-# means one by the sign; other surnames (朴, 安, 尹 …) are read as they sound: whose they are changes with the years.
+# As headlines write them with one sign. Surnames (朴, 安, 尹 …) are read as they sound: whose they are changes.
 HANJA_WORDS = {
     "美": "미국", "北": "북한", "韓": "한국", "中": "중국", "日": "일본", "英": "영국", "獨": "독일",
     "佛": "프랑스", "伊": "이탈리아", "印": "인도", "亞": "아시아", "南": "남한", "露": "러시아", "蘇": "소련",
@@ -123,13 +121,9 @@ class TextCleaner:
 
 
 def expand_steps(steps: str | Sequence[Any]) -> list[Any]:
-    """Replace presets by what they stand for, so that what is saved stays the same when a preset changes.
-
-    Returns what JSON holds, a list of names, and of mappings of one name to options; ValueError for what is neither.
-    """
+    """Replace presets by what they stand for, so that what is saved stays the same when a preset changes."""
     if isinstance(steps, str):
-        if steps not in PRESETS:
-            raise ValueError(f"text_cleaning {steps!r} is not one of {', '.join(PRESETS)}, nor a list of steps.")
+        check_choice("text_cleaning", steps, PRESETS)
         steps = [steps]
     if not isinstance(steps, Sequence):
         raise ValueError(f"text_cleaning is a preset ({', '.join(PRESETS)}) or a list of steps, not {steps!r}.")
@@ -150,22 +144,26 @@ def expand_steps(steps: str | Sequence[Any]) -> list[Any]:
     return result
 
 
+def _parts(step: str | dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    return (step, {}) if isinstance(step, str) else next(iter(step.items()))
+
+
 def _make(step: str | dict[str, Any]) -> Step:
-    name, options = (step, {}) if isinstance(step, str) else next(iter(step.items()))
-    known = inspect.signature(STEPS[name]).parameters
+    name, options = _parts(step)
+    known = inspect.signature(_WITH_OPTIONS[name]).parameters if name in _WITH_OPTIONS else {}
     for option in options:
         if option not in known:
             has = f"it has: {', '.join(known)}" if known else "it has none"
             raise ValueError(f"text_cleaning: step {name!r} has no option {option!r}; {has}.")
     try:
-        return STEPS[name](**options)
+        return _PLAIN[name] if name in _PLAIN else _WITH_OPTIONS[name](**options)
     except ValueError as error:
         raise ValueError(f"text_cleaning: step {name!r}: {error}") from None
 
 
 def _with_version(step: str | dict[str, Any]) -> str | dict[str, Any]:
     """Note which analyzer takes the texts apart, if the step does not say it yet."""
-    name, options = (step, {}) if isinstance(step, str) else next(iter(step.items()))
+    name, options = _parts(step)
     analyzer = options.get("analyzer", "kiwi")
     if name != "morphemes" or "version" in options or analyzer not in ANALYZERS:
         return step
@@ -174,8 +172,6 @@ def _with_version(step: str | dict[str, Any]) -> str | dict[str, Any]:
 
 # -- markup, signs
 
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-"""Characters of the Unicode category Cc."""
 _AMPERSANDS = re.compile(r"&(?:amp;)+(?=#?\w+;)")
 _HIDDEN = re.compile(r"<(!--|(?:script|style)\b[^<>]*>)", re.IGNORECASE)
 _ENDS = {start: re.compile(end, re.IGNORECASE)
@@ -187,39 +183,34 @@ _URL = re.compile(
 _COMPATIBILITY_JAMO = re.compile("[^\u3131-\u318e…]+")
 _HALFWIDTH_JAMO = {point: int(unicodedata.decomposition(chr(point)).split()[1], 16)
                    for point in range(0xFFA0, 0xFFDD) if unicodedata.decomposition(chr(point))}  # fmt: skip
-_DOTS = {ord(sign): "·" for sign in "\u318d\u119e\u2027\u2022\u2219\u22c5\u30fb\uff65\u0387"}
-_SIGNS = {
-    ord(sign): plain
-    for signs, plain in (("⇒⇨➔➙➜➝➞➡▶►▷⟶", "→"), ("∼～〜˜", "~"), ("‐‑‒–—―−", "-"), ("⋯︙", "…"), ("×✕✖", "x"))
-    for sign in signs
-}
+
+
+def _table(signs_of: Mapping[str, str]) -> dict[int, str]:
+    return {ord(sign): plain for plain, signs in signs_of.items() for sign in signs}
+
+
+_SIGNS = _table({
+    "·": "\u318d\u119e\u2027\u2022\u2219\u22c5\u30fb\uff65\u0387", "→": "⇒⇨➔➙➜➝➞➡▶►▷⟶", "~": "∼～〜˜", "-": "‐‑‒–—―−",
+    "…": "⋯︙", "x": "×✕✖",
+})  # fmt: skip
+_QUOTES = _table({
+    '"': "“”„‟″〝〞＂《》『』«»", "'": "‘’‚‛′´`＇〈〉「」‹›", "[": "【〔［｢", "]": "】〕］｣", "(": "（❨", ")": "）❩",
+})  # fmt: skip
 _ELLIPSIS = re.compile(r"(?:\.{2,}|‥|…)+")
-_QUOTES = {
-    ord(sign): plain
-    for plain, signs in {'"': "“”„‟″〝〞＂《》『』«»", "'": "‘’‚‛′´`＇〈〉「」‹›", "[": "【〔［｢", "]": "】〕］｣",
-                         "(": "（❨", ")": "）❩"}.items()
-    for sign in signs
-}  # fmt: skip
 _NUMBER_COMMA = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
-_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _INVISIBLE = re.compile(
     "[\u00ad\u115f\u1160\u180e\u200b\u200c\u200e\u200f\u202a-\u202e\u2060-\u2064\u3164\ufeff\uffa0]"
 )
 
 
-def html() -> Step:
+def html(text: str) -> str:
     """Resolve entities, even where they were escaped twice, and put a space for each tag, comment, script or style."""
-
-    def apply(text: str) -> str:
-        text = html_entities.unescape(_AMPERSANDS.sub("&", text)) if "&" in text else text
-        return _MARKUP.sub(" ", _without_hidden(text)) if "<" in text else text
-
-    return apply
+    text = html_entities.unescape(_AMPERSANDS.sub("&", text)) if "&" in text else text
+    return _MARKUP.sub(" ", _without_hidden(text)) if "<" in text else text
 
 
 def _without_hidden(text: str) -> str:
-    """Cut comments, scripts and styles; one without its end stays. Not one expression: `.*?` from each start to an end
-    that isn't there takes minutes on a text made for it."""
+    """Cut comments, scripts and styles that end. One `.*?` would take minutes on a text that only begins them."""
     parts, place, endless = [], 0, set()
     for start in _HIDDEN.finditer(text):
         kind = start[1][:3].lower()
@@ -234,52 +225,34 @@ def _without_hidden(text: str) -> str:
     return "".join([*parts, text[place:]])
 
 
-def url(replacement: str = " ") -> Step:
-    """Put `replacement` for web and mail addresses; Hangul behind one ("…co.kr에서") stays."""
-    _check_text(replacement, "replacement")
-    return lambda text: _URL.sub(lambda _: replacement, text) if "." in text or "://" in text else text
+def url(text: str) -> str:
+    """Put a space for web and mail addresses; Hangul behind one ("…co.kr에서") stays."""
+    return _URL.sub(" ", text) if "." in text or "://" in text else text
 
 
-def normalize(form: str = "NFKC") -> Step:
-    """Unify how letters are encoded, by the `form` NFC or NFKC.
+def normalize(text: str) -> str:
+    """Unify how letters are encoded, by NFKC but for single letters such as ㅋ, and ….
 
-    NFKC also makes full-width letters narrow and writes ㎞ as km. It would turn single letters such as ㅋ into half
-    syllables, which no tokenizer knows, and … into three stops: those are kept.
+    NFKC would turn those letters into half syllables, which no tokenizer knows, and … into three stops.
     """
-    if form not in ("NFC", "NFKC"):
-        raise ValueError(f"form {form!r} is not one of NFC, NFKC.")
-    if form == "NFC":
-        return lambda text: unicodedata.normalize("NFC", text)
-
-    def apply(text: str) -> str:
-        if text.isascii():
-            return text
-        text = text.translate(_HALFWIDTH_JAMO)
-        return _COMPATIBILITY_JAMO.sub(lambda part: unicodedata.normalize("NFKC", part[0]), text)
-
-    return apply
+    if text.isascii():
+        return text
+    return _COMPATIBILITY_JAMO.sub(lambda part: unicodedata.normalize("NFKC", part[0]), text.translate(_HALFWIDTH_JAMO))
 
 
-def symbols() -> Step:
+def symbols(text: str) -> str:
     """Write dots of all kinds as ·, arrows as →, dashes as -, tildes as ~, and two stops or more as …."""
-    table = _DOTS | _SIGNS
-    return lambda text: text if text.isascii() and ".." not in text else _ELLIPSIS.sub("…", text.translate(table))
+    return text if text.isascii() and ".." not in text else _ELLIPSIS.sub("…", text.translate(_SIGNS))
 
 
-def quotes() -> Step:
-    """Write quotation marks as " and ', brackets as [ ] and ( ).
-
-    Korean spelling uses 《》 and 『』 like double, 〈〉 and 「」 like single quotation marks (한글 맞춤법, 문장 부호).
-    """
-    return lambda text: text if text.isascii() else text.translate(_QUOTES)
+def quotes(text: str) -> str:
+    """Write quotation marks as " and ' (《》 and 『』 are double ones in Korean spelling), brackets as [ ] and ( )."""
+    return text if text.isascii() else text.translate(_QUOTES)
 
 
-def numbers(mask: str | None = None) -> Step:
-    """Take the comma out of 1,350; with a `mask`, such as "0", also write this in place of every number."""
-    if mask is None:
-        return lambda text: _NUMBER_COMMA.sub("", text) if "," in text else text
-    _check_text(mask, "mask")
-    return lambda text: _NUMBER.sub(lambda _: mask, text)
+def numbers(text: str) -> str:
+    """Take the comma out of 1,350."""
+    return _NUMBER_COMMA.sub("", text) if "," in text else text
 
 
 def repeat(limit: int = 2) -> Step:
@@ -290,25 +263,19 @@ def repeat(limit: int = 2) -> Step:
     return lambda text: run.sub(lambda match: match[1] * limit, text)
 
 
-def whitespace() -> Step:
+def whitespace(text: str) -> str:
     """Take out characters that no one sees, and write every run of white space as one space."""
-    return lambda text: " ".join(_INVISIBLE.sub("", text).split())
-
-
-def _check_text(value: Any, option: str) -> None:
-    if not isinstance(value, str):
-        raise ValueError(f"{option} must be a text, not {value!r}.")
+    return " ".join(_INVISIBLE.sub("", text).split())
 
 
 # -- Hanja, abbreviations
 
 
 def hanja_words(words: Replacements = None, suffixes: Replacements = None) -> Step:
-    """Spell out the Hanja abbreviations of headlines: 美 → 미국, 北 → 북한, and behind a name 현대重 → 현대중공업.
+    """Spell out the Hanja abbreviations of headlines: 美 → 미국, and behind a name 현대重 → 현대중공업.
 
-    Only where one stands alone: before a space, a sign or Hangul ("日정부"), never inside a word of several Hanja
-    (訪美, 美中); those are for `hanja`. `words` and `suffixes` are more of them, or others for those in `HANJA_WORDS`
-    and `HANJA_SUFFIXES`; null takes one out.
+    Only before a space, a sign or Hangul ("日정부"), never inside a word of several Hanja, which are for `hanja`.
+    `words` and `suffixes` are added to `HANJA_WORDS` and `HANJA_SUFFIXES`; null takes one out.
     """
     found = _merge(HANJA_WORDS, words, "words")
     behind = _merge(HANJA_SUFFIXES, suffixes, "suffixes")
@@ -318,22 +285,19 @@ def hanja_words(words: Replacements = None, suffixes: Replacements = None) -> St
 
 
 def abbreviations(words: Replacements = None) -> Step:
-    """Spell out English abbreviations in Korean: IMF → 국제통화기금. Capitals count, and letters or digits beside it.
-
-    `words` are more of them, or others for those in `ABBREVIATIONS`; null takes one out.
-    """
+    """Spell out English abbreviations in Korean: IMF → 국제통화기금; `words` are added to `ABBREVIATIONS`."""
     found = _merge(ABBREVIATIONS, words, "words")
     pattern = _alternatives(found, r"(?<![A-Za-z0-9])({})(?![A-Za-z0-9])")
     return lambda text: pattern.sub(lambda match: found[match[1]], text)
 
 
 def _merge(own: dict[str, str], given: Replacements, option: str) -> dict[str, str]:
-    if not isinstance(given or {}, Mapping):
+    given = given or {}
+    if not isinstance(given, Mapping) or not all(
+        isinstance(word, str) and word and isinstance(replacement, str | None) for word, replacement in given.items()
+    ):
         raise ValueError(f"{option} must map words to what replaces them, not {given!r}.")
-    for word, replacement in (given or {}).items():
-        if not isinstance(word, str) or not word or not isinstance(replacement, str | None):
-            raise ValueError(f"{option} must map words to what replaces them, not {word!r} to {replacement!r}.")
-    return {word: replacement for word, replacement in {**own, **(given or {})}.items() if replacement is not None}
+    return {word: replacement for word, replacement in {**own, **given}.items() if replacement is not None}
 
 
 def _alternatives(words: Mapping[str, str], pattern: str) -> re.Pattern[str]:
@@ -358,13 +322,13 @@ _WORDS = {
     "承諾": "승낙", "受諾": "수락", "許諾": "허락", "大怒": "대로", "十月": "시월", "六月": "유월",
     "金正恩": "김정은", "金正日": "김정일", "金日成": "김일성", "金大中": "김대중", "金泳三": "김영삼",
 }  # fmt: skip
-_WORD = re.compile("|".join(sorted(_WORDS, key=len, reverse=True)))
+_WORD_OR_SIGN = re.compile("|".join([*sorted(_WORDS, key=len, reverse=True), "."]))
 _INITIAL = dict(zip("녀뇨뉴니라래로뢰루르랴려례료류리", "여요유이나내노뇌누느야여예요유이", strict=True))
 
 
-def hanja() -> Step:
+def hanja(text: str) -> str:
     """Write Hanja as Hangul, with the changes that spelling asks for at the beginning of a word and after a vowel."""
-    return lambda text: text if text.isascii() else _HANJA_RUN.sub(_read, text)
+    return text if text.isascii() else _HANJA_RUN.sub(_read, text)
 
 
 def _read(match: re.Match[str]) -> str:
@@ -373,20 +337,17 @@ def _read(match: re.Match[str]) -> str:
     run = unicodedata.normalize("NFC", match[0])  # compatibility ideographs
     if len(run) == 1 and run in _LONE and not before.isalnum() and not text.startswith(_METAL, match.end()):
         return _LONE[run]
-    readings, result, place = _readings(), [], 0
-    for word in [*_WORD.finditer(run), None]:
-        for position in range(place, word.start() if word else len(run)):
-            syllable = readings.get(run[position])
-            if syllable is None:  # a sign that Korean does not use
-                result.append(run[position])
-                continue
-            previous = result[-1][-1] if result else before
-            following = readings.get(run[position + 1], "") if position + 1 < len(run) else text[match.end() :][:1]
-            result.append(_spell(run[position], syllable, previous, following))
-        if word:
-            result.append(_WORDS[word[0]])
-            place = word.end()
-    return "".join(result)
+    readings, result, place = _readings(), "", 0
+    for piece in _WORD_OR_SIGN.findall(run):
+        place += len(piece)
+        if piece in _WORDS:
+            result += _WORDS[piece]
+        elif piece in readings:
+            following = readings.get(run[place], "") if place < len(run) else text[match.end() :][:1]
+            result += _spell(piece, readings[piece], (result or before)[-1:], following)
+        else:  # a sign that Korean does not use
+            result += piece
+    return result
 
 
 _METAL = ("메달", "값", "은", "·銀", "·은", "테크", "거래")  # 金 before these is gold, not a surname
@@ -432,15 +393,12 @@ def morphemes(
     A text of letters or digits of which nothing would be left, such as a product's name alone, stays as it is.
 
     Args:
-        analyzer: `kiwi` (package kiwipiepy) or `mecab` (python-mecab-ko). Their tags are brought to those of `TAGS`,
-            and inflected forms that Mecab leaves whole are taken apart as in Kiwi.
+        analyzer: `kiwi` (package kiwipiepy) or `mecab` (python-mecab-ko); their tags are brought to those of `TAGS`.
         drop: tags to leave out, `DROPPED` by default; "J*" stands for all that begin with J.
         keep: in place of `drop`: the tags that stay.
-        version: of the analyzer and its dictionary in training, noted by `TextCleaner`; a warning says when others are
-            installed, because they may take words apart in another way.
+        version: of the analyzer in training, noted by `TextCleaner`; others may take words apart in another way.
     """
-    if analyzer not in ANALYZERS:
-        raise ValueError(f"analyzer {analyzer!r} is not one of {', '.join(ANALYZERS)}.")
+    check_choice("analyzer", analyzer, ANALYZERS)
     if drop is not None and keep is not None:
         raise ValueError("say drop or keep, not both.")
     if keep is not None:
@@ -461,7 +419,7 @@ def morphemes(
         )
 
     def analyze(text: str) -> str:
-        found = " ".join(form for form, tag in _analyzer(analyzer)(text) if tag in left)
+        found = " ".join(form for form, tag in _analyze(analyzer, text) if tag in left)
         return found or (text if any(map(str.isalnum, text)) else "")
 
     # Analysis costs a hundred times what the other steps do, and training sees each text once an epoch. Longer texts
@@ -487,7 +445,7 @@ def _match_tags(tags: Any, option: str) -> set[str]:
 
 Analyzer = Callable[[str], list[tuple[str, str]]]
 _loaded: dict[tuple[str, int], Analyzer] = {}
-_loading: dict[int, threading.Lock] = {}  # by process: who holds a lock at a fork isn't in the child to give it back
+_locks: dict[int, threading.Lock] = {}  # by process: who holds a lock at a fork isn't in the child to give it back
 
 
 def analyzer_version(name: str) -> str | None:
@@ -499,24 +457,16 @@ def analyzer_version(name: str) -> str | None:
         return None
 
 
-def _analyzer(name: str) -> Analyzer:
-    """The analyzer of this process, loaded at the first text: that takes seconds, and a fork does not copy threads."""
+def _analyze(name: str, text: str) -> list[tuple[str, str]]:
+    """Take a text apart, one at a time, for Mecab's tagger keeps the sentence it is at.
+
+    An analyzer is loaded at a process's first text: that takes seconds, and a fork does not copy threads.
+    """
     key = name, os.getpid()
-    if key not in _loaded:
-        with _loading.setdefault(os.getpid(), threading.Lock()):
-            if key not in _loaded:
-                _loaded[key] = _one_at_a_time({"kiwi": _load_kiwi, "mecab": _load_mecab}[name]())
-    return _loaded[key]
-
-
-def _one_at_a_time(analyze: Analyzer) -> Analyzer:
-    lock = threading.Lock()  # Mecab's tagger keeps the sentence it is at
-
-    def locked(text: str) -> list[tuple[str, str]]:
-        with lock:
-            return analyze(text)
-
-    return locked
+    with _locks.setdefault(os.getpid(), threading.Lock()):
+        if key not in _loaded:
+            _loaded[key] = {"kiwi": _load_kiwi, "mecab": _load_mecab}[name]()
+        return _loaded[key](text)
 
 
 def _load_kiwi() -> Analyzer:
@@ -554,8 +504,11 @@ def _sejong(tag: str, form: str) -> str:
     return tag if tag in TAGS else "UN"
 
 
-STEPS: dict[str, Callable[..., Step]] = {
-    step.__name__: step for step in (html, url, normalize, hanja_words, hanja, abbreviations, numbers, symbols, quotes,
-                                     repeat, morphemes, whitespace)
-}  # fmt: skip
-"""Step name → the function that takes the step's options and returns text → text."""
+_PLAIN: dict[str, Step] = {
+    step.__name__: step for step in (html, url, normalize, hanja, numbers, symbols, quotes, whitespace)
+}
+_WITH_OPTIONS: dict[str, Callable[..., Step]] = {
+    step.__name__: step for step in (hanja_words, abbreviations, repeat, morphemes)
+}
+STEPS = _PLAIN | _WITH_OPTIONS
+"""Step name → the step itself, or the function that makes it of its options."""

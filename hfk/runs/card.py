@@ -12,7 +12,7 @@ import html
 import io
 import json
 import re
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,9 @@ from .run import CONFIG, Run
 
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
 DATA: dict[str, dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("card_facts.yaml").read_text("utf-8"))
-LISTED = 300  # labels of all heads; beyond, their scores are left to report/per_class.csv
-SPELLED_OUT = 40  # labels; longer lists are folded away
-WEAKEST = 3  # labels a head
 # The Hub ids of the packaged weights' originals. The EfficientNet package and timm ported the same published weights.
 HUB_IDS = {name: packaged.source for name, packaged in PACKAGED.items() if not packaged.source.startswith("http")} | {
-    "efficientnet-lite0": "timm/tf_efficientnet_lite0.in1k"
+    **{f"efficientnet-lite{n}": f"timm/tf_efficientnet_lite{n}.in1k" for n in range(3)}
 }
 # A problem's scores in the front matter: metric id on the Hub, its arguments, suffix in metrics.json, its name.
 _F1 = {average: ("f1", {"average": average}, f"{average}_f1", f"{average}-F1") for average in ("micro", "macro")}
@@ -45,47 +42,42 @@ METRICS = {
     "multi_label": [_F1["micro"], _F1["macro"]],
     "regression": [("mae", None, "mae", "MAE"), ("r_squared", None, "r2", "R²")],
 }
-_HANGUL = re.compile("[가-힣]")
 
 
-def write_card(folder: str | Path, repo_id: str | None = None) -> Path:
+def write_card(folder: str | Path, repo_id: str | None = None, license: str | None = None) -> Path:
     """Write the model card of a run or checkpoint folder as its README.md, in place of the one that is there.
 
     Args:
         folder: a finished run, or any multi-head checkpoint; what it lacks is left out of the card.
         repo_id: the Hub repository it will be in, `owner/name`, for the title and the code examples.
-
-    Returns:
-        the path of README.md.
-
-    Raises:
-        ValueError: if the folder is no multi-head checkpoint, one of its files is damaged, or `repo_id` is no Hub id.
+        license: of the weights, by the Hub's name, such as `apache-2.0`; that of the recipe by default, and without
+            one the card claims none.
 
     Example:
         >>> write_card("runs/ynat", "owner/ynat-e5-small-ko")  # doctest: +SKIP
     """
     path = Path(folder) / "README.md"
-    write_atomic(path, str(build_card(folder, repo_id)))
+    write_atomic(path, str(build_card(folder, repo_id, license)))
     return path
 
 
-def build_card(folder: str | Path, repo_id: str | None = None) -> ModelCard:
+def build_card(folder: str | Path, repo_id: str | None = None, license: str | None = None) -> ModelCard:
     """Build the card that `write_card` writes; its `data` is the front matter."""
     if repo_id is not None:
         validate_repo_id(repo_id)
     run = CardRun(folder)
     name = repo_id.split("/")[-1] if repo_id else str(run.extra.get("task") or run.folder.resolve().name)
-    return ModelCard.from_template(_front_matter(run, name), template_path=str(TEMPLATE), **_body(run, name, repo_id))
+    front = _front_matter(run, name, license or run.recipe.get("license"))
+    return ModelCard.from_template(front, template_path=str(TEMPLATE), **_body(run, name, repo_id))
 
 
 # --- the run's files ------------------------------------------------------------------------------------------------
 
 
 class CardRun:
-    """A run or checkpoint folder as its card sees it: what `Run` reads there, and what follows from that.
+    """A run or checkpoint folder as its card sees it; what the folder lacks is empty here.
 
-    What the folder lacks is empty here. `extra` is what training wrote beside the scores, `data` what is known about
-    the data: only a built-in task's name in task.json, which users' tables lack, gives anything.
+    `extra` is what training wrote beside the scores, `data` what is known of a built-in task's rows.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -94,20 +86,22 @@ class CardRun:
         self.folder, self.config = run.folder, load_config(folder)
         self.heads: list[HeadConfig] = self.config.heads
         self.inputs = self.config.text_config is not None, self.config.vision_config is not None
-        self.results, self.recipe = run.results, run.recipe
-        self.extra: dict[str, Any] = self.results.get("extra", {})
+        self.results, self.recipe, self.extra = run.results, run.recipe, run.facts
         self.scores: dict[str, float] = self.results.get("scores", {})
         self.processor = run.read("processor_config.json")
         self.classes = run.read("report/per_class.csv", _per_class, []) if self.results else []
         self.built_in = run.read(TASK_FILE).get("task")
         self.data = {"text": "a text", "image": "a picture", "example": "여기에 분류할 글을 씁니다."}
         self.data |= DATA.get(self.built_in, {})
+        rows = self.extra.get("rows")
+        self.rows: dict[str, int] = rows if isinstance(rows, dict) else {}  # an evaluated table gives their number only
 
     @property
     def korean(self) -> bool:
         """Whether the model is one of Korean: by its task, its training texts, or its labels."""
         labels = "".join(head.name + "".join(head.labels) for head in self.heads)
-        return self.built_in in DATA or (self.extra.get("korean_share") or 0) >= 0.5 or bool(_HANGUL.search(labels))
+        known = self.built_in in DATA or (self.extra.get("korean_share") or 0) >= 0.5
+        return known or bool(re.search("[가-힣]", labels))
 
     @cached_property
     def encoders(self) -> list[str | None]:
@@ -123,24 +117,10 @@ class CardRun:
         return [(HUB_IDS.get(name, name), name) for name in self.encoders if name and name not in FROM_SCRATCH]
 
     @property
-    def license(self) -> str | None:
-        """Of the weights; as they descend from the encoders', it is stated only where theirs are known to allow it."""
-        return "apache-2.0" if all(name in PACKAGED or name in FROM_SCRATCH for name in self.encoders) else None
-
-    @property
-    def rows(self) -> dict[str, int]:
-        """Rows of each split; of an evaluated table, which gives their number alone, there are none."""
-        rows = self.extra.get("rows")
-        return rows if isinstance(rows, dict) else {}
-
-    @property
-    def divided_by_hfk(self) -> bool:
-        """Whether hfk, not the data, took the scored rows apart from the training rows."""
+    def divided_by_hfk(self) -> bool | None:
+        """Whether hfk, not the data, took the scored rows apart from the training rows; None where that is unknown."""
         division = self.extra.get("division")
-        if division is not None:
-            return self.extra.get("split") in division.get("shares", {})
-        # A run from before divisions were recorded: a built-in task's one file, or its sample, has no splits.
-        return self.built_in in DATA and (bool(self.data.get("sample")) or isinstance(self.recipe.get("data"), str))
+        return None if division is None else self.extra.get("split") in division.get("shares", {})
 
 
 def _per_class(text: str) -> list[dict[str, Any]]:
@@ -151,12 +131,7 @@ def _per_class(text: str) -> list[dict[str, Any]]:
 
 
 def public_name(encoder: str | None) -> str | None:
-    """Say what may be written down of a recipe's encoder: a packaged name or a Hub id; nothing of a local folder.
-
-    Example:
-        >>> public_name("klue/roberta-large"), public_name("/data/roberta")
-        ('klue/roberta-large', None)
-    """
+    """Say what may be written down of a recipe's encoder: a packaged name or a Hub id; nothing of a local folder."""
     if not encoder or encoder in PACKAGED:
         return encoder or None
     local = encoder.startswith(("/", ".", "~")) or encoder.count("/") > 1 or "\\" in encoder
@@ -180,7 +155,7 @@ def recipe_yaml(recipe: dict[str, Any]) -> str:
 # --- front matter ---------------------------------------------------------------------------------------------------
 
 
-def _front_matter(run: CardRun, name: str) -> ModelCardData:
+def _front_matter(run: CardRun, name: str, license: str | None) -> ModelCardData:
     text, image = run.inputs
     # The Hub has no tag for text and image in, labels out: image-text-to-text means writing text. Of the two that are
     # true, image-classification says what a reader who looks for text classifiers would not expect.
@@ -191,7 +166,7 @@ def _front_matter(run: CardRun, name: str) -> ModelCardData:
     hub_id = run.data.get("hub_id")
     return ModelCardData(
         language="ko" if run.korean else None,
-        license=run.license,
+        license=license,
         library_name="hfk",
         pipeline_tag=tag,
         base_model=[hub for hub, _ in run.bases] or None,
@@ -206,16 +181,16 @@ def _front_matter(run: CardRun, name: str) -> ModelCardData:
 
 def _eval_results(run: CardRun, tag: str) -> list[EvalResult]:
     hub_id, task, split = run.data.get("hub_id"), run.extra.get("task"), run.extra.get("split")
-    own = hub_id and run.divided_by_hfk
     where = {
         "dataset_type": hub_id or task or "table",
         "dataset_name": run.data.get("title") or str(task or "a table"),
         "dataset_config": run.data.get("config"),
         # A split that hfk divided off is none of the Hub data set's own, and must not pass for it.
-        "dataset_split": None if own else split,
-        "dataset_args": {"held_out_by_hfk": split} if own else None,
+        "dataset_split": None if hub_id and run.divided_by_hfk is not False else split,
+        "dataset_args": {"held_out_by_hfk": split} if hub_id and run.divided_by_hfk else None,
+        "task_type": tag,
+        "task_name": "Multi-head classification",
     }
-    where |= {"task_type": tag, "task_name": "Multi-head classification"}
     return [
         EvalResult(
             metric_type=metric,
@@ -234,30 +209,21 @@ def _eval_results(run: CardRun, tag: str) -> list[EvalResult]:
 
 
 def _body(run: CardRun, name: str, repo_id: str | None) -> dict[str, Any]:
-    recipe, ladder, rows = recipe_yaml(run.recipe), run.folder / "report" / "ladder.md", run.rows
+    recipe, ladder = recipe_yaml(run.recipe), run.folder / "report" / "ladder.md"
     return {
         "run": run,
         "md": md,
         "plain": lambda text: html.escape(" ".join(str(text).split())),  # for HTML, where Markdown is not read
+        "quote": partial(json.dumps, ensure_ascii=False),
         "packaged": PACKAGED,
         "title": name,
         "repo": repo_id or "owner/name",
-        "phrases": [_phrase(head) for head in run.heads],
-        "row": _row(run),
-        "answer": "{" + ", ".join(f"{json.dumps(h.name, ensure_ascii=False)}: …" for h in run.heads[:3]) + "}",
-        "labels_only": all(head.rules.exclusive for head in run.heads),
         "tables": _score_tables(run),
         "overall": [(title, f"{run.scores[key]:.3f}") for key, title in OVERALL.items() if key in run.scores],
         "ladder": ladder.read_text(encoding="utf-8").strip() if ladder.is_file() else None,
         "tree": label_tree(run.heads),
-        "folded": sum(len(head.labels) for head in run.heads) > SPELLED_OUT,
-        "limits": _limits(run),
+        "few_rows": FEW_ROWS,
         "pictures": pictures_of(run),
-        "classes": [line for line in run.classes if line["support"]] if len(run.classes) <= LISTED else [],
-        "rows": [(split, rows[split]) for split in ("train", "validation", "test") if split in rows],
-        "division": _division(run),
-        "training": _training(run),
-        "version": (run.extra.get("environment") or {}).get("hfk"),
         "recipe": recipe if run.recipe else None,
         "fence": "`" * max(3, 1 + max(map(len, re.findall("`+", recipe)), default=0)),
     }
@@ -274,25 +240,6 @@ def md(text: str) -> str:
     text = text.replace("<", "&lt;").replace(">", "&gt;")
     text = re.sub(r"([\\`*_\[\]|~#$])", r"\\\1", text)
     return re.sub(r"^(\d+)([.)])|^([-+])", lambda m: m[1] + "\\" + m[2] if m[1] else "\\" + m[3], text)
-
-
-def _phrase(head: HeadConfig) -> str:
-    name, count = f"**{md(head.name)}**", len(head.labels)
-    if not head.rules.has_labels:
-        return f"{name} (a number)"
-    if not head.rules.exclusive:
-        return f"{name} (any of {count:,} labels)"
-    inside = f", always inside the chosen {md(head.parent)}" if head.parent else ""
-    return f"{name} (one of {count:,} labels{inside})"
-
-
-def _row(run: CardRun) -> str:
-    """Write one input row as the code examples show it."""
-    text, image = run.inputs
-    example = json.dumps(run.data["example"], ensure_ascii=False)
-    if text and not image:
-        return example
-    return "{" + ", ".join([f'"text": {example}'] * text + ['"image": "photo.jpg"']) + "}"
 
 
 def _score_tables(run: CardRun) -> list[list[list[str]]]:
@@ -323,18 +270,18 @@ def label_tree(heads: list[HeadConfig]) -> list[str]:
     def family(head: HeadConfig) -> list[str]:
         return [md(head.name), *(name for child in children[head.name] for name in family(child))]
 
-    def branch(head: HeadConfig, label: int, depth: int) -> list[str]:
-        inner: list[str] = []
+    def branch(head: HeadConfig, label: int, indent: str) -> list[str]:
+        lines = [f"{indent}- {md(head.labels[label])}"]
         for child in children[head.name]:
             own = [i for i, parent in enumerate(child.parent_of) if parent == label]
+            leaves = " · ".join(md(child.labels[i]) for i in own)
             if children[child.name]:
-                inner += [line for i in own for line in branch(child, i, depth + 1)]
+                lines += [line for i in own for line in branch(child, i, f"{indent}  ")]
+            elif own and len(children[head.name]) == 1:
+                lines[0] += f": {leaves}"
             elif own:
-                inner.append(f"{'  ' * (depth + 1)}- {' · '.join(md(child.labels[i]) for i in own)}")
-        name = f"{'  ' * depth}- {md(head.labels[label])}"
-        if inner and [children[child.name] for child in children[head.name]] == [[]]:  # leaves only: on the same line
-            return [f"{name}: {inner[0].strip()[2:]}"]
-        return [name, *inner]
+                lines.append(f"{indent}  - {leaves}")
+        return lines
 
     lines = []
     for head in heads:
@@ -342,7 +289,7 @@ def label_tree(heads: list[HeadConfig]) -> list[str]:
             continue
         if children[head.name]:
             lines.append(f"- **{' › '.join(family(head))}**")
-            lines += [line for label in range(len(head.labels)) for line in branch(head, label, 1)]
+            lines += [line for label in range(len(head.labels)) for line in branch(head, label, "  ")]
         else:
             lines.append(f"- **{md(head.name)}**: {' · '.join(map(md, head.labels))}")
     return lines
@@ -350,116 +297,10 @@ def label_tree(heads: list[HeadConfig]) -> list[str]:
 
 def pictures_of(run: CardRun) -> list[tuple[str, list[tuple[str, str]]]]:
     """For every head with pictures: its name, and (what it shows, path in the repository) of each."""
-    kinds, found = (("confusion", "confusion matrix"), ("reliability", "reliability diagram")), []
+    found = []
     for name, stem in file_stems(run.heads).items():
-        paths = [(what, f"report/{kind}_{stem}.png") for kind, what in kinds]
-        there = [(what, path) for what, path in paths if (run.folder / path).is_file()]
+        paths = {"confusion matrix": f"report/confusion_{stem}.png"}
+        paths["reliability diagram"] = f"report/reliability_{stem}.png"
+        there = [(what, path) for what, path in paths.items() if (run.folder / path).is_file()]
         found += [(name, there)] if there else []
     return found
-
-
-def _limits(run: CardRun) -> list[str]:
-    """Say what the model can't do and what the scores don't show, each from a fact of the run."""
-    extra, results, (text, image) = run.extra, run.results, run.inputs
-    limits = [run.data["limits"]] if "limits" in run.data else []
-    if "of_csv" in run.data and str(run.recipe.get("data")).lower().endswith(".csv"):
-        limits.append(run.data["of_csv"])
-    limits.append(
-        "Every input gets an answer: there is no “none of these”, and scores on other kinds of input are unknown."
-    )
-    rows, split = results.get("counts", {}).get("rows", 0), extra.get("split")
-    if split == "train":
-        limits.append("It was scored on the rows that it was trained on: nothing is known about new rows.")
-    elif split == "validation" and run.recipe.get("load_best_model_at_end", True):
-        limits.append("The scored rows also chose the best epoch, so the scores are a little flattering.")
-    if 0 < rows < 500:
-        perfect = any(low == 1 for low, _ in results.get("intervals", {}).values())
-        note = ", and an interval of 1.000–1.000 says only that these few held no mistake" if perfect else ""
-        limits.append(f"Only {rows:,} rows were scored: the intervals are wide{note}.")
-    limits += [limit for head in run.heads for limit in _weak_labels(run, head.name)]
-    scored, trained = results.get("counts", {}).get("labelled"), extra.get("train_labelled")
-    for counts, of, which in ((scored, rows, "scored"), (trained, run.rows.get("train", 0), "training")):
-        for head, count in (counts or {}).items():
-            if count < of:
-                limits.append(f"{md(head)}: {of - count:,} of the {of:,} {which} rows have no label and don't count.")
-    if text and run.processor.get("max_length"):
-        limits.append(f"Texts are cut after {run.processor['max_length']} tokens.")
-    if "e5-small-ko" in run.encoders:
-        limits.append("The vocabulary is Korean, Latin, digits and common Hanja; other scripts are not read.")
-    size = (run.processor.get("image_processor") or {}).get("size") or {}
-    if image and size.get("height") and size.get("width"):
-        limits.append(
-            f"Pictures are resized to {size['width']}×{size['height']} pixels: small details and writing are lost."
-        )
-    if text and image and run.recipe:
-        dropped = 1.0 if run.recipe.get("modality_loss") else run.recipe.get("modality_dropout") or 0.0
-        limits.append(
-            f"Text or picture may be missing; this was practiced on {dropped:.0%} of the rows that have both."
-            if dropped
-            else "A row without text or without picture gets an answer, but training left none out on purpose."
-        )
-    return limits
-
-
-def _weak_labels(run: CardRun, head: str) -> list[str]:
-    limits, own = [], [line for line in run.classes if line["head"] == head]
-    seen = sorted((line for line in own if line["support"]), key=lambda line: line["f1"])
-    weak = [f"{md(c['label'])} (F1 {c['f1']:.3f}, {c['support']:,} rows)" for c in seen[:WEAKEST] if c["f1"] < 1]
-    if weak:
-        limits.append(f"Weakest labels of {md(head)}: {', '.join(weak)}.")
-    if len(seen) < len(own):
-        limits.append(f"{md(head)}: {len(own) - len(seen)} of {len(own)} labels do not occur among the scored rows.")
-    rare = sorted(((run.extra.get("few_training_rows") or {}).get(head) or {}).items(), key=lambda item: item[1])
-    if rare:
-        named = ", ".join(f"{md(label)} ({count})" for label, count in rare[:5])
-        more = f", and {len(rare) - 5} more" if len(rare) > 5 else ""
-        limits.append(f"{md(head)}: labels with fewer than {FEW_ROWS} training rows: {named}{more}.")
-    return limits
-
-
-def _division(run: CardRun) -> str | None:
-    division = run.extra.get("division")
-    if run.extra.get("split") == "train" or (division is None and not run.divided_by_hfk):
-        return None
-    if not run.divided_by_hfk:
-        return "The splits are the data's own."
-    division = division or {}
-    details = [f"{share:.0%} for {name}" for name, share in division.get("shares", {}).items()]
-    details += [f"seed {division['seed']}"] * ("seed" in division)
-    how = f" ({', '.join(details)})" if details else ""
-    return (
-        f"hfk divided the rows{how}: stratified on the finest head, with exact and near duplicates of text or "
-        "picture kept on one side. Near duplicates are found by shared letters and small thumbnails; a rewritten text, "
-        "or a mirrored or cropped picture, is not."
-    )
-
-
-def _training(run: CardRun) -> list[tuple[str, str]]:
-    """List what it was made of, hardware, time and versions, as far as the run recorded them."""
-    extra, facts = run.extra, {}
-    if made := extra.get("ensemble"):
-        facts["made of"] = f"{made['kind']} of {len(made['runs'])} runs"
-    if teacher := extra.get("distillation"):
-        note = f"; {teacher['note']}" if teacher.get("note") else ""
-        facts["learned from a teacher"] = (
-            f"{teacher['teacher']}, temperature {teacher['temperature']:g}, weight {teacher['alpha']:g}{note}"
-        )
-    around = extra.get("environment") or {}
-    if around:
-        processes, threads = around.get("world_size", 1), around.get("threads")
-        parts = [f"{processes} × {around['device']}"] * (around.get("device") not in (None, "cpu"))
-        parts += [f"{around.get('cpu') or 'CPU'}, {around.get('cpu_cores')} cores"] * bool(around.get("cpu_cores"))
-        parts += [f"processes: {processes}, threads of each: {threads}"] * bool(threads)
-        facts["hardware"] = "; ".join(parts)
-    memory = {kind: mib for kind, mib in (extra.get("peak_memory_mib") or {}).items() if mib}
-    if memory:
-        named = {"cpu": "main memory", "gpu": "GPU memory"}
-        facts["peak memory"] = ", ".join(f"{mib:,} MiB of {named[kind]}" for kind, mib in memory.items())
-    if seconds := extra.get("train_seconds"):
-        speed, parts = extra.get("train_rows_per_second"), ", in several parts" if extra.get("resumed") else ""
-        minutes = f" ({seconds / 60:,.0f} min)" if seconds >= 120 else ""
-        facts["time"] = f"{seconds:,.0f} s{minutes}{f', {speed} rows/s' if speed else ''}{parts}"
-    names = ("hfk", "python", "torch", "transformers", "datasets", "accelerate", "peft")
-    if versions := [f"{name} {around[name]}" for name in names if around.get(name)]:
-        facts["software"] = ", ".join(versions)
-    return [(name, md(value)) for name, value in facts.items()]

@@ -26,13 +26,11 @@ FEW_ROWS = 10
 def environment() -> dict[str, Any]:
     """Describe the machine and the versions that a figure depends on."""
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    libraries = (torch, transformers, datasets, accelerate)
     return {
         "hfk": __version__,
         "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "datasets": datasets.__version__,
-        "accelerate": accelerate.__version__,
+        **{library.__name__: str(library.__version__) for library in libraries},
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else str(device or "cpu"),
         "cpu": _cpu_name(),
         "cpu_cores": os.cpu_count(),
@@ -57,10 +55,7 @@ def peak_memory() -> dict[str, int]:
 def data_facts(
     task: Task, data: datasets.DatasetDict, heads: list[HeadConfig], train_labels: dict[str, np.ndarray]
 ) -> dict[str, Any]:
-    """Say about a loaded task's rows what the model card tells, and what can't be known again without them.
-
-    `train_labels` are those of the training rows, as in `Predictions`.
-    """
+    """Say about a loaded task's rows what the model card tells; `train_labels` are as in `Predictions`."""
     # A split that hfk took out of other rows still carries their split's name.
     own = [name for name in ("validation", "test") if name in data and str(data[name].split) != name]
     division = {"shares": {name: task.shares[name] for name in own}, "seed": task.seed} if own else {}

@@ -1,30 +1,34 @@
 """`Recipe`: what is trained on what, and how, as one flat YAML.
 
 A recipe holds fields of `transformers.TrainingArguments`, a few of its own about rows, encoders, model and input, and
-one key a technique of training (`ema: 0.999`, `lora: {rank: 8}`). This room knows no technique: a key that is no field
-is kept in `Recipe.techniques`, and training says which of them it knows. Values are checked against the fields' types
-here: transformers' own `HfArgumentParser` lets wrong ones through from YAML, and rewrites the types of the dataclasses
-it reads.
+one key a technique of training (`ema: 0.999`, `lora: {rank: 8}`), which training alone knows. Values are checked
+against the fields' types here: transformers' own `HfArgumentParser` lets wrong ones through from YAML, and rewrites the
+types of the dataclasses it reads.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import math
 import types
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import torch
 import yaml
 from transformers import TrainingArguments
+from transformers.utils import logging
 
 from ..backbones.registry import FROM_SCRATCH
+from ..tasks.yaml_task import read_yaml
 
+logger = logging.get_logger(__name__)
+BUILT_IN = Path(__file__).parents[1] / "recipes"
 EMBEDDINGS = ("random", "fasttext")
 MAIN = "value"
 """In a technique's mapping, the option that a lone value stands for: `{value: effective, beta: 0.99}`."""
@@ -73,79 +77,61 @@ class MultiHeadTrainingArguments(TrainingArguments):
     def __post_init__(self) -> None:
         if not torch.accelerator.is_available():
             self.use_cpu = True  # bf16 is refused on a CPU that is not named
+        if self.bf16 and self.use_cpu and not _computes_in_bfloat16():
+            logger.warning_once(
+                "This CPU only imitates bfloat16, which takes longer than float32: training in float32."
+            )
+            self.bf16 = False
         super().__post_init__()
         if self.label_smoothing_factor:
             raise ValueError("label_smoothing_factor knows one head only; use label_smoothing instead.")
 
 
+def _computes_in_bfloat16() -> bool:
+    """Whether the CPU has instructions for it. Without them a step of E5-small took 1.7 times as long as in float32."""
+    return any(there for name, there in torch.cpu.get_capabilities().items() if name.endswith("bf16"))
+
+
 @dataclass
 class Recipe:
-    """A recipe, read.
+    """A recipe, read; a ValueError if an option contradicts another."""
 
-    Args:
-        task: name of a built-in task, or path of a task YAML.
-        data: data file for a built-in task that needs one (`tour`, `ynat`); None for what the task itself names.
-        split: how the rows are divided, such as `{validation: 0.2, test: 0}` or `{folds: 5, fold: 0}`; None for what
-            the task itself says.
-        corrections: file of corrected labels, columns id, head, from, to, reason; applied to the task's rows when they
-            are loaded (see `hfk.tasks.corrections`). None for what the task itself names.
-        max_train_rows: train on this many rows only, drawn by the seed; for trying things out.
-        text_encoder: packaged backbone, Hub id or folder; or `ngram`, `recurrent` or `textcnn`, which start from
-            nothing on the training texts (see `hfk.training.scratch`). None leaves text out. Ignored if the task has no
-            text.
-        text_config: options of an encoder that starts from nothing, such as `{cell: gru}`: those of `NGramConfig`,
-            `RecurrentConfig` or `TextCNNConfig`.
-        tokenizer: of an encoder that starts from nothing: what to train on the training texts, such as
-            `{kind: bpe, vocab_size: 8000}` (see `hfk.training.scratch`), or a folder that `hfk tokenizer` made.
-        embeddings: what an encoder that starts from nothing begins with: `random`, or `fasttext` for vectors trained
-            on the training texts (needs the extra `fasttext`; nothing of it is needed later).
-        vision_encoder: likewise for images.
-        fusion: `tokens`, `pooled` or `gated`; see `MultiHeadConfig`.
-        fusion_layers: TransformerEncoder layers of `tokens` fusion.
-        fusion_dropout: dropout probability inside the fusion.
-        text_pooling: `cls`, `mean`, `max` or `attention`.
-        image_pooling: `mean`, `cls` or `max`.
-        max_length: tokens a text is cut to.
-        text_prefix: put before every text, such as "query: " for E5 encoders.
-        text_cleaning: `simple`, `elaborate` (needs the extra `korean`), or a list of steps, run on every text before
-            the prefix, in training and in service; see `hfk.models.text_cleaning`. None leaves texts as they are.
-        image_size: pixels a side that pictures are resized to; the vision encoder's own by default.
-        head_kind: `linear`, `mlp` or `residual`, for heads whose task does not say.
-        head_dropout: dropout probability before the heads, for heads whose task does not say.
-        path_weight: of the heads that others refine, where the task does not say; see `HeadConfig`.
-        arguments: how it is trained: `learning_rate`, `seed`, `output_dir`, …
-        techniques: technique → its option, as given: true, its main value, or a mapping.
-        options: all of the recipe's options, as given.
-
-    Raises:
-        ValueError: if an option contradicts another; one sentence.
-    """
-
-    task: str
-    data: str | None = None
-    split: dict | None = None
+    task: str  # name of a built-in task, or path of a task YAML
+    data: str | None = None  # data file for a built-in task that needs one; None for what the task itself names
+    split: dict | None = None  # such as {validation: 0.2, test: 0} or {folds: 5, fold: 0}; None for the task's own
+    # File of corrected labels, columns id, head, from, to, reason (see hfk.tasks.corrections); None for the task's own.
     corrections: str | None = None
-    max_train_rows: int | None = None
+    max_train_rows: int | None = None  # train on this many rows only, drawn by the seed; for trying things out
+    # Packaged backbone, Hub id or folder; or ngram, recurrent or textcnn, which start from nothing on the training
+    # texts (see hfk.training.scratch). None leaves text out. Ignored if the task has no text.
     text_encoder: str | None = None
-    text_config: dict | None = None
+    text_config: dict | None = None  # of an encoder from nothing: options of its configuration, such as {cell: gru}
+    # Of an encoder from nothing: {kind: bpe, vocab_size: 8000}, or a folder that `hfk tokenizer` made.
     tokenizer: str | dict | None = None
+    # What an encoder from nothing begins with: random, or fasttext for vectors trained on the training texts (needs
+    # the extra `fasttext`; nothing of it is needed later).
     embeddings: str = "random"
-    vision_encoder: str | None = None
-    fusion: str = "tokens"
-    fusion_layers: int = 2
+    vision_encoder: str | None = None  # as text_encoder, for images
+    fusion: str = "tokens"  # or pooled or gated; see MultiHeadConfig
+    fusion_layers: int = 2  # TransformerEncoder layers of tokens fusion
     fusion_dropout: float = 0.1
-    text_pooling: str = "mean"
-    image_pooling: str = "mean"
-    max_length: int = 128
-    text_prefix: str = ""
+    text_pooling: str = "mean"  # or cls, max or attention
+    image_pooling: str = "mean"  # or cls or max
+    max_length: int = 128  # tokens a text is cut to
+    text_prefix: str = ""  # put before every text, such as "query: " for E5 encoders
+    # simple, elaborate (needs the extra `korean`), or a list of steps, run on every text before the prefix, in training
+    # and in service; see hfk.models.text_cleaning. None leaves texts as they are.
     text_cleaning: str | list | None = None
-    image_size: int | None = None
+    letterbox: bool = False  # keep a picture's shape and fill up with white
+    image_size: int | None = None  # pixels a side that pictures are resized to; the vision encoder's own by default
+    # Of heads whose task does not say: linear, mlp or residual; dropout before them; see HeadConfig.path_weight.
     head_kind: str = "linear"
     head_dropout: float = 0.1
     path_weight: float = 1.0
+    license: str | None = None  # of the weights, by the Hub's name, such as apache-2.0; None claims none in the card
     arguments: MultiHeadTrainingArguments = field(default_factory=MultiHeadTrainingArguments)
-    techniques: dict[str, Any] = field(default_factory=dict)
-    options: dict[str, Any] = field(default_factory=dict)
+    techniques: dict[str, Any] = field(default_factory=dict)  # name → true, its main value, or a mapping, as given
+    options: dict[str, Any] = field(default_factory=dict)  # all of the recipe's options, as given
 
     def __post_init__(self) -> None:
         if self.embeddings not in EMBEDDINGS:
@@ -159,16 +145,10 @@ class Recipe:
 
     @classmethod
     def read(cls, recipe: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> Recipe:
-        """Read a recipe.
+        """Read a recipe: a built-in one's name, the path of a recipe or task YAML, or a mapping of options.
 
-        Args:
-            recipe: name of a built-in recipe, path of a recipe or task YAML, or a mapping of options; numbers that YAML
-                reads as text (`2e-4`) are converted.
-            overrides: options that replace the recipe's; `lora.rank` replaces one of a mapping.
-
-        Raises:
-            ValueError: for an option of version 0.1, a missing task, or a value of the wrong kind. Other unknown
-                options count as techniques; training refuses those that it does not know.
+        `overrides` replace options, `lora.rank` one of a mapping. What is wrong is a ValueError; unknown options count
+        as techniques, and training refuses those that it does not know.
 
         Example:
             >>> Recipe.read("ynat-mini", {"lora": True, "lora.rank": 8}).techniques["lora"]
@@ -188,13 +168,10 @@ class Recipe:
         return cls(**clean, arguments=MultiHeadTrainingArguments(**given), techniques=techniques, options=options)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the options as used, plain values for YAML: all of the recipe's own, the others where they were given.
-
-        Tokens are left out.
-        """
+        """Return the options as used, for YAML: all of the recipe's own, others as they were given, and no tokens."""
         used = {name: getattr(self, name) for name in OWN}
         names = [name for name in self.options if name in ARGUMENTS and not name.endswith("_token")]
-        return _plain(used | {name: getattr(self.arguments, name) for name in names} | self.techniques)
+        return plain(used | {name: getattr(self.arguments, name) for name in names} | self.techniques)
 
 
 OWN = tuple(f.name for f in dataclasses.fields(Recipe) if f.name not in ("arguments", "techniques", "options"))
@@ -203,45 +180,27 @@ ARGUMENTS = tuple(f.name for f in dataclasses.fields(MultiHeadTrainingArguments)
 
 def list_recipes() -> list[str]:
     """Return the names of the built-in recipes."""
-    folder = resources.files("hfk.recipes")
-    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    return sorted(path.stem for path in BUILT_IN.glob("*.yaml"))
 
 
 def load_recipe(recipe: str | Path) -> dict[str, Any]:
-    """Load a recipe's options.
+    """Load the options of a built-in recipe, a recipe YAML or a task YAML; ValueError if there are none.
 
-    Args:
-        recipe: name of a built-in recipe, path of a recipe YAML, or path of a task YAML. A recipe may start from a
-            built-in one, its `base:`. A task YAML's own `recipe:` (a name, or a mapping of options with `base:`) is
-            applied to the task; the recipe `table` is the base by default. The recipe.yaml of a run folder that
-            version 0.1 left is translated.
-
-    Returns:
-        the recipe's options, flat.
-
-    Raises:
-        ValueError: if there is no such recipe, or it is not a mapping of options.
+    A recipe may start from a built-in one, its `base:`. A task YAML's own `recipe:` (a name, or a mapping of options
+    with `base:`) is applied to the task; the recipe `table` is the base by default. The recipe.yaml of a run folder
+    that version 0.1 left is translated.
     """
     path = Path(recipe)
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
             raise ValueError(f"recipe {recipe} does not exist.")
-        try:
-            text = path.read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError:
-            raise ValueError(f"{path.name} is not UTF-8; save it as UTF-8.") from None
     elif str(recipe) in list_recipes():
-        text = resources.files("hfk.recipes").joinpath(f"{recipe}.yaml").read_text(encoding="utf-8")
+        path = BUILT_IN / f"{recipe}.yaml"
     else:
         raise ValueError(
             f"there is no recipe {str(recipe)!r}; built in: {', '.join(list_recipes())}; or give a YAML file."
         )
-    try:
-        options = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path.name} is not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(options, dict):
-        raise ValueError(f"{path.name} must be a mapping of options, such as `learning_rate: 1e-4`.")
+    options = read_yaml(path, "learning_rate: 1e-4")
     if path.name == "recipe.yaml" and (path.parent / "config.json").is_file():
         options = translate(options)
     if "base" in options and "data" not in options:  # a recipe that changes another
@@ -256,8 +215,8 @@ def load_recipe(recipe: str | Path) -> dict[str, Any]:
         own = {"base": own} if isinstance(own, str) else own
         if not isinstance(own, dict):
             raise ValueError(f"{path.name}: `recipe:` is a recipe's name or a mapping of options, not {own!r}.")
-        own = dict(own)
-        options = merge(load_recipe(own.pop("base", "table")), own | {"task": str(path)})
+        base = load_recipe(own.get("base", "table"))
+        options = merge(base, {name: value for name, value in own.items() if name != "base"} | {"task": str(path)})
     check_renamed(options)
     return options
 
@@ -291,12 +250,7 @@ def check_renamed(options: Iterable[str]) -> None:
 
 
 def translate(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Translate the flat options of version 0.1 into today's; those that are today's already stay as they are.
-
-    Example:
-        >>> translate({"task": "ynat", "ema_decay": 0.0, "lora": True, "lora_rank": 8, "teacher": None, "fold": None})
-        {'task': 'ynat', 'lora': {'rank': 8}}
-    """
+    """Translate the flat options of version 0.1 into today's; those that are today's already stay as they are."""
     needs = {
         "lora": options.get("lora"),
         "sampling": options.get("sampling") not in (None, "natural"),
@@ -317,13 +271,7 @@ def translate(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unknown_option(name: str, known: Iterable[str], where: str = "") -> ValueError:
-    """Say that there is no such option, naming the nearest that there is.
-
-    Args:
-        name: the option.
-        known: those that there are.
-        where: the mapping that it stands in; the recipe itself by default.
-    """
+    """Say that there is no such option in the mapping `where`, the recipe by default, naming the nearest there is."""
     known = list(known)
     near = difflib.get_close_matches(str(name), known, 1)
     rest = f"It has: {', '.join(known) or 'none'}." if where else "docs/guide.md names them all."
@@ -332,14 +280,7 @@ def unknown_option(name: str, known: Iterable[str], where: str = "") -> ValueErr
 
 
 def parse_overrides(items: list[str]) -> dict[str, Any]:
-    """Read `key=value` words, each value as YAML.
-
-    Args:
-        items: for example `["learning_rate=2e-4", "vision_encoder=null", "lora.rank=8"]`.
-
-    Raises:
-        ValueError: for a word without `=`, a value that is not YAML, or an option of version 0.1.
-    """
+    """Read words such as `learning_rate=2e-4`, `vision_encoder=null` and `lora.rank=8`, each value as YAML."""
     options = {}
     for item in items:
         key, found, value = item.partition("=")
@@ -354,41 +295,21 @@ def parse_overrides(items: list[str]) -> dict[str, Any]:
 
 
 def convert(name: str, value: Any, hint: Any) -> Any:
-    """Fit a value from YAML or the command line to an option's type.
-
-    Args:
-        name: of the option, for errors.
-        value: what was given.
-        hint: the type, such as `int | None`.
-
-    Raises:
-        ValueError: if it can't be.
-
-    Example:
-        >>> convert("learning_rate", "2e-4", float)
-        0.0002
-    """
+    """Fit a value from YAML or the command line to an option's type, such as `int | None`, or raise ValueError."""
     kinds = get_args(hint) if get_origin(hint) in (types.UnionType, Union) else (hint,)
     kinds = [get_origin(kind) or kind for kind in kinds]  # list for list[str]
     if isinstance(value, str) and value.lower() in ("none", "null") and type(None) in kinds and name != "report_to":
-        value = None
-    if value is None:
-        if type(None) in kinds:
-            return None
-        if kinds == [str]:
-            return ""
-    elif isinstance(value, bool):
+        return None
+    if isinstance(value, str) and str not in kinds:
+        with suppress(ValueError):  # YAML reads 2e-4 as text
+            value = float(value)
+    if value is None and (type(None) in kinds or kinds == [str]):
+        return None if type(None) in kinds else ""
+    if isinstance(value, bool):
         if bool in kinds:
             return value
         if str in kinds and value is False:  # YAML reads `eval_strategy: no` so
             return "no"
-    elif isinstance(value, str) and str not in kinds:
-        try:  # YAML reads 2e-4 as text
-            number = float(value)
-        except ValueError:
-            number = None
-        if number is not None:
-            return convert(name, number, hint)
     elif isinstance(value, int | float) and math.isfinite(value):
         if int in kinds and isinstance(value, int):
             return value
@@ -410,12 +331,6 @@ _WORDS = {
 }  # fmt: skip
 
 
-def _plain(value: Any) -> Any:
-    """Make values fit for YAML: enums and paths become text."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if value is None or type(value) in (bool, int, float, str):
-        return value
-    return str(getattr(value, "value", value))
+def plain(value: Any) -> Any:
+    """Make a value fit for YAML and JSON: enums and paths become text, tuples lists."""
+    return json.loads(json.dumps(value, default=lambda odd: str(getattr(odd, "value", odd))))

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,8 @@ from ..inference.predictor import Predictor, find_device
 from ..inference.table import TASK_FILE, read_task_file
 from ..models.configuration_multihead import HeadConfig
 from ..tasks import ABOUT_ROWS, Task, list_tasks, load_task
-from .recipe import Recipe, translate
+from ..tasks.source import TableSource
+from .recipe import Recipe, plain, translate
 
 CONFIG = "config.json"
 RECIPE = "recipe.yaml"
@@ -47,17 +50,14 @@ FOLDS_BEFORE = "folds.json"
 INCIDENTAL = (
     "output_dir", "run_name", "disable_tqdm", "logging_steps", "logging_strategy", "log_level", "report_to",
     "keep_checkpoints", "save_total_limit", "dataloader_num_workers", "push_to_hub", "hub_model_id", "hub_strategy",
-    "hub_token", "hub_private_repo", "hub_revision", "hub_always_push",
+    "hub_token", "hub_private_repo", "hub_revision", "hub_always_push", "license",
 )  # fmt: skip
 """Options that another call may change and still go on with the same run."""
 REMEDY = "Choose another --output-dir, or start anew with --fresh."
 
 
 class Run:
-    """A run's folder.
-
-    Args:
-        folder: the folder; it need not be there yet.
+    """A run's folder, which need not be there yet.
 
     Example:
         >>> run = Run.open("runs/ynat")  # doctest: +SKIP
@@ -73,34 +73,25 @@ class Run:
     def start(cls, folder: str | Path, recipe: Recipe, resume: bool = True) -> Run:
         """Start a run, or go on with the one that the folder holds; nothing is written before `begin`.
 
-        Args:
-            folder: the folder; it need not be there.
-            recipe: what is trained, and how; processes that do not save leave the folder alone.
-            resume: False throws away what the folder holds of an earlier run, unfinished or not.
-
-        Raises:
-            ValueError: if there is something to go on with and it is another run; the sentence names the option.
+        A finished run, or one of other options, is a ValueError that names them; `resume=False` throws away whatever
+        is there. Processes that do not save leave the folder alone.
         """
         run = cls(folder)
         if not recipe.arguments.should_save:
             return run
         if not resume:
             run.clear()
+        elif run.finished and not run.started:
+            raise ValueError(f"{folder} holds a finished run, which would be lost. {REMEDY}")
         used = recipe.to_dict()
         run.agree(options={name: used[name] for name in recipe.options if name in used and name not in INCIDENTAL})
-        if run.checkpoint is None:
-            (run.folder / PREDICTIONS).unlink(missing_ok=True)  # of an earlier run, which this one replaces
-        else:
+        if run.checkpoint is not None:
             print(f"resuming from step {run.checkpoint.rpartition('-')[2]}", flush=True)
         return run
 
     @classmethod
     def open(cls, folder: str | Path) -> Run:
-        """Read a folder again: a finished run of this version or of 0.1, an ensemble, a soup, folds, a checkpoint.
-
-        Raises:
-            ValueError: if there is no such folder.
-        """
+        """Read a folder again: a finished run of this version or of 0.1, an ensemble, a soup, folds, a checkpoint."""
         run = cls(folder)
         if not run.folder.is_dir():
             raise ValueError(f"there is no folder {folder}: give that of a finished run, such as runs/ynat.")
@@ -115,8 +106,9 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether the run's last file is there."""
-        return (self.folder / PREDICTIONS).is_file()
+        """Whether the run's last file is there, or a checkpoint that no unfinished run has left."""
+        whole = (self.folder / CONFIG).is_file() and not (self.folder / STATE).is_file()
+        return (self.folder / PREDICTIONS).is_file() or whole
 
     @property
     def started(self) -> bool:
@@ -125,16 +117,8 @@ class Run:
         return self.checkpoint is not None or any(run.finished or run.checkpoint for run in folds)
 
     def agree(self, **state: Any) -> None:
-        """Note what this run is made from, and refuse to go on with another one.
-
-        Args:
-            **state: facts by name, which JSON can hold once odd values are words; a mapping is compared entry by entry.
-
-        Raises:
-            ValueError: if the folder holds something to go on with that was made from something else.
-        """
-        state = json.loads(json.dumps(state, default=lambda value: str(getattr(value, "value", value))))
-        before = self.read(STATE)
+        """Note facts that this run is made from; a ValueError if what there is to go on with was made from others."""
+        state, before = _without_folders(plain(state)), _without_folders(self.read(STATE))
         if self.started:
             for name, value in state.items():
                 there = before.get(name, value)
@@ -170,16 +154,7 @@ class Run:
     # ---------------------------------------------------------------------------------------------------- what it is
 
     def read(self, name: str, parse: Callable[[str], Any] = json.loads, default: Any = None) -> Any:
-        """Read one of the folder's files.
-
-        Args:
-            name: of the file, relative to the folder.
-            parse: makes something of its text.
-            default: what a folder without the file has, and of which type its content is; an empty mapping if None.
-
-        Raises:
-            ValueError: if it is damaged.
-        """
+        """Read one of the folder's files, `default` without it; what is of another type than that is damaged."""
         default = {} if default is None else default
         try:
             content = parse((self.folder / name).read_text(encoding="utf-8-sig"))
@@ -199,11 +174,7 @@ class Run:
 
     @cached_property
     def options(self) -> dict[str, Any]:
-        """`recipe`, of a run that names its task.
-
-        Raises:
-            ValueError: if there is none that names a task, or it is damaged.
-        """
+        """`recipe`, of a run that names its task; any other is a ValueError."""
         options = self.recipe
         if not options.get("task"):
             raise ValueError(
@@ -216,10 +187,6 @@ class Run:
         """Make the task that the run was trained on; a checkpoint's heads, if given, keep their labels."""
         return open_task(self.options, heads)
 
-    def rows(self, heads: list[HeadConfig] | None = None) -> DatasetDict:
-        """Load the task's rows, divided as they were for the run; `heads` as for `task`."""
-        return self.task(heads).load()
-
     def model(self, dtype: str | torch.dtype = "auto") -> tuple[PreTrainedModel, ProcessorMixin]:
         """Load the model and its processor; see `hfk.inference.loading.load_checkpoint`."""
         return load_checkpoint(self.folder, dtype)
@@ -229,11 +196,7 @@ class Run:
         return Predictor(*self.model(dtype), batch_size=batch_size, device=find_device())
 
     def predictions(self) -> Predictions:
-        """What the run said of the rows that it was scored on; of folds, what each said of those that it held out.
-
-        Raises:
-            ValueError: if the run has not finished, or was made by version 0.1.
-        """
+        """What the run said of the rows that it was scored on; of folds, what each said of those that it held out."""
         for name in (PREDICTIONS, OUT_OF_FOLD):
             if (self.folder / name).is_file():
                 return Predictions.load(self.folder / name)
@@ -249,11 +212,6 @@ class Run:
         """What the report tells beside the scores; empty without a report."""
         return self.results.get("extra", {})
 
-    @property
-    def log(self) -> list[dict[str, Any]]:
-        """The training log; empty without one."""
-        return self.read(LOG, default=[])
-
     # ---------------------------------------------------------------------------------------------- what is written
 
     def save(
@@ -264,15 +222,7 @@ class Run:
         recipe: Recipe | None = None,
         log: list[dict[str, Any]] | None = None,
     ) -> None:
-        """Write the checkpoint, adapters merged, and what belongs to it.
-
-        Args:
-            model: the model.
-            processor: its processor.
-            task: what it was trained on, for `hfk predict` and `hfk evaluate` to find its columns.
-            recipe: the recipe.
-            log: `Trainer.state.log_history`.
-        """
+        """Write the checkpoint, and what belongs to it: `task` is there for `hfk predict` to find its columns."""
         model.save_pretrained(self.folder)
         processor.save_pretrained(self.folder)
         if task is not None:
@@ -294,16 +244,7 @@ class Run:
         write_atomic(self.folder / ENSEMBLE, json.dumps(facts, ensure_ascii=False, indent=1))
 
     def report(self, predictions: Predictions, facts: dict[str, Any], **more: Any) -> dict[str, Any]:
-        """Score the run, and leave its report and its predictions.
-
-        Args:
-            predictions: of the rows that it is scored on; see `scored_split`.
-            facts: what the report tells beside the scores.
-            **more: `baseline`, `log` and `calibration`, as for `write_report`.
-
-        Returns:
-            what metrics.json holds.
-        """
+        """Score the run, and leave its report and its predictions; arguments and result as for `write_report`."""
         results = write_report(self.folder / REPORT, predictions, facts, **more)
         out_of_fold = any(self.folder.glob("fold-*"))
         predictions.save(self.folder / (OUT_OF_FOLD if out_of_fold else PREDICTIONS))
@@ -317,21 +258,22 @@ class Run:
         write_atomic(self.folder / CONFIG, json.dumps(config, ensure_ascii=False, indent=2, sort_keys=True) + "\n")
 
 
-def last_checkpoint(folder: str | Path) -> str | None:
-    """Return the newest complete `checkpoint-*` folder, or None.
+def _without_folders(state: Any) -> Any:
+    """Leave of paths their names: a run may be gone on with elsewhere, and what it was made from may be published."""
+    if isinstance(state, dict):
+        return {name: _without_folders(value) for name, value in state.items()}
+    return re.split(r"[\\/]", state)[-1] if isinstance(state, str) else state
 
-    A checkpoint is complete when its `trainer_state.json`, which the Trainer writes last, is there; one that an
-    interruption left half-written is passed over.
-    """
+
+def last_checkpoint(folder: str | Path) -> str | None:
+    """Return the newest complete `checkpoint-*` folder, or None."""
+    # The Trainer writes trainer_state.json last; a checkpoint that an interruption left half-written has none.
     found = [path for path in Path(folder).glob("checkpoint-*") if (path / "trainer_state.json").is_file()]
     return str(max(found, key=lambda path: int(path.name.split("-")[1]))) if found else None
 
 
 def open_task(recipe: Recipe | Mapping[str, Any], heads: list[HeadConfig] | None = None) -> Task:
-    """Make the task that a recipe, or a mapping of options, names, with its own data, split and corrections.
-
-    A checkpoint's `heads`, if given, keep their labels.
-    """
+    """Make the task that a recipe, or a mapping of options, names; a checkpoint's `heads` keep their labels."""
     options = recipe if isinstance(recipe, Mapping) else vars(recipe)
     given = {name: options.get(name) for name in ABOUT_ROWS} | {"heads": heads}
     return load_task(options["task"], **{name: value for name, value in given.items() if value})
@@ -370,17 +312,9 @@ def state_of(task: Task, data: Mapping[str, Dataset]) -> dict[str, Any]:
 def read_labelled(
     checkpoint: str | Path, data: str | Path, image_dir: str | Path | None = None, revision: str | None = None
 ) -> Dataset:
-    """Read a labelled table with the columns of the table that a checkpoint was trained on.
+    """Read a labelled table by the columns that a checkpoint was trained on, or some; arguments as `score.evaluate`'s.
 
-    Args:
-        checkpoint: folder or Hub id.
-        data: the table.
-        image_dir: what picture paths are relative to; the table's folder by default.
-        revision: commit, tag or branch of a Hub checkpoint.
-
-    Raises:
-        FileNotFoundError: if the table is missing.
-        ValueError: if a column is missing, or a label is none of the checkpoint's; the sentence names the row.
+    Rows without an id column are numbered; heads without a column are not labelled.
     """
     config, columns = load_config(checkpoint, revision), read_task_file(checkpoint, revision)
     fallback = {
@@ -390,13 +324,35 @@ def read_labelled(
     }
     task = columns.pop("task", None) or fallback | columns
     where = {} if image_dir is None else {"image_dir": image_dir}
-    loaded = load_task(task, data=str(data), split=None, heads=config.heads, **where).load()
-    return concatenate_datasets(list(loaded.values()))
+    made = load_task(task, data=str(data), split=None, heads=config.heads, **where)
+    _leave_out(made.source, Path(data).name)
+    rows = concatenate_datasets(list(made.load().values()))
+    if all(label is None for head in made.source.heads for label in rows[head.name]):
+        raise ValueError(f"no row of {Path(data).name} has a label to score by; `hfk predict` classifies such rows.")
+    return rows
+
+
+def _leave_out(source: TableSource, file: str) -> None:
+    """Do without the id, and without the heads, whose columns a labelled table does not have."""
+    columns = next((list(chunk) for table in source.read() for chunk in table.chunks()), None)
+    if columns is None:
+        return
+    source.id = source.id if source.id in columns else None
+    heads = [head for head in source.heads if head.column in columns]
+    if not heads:
+        wanted = ", ".join(repr(head.column) for head in source.heads)
+        raise ValueError(
+            f"{file} has no labels to score by: none of the columns {wanted}; it has: {', '.join(map(str, columns))}. "
+            "`hfk predict` classifies such rows."
+        )
+    names = [head.name for head in heads]
+    source.heads = [head if head.parent in names else replace(head, parent=None, parents=None) for head in heads]
 
 
 def _columns(task: Task, recipe: Recipe | None) -> dict[str, Any]:
     """What the columns are called, so that `hfk predict` and `hfk evaluate` find them."""
     heads = [head.reading() for head in task.source.heads]
     columns = {"text": task.source.text, "image": task.source.image, "id": task.source.id, "heads": heads}
+    columns |= {} if task.source.header is None else {"header": task.source.header}
     named = {"task": recipe.task} if recipe is not None and recipe.task in list_tasks() else {}
     return columns | named

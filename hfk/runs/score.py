@@ -1,9 +1,7 @@
 """Scoring and calibrating a finished checkpoint: what `hfk evaluate` and `hfk calibrate` call.
 
 A run names the rows that it was validated on, so its temperatures are fitted on those and the gain is measured on its
-test rows; any other checkpoint, such as an ensemble, is given labelled rows that it has not seen. Only the temperatures
-in config.json change, and the report is written anew with them; `hfk.evaluation.calibration` has the method, and the
-recipe option `calibrate` does the same at the end of training.
+test rows; any other checkpoint, such as an ensemble, is given labelled rows that it has not seen.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ from ..inference.loading import load_checkpoint
 from ..inference.predictor import Predictor, find_device
 from .card import write_card
 from .facts import environment
-from .run import REPORT, Run, read_labelled, scored_split
+from .run import LOG, REPORT, Run, read_labelled, scored_split
 
 
 def evaluate(
@@ -30,22 +28,11 @@ def evaluate(
     batch_size: int = 64,
     revision: str | None = None,
 ) -> str:
-    """Score a checkpoint on a labelled table and write a report folder.
+    """Score a checkpoint, a folder or Hub id, on a labelled table with the columns that it was trained on.
 
-    Args:
-        checkpoint: folder or Hub id.
-        data: table with the columns of the training table.
-        output_dir: folder of the report; see `hfk.evaluation.report.write_report`.
-        image_dir: what picture paths are relative to; the table's folder by default.
-        batch_size: rows a forward pass.
-        revision: commit, tag or branch of a Hub checkpoint.
-
-    Returns:
-        the per-head table of scores, as text; empty on processes other than the main one, which alone does the work.
-
-    Raises:
-        FileNotFoundError: if the table is missing.
-        ValueError: if a column is missing, or a label is none of the checkpoint's; the sentence names the row.
+    Writes the report folder `output_dir` (see `write_report`), and returns its table of scores for a terminal; the main
+    process alone does the work, others return an empty text. Picture paths are relative to `image_dir`, by default the
+    table's folder.
     """
     if int(os.environ.get("RANK", 0)):
         return ""
@@ -65,19 +52,9 @@ def evaluate(
 def calibrate_checkpoint(
     checkpoint: str | Path, data: str | Path | None = None, image_dir: str | Path | None = None, batch_size: int = 64
 ) -> str:
-    """Fit every head's temperature and write it into a checkpoint's config.json.
+    """Fit every head's temperature and write it into a checkpoint's config.json; returns a table for a terminal.
 
-    Args:
-        checkpoint: folder of a finished run, an ensemble, or any multi-head checkpoint.
-        data: labelled table that the model has not been trained on; by default the run's own validation rows.
-        image_dir: what picture paths in `data` are relative to; the table's folder by default.
-        batch_size: rows a forward pass.
-
-    Returns:
-        a table of temperatures and calibration errors before and after, for a terminal.
-
-    Raises:
-        ValueError: if the folder is no checkpoint, there are no rows to fit on, or no head can be calibrated.
+    The rows are those of `data`, which the model has not been trained on, by default the run's own validation rows.
     """
     if not Path(checkpoint).is_dir():
         raise ValueError(f"there is no folder {checkpoint}; a checkpoint on the Hub is calibrated after `hfk pull`.")
@@ -97,7 +74,7 @@ def calibrate_checkpoint(
                 "--data."
             )
         report, facts = run.folder / REPORT, run.facts
-        more = {"baseline": run.results.get("baseline"), "log": run.log}
+        more = {"baseline": run.results.get("baseline"), "log": run.read(LOG, default=[])}
     shown = scored_split(rows)
     said = {name: predictor.predictions(part) for name, part in rows.items()}
     calibration = calibrate(said["validation"], said[shown] if shown != "validation" else None)
@@ -117,10 +94,9 @@ def format_calibration(calibration: Calibration) -> str:
     """Lay out what calibration did, for a terminal."""
     lines = [f"{'head':16}{'temperature':>12}{'rows':>8}{'ECE':>9}{'after':>8}{'log-loss':>10}{'after':>8}"]
     for name, scores in calibration.scores.items():
-        line = f"{name:16}{scores['temperature']:>12.3f}"
+        lines.append(f"{name:16}{scores['temperature']:>12.3f}")
         if "rows" in scores:
-            line += f"{scores['rows']:>8,}{scores['ece_before']:>9.3f}{scores['ece_after']:>8.3f}"
-            line += f"{scores['nll_before']:>10.3f}{scores['nll_after']:>8.3f}"
-        lines.append(line)
+            lines[-1] += f"{scores['rows']:>8,}{scores['ece_before']:>9.3f}{scores['ece_after']:>8.3f}"
+            lines[-1] += f"{scores['nll_before']:>10.3f}{scores['nll_after']:>8.3f}"
     lines += ["", f"fitted on {calibration.rows:,} rows, measured on: {calibration.measured_on}"]
     return "\n".join(lines)

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..models.configuration_multihead import HeadConfig
 from .columns import HeadColumn
+from .fashion import fashion_mini_task, fashion_task
 from .samples import unseen_places
 from .split import finest_head
 from .task import DEFAULT_SPLIT, Task
@@ -55,6 +56,16 @@ _BUILT_IN: dict[str, tuple[Callable[..., Task], str, tuple[str, ...]]] = {
         ynat_mini_task,
         "news headlines, embedded sample from templates → 7 topics",
         ("data", "split"),
+    ),
+    "fashion": (
+        fashion_task,
+        "Fashion-How, the contest's files: a photo and its box → daily, gender, embellishment (or color)",
+        ("data", "split", "image_dir", "missing_images", "bad_rows"),
+    ),
+    "fashion-mini": (
+        fashion_mini_task,
+        "Fashion-How, embedded sample: drawn figures with boxes → daily 7, gender 6, embellishment 3",
+        ("data", "split", "image_dir", "missing_images", "bad_rows"),
     ),
 }
 

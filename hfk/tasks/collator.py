@@ -7,6 +7,7 @@ and a batch is only as long as its longest row.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from copy import copy
 from typing import Any
 
 from PIL import Image
@@ -42,15 +43,16 @@ class MultiHeadCollator:
         self.heads = heads
         self.soft = frozenset(soft)
         self.change_image = change_image
+        self.extras: tuple[Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]], ...] = ()
+
+    def also(self, extra: Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]]) -> MultiHeadCollator:
+        """Return a collator that adds what `extra` makes of the rows to every batch, such as columns of a technique."""
+        collator = copy(self)
+        collator.extras = (*self.extras, extra)
+        return collator
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Build a batch.
-
-        Args:
-            rows: rows in a task's columns: `id`, `text`, `image`, and one column a head.
-
-        Returns:
-            the processor's tensors and `labels`: head name → tensor, as `Problem.loss` takes them.
+        """Build a batch of a task's rows: the processor's tensors, and `labels`, head name → tensor.
 
         Raises:
             ValueError: if a row can't be used; the sentence names its id.
@@ -72,6 +74,8 @@ class MultiHeadCollator:
         }
         if labels:
             batch["labels"] = labels
+        for extra in self.extras:
+            batch |= extra(rows)
         return batch
 
     def _images(self, rows: Sequence[Mapping[str, Any]]) -> list[Any]:

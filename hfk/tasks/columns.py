@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..models.configuration_multihead import HEAD_KINDS, HeadConfig
-from ..models.problems import LOSS_OPTIONS, PROBLEMS, Problem
+from ..models.problems import LOSS_OPTIONS, PROBLEMS, SPELLINGS, Problem
 from .names import canonical, whole_number
 
 RESERVED = ("id", "text", "image", "mean", "error", "paths")
@@ -28,7 +28,7 @@ OPTIONS = (*HEAD_OPTIONS, *LOSS_OPTIONS)
 YES = frozenset({"1", "true", "y", "yes", "o", "✓", "예"})
 NO = frozenset({"0", "false", "n", "no", "x", "아니오"})
 """Cells of a column that says of one label whether it applies."""
-_CHOICES = {"problem": tuple(PROBLEMS), "empty": ("unknown", "none"), "conflicts": ("error", "ignore")}
+_CHOICES = {"problem": PROBLEMS, "empty": ("unknown", "none"), "conflicts": ("error", "ignore")}
 _NUMBER = re.compile(
     r"[₩￦$€£]?\s*([-+]?(?:\d{1,3}(?:,\d{3})+|\d+|(?=\.\d))(?:\.\d+)?(?:[eE][-+]?\d+)?)"
     r"\s*(?:%|[가-힣]{1,2}|[kmc]?m|k?g|m?l|KRW|USD)?"
@@ -89,6 +89,7 @@ class HeadColumn:
         self.column = canonical(self.column or self.name)
         if isinstance(self.columns, (list, tuple)):
             self.columns = [canonical(str(name)) for name in self.columns]
+        self.problem = SPELLINGS.get(self.problem, self.problem)
         if self.name in RESERVED:
             raise ValueError(
                 f"a head can't be called {self.name!r}: call it something else and say `column: {self.column}`."

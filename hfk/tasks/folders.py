@@ -15,7 +15,7 @@ from typing import Any
 
 from .names import canonical
 from .source import WHOLE, RawTable, split_name
-from .tables import Chunk, iter_columns
+from .tables import Chunk, is_saved_dataset, iter_columns
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
@@ -31,10 +31,10 @@ def picture_folders(data: Any, folder: Path) -> dict[str, Path] | None:
     """
     if isinstance(data, Mapping):
         paths = {split: folder / path for split, path in data.items() if isinstance(path, (str, Path))}
-        if not paths or not all(path.is_dir() for path in paths.values()):
+        if not paths or not all(path.is_dir() and not is_saved_dataset(path) for path in paths.values()):
             return None
         return {split_name(split): path for split, path in paths.items()}
-    if not isinstance(data, (str, Path)) or not (folder / data).is_dir():
+    if not isinstance(data, (str, Path)) or not (folder / data).is_dir() or is_saved_dataset(folder / data):
         return None
     whole = folder / data
     while _metadata(whole) is None:

@@ -26,6 +26,8 @@ from PIL import Image, ImageOps
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
+from ..models.image_preparation import ImageError, split_box
+
 # At 0.5, news titles of one template and another day begin to match ("자금 순유출", "자금 순유입").
 TEXT_SIMILARITY = 0.6
 IMAGE_RMS = 0.04  # largest root mean square difference of thumbnails, values in [0, 1]: brightness included
@@ -49,18 +51,15 @@ def duplicate_groups(
     near_duplicates: bool = True,
     max_group: int | None = None,
 ) -> np.ndarray:
-    """Number the groups of rows that show the same or nearly the same text or picture.
+    """Number the groups of rows that show the same or nearly the same text or picture: int array `(rows,)`.
 
     Args:
-        texts: as in `split.split_indices`.
-        images: as in `split.split_indices`.
+        texts: one a row, or None; None and blank texts are like nothing.
+        images: one a row, as `describe_images` takes them, or None.
         rows: how many rows there are.
         near_duplicates: whether near-duplicates are linked too.
         max_group: groups of more rows are taken apart at stricter similarities (0.7, 0.8, 0.9, then equal letters and
             digits, then identical); 2% of the rows, at least 50, by default.
-
-    Returns:
-        int array `(rows,)`: equal numbers, same group.
     """
     links = [np.empty((0, 3))]
     if texts is not None:
@@ -92,9 +91,6 @@ def _components(rows: int, edges: np.ndarray) -> np.ndarray:
 def normalize(text: str) -> str:
     """Letters and digits of a text, NFKC and case-folded; the stripped text itself if it has none.
 
-    Args:
-        text: any text.
-
     Example:
         >>> normalize("[속보] 코스피, 2,100 돌파!")
         '속보코스피2100돌파'
@@ -104,15 +100,10 @@ def normalize(text: str) -> str:
 
 
 def text_links(texts: Sequence[str | None], similarity: float = TEXT_SIMILARITY) -> np.ndarray:
-    """Pairs of rows with the same or nearly the same text.
+    """Pairs of rows with the same or nearly the same text: float array `(pairs, 3)` of row, row, strength.
 
-    Args:
-        texts: one a row; None and blank texts are linked to nothing.
-        similarity: least Jaccard similarity of the 3-gram sets; 1.0 links only equal letters and digits.
-
-    Returns:
-        float array `(pairs, 3)`: row, row, strength. The strength is the similarity, 1.5 for texts of the same letters
-        and digits, 2 for identical texts. Of equal texts only a chain of pairs is listed, not each with each.
+    The strength is the similarity, 1.5 for texts of the same letters and digits, 2 for identical texts. Of equal texts
+    only a chain of pairs is listed, not each with each. `similarity` 1.0 links only equal letters and digits.
     """
     pairs, rows, keys = _equal_texts(texts)
     if similarity >= 1 or len(rows) < 2:
@@ -131,8 +122,7 @@ def text_links(texts: Sequence[str | None], similarity: float = TEXT_SIMILARITY)
 def _equal_texts(texts: Sequence[str | None]) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Link what is identical, or of the same letters and digits, to the first such row.
 
-    Returns:
-        the pairs, as `text_links` does; the first row of each text; and its letters and digits.
+    Returns the pairs, as `text_links` does; the first row of each text; and its letters and digits.
     """
     verbatim, bare, keys, rows = bytearray(), bytearray(), [], []
     for row, text in enumerate(texts):
@@ -163,14 +153,10 @@ def _first(hashes: bytearray) -> np.ndarray:
 
 
 def _number_grams(keys: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Each key's different character 3-grams as numbers, from the rarest gram to the commonest.
+    """Each key's different character 3-grams as numbers, from the rarest gram to the commonest, as in a sparse matrix.
 
     One pass over blocks of keys collects the grams and a second one numbers them, so that memory holds four bytes a
-    gram of a text.
-
-    Returns:
-        int32 arrays as in a sparse matrix of keys by grams: the numbers, ascending within a key; and where each key's
-        begin, and the last one's end.
+    gram of a text. Returns the numbers, ascending within a key, and where each key's begin, and the last one's end.
     """
     known, total = np.empty(0, dtype=np.uint64), 0
     for _, grams in _gram_blocks(keys):
@@ -317,34 +303,22 @@ class Picture(NamedTuple):
 
 
 def image_bytes(image: Any) -> bytes | None:
-    """A picture's file contents.
-
-    Args:
-        image: a path, bytes, a dict with `bytes` or `path`, or None.
-
-    Returns:
-        The bytes; None without a picture or if its file can't be read.
-    """
+    """A picture's file contents, from a path, bytes, or a dict with either; None without one that can be read."""
     if isinstance(image, Mapping):
         image = image.get("bytes") if image.get("bytes") is not None else image.get("path")
     if image is None or isinstance(image, (bytes, bytearray)):
         return image
     try:
-        with open(image, "rb") as file:
+        with open(split_box(image)[0], "rb") as file:  # two boxes of one picture are alike: one may show the other
             return file.read()
-    except OSError:
+    except (OSError, ImageError):
         return None
 
 
 def describe_images(images: Sequence[Any], near_duplicates: bool = True) -> list[Picture | None]:
-    """Read each picture once: its hash and, for near-duplicates, its thumbnail.
+    """Read each picture once: its hash and, for near-duplicates, its thumbnail; None without a readable file.
 
-    Args:
-        images: one a row, as in `split.split_indices`; what is described already is passed through.
-        near_duplicates: whether thumbnails are made.
-
-    Returns:
-        One `Picture` a row; None without a picture, or for an empty or unreadable file.
+    What is described already is passed through.
     """
     described = []
     for image in images:
@@ -358,13 +332,9 @@ def describe_images(images: Sequence[Any], near_duplicates: bool = True) -> list
 
 
 def thumbnail(data: bytes) -> np.ndarray | None:
-    """A picture as 16×16 RGB values in [0, 1], on white where it is transparent.
+    """A picture as 16×16 RGB values in [0, 1], on white where it is transparent: float32 `(768,)`.
 
-    Args:
-        data: the file's contents.
-
-    Returns:
-        float32 array `(768,)`; None for what is no whole picture, or has more than `MAX_DECODED_PIXELS` pixels.
+    None for what is no whole picture, or has more than `MAX_DECODED_PIXELS` pixels.
     """
     try:
         with warnings.catch_warnings():
@@ -388,14 +358,9 @@ def thumbnail(data: bytes) -> np.ndarray | None:
 
 
 def image_links(images: Sequence[Any], near_duplicates: bool = True) -> np.ndarray:
-    """Pairs of rows with the same or nearly the same picture.
+    """Pairs of rows with the same or nearly the same picture: float array `(pairs, 3)` of row, row, strength.
 
-    Args:
-        images: one a row, as in `split.split_indices`.
-        near_duplicates: whether pictures of other bytes are compared too (re-encoded, resized, slightly retouched).
-
-    Returns:
-        float array `(pairs, 3)`: row, row, strength; 2 for identical bytes, else 0.7 to 1, 1 for no difference.
+    The strength is 2 for identical bytes, else (re-encoded, resized, slightly retouched) 0.7 to 1 for no difference.
     """
     links: list[tuple[float, float, float]] = []
     first: dict[bytes, int] = {}

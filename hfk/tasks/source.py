@@ -2,9 +2,8 @@
 
 `TableSource` knows which columns are id, text, image and labels. It reads its tables chunk by chunk, cleans each chunk
 and writes it through `Dataset.from_generator`, so that memory holds one chunk of cells; a table that has not changed is
-read from that Arrow file the next time. What has to be seen of all rows together (repeated ids, pictures that are not
-there, rows without input, contradictions) is looked at in `Rows`, over the Arrow columns. Pictures are not opened: the
-processor decodes them later, with its own safety checks.
+read from that Arrow file the next time. What can't be used (no input, a picture that isn't there or can't be opened, a
+cell that is no label) is found in all rows before anything is trained on, and refused in one message or left out.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import json
 import os
 import re
 import stat
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,11 +28,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets.exceptions import DatasetGenerationError
 
-from .columns import HeadColumn, clean_labels, soft_label
-from .names import canonical
+from ..files import write_atomic
+from ..models.image_preparation import ImageError, split_box
+from .columns import HeadColumn, clean_labels, label_name, soft_label
+from .delimited import SHOWN
+from .inputs import PICTURE, as_image, is_address, join_texts, open_all, picture_cells, picture_columns, plain_text
+from .names import canonical, whole_number
 from .tables import Chunk, check_file, iter_columns
 
 MISSING_IMAGES = ("error", "drop", "text_only")
+BAD_ROWS = ("error", "drop")
 SPLITS = ("train", "validation", "test")
 WHOLE = "whole"  # the split name of rows that are yet to be divided ("all" means something else to `datasets`)
 _SPLIT_NAMES = {
@@ -40,9 +45,9 @@ _SPLIT_NAMES = {
     **{name: "validation" for name in ("validation", "valid", "val", "dev", "eval", "검증")},
     **{name: "test" for name in ("test", "testing", "테스트", "시험", "평가")},
 }
-_VERSION = 4  # of what the Arrow files hold; older ones are not read
+_VERSION = 5  # of what the Arrow files hold; older ones are not read
 # What a head's cells are cleaned by.
-_READ = ("name", "column", "columns", "problem", "separator", "levels", "labels", "codes", "empty")
+_READ = ("name", "column", "columns", "problem", "separator", "levels", "labels", "codes", "empty", "known", "min_rows")
 
 
 @dataclass
@@ -108,16 +113,11 @@ class Rows:
         return Cells(self.data.data.column(name)) if name in self.data.column_names else None
 
     def inputs(self, rows: np.ndarray | None = None) -> Iterator[tuple[str | None, bytes | str | None]]:
-        """What each row shows: its text, and its picture's bytes or path.
-
-        Args:
-            rows: which rows; all by default.
-        """
-        columns = [self.cells(name) or itertools.repeat(None, len(self)) for name in ("text", "image")]
+        """What each row, or some of them, show: text, and a picture's bytes or path."""
+        cells = [self.cells(name) for name in ("text", "image")]
         if rows is not None:
-            columns = [
-                col.take(rows) if isinstance(col, Cells) else itertools.repeat(None, len(rows)) for col in columns
-            ]
+            cells = [column and column.take(rows) for column in cells]
+        columns = [column or itertools.repeat(None, len(self) if rows is None else len(rows)) for column in cells]
         for text, image in zip(*columns, strict=True):
             yield text, image and (image["bytes"] or image["path"])
 
@@ -126,12 +126,22 @@ class Rows:
         at = {name: self.data.data.column(name)[row].as_py() for name in ("_file", "_row", "id")}
         return f"{at['_file']}, row {at['_row'] + 1}" + (f" (id {at['id']!r})" if self.named else "")
 
-    def labels(self, number: int) -> list[Any]:
-        """A head's clean labels, one a row: a name, a list of names or of probabilities, a number, or None.
+    def reasons(self, wrong: dict[int, str]) -> str:
+        """Say which rows can't be used, from row → why; those of one reason together."""
+        at = {row: [self.data.data.column(name)[row].as_py() for name in ("_file", "_row", "id")] for row in wrong}
+        rows_of: dict[tuple[str, str], list[str]] = {}
+        for row, reason in sorted(wrong.items()):
+            file, number, identity = at[row]
+            rows_of.setdefault((file, reason), []).append(f"{number + 1}" + f" (id {identity!r})" * self.named)
+        parts = [
+            f"{file}, row{'s' * (len(rows) > 1)} {', '.join(rows[:SHOWN])}"
+            f"{f' and {len(rows) - SHOWN:,} more' * (len(rows) > SHOWN)}: {reason}"
+            for (file, reason), rows in list(rows_of.items())[:SHOWN]
+        ]
+        return "; ".join(parts) + f"; and {len(rows_of) - SHOWN:,} more" * (len(rows_of) > SHOWN)
 
-        Args:
-            number: which head, in the order of the source.
-        """
+    def labels(self, number: int) -> list[Any]:
+        """The clean labels of head number `number`: a name, a list of names or of probabilities, a number, or None."""
         column = self.data.data.column(f"head{number}").combine_chunks()
         if pa.types.is_floating(column.type):
             return column.to_pylist()
@@ -161,13 +171,17 @@ class TableSource:
     Args:
         read: lists the raw tables; their cells are read later.
         heads: the label columns.
-        text: text columns, joined by a space in this order; empty without text.
-        image: the picture column, None without pictures. Cells are paths, or dicts with `bytes` and `path`.
+        text: text columns, in this order; empty without text. Several are joined by `SEPARATOR`.
+        image: the picture column, or a pattern of columns such as `images/{id}.jpg`; None without pictures. Cells are
+            paths, or dicts with `bytes` and `path`.
         id: the id column; None numbers the rows of each split from 0.
         image_dir: what picture paths are relative to; the table's own folder by default.
         split_column: a column that says each row's split.
         group: a column of which rows of one value stay in one split or fold: an author, a product, a dialogue.
-        missing_images: what to do with picture files that don't exist: `error`, `drop` the rows, or `text_only`.
+        missing_images: what to do with pictures that don't exist or can't be opened: `error`, `drop` the rows, or
+            `text_only`.
+        bad_rows: what to do with all rows that can't be used, those without pictures too: `error` or `drop`.
+        header: what a task's YAML says of the tables' header, for whoever predicts on such tables.
         fingerprint: whatever else identifies the raw tables (files, sizes, times), JSON-able.
         settings: the name of the settings file, for error messages.
     """
@@ -181,12 +195,16 @@ class TableSource:
     split_column: str | None = None
     group: str | None = None
     missing_images: str = "error"
+    bad_rows: str = "error"
+    header: bool | int | None = None
     fingerprint: Any = None
     settings: str | None = None
 
     def __post_init__(self) -> None:
         if self.missing_images not in MISSING_IMAGES:
             raise ValueError(f"missing_images {self.missing_images!r} is not one of {', '.join(MISSING_IMAGES)}.")
+        if self.bad_rows not in BAD_ROWS:
+            raise ValueError(f"bad_rows {self.bad_rows!r} is not one of {', '.join(BAD_ROWS)}.")
 
     def rows(self, cache_dir: str | Path | None = None) -> Rows:
         """Read and check all rows.
@@ -195,10 +213,10 @@ class TableSource:
             cache_dir: where the Arrow files go; the `datasets` cache by default.
 
         Raises:
-            ValueError: for a missing column, repeated ids, a row without text and image, a missing picture file or a
-                label cell that can't be read; one sentence naming file, row and column.
+            ValueError: for a missing column, repeated ids, or rows that can't be used; one sentence naming file and
+                rows.
         """
-        settings = [self.text, self.image, self.id, str(self.image_dir), self.split_column, self.group]
+        settings = [self.text, self.image, self.id, str(self.image_dir), self.split_column, self.group, self.bad_rows]
         heads = [{name: getattr(head, name) for name in _READ} for head in self.heads]
         state = json.dumps([_VERSION, self.fingerprint, settings, heads], ensure_ascii=False, default=str)
         digest = hashlib.blake2b(state.encode("utf-8", "surrogatepass"), digest_size=16)
@@ -213,11 +231,40 @@ class TableSource:
         except DatasetGenerationError as error:  # it says nothing that its cause does not say better
             raise error.__cause__ or error from None
         rows = Rows(data, self.id is not None, digest.hexdigest())
+        bad = {row: reason for row, reason in enumerate(rows.cells("_bad")) if reason}
         if self.image is not None:
-            rows = self._look_for_pictures(rows, digest)
-        self._check_input(rows)
+            kept = Path(cache_dir or datasets.config.HF_DATASETS_CACHE) / "hfk"
+            rows = self._look_at_pictures(rows, digest, bad, kept)
+        inputs = [pc.is_null(rows.data.data.column(name)) for name in ("text", "image") if name in rows.data.features]
+        empty = inputs[0] if len(inputs) == 1 else pc.and_(*inputs)
+        lacks = "neither text nor image" if self.text and self.image else "no text" if self.text else "no image"
+        for row in np.flatnonzero(empty.to_numpy()).tolist():
+            bad.setdefault(row, lacks)
+        rows = self._without(rows, bad, digest)
         self._check_ids(rows)
         return rows
+
+    def _without(self, rows: Rows, bad: dict[int, str], digest: Any) -> Rows:
+        """Refuse bad rows, or leave them out."""
+        if not bad:
+            return rows
+        of_pictures = [reason for reason in bad.values() if reason.startswith(PICTURE)]
+        may_go = self.bad_rows == "drop" or (self.missing_images == "drop" and len(of_pictures) == len(bad))
+        said = f"{len(bad):,} of {len(rows):,} rows can't be used: {rows.reasons(bad)}"
+        if not may_go:
+            hint = " (for pictures alone: `missing_images: drop` or `text_only`; or correct `image_dir`)"
+            raise ValueError(
+                f"{said}. Mend them, or leave them out with `bad_rows: drop`{hint if of_pictures else ''}."
+            )
+        warnings.warn(f"{said}. They are left out.", stacklevel=3)
+        if len(bad) == len(rows):
+            raise ValueError("the data has no rows.")
+        keep = np.ones(len(rows), dtype=bool)
+        keep[list(bad)] = False
+        digest.update(keep.tobytes())
+        table = rows.data.data.table.filter(pa.array(keep))
+        data = datasets.Dataset(datasets.table.InMemoryTable(table), info=rows.data.info)
+        return Rows(data, rows.named, digest.hexdigest())
 
     def _features(self) -> datasets.Features:
         kinds = {
@@ -234,6 +281,7 @@ class TableSource:
                 "_file": datasets.Value("string"),
                 "_row": datasets.Value("int64"),
                 "_split": datasets.Value("string"),
+                "_bad": datasets.Value("string"),
                 **({"_group": datasets.Value("string")} if self.group else {}),
             }
         )
@@ -255,7 +303,7 @@ class TableSource:
         for column, option in (
             *((name, "split:") for name in (self.split_column, self.group) if name),
             *((name, "text:") for name in self.text),
-            *(((self.image, "image:"),) if self.image else ()),
+            *((name, "image:") for name in picture_columns(self.image)),
             *(((self.id, "id:"),) if self.id else ()),
             *((name, "heads:") for head in self.heads for name in head.sources(chunk)),
         ):
@@ -266,94 +314,81 @@ class TableSource:
                     f"under {option}{settings}."
                 )
         rows = range(first, first + len(next(iter(chunk.values()))))
-        ids = [str(start + row) for row in rows] if self.id is None else [_text(cell) for cell in chunk[self.id]]
-
-        def where(position: int) -> str:
-            own = f" (id {ids[position]!r})" if self.id is not None else ""
-            return f"{table.file}, row {rows[position] + 1}{own}"
-
-        if None in ids:
-            raise ValueError(f"{where(ids.index(None))}: the id column {self.id!r} is empty; give every row an id.")
+        bad: dict[int, str] = {}
+        ids = [str(start + row) for row in rows] if self.id is None else [plain_text(cell) for cell in chunk[self.id]]
+        for position in (position for position, identity in enumerate(ids) if identity is None):
+            bad[position] = f"the id column {self.id!r} is empty"
         clean: Chunk = {"id": ids}
         if self.text:
-            columns = [[_text(cell) for cell in chunk[name]] for name in self.text]
-            clean["text"] = [" ".join(filter(None, parts)) or None for parts in zip(*columns, strict=True)]
+            columns = [[plain_text(cell) for cell in chunk[name]] for name in self.text]
+            clean["text"] = list(map(join_texts, zip(*columns, strict=True)))
         if self.image is not None:
-            folder = self.image_dir or table.folder
-            clean["image"] = [_image(cell, folder) for cell in chunk[self.image]]
+            cells = picture_cells(self.image, chunk)
+            clean["image"] = [as_image(cell, self.image_dir or table.folder) for cell in cells]
+            for position in (position for position, cell in enumerate(cells) if is_address(cell)):
+                bad[position] = f"{PICTURE} is an address, and nothing is fetched; download the files"
         for number, head in enumerate(self.heads):
-            labels = clean_labels(head, head.cells(chunk), where)
-            if head.rules.exclusive:
-                labels = [json.dumps(value) if isinstance(value, list) else value for value in labels]
-            clean[f"head{number}"] = labels
+            clean[f"head{number}"] = _labels(head, head.cells(chunk), bad, self.bad_rows == "drop")
         clean["_file"], clean["_row"] = [table.file] * len(rows), list(rows)
         if self.group:
-            clean["_group"] = [_text(cell) for cell in chunk[self.group]]
-        if self.split_column is None:
-            clean["_split"] = [table.split] * len(rows)
-            return clean
-        clean["_split"] = []
-        for position, cell in enumerate(chunk[self.split_column]):
-            try:
-                clean["_split"].append(split_name(cell))
-            except ValueError:
-                raise ValueError(
-                    f"{table.file}, row {rows[position] + 1}: {cell!r} in column {self.split_column!r} is no split; "
-                    "write train, validation or test."
-                ) from None
+            clean["_group"] = [plain_text(cell) for cell in chunk[self.group]]
+        clean["_split"] = [table.split] * len(rows)
+        if self.split_column is not None:
+            for position, cell in enumerate(chunk[self.split_column]):
+                try:
+                    clean["_split"][position] = split_name(cell)
+                except ValueError:
+                    column = f"column {self.split_column!r}"
+                    bad[position] = f"{cell!r} in {column} is no split (train, validation or test)"
+        clean["_bad"] = list(map(bad.get, range(len(rows))))
         return clean
 
-    def _look_for_pictures(self, rows: Rows, digest: Any) -> Rows:
-        """Do what `missing_images` says with rows whose picture file isn't there, and put the others in the stamp."""
+    def _look_at_pictures(self, rows: Rows, digest: Any, bad: dict[int, str], folder: Path) -> Rows:
+        """Note in `bad` whose picture isn't there or can't be opened, and put the others' files in the stamp.
+
+        With `text_only` such rows lose their pictures instead. Which can't be opened is kept in `folder`.
+        """
         column = rows.data.data.column("image")
         paths = Cells(pc.if_else(pc.is_null(pc.struct_field(column, "bytes")), pc.struct_field(column, "path"), None))
-        absent: list[tuple[int, str]] = []
+        wrong: dict[int, str] = {}
+        where = json.dumps([self.fingerprint, self.image, str(self.image_dir)], default=str)
+        files = hashlib.blake2b(where.encode("utf-8", "surrogatepass"), digest_size=16)
         for row, path in enumerate(paths):
             if path is None:
                 continue
             try:
-                found = os.stat(path)
+                file, _ = split_box(path)
+                found = os.stat(file)
+            except ImageError as error:
+                wrong[row] = f"{PICTURE} {str(error).rstrip('.')}"
+                continue
             except (OSError, ValueError):
                 found = None
             if found is None or not stat.S_ISREG(found.st_mode):
-                absent.append((row, path))
+                wrong[row] = f"{PICTURE} {file} doesn't exist"
             else:
-                digest.update(f"{path}\0{found.st_size}\0{found.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
-        data = rows.data
-        if absent:
-            shown = "; ".join(f"{rows.where(row)}: {path}" for row, path in absent[:3]) + (
-                "; …" if len(absent) > 3 else ""
-            )
-            count = f"{len(absent)} image files don't exist" if len(absent) > 1 else "1 image file doesn't exist"
-            if self.missing_images == "error":
-                raise ValueError(
-                    f"{count} ({shown}). Correct `image_dir`, or say `missing_images: drop` or `missing_images: "
-                    "text_only`."
-                )
-            done = "their rows were dropped" if self.missing_images == "drop" else "their rows are read as text only"
-            warnings.warn(f"{count}, {done} ({shown}).", stacklevel=2)
-            without = np.zeros(len(rows), dtype=bool)
-            without[[row for row, _ in absent]] = True
-            digest.update(without.tobytes())
-            if self.missing_images == "drop":
-                if without.all():
-                    raise ValueError("the data has no rows.")
-                table = data.data.table.filter(pa.array(~without))
-            else:
-                position = data.column_names.index("image")
-                images = pc.if_else(pa.array(without), pa.scalar(None, column.type), column)
-                table = data.data.table.set_column(position, "image", images)
-            data = datasets.Dataset(datasets.table.InMemoryTable(table), info=data.info)
+                files.update(f"{path}\0{found.st_size}\0{found.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+        digest.update(files.digest())
+        known = folder / f"pictures-{files.hexdigest()}.json"
+        if known.is_file():
+            damaged = dict(json.loads(known.read_text(encoding="utf-8")))
+        else:
+            damaged = open_all(Cells(column), set(wrong))
+            write_atomic(known, json.dumps(list(damaged.items())))
+        wrong = {row: reason for row, reason in (wrong | damaged).items() if row not in bad}
+        if self.missing_images != "text_only" or not wrong:
+            bad |= wrong
+            return rows
+        warnings.warn(
+            f"{len(wrong):,} of {len(rows):,} rows are read as text only: {rows.reasons(wrong)}.", stacklevel=3
+        )
+        without = np.zeros(len(rows), dtype=bool)
+        without[list(wrong)] = True
+        digest.update(without.tobytes())
+        images = pc.if_else(pa.array(without), pa.scalar(None, column.type), column)
+        table = rows.data.data.table.set_column(rows.data.column_names.index("image"), "image", images)
+        data = datasets.Dataset(datasets.table.InMemoryTable(table), info=rows.data.info)
         return Rows(data, rows.named, digest.hexdigest())
-
-    def _check_input(self, rows: Rows) -> None:
-        nothing = [pc.is_null(rows.data.data.column(name)) for name in ("text", "image") if name in rows.data.features]
-        empty = nothing[0] if len(nothing) == 1 else pc.and_(*nothing)
-        row = pc.index(empty, pa.scalar(True)).as_py()
-        if row >= 0:
-            lacks = "neither text nor image" if self.text and self.image else ("text" if self.text else "image")
-            verb = "has" if lacks.startswith("neither") else "has no"
-            raise ValueError(f"{rows.where(row)} {verb} {lacks}; fill it in or take the row out.")
 
     def _check_ids(self, rows: Rows) -> None:
         if self.id is None:
@@ -378,13 +413,7 @@ class TableSource:
 
 
 def report_conflicts(rows: Rows, heads: list[HeadColumn], values: dict[str, list[Any]]) -> None:
-    """Warn of rows that share their input, the same text and picture file, but not their labels.
-
-    Args:
-        rows: all rows.
-        heads: the label columns.
-        values: each head's labels by name, one a row; corrections applied.
-    """
+    """Warn of rows that share their input, the same text and picture file, but not their labels (`values`)."""
     keys = np.fromiter(map(hash, rows.inputs()), dtype=np.int64, count=len(rows))
     _, group, counts = np.unique(keys, return_inverse=True, return_counts=True)
     recurring = np.flatnonzero(counts[group] > 1)  # only what shares its hash with another row is held and compared
@@ -447,28 +476,66 @@ def as_files(data: Any, folder: Path | None = None) -> dict[str, list[Path]]:
     named = {split_name(split): paths for split, paths in data.items()} if isinstance(data, Mapping) else {WHOLE: data}
     if isinstance(data, Mapping) and len(named) != len(data):
         raise ValueError(f"data names a split twice: {', '.join(map(str, data))}.")
-    files = {}
+    files: dict[str, list[Path]] = {}
     for split, paths in named.items():
         listed = [paths] if isinstance(paths, (str, Path)) else list(paths or [])
-        files[split] = [Path(folder or "") / Path(path).expanduser() for path in listed]
-        for path in files[split]:
+        for path in (Path(folder or "") / Path(path).expanduser() for path in listed):
             check_file(path)
+            if (path / "dataset_dict.json").is_file():
+                for own in json.loads((path / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]:
+                    files.setdefault(split_name(own) if split == WHOLE else split, []).append(path / own)
+            else:
+                files.setdefault(split, []).append(path)
     if not any(files.values()):
         raise ValueError("data names no file.")
     return files
 
 
-def read_files(files: dict[str, list[Path]]) -> list[RawTable]:
+def read_files(files: dict[str, list[Path]], join: Sequence[tuple[Path, str]] = (), **reading: Any) -> list[RawTable]:
     """Tables from files; picture paths in them are relative to each file's folder.
 
     Args:
         files: files by split.
+        join: further tables, and the column by which their rows are found: theirs are more columns.
+        **reading: as for `tables.layout`.
     """
+
+    def read(path: Path) -> Iterator[Chunk]:
+        chunks = iter_columns(path, **reading)
+        for other, key in join:
+            chunks = _joined(chunks, path.name, other, key)
+        return chunks
+
     return [
-        RawTable(path.name, partial(iter_columns, path), path.parent, split)
-        for split, paths in files.items()
-        for path in paths
+        RawTable(path.name, partial(read, path), path.parent, split) for split, paths in files.items() for path in paths
     ]
+
+
+def _joined(chunks: Iterator[Chunk], file: str, path: Path, key: str) -> Iterator[Chunk]:
+    """A table's chunks with the columns of another, which is held in memory; cells of rows that it lacks are None."""
+    (other,) = iter_columns(path, chunk_rows=sys.maxsize)
+    keys = [whole_number(label_name(cell)) for cell in other.pop(key, ())]
+    places = {identity: place for place, identity in enumerate(keys)}
+    if not keys or len(places) < len(keys):
+        raise ValueError(
+            f"{path.name} "
+            + (f"has {max(keys, key=keys.count)!r} twice in column {key!r}" if keys else f"has no {key!r}")
+        )
+    absent = 0
+    for chunk in chunks:
+        taken = [name for name in other if name in chunk]
+        if key not in chunk or taken:
+            what = f"a column {taken[0]!r} as {path.name} has" if taken else f"no column {key!r} to join {path.name} by"
+            raise ValueError(f"{file} has {what}; it has: {', '.join(chunk)}.")
+        found = [places.get(whole_number(label_name(cell))) for cell in chunk[key]]
+        absent += found.count(None)
+        yield chunk | {
+            name: [None if place is None else cells[place] for place in found] for name, cells in other.items()
+        }
+    if absent:
+        warnings.warn(
+            f"{absent:,} rows of {file} have no row of {path.name}; their cells of it are empty.", stacklevel=2
+        )
 
 
 def file_stamps(files: dict[str, list[Path]]) -> list[list[Any]]:
@@ -481,21 +548,24 @@ def file_stamps(files: dict[str, list[Path]]) -> list[list[Any]]:
     return stamps
 
 
-def _image(cell: Any, folder: Path | None) -> dict[str, Any] | None:
-    if isinstance(cell, dict):
-        if cell.get("bytes") is not None:
-            return {"bytes": cell["bytes"], "path": cell.get("path")}
-        cell = cell.get("path")
-    elif isinstance(cell, (bytes, bytearray)):
-        return {"bytes": bytes(cell), "path": None}
-    path = _text(cell)
-    if path is None:
-        return None
-    return {"bytes": None, "path": os.path.abspath(os.path.join(folder or "", path.strip()))}
-
-
-def _text(cell: Any) -> str | None:
-    if cell is None or (isinstance(cell, float) and cell != cell):
-        return None
-    text = str(cell)
-    return text if text.strip() else None
+def _labels(head: HeadColumn, cells: list[Any], bad: dict[int, str], only_known: bool) -> list[Any]:
+    """A head's clean labels; of cells that are none, or unknown ones, the reason is noted."""
+    labels = []
+    try:
+        labels = clean_labels(head, cells, str)
+    except ValueError:
+        for position, cell in enumerate(cells):
+            try:
+                labels += clean_labels(head, [cell], lambda _: "")
+            except ValueError as error:
+                labels.append(None)
+                bad.setdefault(position, str(error).removeprefix(": ").rstrip("."))
+    known = head.labels if head.labels is not None else head.known
+    if only_known and known is not None and head.min_rows == 1 and not head.qualify:
+        for position, value in enumerate(labels):
+            unknown = {value} if isinstance(value, str) else set(value or ()) if head.several else set()
+            for label in sorted(unknown.difference(known))[:1]:
+                bad.setdefault(position, f"{label!r} is not one of the {len(known)} labels of head {head.name!r}")
+    if head.rules.exclusive:
+        labels = [json.dumps(value) if isinstance(value, list) else value for value in labels]
+    return labels

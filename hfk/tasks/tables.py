@@ -1,408 +1,480 @@
-"""Tables on disk: CSV, TSV, JSONL, JSON lists and Parquet, read whole or in chunks, and written in chunks.
+"""Tables as they lie on disk, read whole or in chunks: text with any delimiter, JSON, Parquet, Excel, `save_to_disk`.
 
-Cells stay what they were in the file: "007" in a CSV is the text "007", numbers in Parquet are numbers, an empty CSV
-cell is None, and words such as "none" or "NA" are words. That is why the csv module reads CSV here and not
-`pandas.read_csv`: it guesses no types, it knows the line that it is on, and it notices rows that are too short as well
-as rows that are too long. Every frame has dtype object.
+What a file is, its contents say; its name only decides between readings that fit alike. `layout` says how a table is
+read, for people too. Cells stay what they were: "007" in a CSV is the text "007", numbers in Parquet are numbers, an
+empty CSV cell is None, and words such as "none" or "NA" are words; that is why `pandas.read_csv`, which guesses types,
+does not read here. Columns of objects are taken apart (`labels.score`), and codes that carry their names, as `datasets`
+writes them, are read as names. Every frame has dtype object.
 """
 
 from __future__ import annotations
 
-import codecs
-import csv
-import gzip
-import io
+import contextlib
+import datetime
+import functools
 import itertools
 import json
-import os
+import re
 import warnings
-import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
+import datasets
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-FORMATS = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
-MAX_CELL_CHARACTERS = 64 * 1024 * 1024
-_BLOCK_BYTES = 1 << 20
+from .delimited import DELIMITERS, SHOWN, Cut, below_titles, fit, look, open_lines, read_text, records
+from .names import canonical
+from .table_writer import import_openpyxl
+
+READING = ("header", "delimiter", "quoting", "encoding", "sheet")
+"""How a table is read, where it can't be seen: options of whatever reads one here, and keys of a task's YAML."""
+_JSON = re.compile(r"\s*(?:\{\s*[\"}]|\[\s*[\[\]{])")
+_BINARY = {
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook; save it as .xlsx or CSV",
+    b"%PDF": "a PDF; save its table as CSV",
+    b"\xff\xd8\xff": "a picture",
+    b"\x89PNG": "a picture",
+}
 
 Chunk = dict[str, list[Any]]
 """Some rows of a table: column → cells."""
 
-_END = "\x03 end of table \x03"
 
-
-def table_format(path: str | Path) -> str:
-    """Tell a table's format from its name: one of `FORMATS`, a trailing `.gz` aside.
-
-    Args:
-        path: file name.
-
-    Raises:
-        ValueError: if the suffix is none that is read here.
-
-    Example:
-        >>> table_format("places.csv.gz")
-        '.csv'
-    """
-    path = Path(path)
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    gzipped = bool(suffixes) and suffixes[-1] == ".gz"
-    suffix = suffixes[-2] if gzipped and len(suffixes) > 1 else (suffixes[-1] if suffixes else "")
-    suffix = {".ndjson": ".jsonl", ".tab": ".tsv", ".pq": ".parquet"}.get(suffix, suffix)
-    if suffix not in FORMATS or (gzipped and suffix == ".parquet"):
-        raise ValueError(
-            f"{path.name} is no table that hfk reads; give .csv, .tsv, .jsonl, .json (each also .gz) or .parquet."
-        )
-    return suffix
-
-
-def read_table(path: str | Path) -> pd.DataFrame:
-    """Read a whole table.
+@dataclass
+class Layout:
+    """How a table is read.
 
     Args:
-        path: a CSV, TSV, JSONL, JSON (a list of objects) or Parquet file; text formats may be gzipped.
-
-    Returns:
-        A frame of dtype object in the file's column and row order; missing cells are None.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is a directory, empty, of unknown format or encoding, or has ragged rows or repeated columns.
+        kind: `text`, `json`, `parquet`, `sheet` or `dataset`.
+        columns: their names.
+        said: for people, such as "tab-separated, no quoting, UTF-16"; empty where there is nothing to say.
+        rows: how many there are, where that is known before they are read.
+        settings: what a task's YAML should say about it, such as `{"header": False}`.
+        encoding: of text.
+        cut: how text is cut into cells.
     """
-    chunks = list(iter_table(path, chunk_rows=65536))
+
+    kind: str
+    columns: list[str] = field(default_factory=list)
+    said: str = ""
+    rows: int | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    encoding: str = ""
+    cut: Cut | None = None
+
+
+def read_table(path: str | Path, **reading: Any) -> pd.DataFrame:
+    """Read a whole table as a frame of dtype object; missing cells are None. See `iter_columns`."""
+    chunks = list(iter_table(path, 65536, **reading))
     return chunks[0] if len(chunks) == 1 else pd.concat(chunks, ignore_index=True)
 
 
-def iter_table(path: str | Path, chunk_rows: int = 1024) -> Iterator[pd.DataFrame]:
-    """Read a table in chunks of bounded memory; the chunks, concatenated, are what `read_table` returns.
-
-    Args:
-        path: as in `read_table`.
-        chunk_rows: as in `iter_columns`.
-
-    Yields:
-        Frames with a running index, so that `frame.index` counts rows from 0 through the whole file. A table with
-        columns and no rows yields one empty frame.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: as in `read_table`; a fault deep in the file is raised when its chunk is reached.
-    """
-    return _frames(iter_columns(path, chunk_rows))
-
-
-def _frames(chunks: Iterator[Chunk]) -> Iterator[pd.DataFrame]:
+def iter_table(path: str | Path, chunk_rows: int = 1024, **reading: Any) -> Iterator[pd.DataFrame]:
+    """Read a table in frames, whose running index counts rows from 0 through the whole file. See `iter_columns`."""
     start = 0
-    for chunk in chunks:
+    for chunk in iter_columns(path, chunk_rows, **reading):
         rows = len(next(iter(chunk.values()), []))
         yield pd.DataFrame(chunk, index=pd.RangeIndex(start, start + rows), columns=list(chunk), dtype=object)
         start += rows
 
 
-def iter_columns(path: str | Path, chunk_rows: int = 8192) -> Iterator[Chunk]:
-    """Read a table in chunks of plain lists, as `iter_table` does in frames.
+def iter_columns(path: str | Path, chunk_rows: int = 8192, **reading: Any) -> Iterator[Chunk]:
+    """Read a table in chunks of bounded memory; only a JSON document is parsed whole.
 
     Args:
-        path: as in `read_table`. JSON lists (`.json`) are parsed whole; the other formats are read piece by piece.
+        path: the file, text gzipped or not; or a folder of `Dataset.save_to_disk`.
         chunk_rows: rows a chunk, at least 1.
+        **reading: as for `layout`.
 
     Yields:
         Column → cells; the same columns in every chunk. A table with columns and no rows yields one chunk of none.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: as in `iter_table`.
+        ValueError: if it can't be read, naming the line; or has ragged rows or repeated columns.
     """
     if chunk_rows < 1:
         raise ValueError(f"chunk_rows must be at least 1, not {chunk_rows}.")
-    path = Path(path)
-    kind = check_file(path)
-    if kind in (".csv", ".tsv"):
-        chunks = _iter_delimited(path, "\t" if kind == ".tsv" else ",", chunk_rows)
-    elif kind == ".parquet":
-        chunks = _iter_parquet(path, chunk_rows)
+    path, how = Path(path), layout(path, **reading)
+    if how.kind in ("parquet", "dataset"):
+        blocks = _parquet_blocks(path, chunk_rows) if how.kind == "parquet" else _dataset_blocks(path, chunk_rows)
+        return (dict(zip(how.columns, block, strict=True)) for block in blocks)
+    if how.kind == "text":
+        rows = _text_rows(path, how, reading.get("ragged"))
+    elif how.kind == "sheet":
+        rows = _sheet_rows(path, how, reading.get("sheet"))
     else:
-        chunks = _iter_json(path, kind, chunk_rows)
-    return (dict(zip(columns, data, strict=True)) for columns, data in chunks)
+        rows = ([record.get(name) for name in how.columns] for _, record in _json_records(path, how.encoding))
+    return _chunks(how.columns, rows, chunk_rows)
 
 
-def check_file(path: str | Path) -> str:
-    """Check that a table exists, is a file and isn't empty, and return its format.
-
-    Args:
-        path: the file.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is a directory, has no bytes, or isn't a format read here.
-    """
+def check_file(path: str | Path) -> None:
+    """Refuse a table that doesn't exist, is a directory (but for those of `save_to_disk`) or is empty."""
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}; check the path.")
     if path.is_dir():
-        raise ValueError(f"{path} is a directory; give the table file itself.")
-    kind = table_format(path)
-    if path.stat().st_size == 0:
+        if not is_saved_dataset(path):
+            raise ValueError(f"{path} is a directory; give the table file itself.")
+    elif path.stat().st_size == 0:
         raise ValueError(f"{path.name} is empty (0 bytes); it needs a header and rows.")
-    return kind
 
 
-# ---------------------------------------------------------------------------------------------------- text formats
+def is_saved_dataset(path: str | Path) -> bool:
+    """Whether a folder was written by `save_to_disk` of `datasets`."""
+    return any((Path(path) / name).is_file() for name in ("dataset_dict.json", "dataset_info.json"))
 
 
-def _open_bytes(path: Path) -> BinaryIO:
-    return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else open(path, "rb")
-
-
-def _encoding(path: Path) -> str:
-    """UTF-8 (with or without BOM) if the whole file decodes so, else cp949 with a warning."""
-    for encoding in ("utf-8-sig", "cp949"):
-        decoder = codecs.getincrementaldecoder(encoding)()
-        try:
-            with _open_bytes(path) as file:
-                while block := file.read(_BLOCK_BYTES):
-                    decoder.decode(block)
-            decoder.decode(b"", final=True)
-        except UnicodeDecodeError:
-            continue
-        except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-            raise ValueError(f"{path.name} is no whole gzip file ({error}); copy or compress it again.") from error
-        if encoding == "cp949":
-            warnings.warn(f"{path.name} is not UTF-8; it was read as cp949. Save it as UTF-8 to be sure.", stacklevel=2)
-        return encoding
-    raise ValueError(f"{path.name} is neither UTF-8 nor cp949 text; save it as UTF-8.")
-
-
-def _iter_delimited(path: Path, delimiter: str, chunk_rows: int) -> Iterator[tuple[list[str], list[list[Any]]]]:
-    if csv.field_size_limit() < MAX_CELL_CHARACTERS:
-        csv.field_size_limit(MAX_CELL_CHARACTERS)  # the default of 131,072 characters is below real overviews
-    with _open_bytes(path) as raw, io.TextIOWrapper(raw, encoding=_encoding(path), newline="") as file:
-        # The csv module closes an open quote at the end of the file without a word, and the rows within it are lost; a
-        # last line of our own shows whether that happened.
-        reader = csv.reader(itertools.chain(file, [_END]), delimiter=delimiter)
-        header = next(reader, None)
-        while header is not None and not any(cell.strip() for cell in header):
-            header = next(reader, None)
-        if header is None or header[-1].endswith(_END):
-            raise ValueError(f"{path.name} has no header: its first line must name the columns.")
-        columns = _check_columns([cell.strip() for cell in header], path)
-        width, rows, first = len(columns), [], True
-        line = reader.line_num
-        try:
-            for row in reader:
-                start, line = line + 1, reader.line_num
-                if row == [_END]:
-                    break
-                if row and row[-1].endswith(_END):
-                    raise ValueError(f"{path.name}, line {start}: a quote is opened there and never closed.")
-                if len(row) != width:
-                    if not row:  # a blank line: an empty cell where there is one column, nothing elsewhere
-                        if width > 1:
-                            continue
-                        row = [""]
-                    else:
-                        raise ValueError(
-                            f"{path.name}, line {start}: {len(row)} cells, but the header names {width} columns; "
-                            "put quotes around cells that contain the separator or a line break."
-                        )
-                rows.append([cell if cell != "" else None for cell in row])
-                if len(rows) == chunk_rows:
-                    yield columns, _transpose(rows, width)
-                    rows, first = [], False
-        except csv.Error as error:
-            raise ValueError(f"{path.name}, line {reader.line_num}: {error}; check the quotes there.") from error
-        if rows or first:
-            yield columns, _transpose(rows, width)
-
-
-def _iter_json(path: Path, kind: str, chunk_rows: int) -> Iterator[tuple[list[str], list[list[Any]]]]:
-    encoding = _encoding(path)
-    # Two passes: a key that only later rows have is a column of every chunk.
-    columns: dict[str, None] = {}
-    for record in _json_records(path, kind, encoding):
-        columns.update(dict.fromkeys(record))
-    if not columns:
-        raise ValueError(f"{path.name} has no rows; give one JSON object a line.")
-    names, rows = _check_columns(list(columns), path), []
-    for record in _json_records(path, kind, encoding):
-        rows.append([record.get(name) for name in names])
-        if len(rows) == chunk_rows:
-            yield names, _transpose(rows, len(names))
-            rows = []
-    if rows:
-        yield names, _transpose(rows, len(names))
-
-
-def _json_records(path: Path, kind: str, encoding: str) -> Iterator[dict[str, Any]]:
-    with _open_bytes(path) as raw, io.TextIOWrapper(raw, encoding=encoding) as file:
-        if kind == ".json":
-            try:
-                records = json.load(file)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{path.name}, line {error.lineno}: not valid JSON ({error.msg}).") from error
-            if not isinstance(records, list):
-                raise ValueError(f"{path.name}: a .json table must be a list of objects, one a row.")
-            numbered = enumerate(records, 1)
-            where = "item"
-        else:
-            numbered = ((number, line) for number, line in enumerate(file, 1) if line.strip())
-            where = "line"
-        for number, record in numbered:
-            if kind == ".jsonl":
-                try:
-                    record = json.loads(record)
-                except json.JSONDecodeError as error:
-                    raise ValueError(f"{path.name}, line {number}: not valid JSON ({error.msg}).") from error
-            if not isinstance(record, dict):
-                raise ValueError(f'{path.name}, {where} {number}: expected a JSON object such as {{"text": …}}.')
-            yield record
-
-
-def _iter_parquet(path: Path, chunk_rows: int) -> Iterator[tuple[list[str], list[list[Any]]]]:
-    try:
-        file = pq.ParquetFile(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{path.name} is no whole Parquet file; write or copy it again.") from error
-    with file:
-        columns, first = _check_columns(file.schema_arrow.names, path), True
-        for batch in file.iter_batches(batch_size=chunk_rows):
-            yield columns, [column.to_pylist() for column in batch.columns]
-            first = False
-        if first:
-            yield columns, [[] for _ in columns]
-
-
-def _transpose(rows: list[list[Any]], width: int) -> list[list[Any]]:
-    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
-
-
-def _check_columns(columns: list[str], path: Path) -> list[str]:
-    repeated = sorted({name for name in columns if columns.count(name) > 1})
-    if repeated:
-        raise ValueError(f"{path.name}: two columns are called {repeated[0]!r}; rename one of them.")
-    return columns
-
-
-# --------------------------------------------------------------------------------------------------------- writing
-
-
-class TableWriter:
-    """Write a table chunk by chunk; the file appears under its name only when all of it is written.
-
-    Chunks go to a hidden file beside the target, which is renamed when the `with` block ends well and removed when it
-    ends with an error. Lists and dicts become JSON text in CSV and TSV; None becomes an empty cell there.
+def layout(path: str | Path, **reading: Any) -> Layout:
+    """Find out how a table is read; text is looked at to its end, within bounded memory.
 
     Args:
-        path: the file to write, format by suffix: .csv, .tsv, .jsonl (each also .gz) or .parquet.
-        numbers: columns that hold floats, whatever the first chunk looks like; Parquet needs to know.
+        path: as for `iter_columns`.
+        **reading: what is known: `header` (False if the first line is a row: columns are then called 0, 1, …; or the
+            number of the header's line, from 1), `delimiter`, `quoting` (whether quotes enclose cells), `encoding`, of
+            a workbook `sheet` (its name, or its number from 1); and `ragged`: what a line of another width than the
+            header is, an `error` (the default) or `empty`, a row without cells.
 
     Raises:
-        ValueError: for another suffix, a missing folder, or a chunk whose columns or types differ from the first's.
+        FileNotFoundError: if there is no such file.
+        ValueError: if it can't be read, naming the line.
 
     Example:
-        >>> with TableWriter("predictions.csv") as writer:  # doctest: +SKIP
-        ...     for chunk in iter_table("places.csv"):
-        ...         writer.write(chunk)
+        >>> layout("reviews.tsv").said  # doctest: +SKIP
+        'tab-separated, no quoting'
     """
+    path = Path(path)
+    check_file(path)
+    for name in reading:
+        if name not in (*READING, "ragged"):
+            raise ValueError(f"{name!r} is no way to read a table; ways: {', '.join(READING)}.")
+    known = tuple(sorted((name, value) for name, value in reading.items() if value is not None))
+    if path.is_dir():
+        return _dataset_layout(path)
+    found = path.stat()
+    return _file_layout(path.absolute(), (found.st_size, found.st_mtime_ns, found.st_ino), known)
 
-    def __init__(self, path: str | Path, numbers: Collection[str] = ()) -> None:
-        self.path = Path(path)
-        self.numbers = frozenset(numbers)
-        self.kind = table_format(self.path)
-        if self.kind == ".json":
-            raise ValueError(f"{self.path.name}: write a .jsonl file instead; a .json list can't be written in chunks.")
-        if not self.path.parent.is_dir():
-            raise ValueError(f"the folder of {self.path} does not exist; create it first.")
-        if self.path.is_dir():
-            raise ValueError(f"{self.path} is a directory; name a file to write.")
-        self.rows = 0
-        self._columns: list[str] | None = None
-        self._schema: pa.Schema | None = None
-        self._parquet: pq.ParquetWriter | None = None
-        self._text: io.TextIOBase | None = None
-        self._part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
 
-    def __enter__(self) -> TableWriter:
-        if self.kind != ".parquet":
-            opened = gzip.open if self.path.suffix.lower() == ".gz" else open
-            self._text = opened(self._part, "wt", encoding="utf-8", newline="")
-        return self
+@functools.lru_cache(maxsize=64)
+def _file_layout(path: Path, _: tuple[int, ...], known: tuple[tuple[str, Any], ...]) -> Layout:
+    """The layout of a file as it is now, looked for once."""
+    reading = dict(known)
+    ragged, sheet, encoding = (reading.pop(name, None) for name in ("ragged", "sheet", "encoding"))
+    with path.open("rb") as file:
+        start = file.read(8)
+    for magic, what in _BINARY.items():
+        if start.startswith(magic):
+            raise ValueError(f"{path.name} is {what}.")
+    if start.startswith(b"PAR1"):
+        return _parquet_layout(path)
+    if start.startswith(b"PK\x03\x04"):
+        return _sheet_layout(path, sheet, reading.get("header"))
+    looks_json = read_text(
+        path, encoding, lambda name: _JSON.match("".join(itertools.islice(open_lines(path, name), 20)))
+    )
+    if looks_json or {".json", ".jsonl", ".ndjson"} & {suffix.lower() for suffix in path.suffixes}:
+        found = read_text(path, encoding, lambda name: _json_layout(path, name))
+    else:
+        found = read_text(path, encoding, lambda name: _text_layout(path, name, ragged or "error", **reading))
+    found.columns = _check_columns(found.columns, path)
+    return found
 
-    def write(self, chunk: pd.DataFrame) -> None:
-        """Append a chunk.
 
-        Args:
-            chunk: rows with the same columns, in the same order, as the first chunk.
-        """
-        columns = [str(name) for name in chunk.columns]
-        if self._columns is None:
-            self._columns = columns
-            if self.kind in (".csv", ".tsv"):
-                self._csv().writerow(columns)
-        elif columns != self._columns:
-            raise ValueError(f"{self.path.name}: a chunk has columns {columns}, the first one had {self._columns}.")
-        data = [[_plain(value) for value in chunk[name]] for name in chunk.columns]
-        if self.kind == ".parquet":
-            self._write_parquet(columns, data)
-        elif self.kind == ".jsonl":
-            for row in zip(*data, strict=True):
-                self._text.write(
-                    json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False, default=str) + "\n"
-                )
-        else:
-            self._csv().writerows([[_cell(value) for value in row] for row in zip(*data, strict=True)])
-        self.rows += len(chunk)
+def _check_columns(names: Iterable[str], path: Path) -> list[str]:
+    names = list(map(canonical, names))
+    if names.count("") > 1:  # one may be the index that pandas wrote
+        names = [name or (f"column {place}" if place > 1 else "") for place, name in enumerate(names, 1)]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(f"{path.name}: two columns are called {repeated[0]!r}; rename one of them.")
+    return names
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for file in (self._text, self._parquet):
-            if file is not None:
-                file.close()
-        if kind is not None or self._columns is None:
-            self._part.unlink(missing_ok=True)
-            if kind is None:
-                raise ValueError(f"{self.path.name}: nothing was written, so no file was made.")
-            return
-        os.replace(self._part, self.path)
 
-    def _csv(self) -> Any:
-        return csv.writer(self._text, delimiter="\t" if self.kind == ".tsv" else ",", lineterminator="\n")
+def _chunks(columns: list[str], rows: Iterator[list[Any]], chunk_rows: int) -> Iterator[Chunk]:
+    first = True
+    while block := list(itertools.islice(rows, chunk_rows)):
+        yield dict(zip(columns, map(list, zip(*block, strict=True)), strict=True))
+        first = False
+    if first:
+        yield {name: [] for name in columns}
 
-    def _write_parquet(self, columns: list[str], data: list[list[Any]]) -> None:
-        if self._schema is None:
-            types = [pa.infer_type(values) for values in data]
-            # A first chunk of Nones says nothing of the type; text can hold whatever comes later.
-            types = [pa.string() if pa.types.is_null(kind) else kind for kind in types]
-            types = [pa.float64() if n in self.numbers else kind for n, kind in zip(columns, types, strict=True)]
-            self._schema = pa.schema(list(zip(columns, types, strict=True)))
-            self._parquet = pq.ParquetWriter(self._part, self._schema)
-        arrays = []
-        for field, values in zip(self._schema, data, strict=True):
-            if pa.types.is_string(field.type):
-                values = [value if value is None else str(_cell(value)) for value in values]
+
+# -------------------------------------------------------------------------------------------------------------- text
+
+
+def _text_layout(
+    path: Path,
+    encoding: str,
+    ragged: str,
+    header: bool | int | None = None,
+    delimiter: str | None = None,
+    quoting: bool | None = None,
+) -> Layout:
+    cut = look(path, encoding, delimiter, quoting, header)
+    width = len(cut.columns)
+    if cut.broken:
+        raise ValueError(f"{path.name}, {cut.broken}; mend it, or say `quoting: false` if quotes are text.")
+    if cut.wrong and ragged == "error":
+        line, cells = cut.ragged[0]
+        others = [str(number) for number, _ in cut.ragged[1:]]
+        more = f" (likewise line{'s' * (cut.wrong > 2)} {', '.join(others)}{', …' * (cut.wrong > SHOWN)})" * (
+            cut.wrong > 1
+        )
+        raise ValueError(
+            f"{path.name}, line {line}: {cells} cells, but the header names {width} columns{more}; put quotes around "
+            "cells that contain the separator or a line break."
+        )
+    said = ["one column" if cut.delimiter is None else DELIMITERS.get(cut.delimiter, f"separated by {cut.delimiter!r}")]
+    said += ["no quoting"] * (cut.quotes and not cut.quoted)
+    said += [encoding.removesuffix("-le").removesuffix("-be").upper()] * (not encoding.startswith("utf-8"))
+    settings: dict[str, Any] = {}
+    if header is False:
+        said.append("no header")
+    elif header is None and cut.titles:
+        said.append(f"header below {cut.titles} line{'s' * (cut.titles > 1)} of titles")
+        warnings.warn(
+            f"{path.name}: the header is {', '.join(cut.columns)}, and what stands above it is left out.", stacklevel=2
+        )
+    elif header is None and cut.headless:
+        settings["header"] = False
+        warnings.warn(
+            f"{path.name}: the first line looks like a row, for its cells occur below it too; say `header: false` if "
+            "it does not name the columns (they are then called 0, 1, …).",
+            stacklevel=2,
+        )
+    return Layout("text", cut.columns, ", ".join(said), cut.rows + cut.wrong, settings, encoding, cut)
+
+
+def _text_rows(path: Path, how: Layout, ragged: str | None) -> Iterator[list[str | None]]:
+    width = len(how.columns)
+    lines = records(open_lines(path, how.encoding), how.cut.delimiter, how.cut.quoted)
+    for line, cells in itertools.islice(lines, how.cut.skip, None):
+        row = fit(cells, width)
+        if row is None:
+            continue
+        if len(row) != width:
+            if ragged != "empty":
+                raise ValueError(f"{path.name}, line {line}: {len(row)} cells, but the header names {width} columns.")
+            row = [""] * width
+        yield [cell if cell != "" else None for cell in row]
+
+
+# -------------------------------------------------------------------------------------------------------------- JSON
+
+
+def _json_layout(path: Path, encoding: str) -> Layout:
+    columns: dict[str, None] = {}  # a key that only later rows have is a column of every chunk
+    rows, said = 0, ""
+    for said, record in _json_records(path, encoding):  # noqa: B007
+        columns.update(dict.fromkeys(record))
+        rows += 1
+    if not columns:
+        raise ValueError(f"{path.name} has no rows; give one JSON object a line.")
+    return Layout("json", list(columns), said, rows, encoding=encoding)
+
+
+def _json_records(path: Path, encoding: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The objects of a file, each with a word on what the file is: objects a line each, or one document of them."""
+    lines = ((number, line) for number, line in enumerate(open_lines(path, encoding), 1) if line.strip())
+    start = list(itertools.islice(lines, 2))
+    by_line = bool(start) and path.name.lower().endswith((".jsonl", ".ndjson", ".jsonl.gz")) and start[0][1][0] == "{"
+    if not by_line and len(start) > 1:
+        with contextlib.suppress(json.JSONDecodeError):
+            by_line = isinstance(json.loads(start[0][1]), dict)
+    if by_line:
+        for number, line in itertools.chain(start, lines):
             try:
-                arrays.append(pa.array(values, type=field.type))
-            except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-                raise ValueError(
-                    f"{self.path.name}: column {field.name!r} began as {field.type} and now holds something else; "
-                    "write .csv or .jsonl instead."
-                ) from error
-        self._parquet.write_table(pa.Table.from_arrays(arrays, schema=self._schema))
+                record = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise ValueError(f"{path.name}, line {number}: not valid JSON ({error.msg}).") from error
+            yield "JSON lines", _flat_object(record, f"{path.name}, line {number}")
+        return
+    try:
+        document = json.loads("".join(open_lines(path, encoding)))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path.name}, line {error.lineno}: not valid JSON ({error.msg}).") from error
+    for number, record in enumerate(_rows_of(document), 1):
+        yield "JSON", _flat_object(record, f"{path.name}, item {number}")
 
 
-def _plain(value: Any) -> Any:
-    if value is None or value is pd.NA or (isinstance(value, float) and value != value):
-        return None
-    return value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
+def _flat_object(record: Any, where: str) -> dict[str, Any]:
+    if not isinstance(record, dict):
+        raise ValueError(f'{where}: expected a JSON object such as {{"text": …}}.')
+    return dict(_leaves(record))
 
 
-def _cell(value: Any) -> Any:
-    if isinstance(value, (list, tuple, dict)):
-        return json.dumps(value, ensure_ascii=False, default=str)
-    return "" if value is None else value
+def _leaves(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in record.items():
+        if isinstance(value, dict) and value and not set(value) <= {"bytes", "path"}:
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value or None if isinstance(value, dict) else value
+
+
+def _rows_of(document: Any) -> list[Any]:
+    """The rows of a JSON document: a list, a list under a key, lists or objects by column, or objects by key."""
+    if isinstance(document, list) or not isinstance(document, dict):
+        return document if isinstance(document, list) else [document]
+    names, values = list(document), list(document.values())
+    if {"columns", "data"} <= set(names) and all(isinstance(row, list) for row in document["data"]):
+        return [dict(zip(document["columns"], row, strict=False)) for row in document["data"]]
+    tables = [value for value in values if isinstance(value, list) and value and isinstance(value[0], dict)]
+    if len(tables) < len(names) and all(isinstance(v, list) for v in values) and len(set(map(len, values))) == 1:
+        return [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
+    if tables:
+        return max(tables, key=len)
+    objects = [value for value in values if isinstance(value, dict)]
+    if len(objects) == len(names) > 0:
+        keys = list(objects[0])
+        if all(key.isdecimal() for key in keys) and all(list(column) == keys for column in objects):
+            return [{name: column[key] for name, column in document.items()} for key in keys]
+        nested = [rows for rows in map(_rows_of, objects) if len(rows) > 1]
+        return max(nested, key=len) if nested else [{"key": name, **value} for name, value in document.items()]
+    nested = [rows for rows in map(_rows_of, objects) if len(rows) > 1]
+    return max(nested, key=len) if nested else [document]
+
+
+# --------------------------------------------------------------------------------------- Parquet and saved data sets
+
+
+def _parquet_layout(path: Path) -> Layout:
+    try:
+        schema = pq.read_schema(path)
+        rows = pq.read_metadata(path).num_rows
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ValueError(f"{path.name} is no whole Parquet file; write or copy it again.") from error
+    names = [name for name, _ in _flat_columns(schema.empty_table())]
+    return Layout("parquet", _check_columns(names, path), "Parquet", rows)
+
+
+def _parquet_blocks(path: Path, chunk_rows: int) -> Iterator[list[list[Any]]]:
+    with pq.ParquetFile(path) as file:
+        features = _features(file.schema_arrow)
+        batches = map(pa.Table.from_batches, ([batch] for batch in file.iter_batches(batch_size=chunk_rows)))
+        for table in batches if file.metadata.num_rows else [file.schema_arrow.empty_table()]:
+            yield [_named(features.get(name), column.to_pylist()) for name, column in _flat_columns(table)]
+
+
+def _dataset_layout(path: Path) -> Layout:
+    saved = datasets.load_from_disk(str(path))
+    if isinstance(saved, datasets.DatasetDict):
+        raise ValueError(
+            f"{path} holds the splits {', '.join(saved)}; name one of these folders, or all of them by split."
+        )
+    names = [name for name, _ in _flat_columns(saved.data.table.slice(0, 0))]
+    return Layout("dataset", _check_columns(names, path), "a saved data set", len(saved))
+
+
+def _dataset_blocks(path: Path, chunk_rows: int) -> Iterator[list[list[Any]]]:
+    saved = datasets.load_from_disk(str(path)).with_format("arrow")
+    for start in range(0, max(1, len(saved)), chunk_rows):
+        table = saved[start : start + chunk_rows] if len(saved) else saved.data.table
+        yield [_named(saved.features.get(name), column.to_pylist()) for name, column in _flat_columns(table)]
+
+
+def _flat_columns(table: pa.Table, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """A table's columns; those of objects, pictures aside, as one column a key: `labels.score`."""
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if pa.types.is_struct(column.type) and not {part.name for part in column.type} <= {"bytes", "path"}:
+            parts = {part.name: pc.struct_field(column, [place]) for place, part in enumerate(column.type)}
+            yield from _flat_columns(pa.table(parts), f"{prefix}{name}.")
+        else:
+            yield prefix + name, column
+
+
+def _features(schema: pa.Schema) -> Mapping[str, Any]:
+    try:
+        return datasets.Features.from_arrow_schema(schema) if b"huggingface" in (schema.metadata or {}) else {}
+    except (ValueError, KeyError, TypeError):  # of a later version of datasets; codes then stay codes
+        return {}
+
+
+def _named(feature: Any, cells: list[Any]) -> list[Any]:
+    """The cells of a column, names in place of a `ClassLabel`'s codes."""
+    if isinstance(feature, datasets.ClassLabel):
+        names = feature.names
+        return [names[cell] if isinstance(cell, int) and 0 <= cell < len(names) else None for cell in cells]
+    if isinstance(feature, datasets.List) and isinstance(feature.feature, datasets.ClassLabel):
+        return [None if cell is None else _named(feature.feature, cell) for cell in cells]
+    return cells
+
+
+# ------------------------------------------------------------------------------------------------------------- sheets
+
+
+def _sheet_layout(path: Path, sheet: str | int | None, header: bool | int | None) -> Layout:
+    rows = _sheet_cells(path, sheet)
+    start = list(itertools.islice(rows, 50))
+    if isinstance(header, int) and not isinstance(header, bool):
+        first = place = header - 1
+    else:
+        first = next((number for number, row in enumerate(start) if row), len(start))
+        width = max(map(len, start), default=0)
+        place = first if header is False else below_titles([row + [None] * (width - len(row)) for row in start], first)
+    if place >= len(start):
+        raise ValueError(f"{path.name} has no header: a row of its sheet must name the columns.")
+    if header is False:
+        names, skip = map(str, range(max(map(len, start)))), first
+    else:
+        names, skip = [_sheet_text(cell) for cell in start[place]], place + 1
+    said = "Excel" + (f", header in row {place + 1}" if place and header is not False else "")
+    return Layout("sheet", _check_columns(names, path), said, cut=Cut(None, False, skip=skip))
+
+
+def _sheet_rows(path: Path, how: Layout, sheet: str | int | None) -> Iterator[list[Any]]:
+    width, blank = len(how.columns), 0
+    for number, row in itertools.islice(enumerate(_sheet_cells(path, sheet), 1), how.cut.skip, None):
+        if not row:
+            blank += 1  # of no meaning at the end of a sheet; a row like others before its end
+            continue
+        if len(row) > width:
+            raise ValueError(
+                f"{path.name}, row {number}: a cell stands beyond the {width} columns that the header names."
+            )
+        yield from [[None] * width] * blank
+        blank = 0
+        yield row + [None] * (width - len(row))
+
+
+def _sheet_cells(path: Path, sheet: str | int | None) -> Iterator[list[Any]]:
+    """The rows of a workbook's sheet, each to its last cell that isn't empty."""
+    openpyxl, broken = import_openpyxl(path.name), f"{path.name} is not a whole XLSX workbook"
+    try:
+        book = openpyxl.load_workbook(path, read_only=True, data_only=True, keep_links=False)
+    except Exception as error:  # openpyxl lets through whatever a broken workbook makes its parsers raise
+        raise ValueError(f"{broken} ({type(error).__name__}).") from None
+    with contextlib.closing(book):
+        names = [own.title for own in book.worksheets]
+        place = names.index(sheet) if sheet in names else int(sheet or 1) - 1 if str(sheet or 1).isdecimal() else -1
+        if not 0 <= place < len(names):
+            raise ValueError(f"{path.name} has no sheet {sheet or 1!r}; it has: {', '.join(names) or 'none of cells'}.")
+        own = book.worksheets[place]
+        own.reset_dimensions()  # what the file claims of itself may be anything
+        cells = own.iter_rows(values_only=True)
+        while True:
+            try:
+                row = [_sheet_cell(cell) for cell in next(cells)]
+            except StopIteration:
+                return
+            except Exception as error:  # see above
+                raise ValueError(f"{broken} ({type(error).__name__}).") from None
+            while row and row[-1] is None:
+                row.pop()
+            yield row
+
+
+def _sheet_cell(cell: Any) -> Any:
+    if isinstance(cell, datetime.datetime) and cell.time() == datetime.time():
+        cell = cell.date()
+    if isinstance(cell, (datetime.date, datetime.time)):
+        return str(cell)
+    return None if cell == "" else cell
+
+
+def _sheet_text(cell: Any) -> str:
+    return "" if cell is None else str(cell).strip()

@@ -118,25 +118,12 @@ class Task:
         return {name: share for name in ("validation", "test") if (share := float((self.split or {}).get(name) or 0))}
 
     def division(self, folds: int, fold: int) -> dict[str, Any]:
-        """What `split:` says to have one of several folds of this task's rows as validation.
-
-        Args:
-            folds: how many.
-            fold: which one, from 0.
-        """
+        """What `split:` says to have fold number `fold` of `folds` as validation."""
         column = {} if self.source.split_column is None else {"column": self.source.split_column}
         return {**(self.split or {}), **column, "folds": folds, "fold": fold}
 
     def pool(self, folds: int, cache_dir: str | Path | None = None) -> Pool:
-        """Load the rows of train and validation and divide them into folds; see `split.divide`.
-
-        Args:
-            folds: how many.
-            cache_dir: as for `load`.
-
-        Raises:
-            ValueError: if there is no train split, or too few rows; or as `load`.
-        """
+        """Load the rows of train and validation and divide them into so many folds; see `split.divide`."""
         return self._pool(self._load(cache_dir), folds)
 
     def load(self, cache_dir: str | Path | None = None) -> datasets.DatasetDict:

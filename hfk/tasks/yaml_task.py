@@ -4,8 +4,12 @@ The file is checked key by key before any row is read: unknown keys, columns tha
 that run in a circle. Paths in it are relative to the file's own folder. `hfk init TABLE` writes such a file.
 
     data: places.csv                # or {train: a.csv, test: b.csv}, or a folder with a subfolder for each class
-    text: [title, overview]         # one column or several, joined by a space
-    image: photo                    # a column of paths, relative to image_dir or else to the table
+    text: [title, overview]         # one column or several, which stay apart: a pair for the tokenizer
+    box: [left, top, right, bottom] # columns: what of each picture is looked at, in pixels
+    image: photo                    # a column of paths, relative to image_dir or else to the table; or images/{id}.jpg
+    bad_rows: drop                  # leave out rows that can't be used, and say so; an error by default
+    join: {file: labels.csv, on: id}                    # more columns, from the row of that id
+    header: false                   # how the table is read, if it can't be seen: delimiter, quoting, encoding, sheet
     id: id
     heads:
       - {name: cat1, labels: {0: 음식, 1: 숙박}}            # or the names in order, or a file of them
@@ -33,15 +37,16 @@ import yaml
 
 from ..models.configuration_multihead import validate_parents
 from .columns import OPTIONS, HeadColumn, label_name
+from .fashion import boxed
 from .folders import picture_folders, read_folders
 from .names import canonical
-from .source import MISSING_IMAGES, WHOLE, TableSource, as_files, file_stamps, read_files
-from .tables import read_table
+from .source import BAD_ROWS, MISSING_IMAGES, WHOLE, TableSource, as_files, file_stamps, read_files
+from .tables import READING, check_file, read_table
 from .task import DEFAULT_SPLIT, SPLIT_KEYS, Task
 
 KEYS = (
-    "name", "description", "data", "text", "image", "image_dir", "id", "heads", "split", "recipe", "missing_images",
-    "corrections",
+    "name", "description", "data", "text", "image", "image_dir", "box", "id", "heads", "split", "recipe",
+    "missing_images", "corrections", "bad_rows", "join", *READING,
 )  # fmt: skip
 HEAD_KEYS = (
     "name", "column", "columns", "problem", "separator", "levels", "parent", "qualify", "labels", "empty", "conflicts",
@@ -63,21 +68,26 @@ def load_yaml(path: str | Path, **overrides: Any) -> Task:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no task file {path}; make one with `hfk init TABLE`.")
+    spec = {"name": path.stem, **read_yaml(path, "data: places.csv")}
+    for key in ("data", "image_dir"):  # overrides are relative to where the user stands, not to the file
+        if overrides.get(key) is not None:
+            overrides[key] = _absolute(overrides[key])
+    return table_task({**spec, **overrides}, folder=path.parent, settings=path.name)
+
+
+def read_yaml(path: Path, example: str) -> dict[str, Any]:
+    """Read a YAML that maps keys to values; anything else is one sentence, with an `example` of such a line."""
     try:
-        spec = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError as error:
         raise ValueError(f"{path.name} is not UTF-8; save it as UTF-8.") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         raise ValueError(f"{path.name}{where}: not valid YAML ({getattr(error, 'problem', error)}).") from error
-    if not isinstance(spec, Mapping):
-        raise ValueError(f"{path.name} must map keys to values, such as `data: places.csv`.")
-    spec = {"name": path.stem, **spec}
-    for key in ("data", "image_dir"):  # overrides are relative to where the user stands, not to the file
-        if overrides.get(key) is not None:
-            overrides[key] = _absolute(overrides[key])
-    return table_task({**spec, **overrides}, folder=path.parent, settings=path.name)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path.name} must be a mapping of options, such as `{example}`.")
+    return content
 
 
 def table_task(spec: Mapping[str, Any], folder: str | Path | None = None, settings: str | None = None) -> Task:
@@ -110,7 +120,16 @@ def table_task(spec: Mapping[str, Any], folder: str | Path | None = None, settin
         image, identity, heads = image or "image", identity or "file", heads or ["label"]
     else:
         files = as_files(spec["data"], folder)
-        read, fingerprint = partial(read_files, files), file_stamps(files)
+        reading = {name: spec[name] for name in READING if spec.get(name) is not None}
+        if spec.get("bad_rows") == "drop":
+            reading["ragged"] = "empty"
+        join = _join(spec.get("join"), at, folder)
+        stamps = [*file_stamps(files), *file_stamps({"": [path for path, _ in join]})]
+        read, fingerprint = partial(read_files, files, join, **reading), [stamps, reading, [key for _, key in join]]
+    if spec.get("box") is not None:
+        if not image or not isinstance(spec["box"], (list, tuple)) or len(spec["box"]) != 4:
+            raise ValueError(f"{at}`box:` names four columns beside `image:`: left, top, right, bottom in pixels.")
+        image = boxed(image, [_column(name) for name in spec["box"]])
     if not text and not image:
         raise ValueError(f"{at}there is no input: name a column under `text:` or `image:` or both.")
     if isinstance(heads, (str, Mapping)) or not heads:
@@ -127,8 +146,9 @@ def table_task(spec: Mapping[str, Any], folder: str | Path | None = None, settin
                     f"{at}head {column.name!r} reads column {column.column!r}, which is the {role} input; a label "
                     "can't repeat the input."
                 )
-    if spec.get("missing_images", "error") not in MISSING_IMAGES:
-        raise ValueError(f"{at}missing_images must be one of {', '.join(MISSING_IMAGES)}.")
+    for key, known in (("missing_images", MISSING_IMAGES), ("bad_rows", BAD_ROWS)):
+        if spec.get(key, "error") not in known:
+            raise ValueError(f"{at}{key} must be one of {', '.join(known)}.")
     split, split_column = _split(spec, at, directories if directories is not None else files)
     source = TableSource(
         read=read,
@@ -139,6 +159,8 @@ def table_task(spec: Mapping[str, Any], folder: str | Path | None = None, settin
         image_dir=folder / spec["image_dir"] if spec.get("image_dir") else None,
         split_column=split_column,
         missing_images=spec.get("missing_images", "error"),
+        bad_rows=spec.get("bad_rows", "error"),
+        header=spec.get("header"),
         fingerprint=fingerprint,
         settings=settings,
     )
@@ -149,6 +171,19 @@ def table_task(spec: Mapping[str, Any], folder: str | Path | None = None, settin
         description=str(spec.get("description") or ""),
         corrections=folder / spec["corrections"] if spec.get("corrections") else None,
     )
+
+
+def _join(given: Any, at: str, folder: Path) -> list[tuple[Path, str]]:
+    """The files that `join:` names, and the column by which their rows are found."""
+    found = []
+    for entry in [given] if isinstance(given, Mapping) else given or []:
+        if not isinstance(entry, Mapping) or set(entry) != {"file", "on"}:
+            raise ValueError(
+                f"{at}`join:` must be such as {{file: labels.csv, on: id}}, or a list of such; one is {entry!r}."
+            )
+        found.append((folder / str(entry["file"]), canonical(str(entry["on"]))))
+        check_file(found[-1][0])
+    return found
 
 
 def _column(name: Any) -> str | None:

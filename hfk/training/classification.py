@@ -83,7 +83,13 @@ def build(
         text, vision, heads, **{name: getattr(recipe, name) for name in options}
     )
     processor = MultiHeadProcessor.from_encoders(
-        text, vision, recipe.max_length, recipe.text_prefix, recipe.image_size, recipe.text_cleaning
+        text,
+        vision,
+        recipe.max_length,
+        recipe.text_prefix,
+        recipe.image_size,
+        recipe.text_cleaning,
+        recipe.letterbox,
     )
     return model, processor
 

@@ -89,7 +89,8 @@ def make_encoder(recipe: Recipe, rows: Dataset, anew: bool) -> str:
     if isinstance(model, NGramModel):
         if recipe.embeddings != "random":
             raise ValueError("an ngram encoder has no embeddings of words: leave embeddings out.")
-        model.fit(_batches(texts, tokenizer, recipe.max_length))
+        processor.text_separator = f" {tokenizer.sep_token} "  # known to the tokenizer, which need not learn it
+        model.fit(_batches(_clean_texts(rows["text"], processor), tokenizer, recipe.max_length))
     elif recipe.embeddings == "fasttext":
         vectors = train_vectors(texts, tokenizer, config.embedding_size, args.seed)
         weight = model.get_input_embeddings().weight

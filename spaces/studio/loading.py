@@ -127,7 +127,7 @@ def find_checkpoints() -> list[Checkpoint]:
     what the front matter preloads, else the finished runs in `runs/`; behind them the small ones that come along.
 
     Returns:
-        checkpoints, not loaded, of different names.
+        checkpoints, not loaded, of different names and folders.
     """
     named = os.environ.get("HFK_CHECKPOINTS", "").replace("\n", ",")
     sources = [word.strip() for word in named.split(",") if word.strip()]
@@ -137,13 +137,17 @@ def find_checkpoints() -> list[Checkpoint]:
         sources = [str(path.parent) for path in sorted(Path("runs").glob("*/config.json"))]
     sources += [str(path.parent) for path in sorted((HERE / "checkpoints").glob("*/config.json"))]
     found: dict[str, Checkpoint] = {}
+    folders: set[Path] = set()
     for source in sources:
-        name, revision = source, None
-        if not Path(source).is_dir():
-            name, _, revision = source.partition("@")
-            source = name
+        if Path(source).is_dir():
+            folder, revision = Path(source).resolve(), None
+            if folder in folders:
+                continue
+            folders.add(folder)
+            name = folder.name
         else:
-            name = Path(source).resolve().name
+            source, _, revision = source.partition("@")
+            name = source
         while name in found:
             name += "'"
         found[name] = Checkpoint(name, source, revision or None)

@@ -18,9 +18,9 @@ from typing import Any
 
 from PIL import Image
 from text import Trouble
-from uploads import guard
 
 from hfk.models.image_preparation import ImageError, open_image
+from hfk.tasks.table_writer import guard
 
 COLUMNS = ("id", "head", "from", "to", "reason", "checkpoint", "time", "text", "image")
 MAX_REASON = 500

@@ -27,7 +27,7 @@ MAX_PHOTO_MB = 20
 MAX_UNPACKED_MB = 300
 MAX_SHEET_MB = 64
 MAX_RATIO = 200
-TABLES = (".csv", ".tsv", ".jsonl", ".xlsx")
+TABLES = (".csv", ".tsv", ".txt", ".jsonl", ".json", ".xlsx")
 NO_COLUMN = "\x00"
 """A name that no column has: keeps `predict_table` from looking for a picture column."""
 _END_OF_ZIP = struct.Struct("<4s4H2LH")
@@ -71,7 +71,8 @@ def open_upload(path: str | Path, folder: Path) -> Job:
     try:
         if kind == ".zip":
             return _unpack(path, folder)
-        return _count(_sheet_to_csv(path, folder) if kind == ".xlsx" else path)
+        _check_packed(path)
+        return _count(path)
     except Trouble:
         raise
     except (ValueError, OSError, zipfile.BadZipFile, NotImplementedError) as error:
@@ -88,6 +89,17 @@ def header_of(path: str | Path | None, folder: Path) -> list[str]:
         return []
 
 
+def _check_packed(path: Path) -> None:
+    """Refuse what would unpack to more than it seems: tables are known by their contents, whatever they are called."""
+    with open(path, "rb") as file:
+        start = file.read(4)
+    if start.startswith(b"\x1f\x8b") or start == b"PAR1":
+        raise Trouble("bad_file", f"{path.name} is packed; upload it as CSV.")
+    if start.startswith(b"PK"):
+        with _open_zip(path) as archive:
+            _check_size(archive.infolist(), path, MAX_SHEET_MB)
+
+
 def _count(table: Path) -> Job:
     rows, columns = 0, []
     for chunk in iter_table(table):
@@ -99,46 +111,6 @@ def _count(table: Path) -> Job:
     if not rows:
         raise Trouble("bad_file", f"{table.name} has a header and no rows.")
     return Job(table, columns, rows)
-
-
-def _sheet_to_csv(path: Path, folder: Path) -> Path:
-    """Write the first sheet of a workbook as CSV."""
-    try:
-        from openpyxl import load_workbook
-    except ImportError:
-        raise Trouble("bad_file", "XLSX needs openpyxl on the server; save the sheet as CSV.") from None
-    with _open_zip(path) as archive:
-        _check_size(archive.infolist(), path, MAX_SHEET_MB)
-    try:
-        book = load_workbook(path, read_only=True, data_only=True, keep_links=False)
-    except Exception as error:  # openpyxl lets through whatever a broken workbook makes its parsers raise
-        raise Trouble("bad_file", f"{path.name} is not a whole XLSX workbook ({type(error).__name__}).") from None
-    target, blank = folder / f"{path.stem}.csv", 0
-    try:
-        if not book.worksheets:
-            raise Trouble("bad_file", f"{path.name} has no sheet of cells.")
-        sheet = book.worksheets[0]
-        sheet.reset_dimensions()  # what the file claims of itself may be anything
-        width = None
-        with open(target, "w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            for cells in itertools.islice(sheet.iter_rows(max_col=MAX_COLUMNS + 1, values_only=True), MAX_ROWS + 2):
-                row = ["" if cell is None else str(cell) for cell in cells]
-                if not any(row):
-                    blank += 1  # of no meaning at the end of a sheet; a row like others before its end
-                    continue
-                if width is None:
-                    width = max(place for place, cell in enumerate(row, 1) if cell)
-                writer.writerows([[""] * width] * (0 if file.tell() == 0 else blank))
-                blank = 0
-                writer.writerow((row + [""] * width)[:width])
-    except Trouble:
-        raise
-    except Exception as error:  # see above
-        raise Trouble("bad_file", f"{path.name} is damaged ({type(error).__name__}).") from None
-    finally:
-        book.close()
-    return target
 
 
 def _unpack(path: Path, folder: Path) -> Job:
@@ -210,24 +182,8 @@ def _of_the_system(name: str) -> bool:
     return name.startswith("__MACOSX/") or name.rsplit("/", 1)[-1] in (".DS_Store", "Thumbs.db", "desktop.ini")
 
 
-def guard(cell: str) -> str:
-    """Quote a cell that a spreadsheet would take for a formula; numbers stay numbers.
-
-    Example:
-        >>> guard("=1+1"), guard("-3.5"), guard("바다")
-        ("'=1+1", '-3.5', '바다')
-    """
-    if cell[:1] not in ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠") or not cell:
-        return cell
-    try:
-        float(cell)
-    except ValueError:
-        return f"'{cell}"
-    return cell
-
-
 def finish(result: Path, target: Path, job: Job, show: int) -> tuple[list[str], list[list[str]], int]:
-    """Write what the visitor gets: UTF-8 that Excel knows as such, formulas quoted, our file numbers taken out.
+    """Write what the visitor gets: what `predict_table` wrote, our file numbers taken out.
 
     Args:
         result: what `predict_table` wrote, a CSV.
@@ -240,7 +196,7 @@ def finish(result: Path, target: Path, job: Job, show: int) -> tuple[list[str], 
     """
     errors, first = 0, []
     with (
-        open(result, encoding="utf-8", newline="") as source,
+        open(result, encoding="utf-8-sig", newline="") as source,
         open(target, "w", encoding="utf-8-sig", newline="") as file,
     ):
         writer = csv.writer(file)
@@ -251,7 +207,7 @@ def finish(result: Path, target: Path, job: Job, show: int) -> tuple[list[str], 
             if row >= 0 and drop is not None:
                 cells[-1] = job.reasons.get(row, cells[-1].replace(cells[drop], "the picture"))
             errors += row >= 0 and bool(cells[-1])
-            cells = [guard(cell) for place, cell in enumerate(cells) if place != drop]
+            cells = [cell for place, cell in enumerate(cells) if place != drop]
             writer.writerow(cells)
             if row < 0:
                 header = cells

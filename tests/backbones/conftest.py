@@ -28,10 +28,5 @@ def e5_small_ko(cache) -> Path:
 
 
 @pytest.fixture(scope="session")
-def e5_small(cache) -> Path:
-    return _prepared("e5-small", cache)
-
-
-@pytest.fixture(scope="session")
 def efficientnet_lite0(cache) -> Path:
     return _prepared("efficientnet-lite0", cache)

@@ -105,14 +105,14 @@ def test_macro_f1_counts_labels_that_occur_and_no_others():
     assert scores["macro_f1"] == pytest.approx(2 / 3)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=60))
 def test_the_fast_macro_f1_equals_scikit_learn(pairs):
     target, chosen = np.array(pairs).T
     assert m.macro_f1(target, chosen) == pytest.approx(sk.f1_score(target, chosen, average="macro", zero_division=0))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 30))
 def test_order_of_rows_does_not_matter_paths_agree_and_nothing_is_nan(seed, rows):
     logits, labels = random_case(seed, rows)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-import subprocess
 import sys
 import warnings
 
@@ -17,8 +16,9 @@ KOREAN = "야영장,오토캠핑장 농.산.어촌 체험 헹글라이딩 이색
 
 
 @pytest.fixture(autouse=True)
-def any_warning_is_an_error():
+def drawn_and_any_warning_an_error(draw, monkeypatch):
     """matplotlib warns of every glyph that a font lacks."""
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", draw)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         yield
@@ -47,13 +47,23 @@ def test_the_font_has_the_glyphs():
     assert not [character for character in KOREAN + "가힣→–%" if ord(character) not in glyphs]
 
 
-@pytest.mark.parametrize("size", [2, 18, 42, 128])
+@pytest.mark.parametrize("size", [2, 18, 62])
 def test_a_confusion_matrix_of_any_size_is_a_readable_png(size):
     target, chosen, names = labelled(size)
     image = opened(plots.confusion_png(target, chosen, names, "분류 확인"))
-    assert size != 128 or opened(plots.confusion_png(target, target, names))  # no mistakes to draw as bars
+    if size > plots.MATRIX_UP_TO:
+        opened(plots.confusion_png(target, target, names))  # no mistakes to draw as bars
     assert max(image.size) < 2000
     assert np.asarray(image.convert("L")).std() > 10  # not an empty sheet
+
+
+def test_the_axes_of_a_confusion_matrix_are_true_and_predicted(monkeypatch):
+    figures = []
+    monkeypatch.setattr(plots, "to_png", figures.append)
+    plots.confusion_png(np.array([0, 1, 1]), np.array([0, 0, 1]), ["가", "나"])
+    axes = figures[0].axes[0]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted", "true")
+    assert [text.get_text() for text in axes.texts[:3]] == ["1", "1", "1"]
 
 
 def test_labels_that_do_not_occur_are_not_drawn():
@@ -89,27 +99,21 @@ def test_training_curves_from_a_trainers_log():
     assert plots.training_curves_png([{"train_runtime": 3.0, "step": 20}]) is None
 
 
-@pytest.mark.parametrize("lengths", [[5], [1, 2, 3, 100_000], list(range(300))])
+@pytest.mark.parametrize("lengths", [[5], [1, 2, 3, 100_000]])
 def test_a_length_histogram(lengths):
     opened(plots.lengths_png(np.array(lengths), "길이", unit="글자", limit=48))
 
 
 def test_the_same_numbers_give_the_same_bytes():
-    assert plots.confusion_png(*labelled(7)) == plots.confusion_png(*labelled(7))
+    assert plots.confusion_png(*labelled(2)) == plots.confusion_png(*labelled(2))
 
 
-def test_the_users_settings_backend_and_figures_stay_as_they_are():
-    code = (
-        "import matplotlib, sys, numpy as np\n"
-        # Reading the backend would itself import pyplot.
-        "settings = lambda: {k: matplotlib.rcParams[k] for k in matplotlib.rcParams if k != 'backend'}\n"
-        "before = settings()\n"
-        "from hfk.evaluation import plots\n"
-        "plots.confusion_png(np.array([0, 1]), np.array([0, 0]), ['가', '나'])\n"
-        "assert settings() == before\n"
-        "assert 'matplotlib.pyplot' not in sys.modules\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+def test_the_users_settings_and_figures_stay_as_they_are(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)  # importing it is an error, and would set a backend
+    before = {name: matplotlib.rcParams[name] for name in matplotlib.rcParams if name != "backend"}
+    plots.font_families.cache_clear()
+    plots.confusion_png(np.array([0, 1]), np.array([0, 0]), ["가", "나"])
+    assert {name: matplotlib.rcParams[name] for name in before} == before
 
 
 def test_without_matplotlib_one_sentence_says_what_to_install(monkeypatch):

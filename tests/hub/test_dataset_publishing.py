@@ -40,7 +40,8 @@ def test_rows_come_back_with_their_features(hub_here, places):
 def test_the_card_counts_every_label_and_shows_the_tree(places):
     task = load_task(str(places))
     rows = publishable(task.load())
-    data, text = dataset_card(task, rows, "me/places", "other")
+    card = dataset_card(task, rows, "me/places", "other")
+    data, text = card.data, card.text
     assert data.size_categories == "n<1K" and data.license == "other"
     labels = task.heads[1].labels
     (line,) = re.findall(r"^\| 산 \| (.*) \|$", text, re.M)

@@ -11,18 +11,17 @@ import threading
 
 import pytest
 import torch
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, ModelCard
 from huggingface_hub.errors import RepositoryNotFoundError
 from transformers import AutoModel
 
-from hfk import MultiHeadProcessor, cli
+from hfk import cli
 from hfk.hub.publishing import Target, plan_push, pull, push
 from hfk.inference.remote_code import check_remote_code, code_files
 from tests import tiny
 from tests.hub_server import ROOT
 
 PUSH = str(ROOT / "scripts" / "push_to_hub.py")
-TEXT = "해 뜨는 모습이 아름다운 동해의 바닷가"
 
 
 @pytest.fixture
@@ -58,38 +57,6 @@ def new_weights(folder) -> None:
 
 
 # -- push ----------------------------------------------------------------------------------------------------
-
-
-def test_a_pushed_run_answers_alike_where_hfk_is_not_installed(hub, run):
-    repo_id = f"{hub.user}/places"
-    pushed = push(run, Target(repo_id), hub.api())
-    assert pushed.sha == head_of(hub, repo_id) and pushed.sha in pushed.url
-    out = hub.run(
-        f"""
-        import sys, json
-        sys.modules["hfk"] = None
-        from huggingface_hub import snapshot_download
-        from transformers import AutoModel, AutoProcessor, pipeline
-        origin = dict(revision={pushed.sha!r}, trust_remote_code=True)
-        model = AutoModel.from_pretrained({repo_id!r}, **origin)
-        processor = AutoProcessor.from_pretrained({repo_id!r}, **origin)
-        classify = pipeline("multi-head-classification", model={repo_id!r}, **origin)
-        logits = {{name: v.tolist() for name, v in model(**processor(text=[{TEXT!r}])).logits.items()}}
-        folder = snapshot_download({repo_id!r}, revision={pushed.sha!r})
-        sys.path.insert(0, folder)
-        from handler import EndpointHandler
-        (served,) = EndpointHandler(folder)({{"inputs": [{TEXT!r}]}})
-        print(json.dumps([logits, classify({TEXT!r})["cat2"][0]["label"], served["cat2"][0]["label"]]))
-        """,
-        token=None,
-        home="stranger",
-    )
-    logits, label, served = json.loads(out.splitlines()[-1])
-    model, processor = AutoModel.from_pretrained(run), MultiHeadProcessor.from_pretrained(run)
-    expected = model(**processor(text=[TEXT])).logits
-    for name, values in expected.items():
-        torch.testing.assert_close(torch.tensor(logits[name]), values, rtol=1e-5, atol=1e-5)
-    assert label == served and label in model.config.head("cat2").labels
 
 
 def test_what_is_sent_is_what_a_checkpoint_is_made_of(run):
@@ -142,6 +109,18 @@ def test_a_card_that_was_edited_is_kept_and_any_other_gets_the_repository_name(h
     (small / "README.md").write_text(card, encoding="utf-8")
     push(small, Target(f"{hub.user}/b"), hub.api())
     assert (small / "README.md").read_text(encoding="utf-8") == card
+    push(small, Target(f"{hub.user}/b"), hub.api(), license="mit")
+    licensed = ModelCard.load(small / "README.md")
+    assert licensed.data.license == "mit" and licensed.text == ModelCard(card).text
+
+
+def test_the_license_that_the_user_names_is_on_the_page(hub_here, small, hfk):
+    repo_id = f"{hub_here.user}/places"
+    assert hfk("push", small, repo_id)[0] == 0
+    assert hub_here.api().model_info(repo_id).card_data.license is None
+    (small / "README.md").unlink()
+    assert hfk("push", small, repo_id, "--license", "cc-by-4.0")[0] == 0
+    assert hub_here.api().model_info(repo_id).card_data.license == "cc-by-4.0"
 
 
 def test_a_branch_or_a_pull_request_leaves_main_alone(hub, small):
@@ -391,7 +370,7 @@ def test_the_commands_print_what_a_stranger_needs(hub_here, small, places, tmp_p
         runpy.run_path(PUSH, run_name="__main__")
     assert not end.value.code
     out = capsys.readouterr().out
-    out += run("data", "push", places, f"{hub.user}/rows", "--licence", "mit")
+    out += run("data", "push", places, f"{hub.user}/rows", "--license", "mit")
     out += run("metrics", "push", f"{hub.user}/scores", "--metric", "regression_scores")
     out += run("space", "push", space, f"{hub.user}/app", "--public")
     out += run("pull", f"{hub.user}/model", "--output-dir", "pulled")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
-from transformers import TrainerCallback, set_seed
+from transformers import AutoModel, TrainerCallback, set_seed
 
-from hfk import MultiHeadTrainer, MultiHeadTrainingArguments, train
+from hfk import MultiHeadProcessor, MultiHeadTrainer, MultiHeadTrainingArguments, train
 from hfk.hub.publishing import PICKLES
 from hfk.hub.training_checkpoints import fetch_checkpoint
 from hfk.runs.run import last_checkpoint
@@ -42,16 +44,16 @@ class StopAt(TrainerCallback):
 
 
 def run(task: str, folder: str, stop_at: int | None = None, resume_from: str | None = None, **options):
-    """Train a tiny model on `task` for twelve steps, saving every third; returns the trainer."""
+    """Train a tiny model on `task` for six steps, saving every second; returns the trainer."""
     set_seed(0)
     task = load_task(task)
     data = task.load()
     args = MultiHeadTrainingArguments(
         output_dir=folder,
         **{
-            "max_steps": 12,
+            "max_steps": 6,
             "save_strategy": "steps",
-            "save_steps": 3,
+            "save_steps": 2,
             "eval_strategy": "no",
             "load_best_model_at_end": False,
             "per_device_train_batch_size": 4,
@@ -83,12 +85,12 @@ def test_every_strategy_pushes_what_it_promises(hub_here, places, caplog):
     Path("every_save/README.md").write_text("---\nlicense: mit\n---\n내 말\n", encoding="utf-8")
     Path("every_save/rows.csv").write_text("mine")
     for strategy in ("end", "every_save", "checkpoint", "all_checkpoints"):
-        options = {"hub_strategy": strategy, "hub_always_push": True, "save_total_limit": 1, "max_steps": 6}
+        options = {"hub_strategy": strategy, "hub_always_push": True, "save_total_limit": 1, "max_steps": 4}
         trainer = run(task, strategy, push_to_hub=True, **options)
         assert not Path(strategy, "_push").exists() and not Path(strategy, "training_args.bin").exists()
         Path("every_save/rows.csv").unlink(missing_ok=True)
         trainer.push_to_hub()
-    run(task, "broken", push_to_hub=True, hub_strategy="every_save", max_steps=4)
+    run(task, "broken", push_to_hub=True, hub_strategy="every_save", max_steps=2)
     api = hub.api()
     titles, listings = {}, {}
     for strategy in ("end", "every_save", "checkpoint", "all_checkpoints"):
@@ -101,30 +103,30 @@ def test_every_strategy_pushes_what_it_promises(hub_here, places, caplog):
             assert not pickles and "rows.csv" not in listing, f"{strategy}: {sorted(listing)}"
             assert top_level(listing) >= SERVED - {"README.md"}, f"{strategy}: {sorted(listing)}"
         assert top_level(listings[strategy][-1]) >= SERVED
-    saves = [f"Training in progress, step {step}" for step in (3, 6)]
+    saves = [f"Training in progress, step {step}" for step in (2, 4)]
     assert titles["end"] == ["End of training"]
     assert titles["every_save"] == saves, "at the end all was there, the card too: no commit is made of nothing"
     for strategy in ("checkpoint", "all_checkpoints"):
         assert titles[strategy] == [*saves, "End of training"]
     for strategy in ("end", "every_save"):
         assert not any("/" in file for listing in listings[strategy] for file in listing)
-    for step, listing in zip((3, 6), listings["checkpoint"], strict=False):
+    for step, listing in zip((2, 4), listings["checkpoint"], strict=False):
         assert below(listing, "last-checkpoint") >= RESUMABLE
         assert {file.split("/")[0] for file in listing if "/" in file} == {"last-checkpoint"}, step
     for count, listing in enumerate(listings["all_checkpoints"][:2], start=1):
         folders = {file.split("/")[0] for file in listing if "/" in file}
-        assert folders == {f"checkpoint-{step}" for step in (3, 6)[:count]}
-        assert below(listing, f"checkpoint-{3 * count}") >= RESUMABLE
+        assert folders == {f"checkpoint-{step}" for step in (2, 4)[:count]}
+        assert below(listing, f"checkpoint-{2 * count}") >= RESUMABLE
     card = (hub.folder / "every_save" / "README.md").read_text()
     assert card.endswith("내 말\n"), "a card that was there stays"
     assert api.model_info(f"{hub.user}/checkpoint").card_data.to_dict()["library_name"] == "hfk"
-    assert f"checkpoint-3 was not pushed to {hub.user}/broken; training goes on." in caplog.text
+    assert f"checkpoint-2 was not pushed to {hub.user}/broken; training goes on." in caplog.text
     with pytest.raises(ValueError, match=f"{hub.user}/every_save has no whole last-checkpoint"):
         fetch_checkpoint(f"{hub.user}/every_save", "fetched")
     with pytest.raises(ValueError, match=f"there is no {hub.user}/nothing"):
         fetch_checkpoint(f"{hub.user}/nothing", "fetched")
-    assert fetch_checkpoint(f"{hub.user}/all_checkpoints", "fetched", "checkpoint-6") == "fetched/checkpoint-6"
-    assert set(os.listdir(hub.folder / "fetched" / "checkpoint-6")) >= RESUMABLE
+    assert fetch_checkpoint(f"{hub.user}/all_checkpoints", "fetched", "checkpoint-4") == "fetched/checkpoint-4"
+    assert set(os.listdir(hub.folder / "fetched" / "checkpoint-4")) >= RESUMABLE
     assert not list(hub.folder.rglob("training_args.bin"))
 
 
@@ -132,31 +134,71 @@ def test_an_interrupted_run_goes_on_elsewhere_to_the_same_end(hub_here, places, 
     hub, task = hub_here, str(places)
     repo, api = f"{hub.user}/places", hub.api()
     options = {"push_to_hub": True, "hub_strategy": "checkpoint", "hub_always_push": True, "hub_model_id": repo}
-    hub.fault("POST .*/commit/", "refuse", at=3)
-    with pytest.raises(Interrupted):  # at step 10; the checkpoint of step 9 has not arrived
-        run(task, "here", stop_at=10, **options)
-    assert api.list_repo_commits(repo)[0].title == "Training in progress, step 6"
+    hub.fault("POST .*/commit/", "refuse", at=2)
+    with pytest.raises(Interrupted):  # at step 5; the checkpoint of step 4 has not arrived
+        run(task, "here", stop_at=5, **options)
+    assert api.list_repo_commits(repo)[0].title == "Training in progress, step 2"
     checkpoint = fetch_checkpoint(repo, "there")
-    assert last_checkpoint("there") == checkpoint == "there/checkpoint-6"
+    assert last_checkpoint("there") == checkpoint == "there/checkpoint-2"
     trainer = run(task, "there", resume_from=checkpoint, **options)
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     trainer.push_to_hub()
     whole = run(task, str(tmp_path / "whole"))
     assert losses == pytest.approx([entry["loss"] for entry in whole.state.log_history if "loss" in entry], rel=1e-4)
-    assert len(losses) == 12
-    expected = load_file(tmp_path / "whole" / "checkpoint-12" / "model.safetensors")
+    assert len(losses) == 6
+    expected = load_file(tmp_path / "whole" / "checkpoint-6" / "model.safetensors")
     for name, weight in load_file("there/model.safetensors").items():
         torch.testing.assert_close(weight, expected[name], rtol=1e-4, atol=1e-6, msg=name)
 
 
-def test_a_finished_run_of_hfk_train_is_pushed_whole(hub_here, places, encoders, capsys):
-    hub = hub_here
-    more = {"push_to_hub": True, "hub_private_repo": True, "max_steps": 2, "hub_strategy": "end"}
-    train(str(places), "places", tiny.RECIPE | encoders | more)
-    repo = f"{hub.user}/places"
+def test_a_finished_run_with_adapters_is_pushed_whole_and_answers_where_hfk_is_not_installed(
+    hub_here, places, encoders, capsys
+):
+    hub, repo, folder, adapter = hub_here, f"{hub_here.user}/places", Path("places"), "adapter_config.json"
+    hub.api().create_repo(repo, private=True)  # of an earlier run:
+    hub.api().upload_file(path_or_fileobj=b'{"base_model_name_or_path": null}', path_in_repo=adapter, repo_id=repo)
+    options = tiny.RECIPE | encoders | {"max_steps": 4, "lora": {"rank": 2}, "license": "mit"}
+    options |= {"save_strategy": "steps", "save_steps": 2, "eval_strategy": "steps", "eval_steps": 2}
+    more = {"push_to_hub": True, "hub_private_repo": True, "hub_strategy": "checkpoint", "hub_always_push": True}
+    train(str(places), folder, options | more)
     info = hub.api().model_info(repo)
-    assert info.private and f"/commit/{info.sha}" in capsys.readouterr().out
+    assert info.private and f"/commit/{info.sha}" in capsys.readouterr().out and info.card_data.license == "mit"
+    before = hub.api().list_repo_commits(repo)[1].commit_id  # the last one of training
+    assert {"adapter/adapter_config.json", "last-checkpoint/optimizer.pt"} <= set(
+        hub.api().list_repo_files(repo, revision=before)
+    )
     files = {sibling.rfilename for sibling in info.siblings}
     assert files >= (SERVED - {"training_arguments.json"}) | {"handler.py", "metrics.json", "task.json", "recipe.yaml"}
-    assert not [file for file in files if file.endswith(PICKLES)]
-    assert f'"{repo}"' in Path("places/README.md").read_text(encoding="utf-8"), "the snippets name the repository"
+    assert not [name for name in files if name.endswith(PICKLES) or "adapter" in name or "checkpoint" in name]
+    assert f'"{repo}"' in (folder / "README.md").read_text(encoding="utf-8"), "the snippets name the repository"
+    Image.new("RGB", (64, 48), "skyblue").save("photo.jpg")
+    out = hub.run(
+        f"""
+        import json, re, sys
+        sys.modules["hfk"] = None
+        from huggingface_hub import snapshot_download
+        folder = snapshot_download({repo!r}, revision={info.sha!r})
+        card = open(folder + "/README.md", encoding="utf-8").read().replace("<commit sha>", {info.sha!r})
+        blocks = re.findall(r"```python\\n(.*?)```", card, re.S)
+        exec(blocks[0])
+        exec(blocks[2])
+        sys.path.insert(0, folder)
+        from handler import EndpointHandler
+        (served,) = EndpointHandler(folder)({{"inputs": [{TEXT!r}]}})
+        logits = {{name: v.tolist() for name, v in model(**processor(text=[{TEXT!r}])).logits.items()}}
+        print(json.dumps([logits, classify({TEXT!r})["cat2"][0]["label"], served["cat2"][0]["label"]]))
+        """,
+        home="stranger",
+    )
+    answer, *lines, last = out.splitlines()
+    heads = ("cat1", "cat2", "tags", "price")
+    assert all(f"'{head}': " in answer for head in heads) and [line.split()[0] for line in lines] == list(heads)
+    logits, label, served = json.loads(last)
+    model, processor = AutoModel.from_pretrained(folder), MultiHeadProcessor.from_pretrained(folder)
+    for name, values in model(**processor(text=[TEXT])).logits.items():
+        torch.testing.assert_close(torch.tensor(logits[name]), values, rtol=1e-5, atol=1e-5)
+    assert label == served and label in model.config.head("cat2").labels
+    # What is fetched from there is known as the run that it is.
+    assert fetch_checkpoint(repo, "there", revision=before) == "there/checkpoint-4"
+    with pytest.raises(ValueError, match=r"learning_rate was 0\.002 there and is 0\.1 now"):
+        train(str(places), "there", options | {"learning_rate": 0.1})

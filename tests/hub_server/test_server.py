@@ -11,6 +11,8 @@ import time
 
 import httpx2
 import pytest
+import torch
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value, load_dataset
 from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete, CommitScheduler
 from huggingface_hub.errors import (
     GatedRepoError,
@@ -19,7 +21,9 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
 
+from tests import tiny
 from tests.hub_server import Hub, HubServer
 
 WEIGHTS = os.urandom(300_000)
@@ -430,41 +434,36 @@ def test_a_commit_scheduler_appends(hub, tmp_path):
         assert hub.api().file_exists(f"{hub.user}/feedback", "rows.jsonl", repo_type="dataset")
 
 
-def test_datasets_go_and_come_with_their_splits_and_labels(hub):
+def test_datasets_go_and_come_with_their_splits_and_labels(hub, monkeypatch):
+    hub.here(monkeypatch)
     repo = f"{hub.user}/places"
-    out = hub.run(f"""
-        from datasets import ClassLabel, Dataset, DatasetDict, Features, Value, load_dataset
-        features = Features({{"text": Value("string"), "label": ClassLabel(names=["자연", "음식"])}})
-        make = lambda words: Dataset.from_dict({{"text": words, "label": [0, 1]}}, features=features)
-        sha = DatasetDict(train=make(["바다", "국밥"]), test=make(["산", "떡"])).push_to_hub({repo!r}, private=True).oid
-        got = load_dataset({repo!r}, revision=sha)
-        assert got["train"]["text"] == ["바다", "국밥"] and got["test"]["label"] == [0, 1]
-        assert got["test"].features["label"].names == ["자연", "음식"]
-        print(next(iter(load_dataset({repo!r}, split="test", streaming=True)))["text"])
-    """)
-    assert out.splitlines()[-1] == "산"
+    features = Features({"text": Value("string"), "label": ClassLabel(names=["자연", "음식"])})
+    train, test = (
+        Dataset.from_dict({"text": words, "label": [0, 1]}, features=features)
+        for words in (["바다", "국밥"], ["산", "떡"])
+    )
+    sha = DatasetDict(train=train, test=test).push_to_hub(repo, private=True).oid
+    got = load_dataset(repo, revision=sha)
+    assert got["train"]["text"][:] == ["바다", "국밥"] and got["test"]["label"][:] == [0, 1]
+    assert got["test"].features["label"].names == ["자연", "음식"]
+    assert next(iter(load_dataset(repo, split="test", streaming=True)))["text"] == "산"
     card = hub.api().dataset_info(repo).card_data
     assert [split["name"] for split in card["dataset_info"]["splits"]] == ["train", "test"]
 
 
-def test_transformers_pushes_and_loads(hub):
-    out = hub.run(f"""
-        import torch
-        from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
-        from tests import tiny
-        torch.manual_seed(0)
-        sizes = dict(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
-        model = BertModel(BertConfig(vocab_size=tiny.VOCABULARY_SIZE, **sizes)).eval()
-        tokenizer = tiny.tokenizer()
-        sha = model.push_to_hub("{hub.user}/bert").oid
-        tokenizer.push_to_hub("{hub.user}/bert")
-        loaded = AutoModel.from_pretrained("{hub.user}/bert", revision=sha)
-        batch = AutoTokenizer.from_pretrained("{hub.user}/bert")("바닷가의 절", return_tensors="pt")
-        assert batch["input_ids"].tolist() == [tokenizer("바닷가의 절")["input_ids"]]
-        torch.testing.assert_close(loaded(**batch).last_hidden_state, model(**batch).last_hidden_state)
-        print(sha)
-    """)
-    assert seen(hub, 0, f"HEAD /{hub.user}/bert/resolve/{out.split()[-1]}/model.safetensors")
+def test_transformers_pushes_and_loads(hub, monkeypatch):
+    hub.here(monkeypatch)
+    repo = f"{hub.user}/bert"
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    model = BertModel(BertConfig(vocab_size=tiny.VOCABULARY_SIZE, **sizes)).eval()
+    tokenizer = tiny.tokenizer()
+    sha = model.push_to_hub(repo).oid
+    tokenizer.push_to_hub(repo)
+    loaded = AutoModel.from_pretrained(repo, revision=sha)
+    batch = AutoTokenizer.from_pretrained(repo)("바닷가의 절", return_tensors="pt")
+    assert batch["input_ids"].tolist() == [tokenizer("바닷가의 절")["input_ids"]]
+    torch.testing.assert_close(loaded(**batch).last_hidden_state, model(**batch).last_hidden_state)
+    assert seen(hub, 0, f"HEAD /{repo}/resolve/{sha}/model.safetensors")
 
 
 def test_the_hub_command_logs_in_and_downloads(hub, repo):

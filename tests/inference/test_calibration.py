@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-import yaml
 
 from hfk import Predictor, train
 from hfk.runs.run import Run
@@ -29,7 +28,7 @@ def task(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def options(encoders) -> dict:
-    return tiny.RECIPE | {"num_train_epochs": 2, "text_encoder": encoders["text_encoder"]}
+    return tiny.RECIPE | {"num_train_epochs": 1, "text_encoder": encoders["text_encoder"]}
 
 
 @pytest.fixture(scope="module")
@@ -121,14 +120,3 @@ def test_what_can_not_be_calibrated_is_said_before_training(options, tmp_path, k
     with pytest.raises(ValueError, match=message):
         train(str(task), tmp_path / "run", options | {"calibrate": True})
     assert not Run(tmp_path / "run").started
-
-
-def test_a_run_says_which_labels_were_corrected(task, options, tmp_path, capsys):
-    (tmp_path / "fixed.csv").write_text(
-        "id,head,from,to,reason\n000,cat2,산,바다,\n006,cat2,산,바다,\n", encoding="utf-8"
-    )
-    given = options | {"num_train_epochs": 1, "corrections": str(tmp_path / "fixed.csv")}
-    made = train(str(task), tmp_path / "run", given)
-    sentence = "fixed.csv: 2 labels corrected (train: 1 cat2; validation: 1 cat2; test: none)"
-    assert sentence in capsys.readouterr().out and made["extra"]["corrections"] == sentence
-    assert yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())["corrections"].endswith("fixed.csv")

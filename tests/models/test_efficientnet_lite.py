@@ -7,12 +7,11 @@ import math
 import pytest
 import torch
 from torch.nn import functional
-from transformers import AutoConfig, AutoModel, AutoModelForImageClassification
+from transformers import AutoConfig, AutoModel
 
 from hfk.models.modeling_efficientnet_lite import (
     EfficientNetLiteConfig,
     EfficientNetLiteConvLayer,
-    EfficientNetLiteForImageClassification,
     EfficientNetLiteModel,
 )
 
@@ -33,20 +32,16 @@ def tiny_config(**changes) -> EfficientNetLiteConfig:
 
 def test_lite0_has_the_published_size():
     with torch.device("meta"):
-        model = EfficientNetLiteForImageClassification(EfficientNetLiteConfig(num_labels=1000))
-    assert model.num_parameters() == 4_652_008
-    assert model.efficientnet_lite.num_parameters() == 3_371_008
+        assert EfficientNetLiteModel(EfficientNetLiteConfig()).num_parameters() == 3_371_008
 
 
 @pytest.mark.parametrize("size", [(32, 32), (33, 47), (64, 31)])
 def test_sizes_halve_rounding_up(size):
     model = EfficientNetLiteModel(tiny_config()).eval()
-    output = model(torch.randn(2, 3, *size), output_hidden_states=True)
-    expected = [size]
+    output, expected = model(torch.randn(2, 3, *size)), size
     for _ in range(3):
-        expected.append(tuple(-(-n // 2) for n in expected[-1]))
-    assert tuple(output.last_hidden_state.shape) == (2, 24, *expected[-1])
-    assert [tuple(x.shape[2:]) for x in output.hidden_states] == [expected[1], *expected[1:]]
+        expected = tuple(-(-n // 2) for n in expected)
+    assert tuple(output.last_hidden_state.shape) == (2, 24, *expected)
     torch.testing.assert_close(output.pooler_output, output.last_hidden_state.mean((2, 3)))
     assert torch.equal(model(torch.zeros(1, 3, *size), return_dict=False)[1], model(torch.zeros(1, 3, *size))[1])
 
@@ -83,43 +78,17 @@ def test_initial_weights_keep_the_signal():
     assert 0.1 < output.std() < 5
 
 
-def test_it_learns_from_scratch():
-    model = EfficientNetLiteForImageClassification(tiny_config(num_labels=4)).train()
-    pixels, labels = torch.randn(16, 3, 32, 32), torch.arange(16) % 4
-    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
-    losses = []
-    for _ in range(40):
-        loss = model(pixels, labels=labels).loss
-        losses.append(loss.item())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    assert losses[-1] < 0.3 * losses[0]
-
-
-def test_same_logits_after_a_round_trip(tmp_path):
-    model = EfficientNetLiteForImageClassification(tiny_config(num_labels=5)).eval()
+def test_same_features_after_a_round_trip(tmp_path):
+    model = EfficientNetLiteModel(tiny_config()).eval()
     for buffer in (b for b in model.buffers() if b.is_floating_point()):
         buffer.add_(torch.rand_like(buffer))
     model.save_pretrained(tmp_path)
     pixels = torch.randn(2, 3, 32, 32)
-    loaded = AutoModelForImageClassification.from_pretrained(tmp_path).eval()
-    assert type(loaded) is EfficientNetLiteForImageClassification
-    assert torch.equal(loaded(pixels).logits, model(pixels).logits)
-    encoder = AutoModel.from_pretrained(tmp_path).eval()
-    assert torch.equal(encoder(pixels).pooler_output, model.efficientnet_lite(pixels).pooler_output)
+    loaded = AutoModel.from_pretrained(tmp_path).eval()
+    assert type(loaded) is EfficientNetLiteModel
+    assert torch.equal(loaded(pixels).pooler_output, model(pixels).pooler_output)
     assert AutoConfig.from_pretrained(tmp_path).stage_widths == [8, 12, 16]
     assert (tmp_path / "modeling_efficientnet_lite.py").is_file()
-
-
-def test_the_encoder_loads_into_a_classifier_with_a_new_head(tmp_path):
-    encoder = EfficientNetLiteModel(tiny_config()).eval()
-    encoder.save_pretrained(tmp_path)
-    model = AutoModelForImageClassification.from_pretrained(tmp_path, num_labels=3).eval()
-    pixels = torch.randn(2, 3, 32, 32)
-    assert torch.equal(model.efficientnet_lite(pixels).pooler_output, encoder(pixels).pooler_output)
-    assert model(pixels).logits.shape == (2, 3)
-    assert torch.isfinite(model.classifier.weight).all()
 
 
 def test_bf16_is_close():
@@ -147,7 +116,7 @@ def test_gradient_checkpointing_gives_the_same_gradients():
 
 
 def test_it_exports_with_any_batch_and_size():
-    stages = {"widths": [8, 12], "repeats": [1, 2], "kernels": [3, 5], "strides": [1, 2], "expansions": [1, 3]}
+    stages = {"widths": [8], "repeats": [2], "kernels": [5], "strides": [2], "expansions": [3]}
     model = EfficientNetLiteModel(tiny_config(**{f"stage_{name}": values for name, values in stages.items()})).eval()
     batch, auto = torch.export.Dim("batch"), torch.export.Dim.AUTO
     shapes = {"pixel_values": {0: batch, 2: auto, 3: auto}}

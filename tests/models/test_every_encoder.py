@@ -82,20 +82,17 @@ class TestEveryEncoder:
             if expected[name] is not None:
                 torch.testing.assert_close(weight.grad, expected[name], rtol=1e-4, atol=1e-5, msg=name)
 
-    def test_same_logits_after_round_trip(self, case):
+    def test_same_logits_after_round_trip_and_nearly_so_in_half_precision(self, case):
         model, folder, batch = case
-        loaded = MultiHeadForClassification.from_pretrained(folder)
+        loaded, expected = MultiHeadForClassification.from_pretrained(folder), model(**batch).logits
         for name, weight in model.state_dict().items():
             assert torch.equal(loaded.state_dict()[name], weight), name
         after = loaded(**batch).logits
-        for name, logits in model(**batch).logits.items():  # memory alignment alone moves the last bit
+        for name, logits in expected.items():  # memory alignment alone moves the last bit
             torch.testing.assert_close(after[name], logits, rtol=1e-5, atol=1e-7)
-
-    def test_half_precision(self, case):
-        model, folder, batch = case
-        logits = MultiHeadForClassification.from_pretrained(folder, dtype=torch.bfloat16)(**batch).logits["cat1"]
-        assert logits.dtype == torch.bfloat16
-        torch.testing.assert_close(logits.float(), model(**batch).logits["cat1"], rtol=0.1, atol=0.1)
+        half = MultiHeadForClassification.from_pretrained(folder, dtype=torch.bfloat16)(**batch).logits["cat1"]
+        assert half.dtype == torch.bfloat16
+        torch.testing.assert_close(half.float(), expected["cat1"], rtol=0.1, atol=0.1)
 
 
 @pytest.mark.parametrize("fusion", ["tokens", "pooled", "gated"])
@@ -177,9 +174,8 @@ def test_sdpa_is_used_and_agrees_with_eager(tmp_path):
     torch.testing.assert_close(sdpa(**batch).logits["cat2"], eager(**batch).logits["cat2"], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("fusion", ["tokens", "gated"])
-def test_compile_has_no_graph_breaks(fusion):
-    model = tiny.model("bert", "efficientnet-lite", fusion=fusion)
+def test_compile_has_no_graph_breaks():
+    model = tiny.model("bert", "efficientnet-lite", fusion="gated")
     batch = inputs("bert", "efficientnet-lite") | {
         "text_present": torch.tensor([True, False, True]),
         "image_present": torch.tensor([True, True, False]),
@@ -189,9 +185,8 @@ def test_compile_has_no_graph_breaks(fusion):
     torch.testing.assert_close(compiled(**batch).logits["cat2"], model(**batch).logits["cat2"])
 
 
-@pytest.mark.parametrize("fusion", ["tokens", "gated"])
-def test_export_with_a_dynamic_batch(fusion):
-    model = tiny.model("bert", "efficientnet-lite", fusion=fusion)
+def test_export_with_a_dynamic_batch():
+    model = tiny.model("bert", "efficientnet-lite", fusion="tokens")
     batch = inputs("bert", "efficientnet-lite", rows=3)
     auto = torch.export.Dim.AUTO
     text = {"input_ids": {0: auto, 1: auto}, "attention_mask": {0: auto, 1: auto}}

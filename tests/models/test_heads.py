@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import json
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import AutoConfig
 
-from hfk import HeadConfig, MultiHeadConfig
+from hfk import HeadConfig, MultiHeadConfig, MultiHeadEnsembleConfig
 from hfk.models.decoding import decide, probabilities, readable
-from hfk.models.hierarchy import best_path, consistent
+from hfk.models.hierarchy import best_path
+from hfk.tasks.columns import HeadColumn
 from tests import tiny
 
 
@@ -31,11 +34,17 @@ def forests(draw):
     return logs, parents
 
 
+def consistent(chosen: dict[str, torch.Tensor], parents: dict) -> bool:
+    """Whether each head's label lies under its parent's, in every row."""
+    pairs = [(torch.tensor(of)[chosen[name]], chosen[parent]) for name, (parent, of) in parents.items()]
+    return all(torch.equal(above, label) for above, label in pairs)
+
+
 @given(forests())
 def test_best_path_is_the_best_of_all_paths(case):
     logs, parents = case
     chosen = best_path(logs, parents)
-    assert consistent(chosen, parents).all()
+    assert consistent(chosen, parents)
     names = list(logs)
     for row in range(3):
         best = -torch.inf
@@ -153,6 +162,34 @@ def test_heads_that_contradict_each_other_are_refused():
 def test_wrong_model_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         tiny.model("bert", "vit", **options)
+
+
+def test_a_field_of_a_newer_version_is_one_sentence(tmp_path):
+    tiny.model("bert").save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["heads"][1]["margin"] = 0.5
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"head 'cat2' has the field 'margin', .* upgrade \(pip install -U hfk\)\.$"):
+        AutoConfig.from_pretrained(tmp_path)
+
+
+def test_problems_may_be_spelled_as_transformers_does():
+    for spelling, problem in (
+        ("single_label_classification", "single_label"),
+        ("multi_label_classification", "multi_label"),
+    ):
+        head = HeadConfig("topic", ["a", "b"], spelling)
+        assert head == HeadConfig("topic", ["a", "b"], problem)
+        assert HeadColumn("topic", problem=spelling).problem == problem
+
+
+def test_the_labels_of_a_single_head_are_where_transformers_looks(tmp_path):
+    config = tiny.model("bert", heads=[HeadConfig("topic", ["정치", "경제", "사회"])]).config
+    config.save_pretrained(tmp_path)
+    for one in (config, AutoConfig.from_pretrained(tmp_path), MultiHeadEnsembleConfig([config, config])):
+        assert one.id2label == {0: "정치", 1: "경제", 2: "사회"} and one.num_labels == 3
+        assert one.label2id == {"정치": 0, "경제": 1, "사회": 2}
+    assert "id2label" not in tiny.model("bert").config.to_diff_dict()
 
 
 def test_config_round_trip_keeps_heads_in_order(tmp_path):

@@ -140,7 +140,7 @@ def test_a_picture_by_url(tmp_path):
 
 
 @given(st.text())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_cleaning_never_fails_and_changes_nothing_twice(text):
     processor = tiny.processor()
     once = processor.clean(text)
@@ -157,6 +157,17 @@ def test_texts_that_are_none():
     assert processor.clean("A &amp; B") == "A & B"
     with pytest.raises(ValueError, match="must be a str, not int"):
         processor.clean(3)
+
+
+def test_texts_of_one_row_stay_apart(encoders, tmp_path):
+    processor = MultiHeadProcessor.from_encoders(encoders["text_encoder"])
+    assert processor.clean(["사과", " 배  감"]) == processor.clean("사과␟배 감") == "사과 [SEP] 배 감"
+    assert processor.clean(["사과", None]) == "사과 [SEP]" and processor.clean([None, " "]) is None
+    tokens = processor(text=[["산", "바다"], "산␟바다"])["input_ids"]
+    assert (tokens == processor.tokenizer.sep_token_id).sum(1).tolist() == [2, 2]
+    processor.save_pretrained(tmp_path)
+    assert MultiHeadProcessor.from_pretrained(tmp_path).clean("사과␟배 감") == "사과 [SEP] 배 감"
+    assert tiny.processor().clean("사과␟배 감") == "사과 배 감"  # as a checkpoint of before was trained
 
 
 @pytest.mark.parametrize("text", ["가" * 100_000, "👍🏽 관광 🏖️", "美 대통령 訪韓", "<b>굵은</b>", "\ud800 대리"])
@@ -194,6 +205,16 @@ def test_processor_round_trip(text, vision, tmp_path):
         assert torch.equal(before[name], after[name]), name
     assert (again.max_length, again.text_prefix) == (17, "query: ")
     assert (again.tokenizer is None, again.image_processor is None) == (text is None, vision is None)
+
+
+def test_a_processor_of_a_newer_version_is_refused_in_one_sentence(tmp_path):
+    tiny.processor().save_pretrained(tmp_path)
+    path = tmp_path / "processor_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"lowercase": True}))
+    with pytest.raises(
+        ValueError, match=r"processor_config\.json has the field 'lowercase', .* \(pip install -U hfk\)\.$"
+    ):
+        MultiHeadProcessor.from_pretrained(tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -236,6 +257,7 @@ def test_every_form_of_input_gives_the_same_answers(classify, rows):
     for left, right in zip(classify(table, top_k=3), [classify(TEXT, top_k=3), single[1]], strict=True):
         same(left, right)
     same(classify(Image.open(io.BytesIO(GOOD["cmyk"])), top_k=3), single[2])
+    same(classify({"text": "산", "text_pair": "바다"}), classify({"text": ["산", "바다"]}))
 
 
 def test_predictor_answers_like_the_pipeline_in_order(classify, checkpoint, rows):

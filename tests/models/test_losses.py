@@ -245,7 +245,7 @@ def test_what_does_not_fit_together_is_refused():
         ({"hierarchy_loss": "upward"}, "'upward' is not one of none, marginal"),
         ({"hierarchy_loss": "marginal"}, "no head has a `parent`"),
         ({"modality_dropout": 1.5}, "modality_dropout must be in"),
-        ({"modality_loss": -1}, "modality_loss must be 0 or more, not -1"),
+        ({"modality_loss": -1}, r"modality_loss must be in \[0, inf\), not -1"),
         ({"head_losses": {"topic": HeadLoss(weight=-1)}}, "head 'topic': weight must be in"),
     ):
         with pytest.raises(ValueError, match=message):

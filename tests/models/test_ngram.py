@@ -196,7 +196,7 @@ def test_what_was_fitted_survives_a_round_trip(tokenizer, tmp_path):
 
 
 def test_it_exports_and_compiles_for_any_batch_and_length(tokenizer):
-    model = make(tokenizer, num_buckets=999, word_ngrams=2)
+    model = make(tokenizer, num_buckets=999, char_ngrams=[2, 3], word_ngrams=2)
     ids, mask = encode(tokenizer, TEXTS)
     auto = torch.export.Dim.AUTO
     shapes = {"input_ids": {0: auto, 1: auto}, "attention_mask": {0: auto, 1: auto}}

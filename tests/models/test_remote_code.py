@@ -23,7 +23,7 @@ TEXT = "해 뜨는 모습이 아름다운 동해의 바닷가"
 
 @pytest.fixture(scope="module")
 def folders(checkpoint, tmp_path_factory) -> dict[str, Path]:
-    """Checkpoints of every kind that brings code: both encoders, an ensemble, encoders of hfk's own."""
+    """Checkpoints of every kind that brings code: both encoders, an ensemble, encoders of hfk's own, text cleaning."""
     home = tmp_path_factory.mktemp("kinds")
     torch.manual_seed(0)
     members = [tiny.model("bert"), tiny.model("xlm-roberta", "vit"), tiny.model("electra")]
@@ -32,19 +32,46 @@ def folders(checkpoint, tmp_path_factory) -> dict[str, Path]:
     )
     kinds = {"ensemble": (MultiHeadEnsemble.from_members(members, readers), processor)}
     kinds |= {name: (tiny.model(name), tiny.processor()) for name in ("ngram", "recurrent", "textcnn")}
+    kinds["lite"] = (tiny.model("bert", "efficientnet-lite"), tiny.processor("bert", "vit"))
+    kinds["cleaning"] = (tiny.model("bert"), tiny.processor(text_cleaning="simple"))
     for name, parts in kinds.items():
         for part in parts:
             part.save_pretrained(home / name)
     return {"both": checkpoint} | {name: home / name for name in kinds}
 
 
+OPTIONAL = {
+    "encoder_base": {"both", "ensemble", "ngram", "recurrent", "textcnn", "lite", "cleaning"},
+    "modeling_ngram": {"ngram"},
+    "modeling_recurrent": {"recurrent", "textcnn"},
+    "modeling_textcnn": {"textcnn"},
+    "modeling_efficientnet_lite": {"lite"},
+    "modeling_ensemble": {"ensemble"},
+    "text_cleaning": {"cleaning"},
+    "hanja_readings": {"cleaning"},
+    "registration": set(),
+}
+"""Module → the kinds of checkpoints that need it."""
+
+
+def test_only_the_modules_that_a_checkpoint_needs_travel(folders, tmp_path):
+    for module, needed_by in OPTIONAL.items():
+        assert {kind for kind, folder in folders.items() if (folder / f"{module}.py").is_file()} == needed_by, module
+    tiny.model("bert").save_pretrained(tmp_path)  # where another model lay before
+    tiny.model("ngram").save_pretrained(tmp_path)
+    assert (tmp_path / "modeling_ngram.py").is_file()
+    tiny.model("recurrent").config.save_pretrained(tmp_path)
+    assert (tmp_path / "modeling_recurrent.py").is_file() and not (tmp_path / "modeling_ngram.py").exists()
+
+
 def test_every_kind_loads_in_a_process_without_hfk(folders, tmp_path):
+    """And each runs its own code: none of them makes itself known to transformers for those loaded after it."""
     script = textwrap.dedent(
         f"""
         import sys, json
         sys.modules["hfk"] = None
         from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoProcessor, AutoTokenizer, pipeline
-        text, found = {TEXT!r}, {{}}
+        text, found, packages = {TEXT!r}, {{}}, set()
         for kind, folder in { ({name: str(folder) for name, folder in folders.items()})!r}.items():
             AutoConfig.from_pretrained(folder, trust_remote_code=True)
             model = AutoModel.from_pretrained(folder, trust_remote_code=True)
@@ -53,15 +80,23 @@ def test_every_kind_loads_in_a_process_without_hfk(folders, tmp_path):
             if kind == "both":
                 AutoImageProcessor.from_pretrained(folder, trust_remote_code=True)
             logits = model(**processor(text=[text])).logits
-            classify = pipeline("multi-head-classification", model=folder, trust_remote_code=True)
-            assert type(model).__module__.startswith("transformers_modules"), type(model).__module__
+            found[kind] = {{"logits": logits["cat2"].tolist(), "clean": processor.clean("美·中 정상 “訪韓” 무산")}}
+            parts = [model, model.config, processor]
             if kind in ("ngram", "recurrent", "textcnn"):
-                assert type(model.text_encoder).__module__.startswith("transformers_modules")
-            else:
+                parts += [model.text_encoder, model.config.text_config]
+            if kind == "lite":
+                parts += [model.vision_encoder, model.config.vision_config]
+            homes = {{type(part).__module__.rpartition(".")[0] for part in parts}}
+            assert all(home.split(".")[:2] == ["transformers_modules", folder.split("/")[-1]] for home in homes), homes
+            assert not homes & packages, homes
+            packages |= homes
+            if kind in ("both", "ensemble", "textcnn", "cleaning"):
                 model.save_pretrained({str(tmp_path)!r} + "/" + kind)
                 processor.save_pretrained({str(tmp_path)!r} + "/" + kind)
-            found[kind] = {{"logits": logits["cat2"].tolist(), "answer": classify(text)}}
-            found[kind]["batch"] = classify([text] * 3, batch_size=2)
+            if kind in ("both", "ensemble"):
+                classify = pipeline("multi-head-classification", model=folder, trust_remote_code=True)
+                assert type(classify).__module__.startswith("transformers_modules")
+                found[kind] |= {{"answer": classify(text), "batch": classify([text] * 3, batch_size=2)}}
         print(json.dumps(found))
         """
     )
@@ -76,9 +111,13 @@ def test_every_kind_loads_in_a_process_without_hfk(folders, tmp_path):
             model, processor = AutoModel.from_pretrained(place), AutoProcessor.from_pretrained(place)
             expected = model(**processor(text=[TEXT])).logits["cat2"]
             torch.testing.assert_close(torch.tensor(remote["logits"]), expected, rtol=1e-5, atol=1e-6)
-        answer = pipeline("multi-head-classification", model=str(folders[kind]))(TEXT)
-        assert remote["answer"]["cat1"][0]["label"] == answer["cat1"][0]["label"]
-        assert [row["cat2"] for row in remote["batch"]] == [remote["batch"][0]["cat2"]] * 3
+            assert {path.name for path in place.glob("*.py")} == {path.name for path in folders[kind].glob("*.py")}
+        assert remote["clean"] == processor.clean("美·中 정상 “訪韓” 무산")
+        if "answer" in remote:
+            answer = pipeline("multi-head-classification", model=str(folders[kind]))(TEXT)
+            assert remote["answer"]["cat1"][0]["label"] == answer["cat1"][0]["label"]
+            assert [row["cat2"] for row in remote["batch"]] == [remote["batch"][0]["cat2"]] * 3
+    assert remote["clean"] == '미국·중국 정상 "방한" 무산'
     assert set(path.name for path in tmp_path.iterdir()) >= {"both", "ensemble"}
 
 

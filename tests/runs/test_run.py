@@ -52,6 +52,7 @@ def test_an_interrupted_run_goes_on_from_its_last_whole_checkpoint(tmp_path, cap
         ({"task": "other"}, "task was 'places' there and is 'other' now"),
         ({"label_smoothing": 0.1}, "label_smoothing was None there and is 0.1 now"),
         ({"split": {"folds": 3, "fold": 1}}, "split was .*'fold': 0.* there"),
+        ({"text_encoder": "/mine/bert"}, "text_encoder was None there and is 'bert' now"),
     ],
 )
 def test_another_run_in_the_folder_is_refused_and_fresh_replaces_it(tmp_path, change, error):
@@ -65,6 +66,12 @@ def test_another_run_in_the_folder_is_refused_and_fresh_replaces_it(tmp_path, ch
     assert "--fresh" in str(caught.value) and "\n" not in str(caught.value)
     run = start(folder, OPTIONS | change, resume=False)
     assert run.checkpoint is None and json.loads((folder / "run.json").read_text())["options"].get("output_dir") is None
+
+
+def test_a_run_goes_on_where_its_folders_are_called_otherwise(tmp_path):
+    save_checkpoint(start(tmp_path, OPTIONS | {"task": "/here/places.yaml", "data": "rows/a.csv"}).folder)
+    start(tmp_path, OPTIONS | {"task": "places.yaml", "data": "C:\\rows\\a.csv"})
+    assert "here" not in (tmp_path / "run.json").read_text()
 
 
 def test_changed_labels_and_rows_are_refused(tmp_path):
@@ -97,14 +104,21 @@ def test_a_process_that_does_not_save_leaves_the_folder_alone(tmp_path, monkeypa
     assert not (tmp_path / "run").exists()
 
 
-def test_predictions_say_that_a_run_has_finished_and_go_when_it_starts_anew(tmp_path):
+def test_predictions_say_that_a_run_has_finished_and_it_is_lost_only_when_asked(tmp_path):
     run = start(tmp_path, OPTIONS)
     with pytest.raises(ValueError, match="the run has not finished"):
         run.predictions()
     results = run.report(predictions(), {"title": "a run", "seed": 7})
     assert run.finished and run.results == results and run.facts["seed"] == 7
     assert run.predictions().ids == ["0", "1"]
-    assert not start(tmp_path, OPTIONS).finished
+    with pytest.raises(ValueError, match=r"holds a finished run, which would be lost\. .*--fresh"):
+        start(tmp_path, OPTIONS)
+    assert not start(tmp_path, OPTIONS, resume=False).finished
+    (tmp_path / "config.json").write_text("{}")
+    start(tmp_path, OPTIONS)  # interrupted before its first checkpoint
+    (tmp_path / "run.json").unlink()  # and this is somebody else's checkpoint
+    with pytest.raises(ValueError, match="holds a finished run"):
+        start(tmp_path, OPTIONS)
 
 
 def test_folds_are_a_run_too(tmp_path):
@@ -127,11 +141,12 @@ def test_the_split_that_is_scored():
 def test_a_finished_run_opens_again(finished_run, places):
     run = Run.open(finished_run)
     said = run.predictions()
-    assert run.finished and said.ids == run.rows()["test"]["id"][:] and said.texts is not None
-    again = run.predictor().predictions(run.rows()["test"])
+    rows = run.task().load()["test"]
+    assert run.finished and said.ids == rows["id"][:] and said.texts is not None
+    again = run.predictor().predictions(rows)
     for head in said.heads:
         np.testing.assert_allclose(again.logits[head.name], said.logits[head.name], atol=1e-4)
-    assert run.facts["task"] == "task" and run.log
+    assert run.facts["task"] == "task" and run.read("training_log.json", default=[])
     assert run.options["task"] == str(places) and [head.name for head in run.task().heads] == []
 
 
@@ -145,7 +160,7 @@ def test_a_run_of_the_first_version_opens_too(finished_run, tmp_path):
     old = {"folds": 2, "fold": 1, "ema_decay": 0.0, "lora": False, "lora_rank": 16, "teacher": None}
     (folder / "recipe.yaml").write_text(yaml.safe_dump(options | old))
     run = Run.open(folder)
-    assert run.task().fold == (1, 2) and set(run.rows()) == {"train", "validation"}
+    assert run.task().fold == (1, 2) and set(run.task().load()) == {"train", "validation"}
     assert run.model()[0].config.heads and run.facts["split"] == "test"
 
 

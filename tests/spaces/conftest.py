@@ -1,21 +1,29 @@
-"""The Space as visitors meet it: the real app in a process of its own, on a free port, with nothing but loopback."""
+"""The Space as visitors meet it: the app in a process of its own, from the very files that are sent to the Hub.
+
+It starts once for all workers of pytest-xdist: the first that needs it starts it, the last one stops it. Besides its
+own checkpoints it has one with every kind of head and hostile labels, and a damaged one. It asks loopback for nothing.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 from hfk import HeadConfig
+from hfk.hub.spaces import plan_space
 from tests import tiny
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,54 +38,80 @@ HOSTILE = "<script>window.hit=1</script>"
 
 @dataclass
 class Served:
-    """A running app."""
+    """A running app: its address, its process, and a folder with its source (`space`) and all that it writes."""
 
     url: str
-    log: Path
-    feedback: Path
-    scratch: Path
-    process: subprocess.Popen
-    seconds: float
+    pid: int
+    folder: str
+
+    @property
+    def space(self) -> Path:
+        return Path(self.folder, "space")
+
+    @property
+    def log(self) -> str:
+        return Path(self.folder, "app.log").read_text()
+
+    @property
+    def scratch(self) -> Path:
+        return Path(self.folder, "scratch")
 
 
-def serve(folder: Path, **environment: str) -> Served:
+@pytest.fixture(scope="session")
+def studio(tmp_path_factory):
+    """The app."""
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
+    state, lock = shared / "studio.json", FileLock(shared / "studio.lock")
+    with lock:
+        known = json.loads(state.read_text()) if state.is_file() else {"users": 0}
+        if not known["users"]:
+            known["app"] = asdict(serve(shared / "studio"))
+        state.write_text(json.dumps(known | {"users": known["users"] + 1}))
+    served = Served(**known["app"])
+    yield served
+    with lock:
+        known = json.loads(state.read_text())
+        state.write_text(json.dumps(known | {"users": known["users"] - 1}))
+        if known["users"] == 1:
+            os.kill(served.pid, signal.SIGTERM)
+            log = served.log
+            shutil.rmtree(served.folder)
+            assert unforeseen(log) == []
+
+
+def serve(folder: Path) -> Served:
     """Start the app and wait until it says that it is ready."""
+    for name, file in plan_space(STUDIO).files.items():
+        (folder / "space" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, folder / "space" / name)
+    odd_checkpoints(folder)
+    (folder / "scratch").mkdir()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    scratch = folder / "scratch"
-    scratch.mkdir(parents=True)
-    log = folder / "app.log"
+    first = [folder / "space" / "checkpoints" / name for name in ("tour-tiny", "tour-tiny-text")]
     own = {
         "GRADIO_SERVER_PORT": str(port),
         "GRADIO_TEMP_DIR": str(folder / "uploads"),
-        "TMPDIR": str(scratch),
+        "TMPDIR": str(folder / "scratch"),
         "HFK_FEEDBACK_DIR": str(folder / "feedback"),
+        "HFK_CHECKPOINTS": ",".join(map(str, [*first, folder / "odd", folder / "damaged"])),
         "PYTHONUNBUFFERED": "1",
     }
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("GRADIO_", "HFK_"))}
-    started = time.perf_counter()
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("GRADIO_", "HFK_", "PYTHON"))}
+    log = folder / "app.log"
     with log.open("w") as out:
         process = subprocess.Popen(
-            [sys.executable, str(STUDIO / "app.py")], cwd=folder, env=kept | own | environment, stdout=out, stderr=out
+            [sys.executable, "space/app.py"], cwd=folder, env=kept | own, stdout=out, stderr=out, start_new_session=True
         )
+    deadline = time.monotonic() + START_SECONDS
     while "ready:" not in log.read_text():
-        if process.poll() is not None or time.perf_counter() - started > START_SECONDS:
+        if process.poll() is not None or time.monotonic() > deadline:
             process.kill()
             pytest.fail(f"the app did not start:\n{log.read_text()[-3000:]}")
         time.sleep(0.2)
-    seconds = time.perf_counter() - started
-    return Served(f"http://127.0.0.1:{port}/", log, folder / "feedback", scratch, process, seconds)
-
-
-def stop(served: Served) -> str:
-    """Stop the app; returns what it has written."""
-    served.process.terminate()
-    try:
-        served.process.wait(20)
-    except subprocess.TimeoutExpired:
-        served.process.kill()
-    return served.log.read_text()
+    return Served(f"http://127.0.0.1:{port}/", process.pid, str(folder))
 
 
 def unforeseen(log: str) -> list[str]:
@@ -89,18 +123,8 @@ def unforeseen(log: str) -> list[str]:
     ]
 
 
-@pytest.fixture(scope="session")
-def studio(tmp_path_factory):
-    """The app with the checkpoints that come with it."""
-    served = serve(tmp_path_factory.mktemp("studio"))
-    yield served
-    assert unforeseen(stop(served)) == []
-
-
-@pytest.fixture(scope="session")
-def odd_checkpoints(tmp_path_factory) -> dict[str, Path]:
-    """A checkpoint with every kind of head and hostile labels, and a damaged one."""
-    folder = tmp_path_factory.mktemp("odd")
+def odd_checkpoints(folder: Path) -> None:
+    """Make the checkpoint with every kind of head and hostile labels, and the damaged one."""
     torch.manual_seed(0)
     heads = [
         HeadConfig("cat1", ["자연", HOSTILE]),
@@ -113,13 +137,3 @@ def odd_checkpoints(tmp_path_factory) -> dict[str, Path]:
     shutil.copytree(folder / "odd", folder / "damaged")
     weights = folder / "damaged" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    return {"odd": folder / "odd", "damaged": folder / "damaged"}
-
-
-@pytest.fixture(scope="session")
-def odd_studio(tmp_path_factory, odd_checkpoints):
-    """The app with those two and its own."""
-    named = ",".join(map(str, odd_checkpoints.values()))
-    served = serve(tmp_path_factory.mktemp("odd_studio"), HFK_CHECKPOINTS=named)
-    yield served
-    assert unforeseen(stop(served)) == []

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import re
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
 from hfk import HeadConfig
-from tests.spaces.conftest import STUDIO
+from tests.spaces.conftest import STUDIO  # noqa: F401  (puts the Space on the path, or skips)
 
 feedback = pytest.importorskip("feedback")
 from store import COLUMNS, Corrections
@@ -115,38 +116,25 @@ def test_a_full_folder_takes_no_more(tmp_path, monkeypatch):
         corrections.add([("a", "b", "c")], "x", None, "", "t", False)
 
 
-def test_rows_reach_a_dataset_on_the_hub_or_stay_here(hub):
-    said = hub.run(
-        f"""
-        import sys
-        from pathlib import Path
-
-        sys.path.insert(0, {str(STUDIO)!r})
-        from store import Corrections
-        from huggingface_hub import HfApi
-
-        for number in range(2):  # two processes of one Space write side by side
-            corrections = Corrections(Path(f"feedback{{number}}"), "{hub.user}/corrections", {hub.token!r})
-            corrections.add([("cat1", "자연", "음식")], f"글 {{number}}", None, "까닭", "tiny", keep=True)
-            corrections.scheduler.trigger().result()
-            corrections.scheduler.stop()
-        api = HfApi()
-        print(api.repo_info("{hub.user}/corrections", repo_type="dataset").private)
-        for name in sorted(api.list_repo_files("{hub.user}/corrections", repo_type="dataset")):
-            if name.endswith(".csv"):
-                path = api.hf_hub_download("{hub.user}/corrections", name, repo_type="dataset")
-                print(Path(path).read_text(encoding="utf-8"))
-
-        print("-- a wrong token")
-        corrections = Corrections(Path("feedback"), "somebody-else/corrections", "hf_wrong")
-        corrections.add([("cat1", "자연", "음식")], "글", None, "까닭", "tiny", keep=True)
-        print(corrections.file.read_text(encoding="utf-8"))
-        """
-    )
-    there, here = said.split("-- a wrong token")
-    assert there.startswith("True") and there.count("id,head,from,to,reason") == 2
-    assert "글 0" in there and "글 1" in there
-    assert "feedback stays local" in here and "hf_wrong" not in here and "자연,음식" in here
+def test_rows_reach_a_dataset_on_the_hub_or_stay_here(hub, monkeypatch, tmp_path, capsys):
+    hub.here(monkeypatch)
+    repo, api = f"{hub.user}/corrections", hub.api()
+    for number in range(2):  # two processes of one Space write side by side
+        corrections = Corrections(tmp_path / str(number), repo, hub.token)
+        corrections.add([("cat1", "자연", "음식")], f"글 {number}", None, "까닭", "tiny", keep=True)
+        corrections.scheduler.trigger().result()
+        corrections.scheduler.stop()
+    assert api.repo_info(repo, repo_type="dataset").private
+    names = [name for name in api.list_repo_files(repo, repo_type="dataset") if name.endswith(".csv")]
+    paths = [api.hf_hub_download(repo, name, repo_type="dataset") for name in names]
+    there = [Path(path).read_text(encoding="utf-8") for path in paths]
+    assert len(there) == 2 and all(text.startswith("id,head,from,to,reason") for text in there)
+    assert "글 0" in "".join(there) and "글 1" in "".join(there)
+    corrections = Corrections(tmp_path / "feedback", "somebody-else/corrections", "hf_wrong")
+    corrections.add([("cat1", "자연", "음식")], "글", None, "까닭", "tiny", keep=True)
+    said = capsys.readouterr().out
+    assert "feedback stays local" in said and "hf_wrong" not in said
+    assert "자연,음식" in corrections.file.read_text(encoding="utf-8")
 
 
 def test_every_sentence_has_both_languages():

@@ -150,11 +150,11 @@ def test_what_can_not_be_applied_is_one_sentence(places, lines, message):
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_in_another_encoding_or_not_there_is_said(places, write, task):
+def test_a_file_in_another_encoding_is_read_and_none_is_said(places, write, task):
     made = places(HEADER)
     write("corrections.csv", HEADER + "P0,cat2,해변,산,가\n", encoding="utf-16")
-    with pytest.raises(ValueError, match=r"corrections\.csv"):
-        made.load()
+    made.load()
+    assert made.corrected.startswith("corrections.csv: 1 label corrected")
     with pytest.raises(FileNotFoundError, match=r"no corrections file .*nothing\.csv"):
         task(table(), text="text", id="id", heads=HEADS, corrections="nothing.csv").load()
 

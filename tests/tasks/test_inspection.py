@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from hfk.tasks import load_task
-from hfk.tasks.tables import TableWriter, read_table
+from hfk.tasks.table_writer import TableWriter
+from hfk.tasks.tables import read_table
 from hfk.tools.init.inspection import inspect_table
 
 

@@ -169,10 +169,10 @@ def test_what_is_missing_is_said_with_its_remedy(tmp_path):
     (tmp_path / "recipe.yaml").unlink()
     with pytest.raises(ValueError, match=r"no recipe\.yaml that says which task"):
         audit(tmp_path)
-    assert "listed" in audit(tmp_path / "out_of_fold.parquet", task=str(tmp_path / "task.yaml"))
+    write_run(tmp_path)
     (tmp_path / "out_of_fold.parquet").write_bytes(b"not parquet")
     with pytest.raises(ValueError, match=r"out_of_fold\.parquet is no Parquet file"):
-        audit(tmp_path, task=str(tmp_path / "task.yaml"))
+        audit(tmp_path / "out_of_fold.parquet")
     with pytest.raises(ValueError, match="must be in"):
         audit(tmp_path, max_given=1.5)
 
@@ -187,7 +187,8 @@ def test_rows_with_pictures_show_them(tmp_path):
         share = generator.uniform(0.9, 0.99)
         line["cat1_probabilities"] = [1 - share, share] if nature else [share, 1 - share]  # 음식, 자연
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "out_of_fold.parquet")
-    audit(tmp_path, task=str(task), max_given=0.2)
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({"task": str(task)}))
+    audit(tmp_path, max_given=0.2)
     page = (tmp_path / "audit" / "audit.html").read_text()
     assert page.count("<article") == 1 and page.count("data:image/jpeg;base64,") == 1
     assert "http" not in page.split("</style>")[0] and "<link" not in page

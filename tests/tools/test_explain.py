@@ -24,7 +24,7 @@ from hfk import (
 )
 from hfk.cli import main
 from hfk.tools.explain.attribution import explain, spread_points
-from hfk.tools.explain.page import NOTABLE, draw_patches, png_of, render_page, render_words
+from hfk.tools.explain.page import NOTABLE, draw_patches, png_of, render_page, render_words, write_explanation
 from tests import tiny
 
 TEXT = "해 뜨는 모습이 아름다운 동해의 바닷가"
@@ -207,7 +207,7 @@ def test_an_encoder_without_such_embeddings_is_explained_by_leaving_words_out(mo
     place = ["산", "바다", "한식"].index(why.label)
     logits = model.logits([(changed, None)])["cat2"][0]
     assert word.score == pytest.approx(why.value - float(logits[place] - logits.mean()), abs=1e-4)
-    both = explain(model, TEXT, photo(), head="cat2")
+    both = explain(model, TEXT, photo(), head="cat2", steps=8)
     assert both.text_method == "occlusion" and both.by_image is not None and "occlusion" in render_page(both)
 
 
@@ -363,11 +363,13 @@ def test_the_command_writes_page_picture_and_json(checkpoint, tmp_path, capsys):
     photo((0, 0)).save(tmp_path / "photo.png")
     options = ["explain", str(checkpoint), "--text", TEXT, "--image", str(tmp_path / "photo.png"), "--head", "cat2"]
     options += ["--steps", "1"]
-    for kind in ("html", "png", "json"):
-        code, out, _ = run_cli(capsys, *options, "--output", str(tmp_path / f"why.{kind}"))
-        assert code == 0 and out.startswith("cat2: ") and f"wrote {tmp_path / f'why.{kind}'}" in out
+    code, out, _ = run_cli(capsys, *options, "--output", str(tmp_path / "why.html"))
+    assert code == 0 and out.startswith("cat2: ") and f"wrote {tmp_path / 'why.html'}" in out
     page = (tmp_path / "why.html").read_text(encoding="utf-8")
     assert "data:image/png;base64," in page and "바닷가" in page
+    why = explain(Predictor.from_pretrained(str(checkpoint), "cpu"), TEXT, str(tmp_path / "photo.png"), "cat2", steps=1)
+    for kind in ("png", "json"):
+        write_explanation(why, tmp_path / f"why.{kind}")
     assert Image.open(tmp_path / "why.png").format == "PNG"
     written = json.loads((tmp_path / "why.json").read_text(encoding="utf-8"))
     assert written["head"] == "cat2" and len(written["words"]) == len(TEXT.split())

@@ -55,7 +55,7 @@ def test_kiwi_keeps_names_whole():
 
 
 @pytest.mark.parametrize("analyzer", ANALYZERS[1:])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.text(max_size=80))
 def test_any_text_is_borne_and_phrases_are_where_they_say(analyzer, text):
     text = text.encode("utf-8", "ignore").decode()
@@ -98,7 +98,7 @@ def test_form_of_the_hashtags(predictor):
 
 
 def test_no_keyword_is_inside_another(predictor):
-    tagger = Hashtagger(predictor, keywords=50, heads=[])
+    tagger = Hashtagger(predictor, keywords=50, min_score=1.0)
     (made,) = tagger([SEA])
     found = [item["tag"] for item in made["keywords"]]
     assert len(found) > 3
@@ -109,8 +109,6 @@ def test_categories_that_are_not_sure_are_left_out(predictor):
     (everything,) = Hashtagger(predictor, min_score=0.0)([SEA])
     (none,) = Hashtagger(predictor, min_score=1.0)([SEA])
     assert everything["categories"] and none["categories"] == [] and none["keywords"]
-    (alone,) = Hashtagger(predictor, min_score=0.0, heads=[])([SEA])
-    assert alone["categories"] == [] and alone["keywords"] == none["keywords"]
 
 
 def test_a_keyword_that_is_a_category_comes_once():
@@ -139,8 +137,8 @@ def test_labels_as_hashtags(label, tags):
 def test_what_stands_beside_a_row_changes_nothing(predictor):
     tagger = Hashtagger(predictor, min_score=0.0)
     rows = [SEA, "직접 담근 장으로 끓인 된장찌개와 보리밥을 내는 한식당이다.", "조선 시대의 오래된 절과 석탑이 있다."]
-    together = list(tagger(rows * 30))
-    assert len(together) == 90
+    together = list(tagger(rows * 22))  # more than a window
+    assert len(together) == 66
     for row, made in zip(rows, together, strict=False):
         (alone,) = tagger([row])
         assert alone["hashtags"] == made["hashtags"]
@@ -196,9 +194,7 @@ def test_the_phrase_nearest_to_the_text_is_chosen(predictor, monkeypatch, neares
     [
         ({"keywords": -1}, "keywords must be from 0"),
         ({"min_score": 2}, "min_score must be"),
-        ({"diversity": -0.1}, "diversity must be"),
         ({"ranking": "luck"}, "both, statistics"),
-        ({"heads": ["price"]}, "cat1, cat2, tags"),
     ],
 )
 def test_wrong_options_are_one_sentence(predictor, options, sentence):
@@ -214,7 +210,7 @@ def test_a_table_comes_back_whole(predictor, tmp_path):
     source.write_text(f'id,text\n1,"{SEA}"\n2,\n3,한식당의 된장찌개\n', encoding="utf-8")
     tagger = Hashtagger(predictor)
     assert hashtag_table(tagger, source, target) == {"rows": 3, "errors": 1}
-    with open(target, encoding="utf-8", newline="") as file:
+    with open(target, encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["id"] for row in rows] == ["1", "2", "3"]
     assert rows[0]["hashtags"].startswith("#") and "no text" in rows[1]["error"] and not rows[1]["hashtags"]

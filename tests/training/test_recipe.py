@@ -7,9 +7,18 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
-from hfk.runs.recipe import RENAMED, Recipe, list_recipes, load_recipe, parse_overrides, translate
+from hfk.runs.recipe import (
+    RENAMED,
+    MultiHeadTrainingArguments,
+    Recipe,
+    list_recipes,
+    load_recipe,
+    parse_overrides,
+    translate,
+)
 from hfk.training import scratch
 from hfk.training.techniques import make_techniques
 
@@ -53,6 +62,12 @@ def test_options_are_read_alike_every_time():
         assert (args.eval_strategy, args.save_strategy, args.bf16, recipe.text_prefix) == ("no", "no", False, "")
         assert recipe.techniques == {"lora": {"rank": 8}} and recipe.split == {"seed": 1, "test": 0}
     assert Recipe.read(recipe.to_dict()).to_dict() == recipe.to_dict()
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_bfloat16_is_for_processors_that_have_it(monkeypatch, native):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_f": True, "avx512_bf16": native})
+    assert MultiHeadTrainingArguments(bf16=True, use_cpu=True).bf16 is native
 
 
 def test_a_task_yaml_may_change_its_recipe(tmp_path):

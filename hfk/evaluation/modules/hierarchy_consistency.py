@@ -17,9 +17,8 @@ _ABOUT = __doc__.partition("\n")[0]
 def hierarchy_consistency(chosen: dict[str, np.ndarray], parents: dict[str, tuple[str, list[int]]]) -> float:
     """Compute the share of rows in which every head's label lies under its parent head's label.
 
-    Args:
-        chosen: head name → int `(rows,)`, at least one row: the chosen labels.
-        parents: head name → (parent head's name, the parent label's index for each label); roots are left out.
+    `chosen` are labels `(rows,)` by head; `parents` names, for each head but the roots, the parent head and the parent
+    label's index for each label.
 
     Example:
         >>> hierarchy_consistency({"a": np.array([0, 0]), "b": np.array([0, 1])}, {"b": ("a", [0, 1])})

@@ -15,12 +15,11 @@ _ABOUT = __doc__.partition("\n")[0]
 
 
 def multi_label_scores(target: np.ndarray, chosen: np.ndarray, probs: np.ndarray | None = None) -> dict[str, float]:
-    """Score one `multi_label` head on labelled rows, all arguments `(rows, labels)`; without `probs` there is no mAP.
+    """Score labels and answers, bool `(rows, labels)`.
 
-    Returns:
-        `micro_f1` over all decisions; `macro_f1` over the labels that occur; `samples_f1`, the mean over rows, where a
-        row with nothing to find and nothing chosen counts 1; `map`, the mean average precision over the labels that
-        have a positive row.
+    `micro_f1` is over all decisions, `macro_f1` over the labels that occur, `samples_f1` the mean over rows, where one
+    with nothing to find and nothing chosen counts 1; with `probs`, `map` is the mean average precision over the labels
+    that have a positive row.
     """
     # F1 = 2·hits / mentions, over all decisions, a label's column, or a row; 1 where nothing is to be found and nothing
     # was chosen. By hand, because scikit-learn takes a single column for a binary target.

@@ -14,12 +14,7 @@ _ABOUT = __doc__.partition("\n")[0]
 
 
 def regression_scores(target: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
-    """Score one `regression` head: `mae` and `rmse` in the target's unit, and `r2` if there are at least two rows.
-
-    Args:
-        target: float `(rows,)`, of labelled rows.
-        predicted: alike.
-    """
+    """Score one `regression` head: `mae` and `rmse` in the target's unit, and `r2` if there are at least two rows."""
     mae, rmse = sk.mean_absolute_error(target, predicted), sk.root_mean_squared_error(target, predicted)
     scores = {"mae": mae, "rmse": rmse} | ({"r2": sk.r2_score(target, predicted)} if len(target) > 1 else {})
     return {name: float(value) for name, value in scores.items()}

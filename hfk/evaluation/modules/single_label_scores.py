@@ -1,8 +1,7 @@
 """Scores of a classifier that gives each row one label: accuracy, macro and weighted F1, top-k accuracy, calibration.
 
-Macro F1 is the mean over the labels that occur in the references or the predictions (scikit-learn's default). ECE is
-that of Guo et al. 2017: 15 equal-width bins of confidence. Part of hfk (Apache-2.0); this file needs nothing else of
-it.
+Macro F1 is the mean over the labels that occur in the references or the predictions (scikit-learn's default). Part of
+hfk (Apache-2.0); this file needs nothing else of it.
 """
 
 from __future__ import annotations
@@ -22,17 +21,10 @@ _ABOUT = __doc__.partition("\n")[0]
 def single_label_scores(
     target: np.ndarray, chosen: np.ndarray, probs: np.ndarray | None = None, top_k: int = 3
 ) -> dict[str, float]:
-    """Score one `single_label` head on labelled rows.
+    """Score labels and answers, int `(rows,)`: `accuracy`, `macro_f1`, `weighted_f1`.
 
-    Args:
-        target: int `(rows,)`, the right labels.
-        chosen: int `(rows,)`, the chosen labels.
-        probs: `(rows, labels)`; without it there is no top-k accuracy and no ECE.
-        top_k: the chosen label and the next most probable ones count, k in all.
-
-    Returns:
-        `accuracy`, `macro_f1`, `weighted_f1`, and with `probs` `top{k}_accuracy` and `ece`. The confidence of `ece` is
-        the probability of the chosen label: the score that users see.
+    With `probs` `(rows, labels)` also `top{k}_accuracy`, where the chosen label and the next most probable ones count,
+    k in all, and `ece`, whose confidence is the probability of the chosen label: the score that users see.
     """
     scores = {"accuracy": sk.accuracy_score(target, chosen)}
     for average in ("macro", "weighted"):
@@ -49,14 +41,9 @@ def single_label_scores(
 
 
 def expected_calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = ECE_BINS) -> float:
-    """Measure how far confidence is from accuracy, from 0 (calibrated) to 1.
+    """Measure how far confidence, the chosen label's probability `(rows,)`, is from accuracy: 0 (calibrated) to 1.
 
     ECE = Σ_m |B_m|/n · |accuracy(B_m) - confidence(B_m)| over equal-width bins B_m = ((m-1)/M, m/M] of the confidence.
-
-    Args:
-        confidence: `(rows,)`, the probability of the chosen label.
-        right: bool `(rows,)`, whether it was right.
-        bins: M.
 
     Source:
         Guo, Pleiss, Sun, Weinberger: On Calibration of Modern Neural Networks, ICML 2017, equations 2–3, with their
@@ -73,11 +60,7 @@ def expected_calibration_error(confidence: np.ndarray, right: np.ndarray, bins: 
 def reliability_bins(
     confidence: np.ndarray, right: np.ndarray, bins: int = ECE_BINS
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sort rows into the bins of `expected_calibration_error`, whose arguments these are.
-
-    Returns:
-        Per bin: how many rows, their mean confidence, their accuracy; 0 where a bin is empty.
-    """
+    """Per bin of `expected_calibration_error`: how many rows, their mean confidence, their accuracy; 0 if empty."""
     confidence = np.asarray(confidence, dtype=np.float64)
     place = np.digitize(confidence, np.linspace(0, 1, bins + 1)[1:-1], right=True)
     count = np.bincount(place, minlength=bins)

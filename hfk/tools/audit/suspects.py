@@ -3,18 +3,15 @@
 `hfk train … --folds 5` leaves such probabilities in out_of_fold.parquet. Confident learning (cleanlab) compares them
 with the given labels, head by head; heads of a hierarchy are then brought to one consistent path, so that what is
 proposed can be applied. Nothing is changed here: the outcome is a list, a corrections.csv of the clearest cases, which
-`hfk.tasks.corrections` applies when someone asks for it, and a page to go through them: its looks are page.html, what
-it does page.js. Its menus are filled when they are opened, so that two thousand rows stay quick.
+`hfk.tasks.corrections` applies when someone asks for it, and a page to go through them (page.html and page.js).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import unicodedata
 import warnings
-from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections import defaultdict
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -30,7 +27,7 @@ from ...evaluation.predictions import Predictions
 from ...evaluation.report import csv_text
 from ...files import write_atomic
 from ...models.configuration_multihead import HeadConfig
-from ...runs.run import OUT_OF_FOLD, RECIPE, Run, open_task
+from ...runs.run import OUT_OF_FOLD, RECIPE, Run
 from ...tasks import Task
 from ...tasks.corrections import COLUMNS
 from ...tasks.tables import read_table
@@ -52,31 +49,23 @@ LIST_COLUMNS = (
 
 @dataclass
 class Suspect:
-    """A label of one row that is probably wrong.
-
-    Args:
-        row: position in the out-of-fold rows.
-        head: the head's name.
-        given: the label that the row has: a name, a list of names (`multi_label`) or a number.
-        suggested: what it should be instead.
-        given_probability: of the given label; None for a number.
-        suggested_probability: of the suggested one; None for a number.
-        score: 0 to 1, how much the given label is to be trusted; lists are sorted by it.
-        reason: why, in plain words.
-        found: False for a label that only follows another one of its row, to keep the hierarchy.
-        proposed: whether corrections.csv has it.
-    """
+    """A label of one row that is probably wrong; probabilities are None where the label is a number."""
 
     row: int
+    """Its position in the out-of-fold rows."""
     head: str
     given: Any
+    """A name, a list of names (`multi_label`) or a number."""
     suggested: Any
     given_probability: float | None
     suggested_probability: float | None
     score: float
+    """From 0 to 1, how much the given label is to be trusted; lists are sorted by it."""
     reason: str
     found: bool = True
+    """False for a label that only follows another one of its row, to keep the hierarchy."""
     proposed: bool = False
+    """Whether corrections.csv has it."""
 
 
 @dataclass
@@ -89,44 +78,41 @@ class Rows:
     images: list[Any]
 
 
-def audit(
-    source: str | Path,
-    output_dir: str | Path | None = None,
-    task: str | None = None,
-    data: str | None = None,
-    max_given: float = MAX_GIVEN,
-) -> str:
+def audit(source: str | Path, output_dir: str | Path | None = None, max_given: float = MAX_GIVEN) -> str:
     """Look for label errors among out-of-fold rows; writes label_errors.csv, corrections.csv and audit.html.
 
     Args:
-        source: folder that `hfk train … --folds` wrote, or its out_of_fold.parquet.
+        source: folder that `hfk train … --folds` wrote, or its out_of_fold.parquet; its recipe says what the rows are.
         output_dir: folder to write to; `audit` beside the file by default.
-        task: the task whose rows they are; by default what the run's recipe.yaml says.
-        data: the task's data file; likewise.
         max_given: the largest probability of a given label whose correction is proposed.
 
     Returns:
         a table of what was found, for a terminal.
-
-    Raises:
-        FileNotFoundError: if there is no out_of_fold.parquet.
-        ImportError: if cleanlab is missing.
-        ValueError: if the file and the task do not fit each other; the sentence names the row or the column.
     """
     if not 0 <= max_given < 1:
         raise ValueError(f"the largest probability of a given label must be in [0, 1), not {max_given}.")
-    path = _find(Path(source))
-    made, earlier = _open_task(path.parent, task, data)
+    path = Path(source) / OUT_OF_FOLD if Path(source).is_dir() else Path(source)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"there is no {path}; `hfk train RECIPE --folds 5 --output-dir {source}` makes one: a label can only be "
+            "doubted by a model that was not trained on it."
+        )
+    runs = [Run(each) for each in (path.parent, *sorted(path.parent.glob("fold-*"))) if (each / RECIPE).is_file()]
+    if not runs:
+        raise ValueError(f"{path.parent} has no {RECIPE} that says which task the rows are of.")
+    made = runs[0].task()
     rows = _read_rows(path, made)
     suspects = find_suspects(rows, max_given)
-    folder = Path(output_dir) if output_dir is not None else path.parent / "audit"
-    lines = [_list_line(suspect, rows) for suspect in suspects]
+    earlier = []
+    if made.corrections is not None:
+        earlier = read_table(made.corrections).reindex(columns=list(COLUMNS)).fillna("").astype(str).values.tolist()
     corrections = [
         [rows.said.ids[one.row], one.head, written(one.given), written(one.suggested), f"audit: {one.reason}"]
         for one in suspects
         if one.proposed
     ]
-    write_atomic(folder / "label_errors.csv", csv_text(LIST_COLUMNS, lines))
+    folder = Path(output_dir) if output_dir is not None else path.parent / "audit"
+    write_atomic(folder / "label_errors.csv", csv_text(LIST_COLUMNS, [_list_line(one, rows) for one in suspects]))
     write_atomic(folder / "corrections.csv", csv_text(COLUMNS, [*earlier, *corrections]))
     write_atomic(folder / "audit.html", render_audit(made.name, rows, suspects, earlier, max_given))
     return _summary(rows, suspects, max_given, folder)
@@ -160,18 +146,16 @@ def _read_rows(path: Path, task: Task) -> Rows:
 def find_suspects(rows: Rows, max_given: float) -> list[Suspect]:
     """Find labels that are probably wrong: the least trusted first, those of one row's hierarchy together.
 
-    `single_label` and `multi_label` heads go through cleanlab's confident learning, its strictest rule (`both`), to
-    which clear cases are added; a number is suspected if it is more than five typical errors away. The labels that a
-    hierarchy should have at a suspected row are those of the most probable path.
-
-    Source:
-        Northcutt, Jiang, Chuang: Confident Learning: Estimating Uncertainty in Dataset Labels, JAIR 2021.
+    Labels go through cleanlab's confident learning (Northcutt, Jiang, Chuang: Confident Learning: Estimating
+    Uncertainty in Dataset Labels, JAIR 2021), its strictest rule (`both`), to which clear cases are added; a number is
+    suspected if it is more than five typical errors away. The labels that a hierarchy should have at a suspected row
+    are those of the most probable path.
     """
-    heads, twins, roots = rows.said.heads, _twins(rows.texts), tree_roots(rows.said.heads)
+    heads, roots = rows.said.heads, tree_roots(rows.said.heads)
     order = {head.name: place for place, head in enumerate(heads)}
     suspects: dict[tuple[int, str], list[Suspect]] = defaultdict(list)
     for head in heads:
-        for suspect in head.rules.pick(_FIND)(rows, head, max_given, twins):
+        for suspect in head.rules.pick(_FIND)(rows, head, max_given):
             suspects[suspect.row, roots[head.name]].append(suspect)
     for (row, root), found in suspects.items():
         group = [head for head in heads if roots[head.name] == root and head.rules.exclusive]
@@ -190,9 +174,9 @@ def find_suspects(rows: Rows, max_given: float) -> list[Suspect]:
     return [suspect for key in sorted(suspects, key=lambda key: (trusted[key], key)) for suspect in suspects[key]]
 
 
-def _single_suspects(rows: Rows, head: HeadConfig, max_given: float, twins: dict[int, list[int]]) -> list[Suspect]:
+def _single_suspects(rows: Rows, head: HeadConfig, max_given: float) -> list[Suspect]:
     present, target = rows.said.target[head.name]
-    known, labels = np.flatnonzero(present), rows.labels[head.name]
+    known = np.flatnonzero(present)
     given, probs = target[known], rows.said.probabilities[head.name][known].astype(np.float64)
     probs = probs / probs.sum(axis=1, keepdims=True)
     usual = {label: float(probs[given == label, label].mean()) for label in np.unique(given)}
@@ -207,15 +191,12 @@ def _single_suspects(rows: Rows, head: HeadConfig, max_given: float, twins: dict
             f"a model that had not seen the row gives {better} {of_suggested:.0%} and {name} {of_given:.1%}; rows "
             f"labelled {name} get {usual[label]:.0%} on average"
         )
-        others = [twin for twin in twins.get(row, []) if labels[twin] not in (None, name)]
-        if others:
-            reason += f"; the same text is {labels[others[0]]} in the row with id {rows.said.ids[others[0]]}"
         clear = of_given <= max_given and of_suggested >= MIN_SUGGESTED
         found.append(Suspect(row, head.name, name, better, of_given, of_suggested, of_given, reason, proposed=clear))
     return found
 
 
-def _multi_suspects(rows: Rows, head: HeadConfig, max_given: float, *_: Any) -> list[Suspect]:
+def _multi_suspects(rows: Rows, head: HeadConfig, max_given: float) -> list[Suspect]:
     """Each label of a `multi_label` head is a question of its own: is it there?"""
     present, target = rows.said.target[head.name]
     known = np.flatnonzero(present)
@@ -238,7 +219,7 @@ def _multi_suspects(rows: Rows, head: HeadConfig, max_given: float, *_: Any) -> 
     return found
 
 
-def _number_suspects(rows: Rows, head: HeadConfig, *_: Any) -> list[Suspect]:
+def _number_suspects(rows: Rows, head: HeadConfig, _: float) -> list[Suspect]:
     present, values = rows.said.target[head.name]
     answers = rows.said.probabilities[head.name]
     errors = np.where(present, values - answers, np.nan)
@@ -276,42 +257,6 @@ def _doubtful(given: np.ndarray, probs: np.ndarray, max_given: float) -> np.ndar
     return np.flatnonzero(wrong | ((own <= max_given) & (probs.max(axis=1) >= MIN_SUGGESTED)))
 
 
-def _twins(texts: list[str | None]) -> dict[int, list[int]]:
-    """For each row, the other rows of the same text."""
-    groups: dict[str, list[int]] = defaultdict(list)
-    for row, text in enumerate(texts):
-        if text:
-            groups[" ".join(unicodedata.normalize("NFC", text).split())].append(row)
-    shared = [group for group in groups.values() if len(group) > 1]
-    return {row: [other for other in group if other != row] for group in shared for row in group}
-
-
-def _find(source: Path) -> Path:
-    path = source / OUT_OF_FOLD if source.is_dir() else source
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"there is no {path}; `hfk train RECIPE --folds 5 --output-dir {source}` makes one: a label can only be "
-            "doubted by a model that was not trained on it."
-        )
-    return path
-
-
-def _open_task(folder: Path, task: str | None, data: str | None) -> tuple[Task, list[list[str]]]:
-    """The task of the rows, and the lines of the corrections that its rows already had."""
-    options: Mapping[str, Any] = {"task": task}
-    if task is None:
-        runs = [Run(each) for each in (folder, *sorted(folder.glob("fold-*"))) if (each / RECIPE).is_file()]
-        if not runs:
-            raise ValueError(f"{folder} has no {RECIPE} that says which task the rows are of; say it with --task.")
-        options = runs[0].options
-    made = open_task({**options, "data": data or options.get("data")})
-    earlier: list[list[str]] = []
-    if made.corrections is not None:
-        lines = read_table(made.corrections).to_dict("records")
-        earlier = [[str(line[name]) if line.get(name) is not None else "" for name in COLUMNS] for line in lines]
-    return made, earlier
-
-
 def _list_line(suspect: Suspect, rows: Rows) -> list[Any]:
     numbers = suspect.given_probability, suspect.suggested_probability, suspect.score
     return [
@@ -330,12 +275,12 @@ def _summary(rows: Rows, suspects: list[Suspect], max_given: float, folder: Path
             agrees = f"{(rows.said.probabilities[head.name].argmax(axis=1) == target)[present].mean():.0%}"
         listed, proposed = sum(suspect.found for suspect in own), sum(suspect.proposed for suspect in own)
         lines.append(f"{head.name:16}{present.sum():>10,}{agrees:>10}{listed:>10,}{proposed:>10,}")
-    files = {"list": "label_errors.csv", "review": "audit.html", "proposal": "corrections.csv"}
     lines += [
         "\nagrees: how often the model chose the given label; one that seldom does is no judge.",
         f"proposed: the given label gets at most {max_given:.0%} and another at least {MIN_SUGGESTED:.0%}, with "
         "what the hierarchy then asks for.",
-        "    ".join(f"{what}: {folder / name}" for what, name in files.items()),
+        f"list: {folder / 'label_errors.csv'}    review: {folder / 'audit.html'}    proposal: "
+        f"{folder / 'corrections.csv'}",
     ]
     return "\n".join(lines)
 
@@ -365,25 +310,16 @@ def render_audit(name: str, rows: Rows, suspects: list[Suspect], earlier: list[l
     tree = {h.name: {"labels": h.labels, "parent": parents[h.name], "parent_of": h.parent_of} for h in heads}
     data = {"heads": tree, "earlier": earlier, "key": hashlib.sha256(key).hexdigest()[:16]}
     title = f"{name}: labels to look at again"
-    facts = {"rows": len(ids), "items": items, "most": MAX_ITEMS, "pairs": _pairs(suspects), "data": data}
+    facts = {"rows": len(ids), "items": items, "most": MAX_ITEMS, "data": data}
     return render(TEMPLATE, title=title, max_given=max_given, **facts)
 
 
 def _change(head: HeadConfig, suspect: Suspect | None, label: Any) -> dict[str, Any]:
     """One label of a row: as it is given, and as it should be; of several labels, which go and which come."""
-    to = written(suspect.suggested if suspect else label)
-    change = {"head": head.name, "suspect": suspect, "given": written(label), "to": to, "changed": []}
-    change["menu"] = head.rules.exclusive
+    change = {"head": head.name, "menu": head.rules.exclusive, "suspect": suspect, "changed": []}
+    change |= {"given": written(label), "to": written(suspect.suggested if suspect else label)}
     if suspect and isinstance(label, list):
         change["changed"] = [(False, one) for one in label if one not in suspect.suggested]
         change["changed"] += [(True, one) for one in suspect.suggested if one not in label]
         change["shown"] = ", ".join(label) or "none"
     return change
-
-
-def _pairs(suspects: list[Suspect]) -> list[tuple[str, str, str, str, str]]:
-    """Which labels are doubted most often: head, given, suggested, how often listed and proposed."""
-    doubted = [((s.head, s.given, s.suggested), s.proposed) for s in suspects if s.found and isinstance(s.given, str)]
-    listed, proposed = Counter(pair for pair, _ in doubted), Counter(pair for pair, proposed in doubted if proposed)
-    most = sorted(listed.items(), key=lambda entry: (-entry[1], entry[0]))[:20]
-    return [(*pair, f"{count:,}", f"{proposed[pair]:,}") for pair, count in most]

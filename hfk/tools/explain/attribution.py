@@ -15,7 +15,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -116,9 +116,6 @@ def explain(
         steps: points of the path at which gradients are taken, at first; they are doubled, twice at most, while `error`
             is more than a tenth of what there is to explain. Time grows in proportion.
 
-    Returns:
-        the explanation.
-
     Raises:
         ValueError: if there is nothing to read, `image` can't be used, for an unknown head or label, `steps` outside 1
             to 4096, or an ensemble whose members read their input in different ways.
@@ -133,19 +130,22 @@ def explain(
     processor, model = predictor.processor, predictor.model
     if not isinstance(processor, MultiHeadProcessor):
         raise ValueError("the members of this ensemble read their input in different ways: explain one of its members.")
-    config = _find_head(model.config.heads, head)
+    names = [known.name for known in model.config.heads]
+    if head is not None and head not in names:
+        raise ValueError(f"no head is called {head!r}; heads: {', '.join(names)}.")
+    config = model.config.heads[names.index(head or names[-1])]
     prepared = processor.prepare_row(text, image)
     place, probability = _find_label(config, model.config.heads, predictor.logits([prepared]), label)
     target = _Target(predictor, config, place)
     tensors = {key: value.to(model.device) for key, value in processor.to_tensors([prepared]).items()}
 
-    words = [Word(m[0], m.start(), m.end(), None) for m in re.finditer(r"\S+", prepared[0])] if prepared[0] else []
-    tokens = _word_of_token(predictor, prepared[0], tensors) if words else None
+    words = [Word(m[0], m.start(), m.end(), None) for m in re.finditer(r"\S+", prepared[0] or "")]
+    tokens = _word_of_token(processor, prepared[0], words, tensors) if words else None
     gradients = _integrate(target, tensors, tokens, steps)
-    left_out = bool(words) and gradients.tokens is None
+    baseline, left_out = gradients.baseline, bool(words) and gradients.tokens is None
     if left_out:
         empty = _leave_out(target, prepared, words, gradients.value)
-        gradients.baseline = empty if gradients.baseline is None else gradients.baseline
+        baseline = empty if baseline is None else baseline
     elif words:
         for word, score in zip(tokens.tolist(), gradients.tokens.tolist(), strict=True):
             if word >= 0:
@@ -156,18 +156,12 @@ def explain(
         picture = _as_seen(processor.image_processor, prepared[1], tensors)
     name = config.labels[place] if config.rules.has_labels else None
     method = ("occlusion" if left_out else "integrated gradients") if words else None
-    why = Explanation(config.name, name, probability, gradients.value, gradients.baseline, None, method, prepared[0],
-                      words, patches, picture)  # fmt: skip
+    why = Explanation(
+        config.name, name, probability, gradients.value, baseline, None, method, prepared[0], words, patches, picture
+    )
     if not left_out:
         why.error = why.value - why.baseline - (why.by_text or 0.0) - (why.by_image or 0.0)
     return why
-
-
-def _find_head(heads: list[HeadConfig], name: str | None) -> HeadConfig:
-    found = [head for head in heads if name is None or head.name == name]
-    if not found:
-        raise ValueError(f"no head is called {name!r}; heads: {', '.join(head.name for head in heads)}.")
-    return found[-1]
 
 
 def _find_label(
@@ -204,8 +198,7 @@ class _Target:
         return logits[:, self.place]
 
 
-@dataclass
-class _Gradients:
+class _Gradients(NamedTuple):
     value: float
     baseline: float | None
     tokens: Tensor | None  # (tokens,)
@@ -213,10 +206,7 @@ class _Gradients:
 
 
 def _integrate(target: _Target, tensors: dict[str, Tensor], tokens: Tensor | None, steps: int) -> _Gradients:
-    """Integrate the target's gradient from the row that says nothing to the row as it is, a batch of one.
-
-    `tokens` numbers each token's word, -1 for those that stay as they are; None leaves the text as it is.
-    """
+    """Integrate the target's gradient along the path; without `tokens`, the number of each one's word, text stays."""
     ends: dict[str, tuple[Tensor, Tensor]] = {}
     module = _input_embeddings(target.predictor.model) if tokens is not None else None
     if module is not None:
@@ -276,9 +266,8 @@ def spread_points(heights: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarr
     """Where on the path to take gradients, and with which weights: dense where the target changes fast.
 
     An answer is often there after a tenth of the way and then stays: even steps would mostly measure that nothing
-    happens (Bhat and Raychowdhury 2023, arXiv:2302.11107). Half of the points are spread by how much the target
-    changes between `heights`, those at the ends of the path's sections, half evenly; in a section, which has at least
-    one, they are those of Gauss and Legendre.
+    happens (Bhat and Raychowdhury 2023, arXiv:2302.11107). So half of the points are spread by how much the target
+    changes between `heights`, at the ends of the path's sections; in a section they are those of Gauss and Legendre.
     """
     change = np.abs(np.diff(heights))
     sections = len(change)
@@ -316,10 +305,9 @@ def _hook(module: nn.Module | None, replacement: Tensor | None) -> Iterator[list
 
 
 def _input_embeddings(model: nn.Module) -> nn.Module | None:
-    encoder = getattr(model, "text_encoder", None)
     try:
-        return encoder.get_input_embeddings() if encoder is not None else None
-    except (NotImplementedError, AttributeError):  # transformers has no rule for where this one keeps them
+        return model.text_encoder.get_input_embeddings()
+    except (NotImplementedError, AttributeError):  # an ensemble, or transformers has no rule for where this keeps them
         return None
 
 
@@ -329,9 +317,10 @@ def _unknown_id(tokenizer: Any) -> int:
     return next((number for number in known if number is not None), 0)
 
 
-def _word_of_token(predictor: Predictor, text: str, tensors: dict[str, Tensor]) -> Tensor | None:
+def _word_of_token(
+    processor: MultiHeadProcessor, text: str, words: list[Word], tensors: dict[str, Tensor]
+) -> Tensor | None:
     """Number of each token's word, -1 for special tokens and the prefix; None if the tokenizer does not tell places."""
-    processor = predictor.processor
     if not getattr(processor.tokenizer, "is_fast", False):
         return None
     encoded = processor.tokenizer(
@@ -339,32 +328,27 @@ def _word_of_token(predictor: Predictor, text: str, tensors: dict[str, Tensor]) 
     )
     if encoded["input_ids"] != tensors["input_ids"][0].tolist():
         return None  # the processor does more than is done here
-    ends = [match.end() for match in re.finditer(r"\S+", text)]
-    before = len(processor.text_prefix)
-    words = []
+    ends, before = [word.end for word in words], len(processor.text_prefix)
+    numbers = []
     for start, end in encoded["offset_mapping"]:
-        start, end = start - before, end - before
+        start, end = max(start - before, 0), end - before
         # A piece may begin with the space before its word, or be that space alone.
-        words.append(min(bisect_right(ends, max(start, 0)), len(ends) - 1) if end > max(start, 0) else -1)
-    return torch.tensor(words)
+        numbers.append(min(bisect_right(ends, start), len(ends) - 1) if end > start else -1)
+    return torch.tensor(numbers)
 
 
 def _leave_out(target: _Target, prepared: tuple[str | None, Any], words: list[Word], whole: float) -> float:
-    """Score each word by how much the target falls when an unknown word stands in its place.
-
-    Returns:
-        the target where unknown words stand in the places of all.
-    """
+    """Score each word by how much the target falls when an unknown word stands there; the target with none but such."""
     text, picture = prepared
-    processor = target.predictor.processor
+    processor, device = target.predictor.processor, target.predictor.model.device
     stand_in = processor.tokenizer.mask_token or processor.tokenizer.unk_token or ""
-    texts = [text[: word.start] + stand_in + text[word.end :] for word in words] + [" ".join([stand_in] * len(words))]
+    rows = [(text[: word.start] + stand_in + text[word.end :] or " ", picture) for word in words]
+    rows.append((" ".join([stand_in] * len(words)), picture))
     values: list[float] = []
     with torch.inference_mode():
-        for first in range(0, len(texts), ROWS_AT_ONCE):
-            batch = processor.to_tensors([(text or " ", picture) for text in texts[first : first + ROWS_AT_ONCE]])
-            batch = {name: tensor.to(target.predictor.model.device) for name, tensor in batch.items()}
-            values += target(batch).tolist()
+        for first in range(0, len(rows), ROWS_AT_ONCE):
+            batch = processor.to_tensors(rows[first : first + ROWS_AT_ONCE])
+            values += target({name: tensor.to(device) for name, tensor in batch.items()}).tolist()
     for word, value in zip(words, values, strict=False):
         word.score = whole - value
     return values[-1]

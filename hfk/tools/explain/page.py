@@ -1,8 +1,8 @@
 """An explanation as a page and as a picture: highlighted words, and a heat map over the photo.
 
-Blue speaks for the label and orange against it, and nothing is said by color alone: words carry their number, a solid
-line under those for and a dashed one under those against, cells of the photo a plus or a minus as large as their
-weight. The words may be part of somebody else's page (`render_words`); the whole page is page.html.
+Blue speaks for the label and orange against it, and nothing is said by color alone: words carry their number and a
+solid or a dashed line, cells of the photo a plus or a minus as large as their weight. The words may be part of somebody
+else's page (`render_words`); the whole page is page.html.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image, ImageColor, ImageDraw
 
 from ...evaluation.pages import PALETTE, render
+from ...files import write_atomic
 from .attribution import Explanation
 
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -27,7 +28,6 @@ NOTABLE = 0.15
 LONGEST_SIDE = 640
 """Pixels of a heat map's longer side."""
 TOP_WORDS = 10
-KINDS = (".html", ".png", ".json")
 
 
 def render_words(explanation: Explanation) -> str:
@@ -53,14 +53,7 @@ def signed(score: float) -> str:
 
 
 def draw_patches(explanation: Explanation) -> Image.Image:
-    """Draw the picture with what each of its cells adds: blue and a plus, orange and a minus.
-
-    Returns:
-        an RGB picture, its longer side `LONGEST_SIDE` pixels at most.
-
-    Raises:
-        ValueError: if the explanation is of a text alone.
-    """
+    """Draw the picture with what each of its cells adds: blue and a plus, orange and a minus; ValueError without."""
     if explanation.patches is None or explanation.picture is None:
         raise ValueError("there was no picture to explain.")
     scores = np.array(explanation.patches)
@@ -111,25 +104,22 @@ def render_page(explanation: Explanation, title: str = "Why") -> str:
     return render(TEMPLATE, title=title, figures=figures, **facts)
 
 
+_WRITERS: dict[str, Callable[[Explanation, str], bytes]] = {
+    ".html": lambda why, title: render_page(why, title).encode(),
+    ".png": lambda why, _: png_of(draw_patches(why)),
+    ".json": lambda why, _: (json.dumps(why.to_dict(), ensure_ascii=False, indent=1) + "\n").encode(),
+}
+
+
 def check_target(path: Path) -> None:
     """Refuse a file name whose suffix `write_explanation` does not know."""
-    if path.suffix.lower() not in KINDS:
+    if path.suffix.lower() not in _WRITERS:
         raise ValueError(f"{path} is none of .html, .png or .json, which an explanation can be written as.")
 
 
 def write_explanation(explanation: Explanation, path: Path, title: str = "Why") -> None:
-    """Write an explanation as its suffix says: a page (.html), the heat map alone (.png), or the numbers (.json).
-
-    Raises:
-        ValueError: for another suffix, or for a .png without a picture.
-    """
-    check_target(path)
-    writers = {
-        ".html": lambda: render_page(explanation, title).encode(),
-        ".png": lambda: png_of(draw_patches(explanation)),
-        ".json": lambda: (json.dumps(explanation.to_dict(), ensure_ascii=False, indent=1) + "\n").encode(),
-    }
-    path.write_bytes(writers[path.suffix.lower()]())
+    """Write an explanation as its suffix says: a page (.html), the heat map alone (.png), or the numbers (.json)."""
+    write_atomic(path, _WRITERS[path.suffix.lower()](explanation, title))
 
 
 def summarize(explanation: Explanation) -> str:

@@ -11,12 +11,9 @@ with the checkpoint before it is written.
 
 from __future__ import annotations
 
-import os
-import shutil
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,6 +27,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from ...files import replacing
 from ...hub.publishing import check_checkpoint
 from ...models.configuration_multihead import HeadConfig
 from ...models.heads import Head
@@ -39,49 +37,41 @@ from ...models.processing_multihead import MultiHeadProcessor
 TASKS = ("sequence-classification", "image-classification")
 
 
-@dataclass(frozen=True)
-class TextHead:
-    """Where a stock text classifier keeps its head.
+class Place(NamedTuple):
+    """Where a stock classifier keeps its head: how it pools, its last layer, and the layer and activation before it.
 
-    Args:
-        dense: name of the layer before the activation.
-        activation: `tanh`, `gelu` or `relu`.
-        out: name of the last layer.
-        bounded_by: name of the LayerNorm whose output the head reads; needed where the activation is not `tanh`.
+    Where that is neither tanh nor nothing, `bounded_by` is the last LayerNorm, whose output the head reads.
     """
 
-    dense: str
-    activation: str
+    pooling: str
     out: str
+    dense: str | None = None
+    activation: str | None = None
     bounded_by: str | None = None
 
 
-_ROBERTA = TextHead("classifier.dense", "tanh", "classifier.out_proj")
+_ROBERTA = Place("cls", "classifier.out_proj", "classifier.dense", "tanh")
+_DEBERTA_NORM, _ELECTRA_NORM = (f"{name}.encoder.layer.{{last}}.output.LayerNorm" for name in ("deberta", "electra"))
+_DISTILBERT_NORM = "distilbert.transformer.layer.{last}.output_layer_norm"
 TEXT_HEADS = {
-    "albert": TextHead("albert.pooler", "tanh", "classifier"),
-    "bert": TextHead("bert.pooler.dense", "tanh", "classifier"),
+    "albert": Place("cls", "classifier", "albert.pooler", "tanh"),
+    "bert": Place("cls", "classifier", "bert.pooler.dense", "tanh"),
     "camembert": _ROBERTA,
-    "deberta-v2": TextHead("pooler.dense", "gelu", "classifier", "deberta.encoder.layer.{last}.output.LayerNorm"),
-    "distilbert": TextHead(
-        "pre_classifier", "relu", "classifier", "distilbert.transformer.layer.{last}.output_layer_norm"
-    ),
-    "electra": TextHead(
-        "classifier.dense", "gelu", "classifier.out_proj", "electra.encoder.layer.{last}.output.LayerNorm"
-    ),
+    "deberta-v2": Place("cls", "classifier", "pooler.dense", "gelu", _DEBERTA_NORM),
+    "distilbert": Place("cls", "classifier", "pre_classifier", "relu", _DISTILBERT_NORM),
+    "electra": Place("cls", "classifier.out_proj", "classifier.dense", "gelu", _ELECTRA_NORM),
     "roberta": _ROBERTA,
     "xlm-roberta": _ROBERTA,
 }
-"""All of them read the first token."""
 IMAGE_HEADS = {
-    "deit": ("cls", "classifier"),
-    "dinov2": ("cls", "classifier"),
-    "efficientnet": ("mean", "classifier"),
-    "regnet": ("mean", "classifier.1"),
-    "resnet": ("mean", "classifier.1"),
-    "swin": ("mean", "classifier"),
-    "vit": ("cls", "classifier"),
+    "deit": Place("cls", "classifier"),
+    "dinov2": Place("cls", "classifier"),
+    "efficientnet": Place("mean", "classifier"),
+    "regnet": Place("mean", "classifier.1"),
+    "resnet": Place("mean", "classifier.1"),
+    "swin": Place("mean", "classifier"),
+    "vit": Place("cls", "classifier"),
 }
-"""Pooling and last layer; nothing stands between them."""
 
 # tanh(y) = y - y³/3: at y = x/4096, |x| ≤ 20, the error is below 1e-5 of x; half precision holds it too.
 _SCALE = 2.0**12
@@ -92,20 +82,10 @@ _TOLERANCE = 1e-4
 
 
 def export(checkpoint: str | Path, output: str | Path, head: str, task: str) -> None:
-    """Write one head of a checkpoint as a stock classifier that needs neither hfk nor remote code.
+    """Write one head of a text-only or image-only checkpoint as a stock classifier without hfk or remote code.
 
-    Args:
-        checkpoint: folder of a text-only or image-only checkpoint.
-        output: folder to make; it must not exist, or be empty.
-        head: name of the head. Its labels come as `id2label`, its temperature and a regression's unit are folded in.
-            Other heads are left behind, and with them the agreement of a hierarchy.
-        task: `sequence-classification` or `image-classification`.
-
-    Raises:
-        ValueError: if there is no such head, or no stock class gives the same logits; the sentence says what would.
-
-    Example:
-        >>> export("runs/news", "runs/news-stock", "topic", "sequence-classification")  # doctest: +SKIP
+    Its labels come as `id2label`; its temperature, or a regression's unit, is folded in. Other heads are left behind,
+    and with them the agreement of a hierarchy. ValueError if no stock class gives the same logits; it says what would.
     """
     folder, target = Path(checkpoint), Path(output)
     if task not in TASKS:
@@ -126,111 +106,71 @@ def export(checkpoint: str | Path, output: str | Path, head: str, task: str) -> 
             f"{'text' if text else 'images'} alone."
         )
     config = model.config.head(head)
-    stock = (_text_classifier if text else _image_classifier)(model, config, model.heads.layers[names.index(head)])
+    stock = _classifier(model, config, model.heads.layers[names.index(head)], text)
     preparation = _tokenizer(processor) if text else processor.image_processor
     _compare(model, processor, stock, preparation, config)
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
+    with replacing(target) as part:
         stock.save_pretrained(part)
         preparation.save_pretrained(part)
-        if target.exists():
-            target.rmdir()
-        os.replace(part, target)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     if config.parent or any(other.parent == head for other in model.config.heads):
         warnings.warn(
             f"head {head!r} is one of a hierarchy: alone it may choose a label outside the others' path.", stacklevel=2
         )
 
 
-def _text_classifier(model: MultiHeadForClassification, config: HeadConfig, head: Head) -> PreTrainedModel:
-    family = model.config.text_config.model_type
-    where = TEXT_HEADS.get(family)
-    if where is None:
-        raise ValueError(
-            f"{family!r} can't be exported: its stock classifier has no place for this head; possible are "
-            f"{', '.join(TEXT_HEADS)}."
-        )
-    if model.config.text_pooling != "cls":
-        raise ValueError(
-            f"text_pooling={model.config.text_pooling} can't be exported: stock {family} classifiers read the first "
-            "token; train with text_pooling=cls."
-        )
-    if family == "deberta-v2" and model.config.text_config.pooler_hidden_act != "gelu":
-        raise ValueError("this DeBERTa's pooler has another activation than GELU and can't be exported.")
-    stock = AutoModelForSequenceClassification.from_config(_stock_config(model.config.text_config, config))
-    _take_encoder(stock, model.text_encoder)
-    dense, out = stock.get_submodule(where.dense), stock.get_submodule(where.out)
-    weight, bias = _last_layer(model, head, config)
-    if config.kind == "mlp" and where.activation == "relu":
-        _fill(dense, *_standardized(model, head.long[0]))
-    elif config.kind != "linear":
-        raise ValueError(
-            f"head {config.name!r} is of kind {config.kind}, which a stock {family} classifier has not; train with "
-            f"head_kind=linear{' or mlp' if where.activation == 'relu' else ''}."
-        )
-    elif where.activation == "tanh":
-        _fill(dense, torch.eye(weight.shape[1]) / _SCALE, torch.zeros(weight.shape[1]))
-        weight = weight * _SCALE
-    else:
-        size = weight.shape[1]
-        norm = stock.get_submodule(where.bounded_by.format(last=model.config.text_config.num_hidden_layers - 1))
-        # A normalised vector of d numbers has none above √d.
-        bound = (norm.weight.abs() * size**0.5 + norm.bias.abs()).detach().double() + _MARGIN
-        _fill(dense, torch.eye(size), bound)
-        warnings.warn(f"load this {family} model in float32: half precision would blur its logits.", stacklevel=3)
-        bias = bias - weight @ bound
-    _fill(out, weight, bias)
-    return stock.eval()
-
-
-def _image_classifier(model: MultiHeadForClassification, config: HeadConfig, head: Head) -> PreTrainedModel:
-    family, pooling = model.config.vision_config.model_type, model.config.image_pooling
-    if family not in IMAGE_HEADS:
+def _classifier(model: MultiHeadForClassification, config: HeadConfig, head: Head, text: bool) -> PreTrainedModel:
+    encoder, option = (model.text_encoder, "text_pooling") if text else (model.vision_encoder, "image_pooling")
+    family, pooling = encoder.config.model_type, getattr(model.config, option)
+    places = TEXT_HEADS if text else IMAGE_HEADS
+    if family not in places:
         raise ValueError(
             f"{family!r} can't be exported: transformers has no classifier for it that reads what this head reads; "
-            f"possible are {', '.join(IMAGE_HEADS)}."
+            f"possible are {', '.join(places)}."
         )
-    needed, name = IMAGE_HEADS[family]
-    if pooling != needed:
+    place = places[family]
+    if pooling != place.pooling:
         raise ValueError(
-            f"image_pooling={pooling} can't be exported: a stock {family} classifier pools by {needed}; train with "
-            f"image_pooling={needed}."
+            f"{option}={pooling} can't be exported: a stock {family} classifier pools by {place.pooling}; train with "
+            f"{option}={place.pooling}."
         )
-    if config.kind != "linear":
+    kinds = ("linear", "mlp") if place.activation == "relu" else ("linear",)
+    if config.kind not in kinds:
         raise ValueError(
             f"head {config.name!r} is of kind {config.kind}, which a stock {family} classifier has not; train with "
-            "head_kind=linear."
+            f"head_kind={' or '.join(kinds)}."
         )
-    stock = AutoModelForImageClassification.from_config(_stock_config(model.config.vision_config, config))
-    _take_encoder(stock, model.vision_encoder)
+    if family == "deberta-v2" and encoder.config.pooler_hidden_act != "gelu":
+        raise ValueError("this DeBERTa's pooler has another activation than GELU and can't be exported.")
+    labels = config.labels or [config.name]
+    stock_config = type(encoder.config).from_dict(encoder.config.to_dict())
+    stock_config.architectures = []  # the encoder's own; where a family has two classifiers, the first is meant
+    stock_config.id2label = dict(enumerate(labels))
+    stock_config.label2id = {label: index for index, label in enumerate(labels)}
+    stock_config.problem_type = config.problem + ("" if config.problem == "regression" else "_classification")
+    auto = AutoModelForSequenceClassification if text else AutoModelForImageClassification
+    stock = auto.from_config(stock_config)
+    loaded = stock.base_model.load_state_dict(encoder.state_dict(), strict=False)
+    other = [name for name in loaded.missing_keys if not name.startswith("pooler")] + loaded.unexpected_keys
+    if other:
+        raise ValueError(f"a stock {family} classifier has other weights than this encoder, such as {other[0]}.")
+
     weight, bias = _last_layer(model, head, config)
-    out = stock.get_submodule(name)
+    out, size = stock.get_submodule(place.out), weight.shape[1]
+    if config.kind == "mlp":
+        _fill(stock.get_submodule(place.dense), *_standardized(model, head.long[0]))
+    elif place.activation == "tanh":
+        _fill(stock.get_submodule(place.dense), torch.eye(size) / _SCALE, torch.zeros(size))
+        weight = weight * _SCALE
+    elif place.activation is not None:
+        norm = stock.get_submodule(place.bounded_by.format(last=encoder.config.num_hidden_layers - 1))
+        # A normalised vector of d numbers has none above √d.
+        bound = (norm.weight.abs() * size**0.5 + norm.bias.abs()).detach().double() + _MARGIN
+        _fill(stock.get_submodule(place.dense), torch.eye(size), bound)
+        warnings.warn(f"load this {family} model in float32: half precision would blur its logits.", stacklevel=3)
+        bias = bias - weight @ bound
     # DINOv2's classifier reads the patches' mean beside the first token: its weights there are 0.
-    _fill(out, nn.functional.pad(weight, (0, out.in_features - weight.shape[1])), bias)
+    _fill(out, nn.functional.pad(weight, (0, out.in_features - size)), bias)
     return stock.eval()
-
-
-def _stock_config(encoder: Any, head: HeadConfig) -> Any:
-    """The encoder's configuration with the head's labels."""
-    labels = head.labels or [head.name]
-    config = type(encoder).from_dict(encoder.to_dict())
-    config.architectures = []  # the encoder's own; where a family has two classifiers, the first is meant
-    config.id2label = dict(enumerate(labels))
-    config.label2id = {label: index for index, label in enumerate(labels)}
-    config.problem_type = head.problem if head.problem == "regression" else f"{head.problem}_classification"
-    return config
-
-
-def _take_encoder(stock: PreTrainedModel, encoder: PreTrainedModel) -> None:
-    found = stock.base_model.load_state_dict(encoder.state_dict(), strict=False)
-    missing = [name for name in found.missing_keys if not name.startswith("pooler")]
-    if missing or found.unexpected_keys:
-        raise ValueError(
-            f"a stock {encoder.config.model_type} classifier has other weights than this encoder, such as "
-            f"{[*missing, *found.unexpected_keys][0]}."
-        )
 
 
 def _last_layer(model: MultiHeadForClassification, head: Head, config: HeadConfig) -> tuple[torch.Tensor, torch.Tensor]:

@@ -13,6 +13,8 @@ import re
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple
 
 from ...models.text_cleaning import ANALYZERS as PACKAGES
 
@@ -24,14 +26,7 @@ MOST_WORDS = 3
 
 @dataclass(frozen=True)
 class Phrase:
-    """A noun phrase where it stands.
-
-    Args:
-        words: as in the text, one space between words.
-        start: place of its first character.
-        end: place behind its last.
-        proper: whether a proper noun is in it.
-    """
+    """A noun phrase, one space between its words, where it stands; `proper` if a proper noun is in it."""
 
     words: str
     start: int
@@ -44,8 +39,7 @@ class Phrase:
         return self.words.replace(" ", "")
 
 
-@dataclass(frozen=True)
-class Token:
+class Token(NamedTuple):
     """A morpheme: its Sejong tag and where it stands."""
 
     tag: str
@@ -54,15 +48,7 @@ class Token:
 
 
 def choose_analyzer(name: str = "auto") -> str:
-    """Say which analyzer to use.
-
-    Args:
-        name: `kiwi`, `mecab`, or `auto` for the first of these that is installed.
-
-    Raises:
-        ValueError: for another name.
-        ImportError: if it is not installed.
-    """
+    """Say which analyzer `auto` is, the first that is installed; ValueError and ImportError for what can't be used."""
     if name not in ANALYZERS:
         raise ValueError(f"analyzer {name!r} is not one of {', '.join(ANALYZERS)}.")
     for known, (module, _) in PACKAGES.items():
@@ -73,11 +59,7 @@ def choose_analyzer(name: str = "auto") -> str:
 
 
 def find_phrases(text: str, analyzer: str = "auto") -> list[Phrase]:
-    """Find the noun phrases of a text, in order, each as often as it occurs.
-
-    Args:
-        text: a Korean text.
-        analyzer: as for `choose_analyzer`.
+    """Find the noun phrases of a Korean text, in order, each as often as it occurs.
 
     Example:
         >>> [phrase.tag for phrase in find_phrases("남해 바다의 일출 명소를 걷는다.", "kiwi")]
@@ -91,8 +73,7 @@ def find_phrases(text: str, analyzer: str = "auto") -> list[Phrase]:
 _FORM = re.compile(r"(?!\d+(?:[a-z]{1,2}|.)(?:쯤|여|가량|정도|대)?$)(?=(?:\d*[^\W\d]){2})\w+")
 
 
-@dataclass(frozen=True)
-class _Word:
+class _Word(NamedTuple):
     """The nouns of one word between spaces."""
 
     start: int
@@ -123,15 +104,18 @@ def _phrases(text: str, run: list[_Word]) -> Iterable[Phrase]:
 
 _NOUNS = frozenset({"NNG", "NNP", "SL", "SH", "XR"})
 _INSIDE = _NOUNS | {"XPN", "XSN", "SN", "NNB"}
-_loaded: dict[str, Callable[[str], list[Token]]] = {}
-_loading = threading.RLock()
+_SUFFIXES = ("들", "쯤", "씩", "여", "간")
+_lock = threading.Lock()
 
 
 def _analyze(name: str, text: str) -> list[Token]:
-    with _loading:  # neither is safe in two threads at once
-        if name not in _loaded:
-            _loaded[name] = {"kiwi": _load_kiwi, "mecab": _load_mecab}[name]()
-        return _loaded[name](text)
+    with _lock:  # neither is safe in two threads at once
+        return _load(name)(text)
+
+
+@cache
+def _load(name: str) -> Callable[[str], list[Token]]:
+    return {"kiwi": _load_kiwi, "mecab": _load_mecab}[name]()
 
 
 def _load_kiwi() -> Callable[[str], list[Token]]:
@@ -156,12 +140,10 @@ def _load_mecab() -> Callable[[str], list[Token]]:
 
 
 def _runs(text: str, tokens: list[Token]) -> list[list[_Word]]:
+    """The nouns of the text's words, those of words that may stand in one phrase together."""
     runs: list[list[_Word]] = []
     place, open_end = 0, -1  # where a run may go on
     while place < len(tokens):
-        if tokens[place].tag not in _INSIDE:
-            place += 1
-            continue
         first = place
         while (
             place < len(tokens)
@@ -170,24 +152,24 @@ def _runs(text: str, tokens: list[Token]) -> list[list[_Word]]:
         ):
             place += 1
         part = tokens[first:place]
-        follows = tokens[place] if place < len(tokens) and tokens[place].start == part[-1].end else None
+        if not part:
+            place += 1
+            continue
+        end = part[-1].end
+        follows = tokens[place] if place < len(tokens) and tokens[place].start == end else None
         if follows is not None and follows.tag in ("XSV", "XSA", "VV", "VA", "VX"):  # 설치하다: a verb
             continue
-        while part and (
-            part[-1].tag in ("SN", "NNB", "XPN")
-            or text[part[-1].start : part[-1].end] in ("들", "쯤", "씩", "여", "간")
-        ):
+        while part and (part[-1].tag in ("SN", "NNB", "XPN") or text[part[-1].start : part[-1].end] in _SUFFIXES):
             part = part[:-1]
         if not any(token.tag in _NOUNS for token in part):
             continue
         proper = any(token.tag == "NNP" for token in part)
         word = _Word(part[0].start, part[-1].end, proper, part[0].tag == "NNP")
-        joins = runs and open_end >= 0 and not text[open_end : word.start].strip(" ") and word.start == open_end + 1
-        if joins and not word.leads:
+        if open_end >= 0 and not word.leads and word.start == open_end + 1 and text[open_end] == " ":
             runs[-1].append(word)
         else:
             runs.append([word])
-        open_end = word.end if word.end == tokens[place - 1].end and follows is None else -1
+        open_end = end if word.end == end and follows is None else -1
     return runs
 
 

@@ -8,27 +8,23 @@ compared; training times are those of each run.
 
 from __future__ import annotations
 
-import json
-import math
 import statistics
 import time
 import warnings
-from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-import yaml
 from datasets import Dataset
 
 from ...evaluation import plots
+from ...files import write_atomic
 from ...inference.predictor import Predictor
-from ...models.configuration_multihead import HeadConfig
 from ...runs.card import write_card
 from ...runs.recipe import Recipe, load_recipe
-from ...runs.run import INCIDENTAL, open_task
+from ...runs.run import INCIDENTAL, Run, scored_split
 from ...tasks import finest_head
 from ...training.techniques import make_techniques
 from ...training.train import train
@@ -40,222 +36,147 @@ ROUNDS = 3
 BATCH_SIZE = 64
 
 
-@dataclass
-class Entry:
-    """A recipe's figures.
-
-    Args:
-        recipe: its name.
-        runs: the folder of each seed.
-        accuracy: of the ladder's head: mean, low and high end.
-        macro_f1: likewise.
-        parameters: numbers that the model has.
-        checkpoint_mb: what its weights, tokenizer and configuration take on disk, in 10⁶ bytes.
-        train_seconds: mean over the seeds.
-        rows_per_second: at inference; NaN before it is timed.
-    """
-
-    recipe: str
-    runs: list[Path]
-    accuracy: tuple[float, float, float]
-    macro_f1: tuple[float, float, float]
-    parameters: int
-    checkpoint_mb: float
-    train_seconds: float
-    rows_per_second: float = math.nan
-
-    @classmethod
-    def of(cls, recipe: str, runs: list[Path], head: str) -> Entry:
-        """Gather the figures of a recipe's finished runs: means and deviations of several, intervals of one."""
-        reports = [json.loads((run / "report" / "metrics.json").read_text(encoding="utf-8")) for run in runs]
-
-        def figure(score: str) -> tuple[float, float, float]:
-            values = [report["scores"][f"{head}_{score}"] for report in reports]
-            if len(values) == 1:
-                return values[0], *reports[0]["intervals"][f"{head}_{score}"]
-            mean, deviation = statistics.fmean(values), statistics.stdev(values)
-            return mean, mean - deviation, mean + deviation
-
-        kept, left = (".safetensors", ".json", ".model", ".txt"), ("training_log.json", "task.json")
-        size = sum(path.stat().st_size for path in runs[0].iterdir() if path.suffix in kept and path.name not in left)
-        extras = [report["extra"] for report in reports]
-        seconds = statistics.fmean(extra["train_seconds"] for extra in extras)
-        return cls(recipe, runs, figure("accuracy"), figure("macro_f1"), extras[0]["parameters"], size / 1e6, seconds)
-
-
 def climb(
     task: str,
     recipes: list[str],
     output_dir: str | Path,
     seeds: list[int] | None = None,
     overrides: dict[str, Any] | None = None,
-    head: str | None = None,
 ) -> str:
-    """Train recipes on a task's split and compare them; writes ladder.md, ladder.csv and ladder.png, and the
-    table into every run's card.
+    """Train recipes, whatever task they name, on one task's split, once with each seed, and compare their finest head.
 
-    Args:
-        task: built-in task, or a task's YAML.
-        recipes: built-in recipes, or recipes' YAMLs; each is trained on `task`, whatever it names.
-        output_dir: the folder: a folder a recipe, in it `seed-1`, …
-        seeds: each recipe is trained once with each; the recipe's own by default.
-        overrides: options that replace those of every recipe, such as `data`.
-        head: the `single_label` head that is compared; the finest by default.
-
-    Returns:
-        the table, as Markdown.
-
-    Raises:
-        ValueError: for a wrong option, a folder that holds a run of other options, or a task without such a head.
-
-    Example:
-        >>> print(climb("ynat-mini", ["ynat-ngram", "ynat-mini"], "runs/ladder"))  # doctest: +SKIP
+    Writes ladder.md, ladder.csv and ladder.png, and the table, which is returned, into every run's card. ValueError for
+    a wrong option, a folder that holds a run of other options, or a task without a `single_label` head.
     """
     folder = Path(output_dir)
     names = [Path(recipe).stem if recipe.endswith((".yaml", ".yml")) else recipe for recipe in recipes]
     if not recipes or len(set(names)) < len(names):
         raise ValueError(f"name different recipes, such as ynat-ngram,ynat; not {', '.join(names) or 'none'}.")
-    shared = dict(overrides or {}) | {"task": task}
-    wanted = [
-        (name, load_recipe(recipe) | shared | ({} if seed is None else {"seed": seed}), _run_folder(folder, name, seed))
-        for name, recipe in zip(names, recipes, strict=True)
-        for seed in seeds or [None]
-    ]
-    for _, options, run in wanted:  # all are looked at before the first is trained
-        make_techniques(Recipe.read(options).techniques)  # a wrong option is said before the first run
-        _check_same(run, options)
+    wanted = []
+    for name, recipe in zip(names, recipes, strict=True):
+        shared = load_recipe(recipe) | (overrides or {}) | {"task": task}
+        for seed in seeds or [None]:
+            run = Run(folder / name / ("run" if seed is None else f"seed-{seed}"))
+            wanted.append((name, shared | ({} if seed is None else {"seed": seed}), run))
+    for _, options, run in wanted:  # what is wrong is said before the first is trained
+        _check_options(run, options)
     for number, (name, options, run) in enumerate(wanted, 1):
-        if is_finished(run):
-            print(f"{run}: finished before", flush=True)
+        if run.finished:
+            print(f"{run.folder}: finished before", flush=True)
             continue
-        print(f"\nrun {number} of {len(wanted)}: {run}", flush=True)
+        print(f"\nrun {number} of {len(wanted)}: {run.folder}", flush=True)
         try:
-            train(options, run)
+            train(options, run.folder)
         except ValueError as error:
             raise ValueError(f"recipe {name}: {error}") from error
-    loaded = open_task(Recipe.read(wanted[0][1]))
-    data = loaded.load()
-    compared = _head(loaded.heads, head)
-    split = next(name for name in ("test", "validation", "train") if name in data)
-    by_name = {name: [run for other, _, run in wanted if other == name] for name in names}
-    _check_rows(runs=[run for _, _, run in wanted])
-    entries = [Entry.of(name, runs, compared) for name, runs in by_name.items()]
-    time_inference(entries, data[split])
+    runs = [run for _, _, run in wanted]
+    _check_rows(runs)
+    made = runs[0].task()
+    data = made.load()
+    compared, split = finest_head(made.heads), scored_split(data)
+    if compared is None:
+        raise ValueError(f"a ladder compares a single_label head; task {made.name!r} has none.")
+    entries = [[run for own, _, run in wanted if own == name] for name in names]
+    table = pd.DataFrame([_figures(name, own, compared) for name, own in zip(names, entries, strict=True)])
+    table.insert(len(table.columns) - 1, "rows_per_second", time_inference([own[0] for own in entries], data[split]))
     spread = f"mean ± sd over seeds {', '.join(map(str, seeds))}" if len(seeds or []) > 1 else "95% bootstrap intervals"
-    return _write(folder, loaded.name, entries, f"{len(data[split]):,} {split} rows, head {compared}; {spread}")
+    return _write(folder, made.name, table, runs, f"{len(data[split]):,} {split} rows, head {compared}; {spread}")
 
 
-def is_finished(run: str | Path) -> bool:
-    """Tell whether a run has come to its end: the card is written last."""
-    return all(Path(run, name).is_file() for name in ("config.json", "recipe.yaml", "report/metrics.json", "README.md"))
-
-
-def _run_folder(folder: Path, name: str, seed: int | None) -> Path:
-    return folder / name / ("run" if seed is None else f"seed-{seed}")
-
-
-def _check_same(run: Path, options: dict[str, Any]) -> None:
-    """Refuse to count a finished run whose options are not those that are asked for."""
-    if not is_finished(run):
-        return
-    before = yaml.safe_load((run / "recipe.yaml").read_text(encoding="utf-8"))
-    now = Recipe.read(options).to_dict()
+def _check_options(run: Run, options: dict[str, Any]) -> None:
+    """Refuse wrong options, and to count a finished run whose options are not those that are asked for."""
+    recipe = Recipe.read(options)
+    make_techniques(recipe.techniques)
+    before, now = run.recipe if run.finished else {}, recipe.to_dict()
     for name in options:
-        if name in INCIDENTAL:
-            continue
-        value = now.get(name)
-        value = json.loads(json.dumps(value, default=lambda other: str(getattr(other, "value", other))))
-        if name in before and before[name] != value:
+        if name in before and name not in INCIDENTAL and before[name] != now.get(name):
             raise ValueError(
-                f"{run} was trained with {name} {before[name]!r}, not {value!r}; choose another --output-dir, or "
-                "delete that folder."
+                f"{run.folder} was trained with {name} {before[name]!r}, not {now.get(name)!r}; choose another "
+                "--output-dir, or delete that folder."
             )
 
 
-def _check_rows(runs: list[Path]) -> None:
+def _check_rows(runs: list[Run]) -> None:
     """Refuse to compare scores of different rows."""
-    ids = {run: pd.read_csv(run / "report" / "predictions.csv", dtype=str).iloc[:, 0].tolist() for run in runs}
+    first = runs[0].predictions().ids
     for run in runs[1:]:
-        if ids[run] != ids[runs[0]]:
+        if run.predictions().ids != first:
             raise ValueError(
-                f"{run} was scored on other rows than {runs[0]}: the data or its split has changed since; delete the "
-                "older one."
+                f"{run.folder} was scored on other rows than {runs[0].folder}: the data or its split has changed "
+                "since; delete the older one."
             )
 
 
-def _head(heads: list[HeadConfig], name: str | None) -> str:
-    single = [head.name for head in heads if head.rules.exclusive]
-    found = finest_head(heads) if name is None else name
-    if found not in single:
-        raise ValueError(
-            f"a ladder compares a single_label head, not {name!r}; there is: {', '.join(single) or 'none'}."
-        )
-    return found
+def _figures(recipe: str, runs: list[Run], head: str) -> dict[str, Any]:
+    """A recipe's line of ladder.csv but for its speed: means and deviations of several runs, intervals of one."""
+    results, line = [run.results for run in runs], {"recipe": recipe}
+    for score in ("accuracy", "macro_f1"):
+        values = [result["scores"][f"{head}_{score}"] for result in results]
+        middle = statistics.fmean(values)
+        low, high = results[0]["intervals"][f"{head}_{score}"]
+        if len(values) > 1:
+            low, high = middle - statistics.stdev(values), middle + statistics.stdev(values)
+        line |= {score: middle, f"{score}_low": low, f"{score}_high": high}
+    kept, left = (".safetensors", ".json", ".model", ".txt"), ("training_log.json", "task.json", "run.json")
+    files = [path for path in runs[0].folder.iterdir() if path.suffix in kept and path.name not in left]
+    size, seconds = sum(path.stat().st_size for path in files), [run.facts["train_seconds"] for run in runs]
+    line |= {"parameters": runs[0].facts["parameters"], "checkpoint_mb": size / 1e6}
+    return line | {"train_seconds": statistics.fmean(seconds), "seeds": len(runs)}
 
 
-def time_inference(entries: list[Entry], rows: Dataset) -> None:
-    """Measure rows a second of each entry's first checkpoint, warm, in rounds in which all take turns.
+def time_inference(runs: list[Run], rows: Dataset) -> list[float]:
+    """Measure rows a second of each run's checkpoint, warm, in rounds in which all take turns.
 
     The fastest round counts: what else the machine does can only slow one down.
     """
     columns = [name for name in ("text", "image") if name in rows.column_names]
     some = rows.select(range(min(len(rows), 4 * TIMED_ROWS))).select_columns(columns).to_list()
     timed = list(islice(cycle(some), max(TIMED_ROWS, len(some))))
-    speeds: dict[str, list[float]] = {entry.recipe: [] for entry in entries}
+    fastest = [0.0] * len(runs)
     for _ in range(ROUNDS):
-        for entry in entries:
-            predictor = Predictor.from_pretrained(str(entry.runs[0]), device="cpu", batch_size=BATCH_SIZE)
+        for place, run in enumerate(runs):
+            predictor = Predictor.from_pretrained(str(run.folder), device="cpu", batch_size=BATCH_SIZE)
             for _ in predictor(timed[:WARM_UP_ROWS]):
                 pass
             started = time.perf_counter()
             count = sum(1 for _ in predictor(timed))
-            speeds[entry.recipe].append(count / (time.perf_counter() - started))
-    for entry in entries:
-        entry.rows_per_second = max(speeds[entry.recipe])
+            fastest[place] = max(fastest[place], count / (time.perf_counter() - started))
+    return fastest
 
 
-def _write(folder: Path, task: str, entries: list[Entry], note: str) -> str:
-    seeds = max(len(entry.runs) for entry in entries)
-    lines = []
-    for entry in entries:
-        line: dict[str, Any] = {"recipe": entry.recipe}
-        for score in ("accuracy", "macro_f1"):
-            ends = zip((score, f"{score}_low", f"{score}_high"), getattr(entry, score), strict=True)
-            line |= {name: f"{value:.4f}" for name, value in ends}
-        line |= {"parameters": entry.parameters, "checkpoint_mb": f"{entry.checkpoint_mb:.2f}"}
-        line |= {"train_seconds": f"{entry.train_seconds:.1f}", "rows_per_second": f"{entry.rows_per_second:.1f}"}
-        lines.append(line | {"seeds": len(entry.runs)})
-    pd.DataFrame(lines).to_csv(folder / "ladder.csv", index=False)
-    report = json.loads((entries[0].runs[0] / "report" / "metrics.json").read_text(encoding="utf-8"))
-    machine = report["extra"]["environment"]
-    table = [
+def _write(folder: Path, task: str, table: pd.DataFrame, runs: list[Run], note: str) -> str:
+    digits = dict.fromkeys([name for name in table if name.startswith(("accuracy", "macro_f1"))], 4)
+    digits |= {"checkpoint_mb": 2, "train_seconds": 1, "rows_per_second": 1}
+    write_atomic(folder / "ladder.csv", table.round(digits).to_csv(index=False))
+    several = table["seeds"].max() > 1
+    lines = [
+        f"| {line.recipe} | {_score(line.accuracy, line.accuracy_low, line.accuracy_high, several)} | "
+        f"{_score(line.macro_f1, line.macro_f1_low, line.macro_f1_high, several)} | {line.parameters:,} | "
+        f"{line.checkpoint_mb:.1f} | {line.train_seconds:,.0f} | {line.rows_per_second:,.0f} |"
+        for line in table.itertuples()
+    ]
+    machine = runs[0].facts["environment"]
+    text = "\n".join([
         "| recipe | accuracy | macro-F1 | parameters | checkpoint MB | seconds to train | rows/s |",
         "|---|---|---|---:|---:|---:|---:|",
-        *(
-            f"| {entry.recipe} | {_score(entry.accuracy, seeds > 1)} | {_score(entry.macro_f1, seeds > 1)} | "
-            f"{entry.parameters:,} | {entry.checkpoint_mb:.1f} | {entry.train_seconds:,.0f} | "
-            f"{entry.rows_per_second:,.0f} |"
-            for entry in entries
-        ),
+        *lines,
         "",
         f"{task}: {note}. Trained on: {machine['device']}, {machine['cpu']}, {machine['threads']} threads. rows/s: on "
         f"the CPU with {torch.get_num_threads()} threads, warm, batches of {BATCH_SIZE}, tokenizing included; all in "
         f"one run, the checkpoints taking turns, the fastest of {ROUNDS} rounds.",
-    ]
-    text = "\n".join(table)
-    (folder / "ladder.md").write_text(text + "\n", encoding="utf-8")
-    for run in (run for entry in entries for run in entry.runs):  # the card shows it too
-        (run / "report" / "ladder.md").write_text(text + "\n", encoding="utf-8")
-        write_card(run)
+    ])  # fmt: skip
+    write_atomic(folder / "ladder.md", text + "\n")
+    for run in runs:  # the card shows it too
+        write_atomic(run.folder / "report" / "ladder.md", text + "\n")
+        write_card(run.folder)
     try:
-        points = [(entry.recipe, entry.train_seconds, *entry.accuracy) for entry in entries]
-        picture = plots.ladder_png(points, f"{task}: accuracy against training time", note=note)
-        (folder / "ladder.png").write_bytes(picture)
+        points = table[["recipe", "train_seconds", "accuracy", "accuracy_low", "accuracy_high"]]
+        picture = plots.ladder_png(points.values.tolist(), f"{task}: accuracy against training time", note=note)
+        write_atomic(folder / "ladder.png", picture)
     except ImportError as error:
         warnings.warn(f"the ladder has no picture: {error}", stacklevel=3)
     return text
 
 
-def _score(figure: tuple[float, float, float], several: bool) -> str:
-    middle, low, high = figure
+def _score(middle: float, low: float, high: float, several: bool) -> str:
     return f"{middle:.4f} ± {high - middle:.4f}" if several else f"{middle:.4f} ({low:.3f}–{high:.3f})"

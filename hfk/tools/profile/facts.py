@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from transformers import AutoTokenizer
 
 from ...backbones import registry as backbones
@@ -32,15 +33,13 @@ from .rows import (
     find_conflicts,
     find_disagreements,
     find_duplicates,
-    image_sizes_png,
     look_at_images,
     progress,
     read_rows,
 )
-from .texts import examples_of_classes, length_lines, measure_lengths, text_facts, words_of_classes
+from .texts import examples_of_classes, measure_lengths, text_facts, words_of_classes
 
 TEMPLATE = Path(__file__).with_name("page.html")
-SPLITS = ("train", "validation", "test")
 FEW = 10  # training rows below which a class is named
 
 
@@ -50,27 +49,17 @@ def profile_task(
     *,
     data: str | None = None,
     text_cleaning: str | list[Any] | None = None,
-    tokenizer: str | None = None,
     checkpoint: str | Path | None = None,
 ) -> dict[str, Any]:
-    """Write the profile page of a task.
+    """Write the profile page of a task, or of a recipe's, and return what it shows as plain values.
 
     Args:
         task: name of a built-in task, or path of a task's or recipe's YAML.
         output: the HTML file to write.
         data: file of the rows, in place of the task's own.
         text_cleaning: as for `TextCleaner`, or "none"; the recipe's own by default, or `simple`, to show what it does.
-        tokenizer: packaged backbone, Hub id or folder to count tokens with; the recipe's text encoder by default.
         checkpoint: a trained multi-head checkpoint that reads text and pictures: the page then lists the rows for which
             the two disagree most.
-
-    Returns:
-        what the page shows, as plain values: `splits`, `classes`, `missing`, `lengths`, `duplicates`, `conflicts`,
-        `findings` and so on; `texts` and `images` are None where the task has none.
-
-    Raises:
-        ValueError: for a task, step or checkpoint that does not exist or does not fit.
-        ImportError: without the extra `plots`, or the analyzer of the cleaning.
     """
     trained_by = Path(task).suffix in (".yaml", ".yml") or str(task) in list_recipes()
     recipe = load_recipe(task) if trained_by else {}
@@ -78,34 +67,31 @@ def profile_task(
     made = load_task(recipe.get("task") or task, **({"data": data} if data else {}))
     cleaning = text_cleaning or recipe.get("text_cleaning")
     cleaner = TextCleaner(cleaning or "simple") if made.text and cleaning != "none" else None
-    reader = _tokenizer(tokenizer, recipe) if made.text else None
+    reader = _tokenizer(recipe.get("text_encoder")) if made.text else None
     loaded, heads = made.load(), made.heads
     rows = read_rows(loaded, heads)
-    splits = Counter(rows.split)
+    named = [head for head in heads if head.rules.has_labels]
+    classes = count_classes(rows, named)
     facts: dict[str, Any] = {
         "title": f"{made.name}: data profile",
         "rows": len(rows.ids),
-        "splits": {split: splits[split] for split in SPLITS if split in splits},
+        "splits": dict(Counter(rows.split)),
         "heads": heads,
-        "classes": count_classes(rows, heads),
-        "augmented": count_augmented(rows, heads),
+        "classes": classes,
+        "augmented": count_augmented(rows, named),
+        "hierarchies": hierarchies(heads, classes),
         "missing": {
             name: dict(Counter(split for split, label in zip(rows.split, labels, strict=True) if label is None))
             for name, labels in rows.labels.items()
         },
-        "numbers": {
-            head.name: [value for value in rows.labels[head.name] if value is not None]
-            for head in heads
-            if not head.rules.has_labels
-        },
+        "numbers": {head.name: describe_numbers(rows, head) for head in heads if not head.rules.has_labels},
         **{"texts": None, "lengths": {}, "words": {}, "clouds": {}, "examples": {}, "images": None, "sheet": []},
         "disagreements": find_disagreements(loaded, heads, checkpoint) if checkpoint else [],
         "cleaning": cleaner.steps if cleaner else None,
         "trial": not cleaning,
-        "tokenizer": (tokenizer or recipe.get("text_encoder")) if reader is not None else None,
+        "tokenizer": recipe["text_encoder"] if reader is not None else None,
         "max_length": int(recipe.get("max_length") or 128) if reader is not None else None,
     }
-    facts["hierarchies"] = hierarchies(heads, facts["classes"])
     if rows.texts is not None:
         cleaned = None
         if cleaner is not None:
@@ -113,56 +99,65 @@ def profile_task(
         facts["texts"] = text_facts(rows.texts, cleaned, rows.ids)
         if cleaner is not None and not facts["texts"]["changed"]:
             cleaned = None  # twice the same would be shown
-        facts["lengths"] = measure_lengths(rows.texts, cleaned, reader, recipe.get("text_prefix") or "")
-        facts["words"], facts["clouds"] = words_of_classes(rows, cleaned, heads)
-        facts["examples"] = examples_of_classes(rows, cleaned, heads)
+        trained = rows.texts if facts["trial"] or cleaned is None else cleaned
+        facts["lengths"] = measure_lengths(trained, reader, recipe.get("text_prefix") or "")
+        facts["words"], facts["clouds"] = words_of_classes(rows, cleaned, named)
+        facts["examples"] = examples_of_classes(rows, cleaned, named)
     pictures = None
     if rows.images is not None:
         pictures, facts["images"] = look_at_images(rows)
         facts["sheet"] = contact_sheet(rows, pictures, heads)
     facts["duplicates"] = find_duplicates(rows, pictures)
-    facts["conflicts"] = find_conflicts(rows, pictures, heads)
+    facts["conflicts"] = find_conflicts(rows, pictures, named)
     facts["findings"] = list(find_problems(facts))
-    facts["pictures"] = _draw(facts)
-    steps = [one if isinstance(one, str) else json.dumps(one, ensure_ascii=False) for one in facts["cleaning"] or ()]
+    write_atomic(output, render(TEMPLATE, **facts, **_shown(facts)))
+    return facts
+
+
+def _shown(facts: dict[str, Any]) -> dict[str, Any]:
+    """What the page shows beside the facts, made of them."""
+    heads, duplicates = len(facts["heads"]), facts["duplicates"]
+    figures = {"rows": facts["rows"]} | facts["splits"] | {"head" if heads == 1 else "heads": heads}
+    for kind, name in (("text", "texts"), ("image", "pictures")):
+        if kind in duplicates:
+            figures[f"repeated {name}"] = duplicates[kind]["same"] + duplicates[kind]["near"]
     totals = {
         name: sorted(((label, sum(c.values())) for label, c in counts.items()), key=lambda line: -line[1])
         for name, counts in facts["classes"].items()
     }
-    figures = {"rows": len(rows.ids)} | facts["splits"] | {"head" if len(heads) == 1 else "heads": len(heads)}
-    repeats = {name: facts["duplicates"].get(kind) for kind, name in (("text", "texts"), ("image", "pictures"))}
-    figures |= {f"repeated {name}": own["same"] + own["near"] for name, own in repeats.items() if own}
-    shown = {"figures": [(name, f"{count:,}") for name, count in figures.items()], "totals": totals, "steps": steps}
-    write_atomic(output, render(TEMPLATE, **facts, **shown, length_lines=length_lines(facts)))
-    return facts
+    histograms, lengths = {}, []
+    for unit, values in facts["lengths"].items():
+        limit = facts["max_length"] if unit == "tokens" else None
+        histograms[unit] = plots.lengths_png(values, f"Text lengths in {unit}", unit, limit)
+        quantiles = [f"{int(np.quantile(values, q)):,}" for q in (0, 0.5, 0.95, 0.99, 1)]
+        lengths.append([unit, f"{values.mean():.1f}", *quantiles, f"{(values > limit).mean():.2%}" if limit else ""])
+    return {
+        "figures": [(name, f"{count:,}") for name, count in figures.items()],
+        "totals": totals,
+        "steps": [
+            one if isinstance(one, str) else json.dumps(one, ensure_ascii=False) for one in facts["cleaning"] or ()
+        ],
+        "length_lines": lengths,
+        "histograms": histograms,
+    }
 
 
-def _tokenizer(name: str | None, recipe: dict[str, Any]) -> Any:
-    """The tokenizer asked for; the recipe's if it is at hand, for a profile needs no encoder."""
-    wanted = name or recipe.get("text_encoder")
-    if not wanted:
-        return None
+def _tokenizer(encoder: str | None) -> Any:
+    """The tokenizer of the recipe's encoder, if it is at hand, for a profile needs no encoder."""
     try:
-        return AutoTokenizer.from_pretrained(backbones.resolve(wanted, "text"))
+        return AutoTokenizer.from_pretrained(backbones.resolve(encoder, "text")) if encoder else None
     except (ValueError, OSError, ImportError) as error:
-        if name:
-            raise
         warnings.warn(f"tokens are not counted: {error}", stacklevel=2)
         return None
 
 
 def count_classes(rows: Rows, heads: list[HeadConfig]) -> dict[str, dict[str, dict[str, int]]]:
     """Count rows by head, label and split; labels in the head's order, those without rows included."""
-    counts = {}
-    for head in heads:
-        if not head.rules.has_labels:
-            continue
-        found: dict[str, Counter[str]] = {label: Counter() for label in head.labels}
-        for split, labels in zip(rows.split, rows.labels[head.name], strict=True):
-            for label in labels or ():
-                found[label][split] += 1
-        counts[head.name] = {label: dict(by_split) for label, by_split in found.items()}
-    return counts
+    members = {head.name: rows.of_labels(head) for head in heads}
+    return {
+        head: {label: dict(Counter(rows.split[row] for row in own)) for label, own in labels.items()}
+        for head, labels in members.items()
+    }
 
 
 def count_augmented(rows: Rows, heads: list[HeadConfig]) -> dict[str, dict[str, float]]:
@@ -171,21 +166,27 @@ def count_augmented(rows: Rows, heads: list[HeadConfig]) -> dict[str, dict[str, 
     The finest `single_label` head says how rare a row is; {} without texts or such a head, or if the classes are of one
     size, so that there are no copies.
     """
-    finest = finest_head(heads)
+    finest = next((head for head in heads if head.name == finest_head(heads)), None)
     if rows.texts is None or finest is None:
         return {}
-    number = {label: index for head in heads if head.name == finest for index, label in enumerate(head.labels)}
+    numbers = np.full(len(rows.ids), -1)
+    for number, own in enumerate(rows.of_labels(finest).values()):
+        numbers[own] = number
     trained = [row for row, split in enumerate(rows.split) if split == "train"]
-    labels = [rows.labels[finest][row] for row in trained]
-    copies = copy_probabilities(np.array([number[label[0]] if label else -1 for label in labels], dtype=int))
-    if not copies.any():
+    copies = dict(zip(trained, copy_probabilities(numbers[trained]).tolist(), strict=True))
+    if not any(copies.values()):
         return {}
-    result = {head.name: dict.fromkeys(head.labels, 0.0) for head in heads if head.rules.has_labels}
-    for row, chance in zip(trained, copies, strict=True):
-        for name, counts in result.items():
-            for label in rows.labels[name][row] or ():
-                counts[label] += 1 + float(chance)
+    result = {}
+    for head in heads:
+        members = rows.of_labels(head).items()
+        result[head.name] = {label: sum(1 + copies[row] for row in own if row in copies) for label, own in members}
     return result
+
+
+def describe_numbers(rows: Rows, head: HeadConfig) -> dict[str, float]:
+    """Mean, deviation and quantiles of the values of a regression head."""
+    found = pd.Series([value for value in rows.labels[head.name] if value is not None], dtype=float)
+    return found.describe().drop("count").to_dict() if len(found) else {}
 
 
 def hierarchies(heads: list[HeadConfig], classes: dict[str, Any]) -> list[tuple[list[str], list[tuple]]]:
@@ -213,7 +214,6 @@ def hierarchies(heads: list[HeadConfig], classes: dict[str, Any]) -> list[tuple[
 def find_problems(facts: dict[str, Any]) -> Iterator[str]:
     """Say in sentences what a reader should look at first, from what the other functions found."""
     for head, classes in facts["classes"].items():
-        totals = {label: sum(counts.values()) for label, counts in classes.items()}
         trained = {label: counts.get("train", 0) for label, counts in classes.items()}
         none = [label for label in classes if not trained[label]]
         few = [label for label in classes if 0 < trained[label] < FEW]
@@ -221,8 +221,8 @@ def find_problems(facts: dict[str, Any]) -> Iterator[str]:
             yield f"{head}: no training row of {_listed(none)}."
         if few:
             yield f"{head}: fewer than {FEW} training rows of {_listed(few)}."
-        some = [count for count in totals.values() if count]
-        if len(some) > 1 and max(some) >= 5 * min(some):
+        some = [sum(counts.values()) for counts in classes.values() if counts]
+        if some and max(some) >= 5 * min(some):
             yield (
                 f"{head}: the largest class has {max(some) / min(some):,.0f} times the rows of the smallest; look at "
                 "macro-F1, and at sampling or class_weights."
@@ -230,15 +230,13 @@ def find_problems(facts: dict[str, Any]) -> Iterator[str]:
     for head, missing in facts["missing"].items():
         if missing:
             yield f"{head}: {_count(sum(missing.values()), 'row')} without a label; they teach this head nothing."
-    texts = facts["texts"] or {}
+    texts, images = facts["texts"] or {}, facts["images"] or {}
     if texts.get("emptied") and not facts["trial"]:
         yield f"Cleaning leaves nothing of {_count(len(texts['emptied']), 'text')}: training would stop there."
-    limit, tokens = facts["max_length"], facts["lengths"].get("tokens")
-    if limit and tokens:
-        longer = int((_as_trained(tokens, facts["trial"]) > limit).sum())
-        if longer:
-            yield f"{_count(longer, 'text')} longer than max_length ({limit} tokens): what is beyond is not read."
-    images = facts["images"] or {}
+    limit = facts["max_length"]
+    longer = sum(length > limit for length in facts["lengths"].get("tokens", ()))
+    if longer:
+        yield f"{_count(longer, 'text')} longer than max_length ({limit} tokens): what is beyond is not read."
     if images.get("unreadable"):
         yield f"{_count(len(images['unreadable']), 'picture')} can't be read: training would stop there."
     if images.get("missing"):
@@ -256,35 +254,3 @@ def _count(number: int, noun: str) -> str:
 
 def _listed(labels: list[str], most: int = 6) -> str:
     return ", ".join(labels[:most]) + (f" and {len(labels) - most} more" if len(labels) > most else "")
-
-
-def _as_trained(lengths: dict[str, np.ndarray], trial: bool) -> np.ndarray:
-    return lengths["before"] if trial or "after" not in lengths else lengths["after"]
-
-
-def _draw(facts: dict[str, Any]) -> dict[str, bytes]:
-    """The page's pictures but for clouds and tiles: name → PNG."""
-    pictures: dict[str, bytes] = {}
-    for unit, columns in facts["lengths"].items():
-        limit = facts["max_length"] if unit == "tokens" else None
-        values = _as_trained(columns, facts["trial"])
-        if len(values):
-            pictures[f"lengths_{unit}"] = plots.lengths_png(values, f"Text lengths in {unit}", unit, limit)
-    if facts["images"] and len(facts["images"]["sizes"]):
-        pictures["sizes"] = image_sizes_png(facts["images"]["sizes"])
-    for head, values in facts["numbers"].items():
-        if values:
-            pictures[f"values_{head}"] = values_png(np.array(values), head)
-    return pictures
-
-
-def values_png(values: np.ndarray, title: str) -> bytes:
-    """Draw a histogram of the values of a regression head."""
-    figure, (axes,) = plots.new_figure(6.2, 2.6)
-    axes.hist(values, bins=min(50, max(5, len(np.unique(values)))), color=plots.BLUE, alpha=0.85, zorder=2)
-    axes.axvline(values.mean(), color=plots.VERMILLION, linewidth=1.4, zorder=3)
-    plots.plain(axes)
-    plots.name_axes(axes, "", "rows")
-    spread = f"mean {values.mean():.4g} (line), deviation {values.std():.4g}, {values.min():.4g} to {values.max():.4g}"
-    plots.titles(axes, title, f"{len(values):,} rows; {spread}")
-    return plots.to_png(figure)

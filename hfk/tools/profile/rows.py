@@ -12,17 +12,18 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import DatasetDict
+from datasets import DatasetDict, concatenate_datasets
 from PIL import Image
 from scipy.spatial.distance import jensenshannon
+from scipy.special import softmax
 from tqdm import tqdm
 
 from ...evaluation.pages import thumbnail
-from ...evaluation.plots import BLUE, MUTED, name_axes, new_figure, plain, titles, to_png
 from ...inference.predictor import Predictor
 from ...models.configuration_multihead import HeadConfig
 from ...tasks import finest_head
@@ -49,28 +50,29 @@ class Rows:
     images: list[Any] | None
     labels: dict[str, list[Any]] = field(default_factory=dict)
 
-    def first_label(self, head: str | None, row: int) -> str:
-        """The row's label of a `single_label` head; empty without one."""
-        labels = self.labels[head][row] if head else None
-        return labels[0] if labels else ""
+    def of_labels(self, head: HeadConfig) -> dict[str, list[int]]:
+        """The rows of each of a head's labels, in the head's order."""
+        found: dict[str, list[int]] = {label: [] for label in head.labels}
+        for row, labels in enumerate(self.labels[head.name]):
+            for label in labels or ():
+                found[label].append(row)
+        return found
 
 
 def read_rows(data: DatasetDict, heads: list[HeadConfig]) -> Rows:
     """Collect the rows of all splits of what `Task.load` returned, labels by name."""
-    names = next(iter(data.values())).column_names
-    rows = Rows([], [], [] if "text" in names else None, [] if "image" in names else None, {h.name: [] for h in heads})
-    for split, part in data.items():
-        rows.split += [split] * len(part)
-        rows.ids += part["id"]
-        if rows.texts is not None:
-            rows.texts += part["text"]
-        if rows.images is not None:
-            rows.images += part["image"]
-        for head in heads:
-            values = part[head.name] if head.name in part.column_names else [None] * len(part)
-            read = (lambda value, rules=head.rules: tuple(rules.names(value))) if head.rules.has_labels else float
-            rows.labels[head.name] += [None if value is None or value != value else read(value) for value in values]
-    return rows
+    whole = concatenate_datasets(list(data.values()))
+
+    def column(name: str) -> list[Any] | None:
+        return whole[name][:] if name in whole.column_names else None
+
+    labels = {}
+    for head in heads:
+        read = (lambda value, rules=head.rules: tuple(rules.names(value))) if head.rules.has_labels else float
+        values = column(head.name) or [None] * len(whole)
+        labels[head.name] = [None if value is None or value != value else read(value) for value in values]
+    split = [split for split, part in data.items() for _ in range(len(part))]
+    return Rows(split, column("id"), column("text"), column("image"), labels)
 
 
 def progress(items: Sequence[Any] | range, what: str) -> Iterable[Any]:
@@ -80,11 +82,9 @@ def progress(items: Sequence[Any] | range, what: str) -> Iterable[Any]:
 
 
 def look_at_images(rows: Rows) -> tuple[list[Picture | None], dict[str, Any]]:
-    """Open every picture once.
+    """Open every picture once: what `describe_images` says of each row, and what was found.
 
-    Returns:
-        what `describe_images` says of each row; and `present`, `missing`, `unreadable` ((id, file) of pictures that
-        can't be read), `sizes` (int array `(pictures, 2)`, width and height in pixels), `formats`.
+    `sizes` are the least, the median and the greatest (width, height) in pixels.
     """
     pictures: list[Picture | None] = []
     sizes, unreadable, formats = [], [], Counter()
@@ -103,127 +103,83 @@ def look_at_images(rows: Rows) -> tuple[list[Picture | None], dict[str, Any]]:
         "present": len(rows.images) - missing,
         "missing": missing,
         "unreadable": unreadable,
-        "sizes": np.array(sizes, dtype=int).reshape(-1, 2),
+        "sizes": np.quantile(sizes, (0, 0.5, 1), axis=0).astype(int).tolist() if sizes else [],
         "formats": dict(formats.most_common()),
     }
 
 
 def contact_sheet(rows: Rows, pictures: list[Picture | None], heads: list[HeadConfig]) -> list[dict[str, Any]]:
     """Choose pictures of all classes in turn: `id`, `label`, `jpeg` (bytes, at most `TILE` pixels a side)."""
-    head = finest_head(heads)
-    members: dict[str, list[int]] = defaultdict(list)
-    for row, picture in enumerate(pictures):
-        if picture is not None and picture.thumbnail is not None:
-            members[rows.first_label(head, row)].append(row)
-    draw = random.Random(SEED)
-    queues = [draw.sample(members[label], len(members[label])) for label in sorted(members)]
-    chosen: list[int] = []
-    while len(chosen) < SHEET and any(queues):
-        chosen += [queue.pop() for queue in queues if queue]
-    sheet = [
-        {"id": rows.ids[row], "label": rows.first_label(head, row), "jpeg": thumbnail(rows.images[row], TILE)}
-        for row in chosen[:SHEET]
+    finest = next((head for head in heads if head.name == finest_head(heads)), None)
+    groups = rows.of_labels(finest) if finest else {"": list(range(len(rows.ids)))}
+    draw, queues = random.Random(SEED), []
+    for label in sorted(groups):
+        whole = [(label, row) for row in groups[label] if pictures[row] and pictures[row].thumbnail is not None]
+        queues.append(draw.sample(whole, len(whole)))
+    chosen = [one for turn in zip_longest(*queues) for one in turn if one is not None][:SHEET]
+    return [
+        {"id": rows.ids[row], "label": label, "jpeg": thumbnail(rows.images[row], TILE)}
+        for label, row in sorted(chosen, key=lambda one: one[0])
     ]
-    return sorted(sheet, key=lambda tile: tile["label"])
-
-
-def image_sizes_png(sizes: np.ndarray) -> bytes:
-    """Draw how wide and high pictures are: a bubble for each size, its area by the number of pictures."""
-    distinct, count = np.unique(sizes, axis=0, return_counts=True)
-    different = len(distinct)
-    if different > 400:  # a cloud of single sizes: 40 steps a side show the same
-        step = max(1, int(np.ceil(sizes.max() / 40)))
-        distinct, count = np.unique(sizes // step * step + step // 2, axis=0, return_counts=True)
-    figure, (axes,) = new_figure(4.6, 3.6)
-    end = float(sizes.max()) * 1.12
-    axes.plot([0, end], [0, end], color=MUTED, linewidth=0.8, linestyle="--", zorder=1)
-    axes.scatter(*distinct.T, s=10 + 240 * count / count.max(), color=BLUE, alpha=0.35, zorder=2)
-    plain(axes, x=(0, end), y=(0, end), grid="both")
-    name_axes(axes, "width, pixels", "height, pixels")
-    beside = {"xytext": (-4, -14), "textcoords": "offset points", "ha": "right"}
-    axes.annotate("square", (end, end), fontsize=8, color=MUTED, **beside)
-    width, height = np.median(sizes, axis=0).astype(int)
-    titles(axes, "Picture sizes", f"{len(sizes):,} pictures of {different:,} sizes; the median is {width}×{height}")
-    return to_png(figure)
 
 
 def find_duplicates(rows: Rows, pictures: list[Picture | None] | None) -> dict[str, Any]:
     """Find rows of the same or nearly the same text or picture.
 
-    Returns:
-        `text` and `image`, where the task has them: `same` (rows that repeat an earlier one), `near` (further rows that
-        are nearly like another), `in_groups`, `groups` (the largest: (id, split, text or JPEG) of some of their rows).
-        `across`: rows of validation or test with a look-alike in train, by split.
+    `same` repeat an earlier one, `near` are further ones nearly like another, `groups` shows the largest as (id, split,
+    text or JPEG). `across` counts rows of validation or test with a look-alike in train, by split.
     """
     count = len(rows.ids)
-    result: dict[str, Any] = {}
+    kinds, result = {}, {}
     if rows.texts is not None:
-        groups = duplicate_groups(rows.texts, None, count)
-        own, shown = _count_repeats(groups, [text or None for text in rows.texts])
-        own["groups"] = [[(rows.ids[row], rows.split[row], rows.texts[row]) for row in group[:5]] for group in shown]
-        result["text"] = own
+        kinds["text"] = duplicate_groups(rows.texts, None, count), rows.texts, rows.texts.__getitem__
     if pictures is not None:
-        groups = duplicate_groups(None, pictures, count)
-        own, shown = _count_repeats(groups, [picture and picture.digest for picture in pictures])
-        whole = [[row for row in group if pictures[row].thumbnail is not None][:4] for group in shown[: SHOWN // 2]]
-        own["groups"] = [
-            [(rows.ids[row], rows.split[row], thumbnail(rows.images[row], TILE)) for row in group] for group in whole
-        ]
-        result["image"] = own
-    groups = duplicate_groups(rows.texts, pictures, count) if rows.texts or pictures else np.arange(count)
+        digests = [picture and picture.digest for picture in pictures]
+        kinds["image"] = (
+            duplicate_groups(None, pictures, count), digests, lambda row: thumbnail(rows.images[row], TILE)
+        )  # fmt: skip
+    for kind, (groups, keys, show) in kinds.items():
+        members: dict[int, list[int]] = defaultdict(list)
+        for row, group in enumerate(groups):
+            if keys[row]:
+                members[int(group)].append(row)
+        found = sorted((own for own in members.values() if len(own) > 1), key=lambda own: (-len(own), own[0]))
+        given = [key for key in keys if key]
+        same, in_groups = len(given) - len(set(given)), sum(map(len, found))
+        shown = [[(rows.ids[row], rows.split[row], show(row)) for row in own[:4]] for own in found[:SHOWN]]
+        shown = [[one for one in group if one[2]] for group in shown]
+        near = in_groups - len(found) - same
+        result[kind] = {"same": same, "near": near, "in_groups": in_groups, "groups": shown}
+    groups = duplicate_groups(rows.texts, pictures, count) if kinds else np.arange(count)
     trained = {group for group, split in zip(groups, rows.split, strict=True) if split == "train"}
     held_out = (s for group, s in zip(groups, rows.split, strict=True) if s != "train" and group in trained)
     return result | {"across": dict(Counter(held_out))}
 
 
-def _count_repeats(groups: np.ndarray, keys: Sequence[Any]) -> tuple[dict[str, Any], list[list[int]]]:
-    """Count rows that repeat others by their groups and by what they are (None: nothing); the largest groups first."""
-    members: dict[int, list[int]] = defaultdict(list)
-    for row, group in enumerate(groups):
-        if keys[row] is not None:
-            members[int(group)].append(row)
-    found = sorted((rows for rows in members.values() if len(rows) > 1), key=lambda rows: (-len(rows), rows[0]))
-    given = [key for key in keys if key is not None]
-    same = len(given) - len(set(given))
-    in_groups = sum(map(len, found))
-    return {"same": same, "near": in_groups - len(found) - same, "in_groups": in_groups}, found[:SHOWN]
-
-
 def find_conflicts(rows: Rows, pictures: list[Picture | None] | None, heads: list[HeadConfig]) -> list[dict[str, Any]]:
-    """Find inputs, the same letters and digits and the same picture, that occur with different labels.
-
-    Returns:
-        one dict an input and head that has labels: `head`, `text`, `rows` ((id, split, labels)).
-    """
+    """Find inputs, the same letters and digits and the same picture, that occur with different labels of a head."""
+    nothing = [None] * len(rows.ids)
     members: dict[tuple[str, bytes], list[int]] = defaultdict(list)
-    for row in range(len(rows.ids)):
-        text = rows.texts[row] if rows.texts is not None else None
-        picture = pictures[row] if pictures is not None else None
+    for row, (text, picture) in enumerate(zip(rows.texts or nothing, pictures or nothing, strict=True)):
         if text or picture is not None:
             members[normalize(text) if text else "", picture.digest if picture else b""].append(row)
     conflicts = []
     for group in members.values():
-        for head in [head for head in heads if head.rules.has_labels]:
+        for head in heads:
             labels = rows.labels[head.name]
             named = [row for row in group if labels[row] is not None]
             if len({frozenset(labels[row]) for row in named}) > 1:
                 listed = [(rows.ids[row], rows.split[row], ", ".join(labels[row])) for row in named]
-                text = rows.texts[named[0]] if rows.texts is not None else None
-                conflicts.append({"head": head.name, "text": text or "", "rows": listed})
+                text = (rows.texts or nothing)[named[0]] or ""
+                conflicts.append({"head": head.name, "text": text, "rows": listed})
     return conflicts
 
 
 def find_disagreements(data: DatasetDict, heads: list[HeadConfig], checkpoint: str | Path) -> list[dict[str, Any]]:
     """Ask a checkpoint for each row's labels by text alone and by picture alone; list where the two differ most.
 
-    Args:
-        data: what `Task.load` returned.
-        heads: the task's heads; those `single_label` ones that the checkpoint has too, with the same labels, count.
-        checkpoint: folder or Hub id.
-
-    Returns:
-        the rows of the largest Jensen-Shannon divergence between the two (in bits, 0 to 1) among those where the two
-        choose different labels, largest first, each row once, by the head it is largest for.
+    Of the `single_label` heads that task and checkpoint share. The distance is the Jensen-Shannon divergence in bits, 0
+    to 1; each row is listed once, by the head for which it is largest.
     """
     predictor = Predictor.from_pretrained(str(checkpoint))
     if predictor.processor.tokenizer is None or predictor.processor.image_processor is None:
@@ -236,29 +192,17 @@ def find_disagreements(data: DatasetDict, heads: list[HeadConfig], checkpoint: s
     for rows in data.values():
         if not {"text", "image"} <= set(rows.column_names):
             raise ValueError("the task does not have both text and pictures, so they can't disagree.")
-        for start in range(0, len(rows), predictor.batch_size):
-            batch = []
-            for row in rows.select(range(start, min(start + predictor.batch_size, len(rows)))):
-                try:
-                    text, image = predictor.processor.prepare_row(row["text"], row["image"])
-                except ValueError:  # the page lists such pictures on their own
-                    continue
-                if text is not None and image is not None:
-                    batch.append((row, text, image))
-            if not batch:
+        sides = [predictor.outputs(rows.select_columns([side])) for side in ("text", "image")]
+        for row, by_text, by_image in zip(rows, *sides, strict=True):
+            if by_text.error or by_image.error:  # one is missing, or a picture can't be read, which is listed elsewhere
                 continue
-            by_text = predictor.logits([(text, None) for _, text, _ in batch])
-            by_image = predictor.logits([(None, image) for _, _, image in batch])
             for head in shared:
-                one, two = (logits[head.name].float().softmax(-1).cpu().numpy() for logits in (by_text, by_image))
-                differ = np.flatnonzero(one.argmax(axis=1) != two.argmax(axis=1))
-                distances = jensenshannon(one[differ], two[differ], base=2, axis=1) ** 2
-                for place, distance in zip(differ, distances, strict=True):
-                    row = batch[place][0]
-                    labels = {"by_text": head.labels[one[place].argmax()], "by_image": head.labels[two[place].argmax()]}
-                    labels["label"] = "".join(head.rules.names(row[head.name]))
-                    whose = {"id": row["id"], "head": head.name, "text": row["text"]}
-                    found.append({**whose, **labels, "distance": float(distance)})
+                one, two = (softmax(side.logits[head.name]) for side in (by_text, by_image))
+                if one.argmax() != two.argmax():
+                    line = {"id": row["id"], "head": head.name, "text": row["text"]}
+                    line |= {"by_text": head.labels[one.argmax()], "by_image": head.labels[two.argmax()]}
+                    line["label"] = "".join(head.rules.names(row[head.name]))
+                    found.append(line | {"distance": float(jensenshannon(one, two, base=2) ** 2)})
     found.sort(key=lambda row: row["distance"])
     largest = {row["id"]: row for row in found}  # of each row the one that comes last
     return sorted(largest.values(), key=lambda row: -row["distance"])[:MOST_DISAGREEING]

@@ -9,7 +9,7 @@ import io
 import math
 import random
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,25 +24,21 @@ CLOUD = (620, 310)  # pixels
 CLOUD_WORDS = 60
 CLOUD_CLASSES = 12  # more clouds than these nobody compares
 EXAMPLES = 3  # of each class
-LISTED_CLASSES = 60  # of one head, in the tables of words and examples
+LISTED_CLASSES = 60  # of one head, in the table of words
 PRIOR_WORDS = 500  # weight of the words of all classes, against which a class's own are held
+KINDS = {
+    "Hangul": "[가-힣]", "Hanja": "[㐀-䶿一-鿿]", "Latin letters": "[A-Za-z]", "digits": r"\d",
+    "markup": r"</?[a-zA-Z][^<>]*>|&\w+;", "web addresses": r"https?://|www\.",
+}  # fmt: skip
 
 
 def text_facts(texts: Sequence[str | None], cleaned: list[str | None] | None, ids: Sequence[str]) -> dict[str, Any]:
     """Say how many texts there are, what they are written in, and what cleaning changes."""
     present = [text for text in texts if text]
-    kinds = {
-        "Hangul": "[가-힣]",
-        "Hanja": "[㐀-䶿一-鿿]",
-        "Latin letters": "[A-Za-z]",
-        "digits": r"\d",
-        "markup": r"</?[a-zA-Z][^<>]*>|&\w+;",
-        "web addresses": r"https?://|www\.",
-    }
     facts: dict[str, Any] = {
         "present": len(present),
         "absent": len(texts) - len(present),
-        "kinds": {name: sum(1 for text in present if re.search(kind, text)) for name, kind in kinds.items()},
+        "kinds": {name: sum(1 for text in present if re.search(kind, text)) for name, kind in KINDS.items()},
     }
     if cleaned is not None:
         pairs = [(i, one, two) for i, one, two in zip(ids, texts, cleaned, strict=True) if one]
@@ -53,28 +49,18 @@ def text_facts(texts: Sequence[str | None], cleaned: list[str | None] | None, id
     return facts
 
 
-def measure_lengths(
-    texts: Sequence[str | None], cleaned: list[str | None] | None, tokenizer: Any, text_prefix: str
-) -> dict[str, Any]:
-    """Measure texts before and perhaps after cleaning, in characters and, with a tokenizer, in tokens with the prefix.
-
-    Returns:
-        `characters` and perhaps `tokens`: each `before` and perhaps `after`, an int array.
-    """
-    columns = {"before": [text for text in texts if text]}
-    if cleaned is not None:
-        columns["after"] = [text for text in cleaned if text]
-    result = {"characters": {name: np.array([len(text) for text in column]) for name, column in columns.items()}}
+def measure_lengths(texts: Sequence[str | None], tokenizer: Any, text_prefix: str) -> dict[str, np.ndarray]:
+    """Measure texts in `characters` and, with a tokenizer, in `tokens`, the prefix and special tokens included."""
+    present = [text for text in texts if text]
+    result = {"characters": np.array([len(text) for text in present])}
     if tokenizer is not None:
-        result["tokens"] = {}
-        for name, column in columns.items():
-            lengths: list[int] = []
-            for start in progress(range(0, len(column), 1000), "tokens"):
-                # The tokenizer warns of texts above its own maximum; how many there are is what is asked here.
-                batch = [text_prefix + text for text in column[start : start + 1000]]
-                lengths += map(len, tokenizer(batch, verbose=False)["input_ids"])
-            result["tokens"][name] = np.array(lengths)
-    return result
+        lengths: list[int] = []
+        for start in progress(range(0, len(present), 1000), "tokens"):
+            # The tokenizer warns of texts above its own maximum; how many there are is what is asked here.
+            batch = [text_prefix + text for text in present[start : start + 1000]]
+            lengths += map(len, tokenizer(batch, verbose=False)["input_ids"])
+        result["tokens"] = np.array(lengths)
+    return {unit: values for unit, values in result.items() if len(values)}
 
 
 def words_of_classes(
@@ -85,43 +71,40 @@ def words_of_classes(
     Typical are words that the class has more often than the other classes, by the z-score of log-odds with an
     informative Dirichlet prior (Monroe, Colaresi & Quinn 2008). A word is counted once a text.
 
-    Returns:
-        head → label → `before`, `after`, `typical` → (word, texts); and the clouds of one head: `head`, `classes`
-        (label → `before`, `after` → PNG), `left_out`.
+    Returns head → label → `before`, `after`, `typical` → (word, texts), and the clouds of one head.
     """
     columns = {
         when: [set(WORD.findall(text)) if text else () for text in progress(column, "words")]
         for when, column in (("before", rows.texts), ("after", cleaned))
         if column is not None
     }
-    last, chosen = list(columns)[-1], _head_of_clouds(heads)
+    # Clouds are of the finest head of few enough classes, else of the coarsest.
+    few = [head for head in heads if len(head.labels) <= CLOUD_CLASSES]
+    chosen = max(few, key=lambda head: (head.rules.exclusive, len(head.labels))) if few else None
+    chosen = chosen or min(heads, key=lambda head: len(head.labels), default=None)
     words: dict[str, Any] = {}
     clouds: dict[str, Any] = {}
     for head in heads:
-        if not head.rules.has_labels:
-            continue
-        counts = {name: {label: Counter() for label in head.labels} for name in columns}
-        sizes: Counter[str] = Counter()
-        total: Counter[str] = Counter()
-        for row, labels in enumerate(rows.labels[head.name]):
-            if labels is not None:
-                total.update(columns[last][row])
-            for label in labels or ():
-                sizes[label] += 1
-                for name, column in columns.items():
-                    counts[name][label].update(column[row])
-        largest = [label for label, _ in sizes.most_common(LISTED_CLASSES)]
-        typical = _typical(counts[last], total, largest)
-        words[head.name] = {
-            label: {name: _most(by_label[label]) for name, by_label in counts.items()} | {"typical": typical[label]}
-            for label in largest
+        members = sorted(rows.of_labels(head).items(), key=lambda entry: -len(entry[1]))
+        members = {label: own for label, own in members if own}
+        listed = list(members)[:LISTED_CLASSES]
+        counts = {
+            when: {label: Counter(word for row in members[label] for word in column[row]) for label in listed}
+            for when, column in columns.items()
         }
-        if head.name == chosen:
-            drawn = largest[:CLOUD_CLASSES]
-            clouds = {"head": head.name, "left_out": len(sizes) - len(drawn), "classes": {}}
+        last = list(columns)[-1]
+        known = [row for row, labels in enumerate(rows.labels[head.name]) if labels is not None]
+        typical = _typical(counts[last], Counter(word for row in known for word in columns[last][row]))
+        words[head.name] = {
+            label: {when: _most(by_label[label]) for when, by_label in counts.items()} | {"typical": typical[label]}
+            for label in listed
+        }
+        if head is chosen:
+            drawn = listed[:CLOUD_CLASSES]
+            clouds = {"head": head.name, "left_out": len(members) - len(drawn), "classes": {}}
             for label in progress(drawn, "clouds"):
-                most = {name: dict(_most(by_label[label], CLOUD_WORDS)) for name, by_label in counts.items()}
-                clouds["classes"][label] = {name: word_cloud_png(found) for name, found in most.items()}
+                most = {when: dict(_most(by_label[label], CLOUD_WORDS)) for when, by_label in counts.items()}
+                clouds["classes"][label] = {when: word_cloud_png(found) for when, found in most.items()}
     return words, clouds
 
 
@@ -153,30 +136,18 @@ def word_cloud_png(counts: dict[str, int]) -> bytes | None:
     return buffer.getvalue()
 
 
-def _most(counts: Counter[str], limit: int = SHOWN) -> list[tuple[str, int]]:
+def _most(counts: dict[str, int], limit: int = SHOWN) -> list[tuple[str, int]]:
     """The most frequent words; of equally frequent ones the first by the alphabet, so that a page is the same twice."""
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:limit]
 
 
-def _head_of_clouds(heads: list[HeadConfig]) -> str | None:
-    """The head whose classes get clouds: the finest of few enough classes, else the coarsest."""
-    found = [head for head in heads if head.rules.has_labels]
-    few = [head for head in found if len(head.labels) <= CLOUD_CLASSES]
-    if few:
-        return max(few, key=lambda head: (head.rules.exclusive, len(head.labels))).name
-    return min(found, key=lambda head: len(head.labels)).name if found else None
-
-
-def _typical(
-    counts: dict[str, Counter[str]], total: Counter[str], labels: list[str]
-) -> dict[str, list[tuple[str, int]]]:
-    everything = sum(total.values())
+def _typical(counts: dict[str, Counter[str]], total: Counter[str]) -> dict[str, list[tuple[str, int]]]:
+    everything = total.total()
     prior_words = min(PRIOR_WORDS, everything / 10)
     weight = prior_words / max(everything, 1)
     result = {}
-    for label in labels:
-        own, size = counts[label], sum(counts[label].values())
-        scored = []
+    for label, own in counts.items():
+        scored, size = [], own.total()
         for word, count in own.items():
             if count < 3 or size >= everything:
                 continue
@@ -191,40 +162,13 @@ def _typical(
 
 def examples_of_classes(
     rows: Rows, cleaned: list[str | None] | None, heads: list[HeadConfig]
-) -> dict[str, dict[str, list[tuple[str, str, str | None]]]]:
-    """Draw a few rows of each class of the finest head: head → label → (id, text, text after cleaning)."""
-    found = [head for head in heads if head.rules.has_labels]
-    if not found:
-        return {}
-    head = max(found, key=lambda head: (head.name == finest_head(heads), len(head.labels)))
-    members: dict[str, list[int]] = defaultdict(list)
-    for row, labels in enumerate(rows.labels[head.name]):
-        for label in labels or ():
-            if rows.texts[row]:
-                members[label].append(row)
-    largest = sorted(members, key=lambda label: -len(members[label]))[:LISTED_CLASSES]
-    draw = random.Random(SEED)
-    return {
-        head.name: {
-            label: [
-                (rows.ids[row], rows.texts[row], cleaned and cleaned[row])
-                for row in draw.sample(members[label], min(EXAMPLES, len(members[label])))
-            ]
-            for label in head.labels
-            if label in largest
-        }
-    }
-
-
-def length_lines(facts: dict[str, Any]) -> list[list[str]]:
-    """The lengths as the lines of a table: what is counted, mean, quantiles, and the share beyond `max_length`."""
-    lines = []
-    for unit, columns in facts["lengths"].items():
-        for when, values in columns.items():
-            if len(values):
-                name = f"{unit}, {when} cleaning" if len(columns) > 1 else unit
-                limit = facts["max_length"] if unit == "tokens" else None
-                quantiles = [f"{int(np.quantile(values, q)):,}" for q in (0, 0.5, 0.95, 0.99, 1)]
-                beyond = f"{(values > limit).mean():.2%}" if limit else ""
-                lines.append([name, f"{values.mean():.1f}", *quantiles, beyond])
-    return lines
+) -> dict[str, list[tuple[str, str, str | None]]]:
+    """Draw a few rows of each class of the finest head: label → (id, text, text after cleaning)."""
+    draw, found = random.Random(SEED), {}
+    head = max(heads, key=lambda head: (head.name == finest_head(heads), len(head.labels)), default=None)
+    for label, own in rows.of_labels(head).items() if head else ():
+        told = [row for row in own if rows.texts[row]]
+        if told:
+            drawn = draw.sample(told, min(EXAMPLES, len(told)))
+            found[label] = [(rows.ids[row], rows.texts[row], cleaned and cleaned[row]) for row in drawn]
+    return found

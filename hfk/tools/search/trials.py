@@ -1,4 +1,4 @@
-"""Hyper-parameter search with Optuna, from a recipe to a better recipe.
+"""Hyper-parameter search with Optuna, from a recipe to a better recipe: what `hfk search` calls.
 
 A range is an option of the recipe with its limits (`learning_rate=1e-5:5e-4:log`, `text_pooling=mean|cls`). Every trial
 is prepared as `hfk train` would, so any option may be searched, and is scored on the validation rows after its last
@@ -24,6 +24,7 @@ import yaml
 from transformers import TrainerCallback
 
 from ...evaluation import plots
+from ...files import write_atomic
 from ...runs.recipe import Recipe, check_renamed, load_recipe, merge
 from ...training.train import prepare
 
@@ -42,15 +43,7 @@ _IN_A_TRIAL = {
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """What values an option may take in a search.
-
-    Args:
-        low: the least value; None for a choice.
-        high: the greatest value.
-        log: whether values are drawn on a logarithmic scale.
-        whole: whether they are whole numbers.
-        choices: the values of a choice.
-    """
+    """What values an option may take: those of a choice, or numbers between two, drawn evenly or by their logarithm."""
 
     low: float | None = None
     high: float | None = None
@@ -74,17 +67,9 @@ class Range:
 
 
 def parse_ranges(items: list[str]) -> tuple[dict[str, Range], list[str]]:
-    """Tell ranges and choices among `key=value` words from plain options.
+    """Tell ranges and choices by option among `key=value` words from plain options; ValueError for a wrong range.
 
-    Args:
-        items: such as `["learning_rate=1e-5:5e-4:log", "text_pooling=mean|cls", "num_train_epochs=1:4", "seed=7"]`. A
-            range between two whole numbers without a point draws whole numbers.
-
-    Returns:
-        ranges by option, and the words that are none.
-
-    Raises:
-        ValueError: for a range that is none, or an unknown option.
+    A range between two whole numbers without a point draws whole numbers.
 
     Example:
         >>> parse_ranges(["weight_decay=0.0:0.1", "seed=7"])
@@ -99,31 +84,32 @@ def parse_ranges(items: list[str]) -> tuple[dict[str, Range], list[str]]:
             ranges[name] = Range(choices=tuple(yaml.safe_load(choice) for choice in value.split("|")))
         elif len(parts) > 1 and all(map(_number, parts[:2])):
             low, high = float(parts[0]), float(parts[1])
-            if len(parts) > 3 or parts[2:] not in ([], ["log"]) or not (math.isfinite(low) and low < high < math.inf):
-                raise ValueError(f"{item!r} is no range: write low:high or low:high:log, such as {name}=1e-5:1e-3:log.")
             log = parts[2:] == ["log"]
+            if parts[2:] not in ([], ["log"]) or not (math.isfinite(low) and low < high < math.inf):
+                raise ValueError(f"{item!r} is no range: write low:high or low:high:log, such as {name}=1e-5:1e-3:log.")
             if log and low <= 0:
                 raise ValueError(f"{item!r}: a logarithmic range starts above 0.")
             whole = all(part.lstrip("-").isdecimal() for part in parts[:2])
-            ranges[name] = Range(low, high, log) if not whole else Range(int(low), int(high), log, whole=True)
+            ranges[name] = Range(int(low), int(high), log, whole=True) if whole else Range(low, high, log)
         else:
             others.append(item)
     check_renamed(ranges)
     return ranges, others
 
 
-def default_ranges(options: dict[str, Any]) -> dict[str, Range]:
-    """Give the ranges that are searched when none are named: around the recipe's own values.
-
-    Args:
-        options: the recipe's options.
-    """
+def _own_values(options: dict[str, Any]) -> dict[str, Any]:
+    """What a recipe says of every option, those included that it leaves to their defaults."""
     recipe = Recipe.read(options)
-    args = recipe.arguments
-    head = recipe.techniques.get("head_learning_rate") or 10 * args.learning_rate
-    epochs = max(1, round(args.num_train_epochs))
+    values = {"head_learning_rate": 10 * recipe.arguments.learning_rate}
+    return values | vars(recipe.arguments) | vars(recipe) | recipe.techniques
+
+
+def default_ranges(options: dict[str, Any]) -> dict[str, Range]:
+    """Give the ranges that are searched when none are named: around the values of a recipe's options."""
+    own = _own_values(options)
+    rate, head, epochs = own["learning_rate"], own["head_learning_rate"], max(1, round(own["num_train_epochs"]))
     return {
-        "learning_rate": Range(args.learning_rate / 4, args.learning_rate * 4, log=True),
+        "learning_rate": Range(rate / 4, rate * 4, log=True),
         "head_learning_rate": Range(head / 5, head * 5, log=True),
         "label_smoothing": Range(0.0, 0.2),
         "weight_decay": Range(1e-4, 0.1, log=True),
@@ -138,28 +124,11 @@ def search(
     ranges: dict[str, Range] | None = None,
     overrides: dict[str, Any] | None = None,
 ) -> str:
-    """Search for better options of a recipe on its validation rows.
+    """Search for better options of a recipe on its validation rows until there are so many trials in all.
 
     TPE draws the trials (Bergstra et al. 2011), and one that is worse than the median of the others at the same step is
     stopped. The folder gets `best.yaml`, a recipe for `hfk train`; `trials.csv`; `trials.png`; and the trials' storage.
-
-    Args:
-        recipe: as for `train`.
-        output_dir: the folder; trials that it holds already count.
-        trials: how many trials there are to be in all.
-        ranges: what is searched; `default_ranges` by default.
-        overrides: options that replace the recipe's, for every trial.
-
-    Returns:
-        a table of the best trials, for a terminal.
-
-    Raises:
-        ImportError: if Optuna is missing.
-        ValueError: for a wrong option, a task without validation rows, a folder with a search of another kind, or if no
-            trial came to an end.
-
-    Example:
-        >>> search("ynat-mini", "runs/search", trials=20)  # doctest: +SKIP
+    Returns a table of the best trials, for a terminal.
     """
     try:
         import optuna
@@ -181,13 +150,11 @@ def search(
     goal = arguments.metric_for_best_model.removeprefix("eval_")
     fixed = {name: value for name, value in options.items() if name not in ranges}
     drawn = {name: dataclasses.asdict(values) for name, values in ranges.items()}
-    _check_same(folder / "search.json", {"goal": goal, **_jsonable({"options": fixed, "ranges": drawn})})
+    _check_same(folder / "search.json", _jsonable({"goal": goal, "options": fixed, "ranges": drawn}))
 
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # a failed trial's reason is said in a sentence of our own
-    storage = f"sqlite:///{(folder / STORAGE).resolve()}"
     study = optuna.create_study(
         study_name="search",
-        storage=storage,
+        storage=f"sqlite:///{(folder / STORAGE).resolve()}",
         load_if_exists=True,
         direction="maximize" if arguments.greater_is_better else "minimize",
         pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS),
@@ -195,31 +162,31 @@ def search(
     # Going on must not draw the first trials again.
     seed = (arguments.seed * 1009 + len(study.trials)) % 2**32
     study.sampler = optuna.samplers.TPESampler(n_startup_trials=STARTUP_TRIALS, seed=seed)
-    _queue(study, {name: _own_value(options, name) for name in ranges}, ranges)
-
-    def objective(trial: optuna.Trial) -> float:
-        values = {name: value.suggest(trial, name) for name, value in ranges.items()}
+    _queue(study, _own_values(options), ranges)
+    for _ in range(trials - len(_counted(study))):
+        trial = study.ask()
+        values = {name: own.suggest(trial, name) for name, own in ranges.items()}
         reporter = _Reporter(trial, goal)
         try:
             prepare(options, trial_folder, values | _IN_A_TRIAL, resume=False, callbacks=[reporter]).trainer.train()
+            outcome = {"values": reporter.reached}
+        except optuna.TrialPruned:
+            outcome = {"state": optuna.trial.TrialState.PRUNED}
         except ValueError as error:  # logits that are not finite, mostly: too high a learning rate
             trial.set_user_attr("failed", " ".join(str(error).split()))
-            raise
-        return reporter.reached
-
-    def tell(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
-        values = "  ".join(f"{name} {_short(value)}" for name, value in trial.params.items())
-        print(f"trial {trial.number}: {_outcome(trial, goal)}  {values}", flush=True)
-
-    study.optimize(objective, max(0, trials - len(_counted(study))), callbacks=[tell], catch=(ValueError,))
+            outcome = {"state": optuna.trial.TrialState.FAIL}
+        told = study.tell(trial, **outcome)
+        said = "  ".join(f"{name} {_short(value)}" for name, value in told.params.items())
+        print(f"trial {told.number}: {_outcome(told, goal)}  {said}", flush=True)
     shutil.rmtree(trial_folder, ignore_errors=True)
+
     if not study.get_trials(states=(optuna.trial.TrialState.COMPLETE,)):
         reasons = [trial.user_attrs["failed"] for trial in study.trials if "failed" in trial.user_attrs]
         raise ValueError(f"none of {len(reasons)} trials came to an end; the last: {reasons[-1]}")
     best = study.best_trial
     text = f"# Trial {best.number} of {len(study.trials)}: {goal} {best.value:.4f} on validation.\n"
     text += yaml.safe_dump(_jsonable(merge(options, best.params)), allow_unicode=True, sort_keys=False)
-    (folder / "best.yaml").write_text(text, encoding="utf-8")
+    write_atomic(folder / "best.yaml", text)
     _write_trials(folder, study, ranges, goal)
     _draw_trials(folder, study, ranges, goal, run.task.name)
     return _best_lines(study, ranges, goal)
@@ -242,52 +209,34 @@ class _Reporter(TrainerCallback):
 
 def _queue(study: Any, own: dict[str, Any], ranges: dict[str, Range]) -> None:
     """Queue what is to be tried first: the recipe's own values, and again whatever an interruption cut short."""
-    if not study.trials and all(ranges[name].holds(value) for name, value in own.items()):
-        study.enqueue_trial(own)
-    again = {trial.user_attrs.get("again") for trial in study.trials}
+    if not study.trials and all(values.holds(own.get(name)) for name, values in ranges.items()):
+        study.enqueue_trial({name: own[name] for name in ranges})
     for trial in study.trials:
         if trial.state.name == "RUNNING":
             study.tell(trial.number, state=type(trial.state).FAIL)
-        elif trial.state.name != "FAIL" or "failed" in trial.user_attrs:
-            continue
-        if trial.number not in again and trial.params:
-            study.enqueue_trial(trial.params, user_attrs={"again": trial.number})
+            if trial.params:
+                study.enqueue_trial(trial.params)
 
 
 def _counted(study: Any) -> list[Any]:
     """Trials that came to an end of some kind; those that were interrupted do not count."""
-    return [
-        trial
-        for trial in study.trials
-        if trial.state.is_finished() and (trial.state.name != "FAIL" or "failed" in trial.user_attrs)
-    ]
-
-
-def _own_value(options: dict[str, Any], name: str) -> Any:
-    recipe = Recipe.read(options)
-    args = recipe.arguments
-    if name == "head_learning_rate" and name not in recipe.techniques:
-        return 10 * args.learning_rate
-    value = recipe.techniques[name] if name in recipe.techniques else getattr(recipe, name, getattr(args, name, None))
-    return int(value) if isinstance(value, float) and value.is_integer() and name == "num_train_epochs" else value
+    ended = [trial for trial in study.trials if trial.state.is_finished()]
+    return [trial for trial in ended if trial.state.name != "FAIL" or "failed" in trial.user_attrs]
 
 
 def _check_same(path: Path, search: dict[str, Any]) -> None:
-    """Refuse to add trials to a search of another kind."""
-    if path.is_file():
-        before = json.loads(path.read_text(encoding="utf-8"))
-        if before != search:
-            parts = [(f"{key}.{name}", before[key].get(name), search[key].get(name)) for key in ("options", "ranges")
-                     for name in sorted({*before[key], *search[key]})]  # fmt: skip
-            parts.append(("goal", before["goal"], search["goal"]))
-            name, old, new = next(part for part in parts if part[1] != part[2])
-            raise ValueError(
-                f"{path.parent} holds a search with {name} {_short(old)}, not {_short(new)}; choose another "
-                "--output-dir, or delete the folder."
-            )
+    """Note what is searched, and refuse to add trials to a search of another kind."""
+    if not path.is_file():
+        write_atomic(path, json.dumps(search, ensure_ascii=False, indent=1))
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(search, ensure_ascii=False, indent=1), encoding="utf-8")
+    told = json.loads(path.read_text(encoding="utf-8")), search
+    old, new = (pd.json_normalize(one, max_level=1).to_dict("records")[0] for one in told)
+    for name in sorted({*old, *new}):
+        if old.get(name) != new.get(name):
+            raise ValueError(
+                f"{path.parent} holds a search with {name} {_short(old.get(name))}, not {_short(new.get(name))}; "
+                "choose another --output-dir, or delete the folder."
+            )
 
 
 def _write_trials(folder: Path, study: Any, ranges: dict[str, Range], goal: str) -> None:
@@ -302,7 +251,7 @@ def _write_trials(folder: Path, study: Any, ranges: dict[str, Range], goal: str)
         }
         for trial in _counted(study)
     ]
-    pd.DataFrame(lines).to_csv(folder / "trials.csv", index=False)
+    write_atomic(folder / "trials.csv", pd.DataFrame(lines).to_csv(index=False))
 
 
 def _draw_trials(folder: Path, study: Any, ranges: dict[str, Range], goal: str, task: str) -> None:
@@ -321,18 +270,12 @@ def _draw_trials(folder: Path, study: Any, ranges: dict[str, Range], goal: str, 
         for axes in panels:
             plots.plain(axes)
             axes.set_facecolor("white")
-            axes.xaxis.label.set_size(9)
-            axes.yaxis.label.set_size(9)
-            if axes.get_xscale() == "log":
-                axes.minorticks_off()
-                axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         plots.titles(panels[0], f"{task}: what each option did", f"{len(_counted(study))} trials, later ones darker")
-        (folder / "trials.png").write_bytes(plots.to_png(figure))
+        write_atomic(folder / "trials.png", plots.to_png(figure))
         pyplot.close(figure)
 
 
 def _best_lines(study: Any, ranges: dict[str, Range], goal: str) -> str:
-    """The best trials as lines for a terminal."""
     complete = [trial for trial in study.trials if trial.state.name == "COMPLETE"]
     complete.sort(key=lambda trial: trial.value, reverse=study.direction.name == "MAXIMIZE")
     lines = [f"{'trial':>5}  {goal:>16}  {'  '.join(ranges)}"]
@@ -341,18 +284,14 @@ def _best_lines(study: Any, ranges: dict[str, Range], goal: str) -> str:
         lines.append(f"{trial.number:>5}  {trial.value:>16.4f}  {values}")
     first = next((trial for trial in complete if trial.number == 0), None)
     if first is not None and complete[0] is not first:
-        gain = abs(complete[0].value - first.value)
-        lines += [
-            "",
-            f"The recipe as it is (trial 0) reached {first.value:.4f}; the best trial is {gain:.4f} better, on the "
-            "rows that chose it.",
-        ]
+        gain = f"the best trial is {abs(complete[0].value - first.value):.4f} better, on the rows that chose it."
+        lines.append(f"\nThe recipe as it is (trial 0) reached {first.value:.4f}; {gain}")
     return "\n".join(lines)
 
 
 def _outcome(trial: Any, goal: str) -> str:
     if trial.state.name == "FAIL":
-        return f"failed: {trial.user_attrs['failed']}"
+        return f"failed: {trial.user_attrs.get('failed', 'there is no score')}"
     return f"{'stopped at' if trial.state.name == 'PRUNED' else 'done,'} {goal} {trial.value:.4f}"
 
 

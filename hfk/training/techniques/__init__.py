@@ -10,6 +10,7 @@ from . import (  # noqa: F401
     eda,
     features,
     lora,
+    mixing,
     modalities,
     pictures,
     r_drop,

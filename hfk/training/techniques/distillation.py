@@ -32,6 +32,7 @@ from ...inference.predictor import Predictor
 from ...models.configuration_multihead import HeadConfig
 from ...runs.recipe import MultiHeadTrainingArguments
 from ...tasks import Task
+from ...tasks.inputs import join_texts
 from ...tasks.look_alikes import image_bytes, normalize
 from ...tasks.tables import read_table
 from ..students import teacher_encoder
@@ -334,7 +335,7 @@ def read_unlabelled(table: str, column: str | None, setting: Setting) -> tuple[D
     seen = {normalize(text) for rows in setting.rows.values() for text in rows["text"] if text}
     texts, left_out = [], {"empty": 0, "repeated, or among the labelled rows": 0}
     for cells in zip(*(frame[name] for name in columns), strict=True):
-        text = " ".join(str(cell) for cell in cells if isinstance(cell, str) and cell.strip())
+        text = join_texts(cells) or ""
         if processor.clean(text) is None:
             left_out["empty"] += 1
         elif normalize(text) in seen:

@@ -20,6 +20,7 @@ import torch
 from torch.utils.data import Dataset, Sampler
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
+from ...models.processing_multihead import SEPARATOR
 from .base import Setting, Technique, count_tokens
 
 
@@ -228,9 +229,10 @@ class AugmentedRows(Dataset):
         places = [int(index) if index < first else int(self.copies[index - first]) for index in indices]
         rows = self.rows.__getitems__(places)
         for index, place, row in zip(indices, places, rows, strict=True):
-            if index >= first and (text := self.clean(row["text"])):
+            if index >= first and self.clean(row["text"]):
                 generator = random.Random(f"{self.seed}/{self.epoch}/{place}")
-                row["text"] = " ".join(self.change(text.split(), generator))
+                texts = [(self.clean(text) or "").split() for text in row["text"].split(SEPARATOR)]
+                row["text"] = SEPARATOR.join(" ".join(self.change(words, generator)) for words in texts)
         return rows
 
 
