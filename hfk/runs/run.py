@@ -354,5 +354,6 @@ def _columns(task: Task, recipe: Recipe | None) -> dict[str, Any]:
     heads = [head.reading() for head in task.source.heads]
     columns = {"text": task.source.text, "image": task.source.image, "id": task.source.id, "heads": heads}
     columns |= {} if task.source.header is None else {"header": task.source.header}
+    columns |= {} if task.source.bad_rows == "error" else {"bad_rows": task.source.bad_rows}
     named = {"task": recipe.task} if recipe is not None and recipe.task in list_tasks() else {}
     return columns | named
