@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ import yaml
 from ...tasks.columns import NO, RESERVED, YES
 from ...tasks.folders import picture_folders, read_folders
 from ...tasks.heads import sort_labels
-from ...tasks.tables import read_table
+from ...tasks.source import as_files
+from ...tasks.tables import Layout, is_saved_dataset, layout, read_table
 from ...tasks.yaml_task import read_names, table_task
 from .roles import LABELLED, MANY_LABELS, Column, classify
 
@@ -27,6 +29,7 @@ MAX_LENGTH = 512
 _TOKENS = 0.55  # a character of Korean, in tokens of that encoder
 _MANY_HEADS = 8  # columns of few values beside one that is called a label: features, more likely than labels
 _NAMES_BYTES = 1 << 16
+_BOX = ("xmin", "ymin", "xmax", "ymax")
 
 
 def inspect_table(path: str | Path, folder: str | Path | None = None) -> str:
@@ -45,7 +48,10 @@ def inspect_table(path: str | Path, folder: str | Path | None = None) -> str:
     """
     path = Path(path)
     folder = path.parent if folder is None else Path(folder)
-    cells = _pictures(path) if path.is_dir() else read_table(path).to_dict("list")
+    table = not path.is_dir() or is_saved_dataset(path)
+    how = layout(path) if table else Layout("pictures")
+    files = as_files(str(path)) if table else picture_folders(str(path.resolve()), Path()) or {}
+    cells = _cells(files, how) if table else _pictures(files)
     rows = len(next(iter(cells.values()), []))
     if not rows:
         raise ValueError(f"{path.name} has no rows to look at.")
@@ -57,7 +63,7 @@ def inspect_table(path: str | Path, folder: str | Path | None = None) -> str:
     _drop_twins(columns)
     _drop_leaks(columns)
     _find_parents(columns)
-    if not path.is_dir() and not any(column.role in ("text", "image") for column in columns):
+    if table and not any(column.role in ("text", "image") for column in columns):
         raise ValueError(f"{path.name}: no column looks like text or pictures; write the task's YAML by hand.")
     heads, doubtful = _choose(columns)
     if not heads:
@@ -66,7 +72,7 @@ def inspect_table(path: str | Path, folder: str | Path | None = None) -> str:
     for head in heads:
         _find_names(head, path.parent, folder)
     while True:
-        text = _yaml(path, folder, columns, heads, doubtful, rows)
+        text = _yaml(path, folder, how, [*files], columns, heads, doubtful, rows)
         try:
             task = table_task(yaml.safe_load(text), folder)
             if not any(column.role == "image" and "no such files" in column.why for column in columns):
@@ -83,9 +89,13 @@ def inspect_table(path: str | Path, folder: str | Path | None = None) -> str:
                 head.parent = None if head.parent == named[0].name else head.parent
 
 
-def _pictures(path: Path) -> dict[str, list[Any]]:
-    tables = read_folders(picture_folders(str(path.resolve()), Path()) or {})
-    chunks = [chunk for table in tables for chunk in table.chunks()]
+def _cells(files: dict[str, list[Path]], how: Layout) -> dict[str, list[Any]]:
+    tables = [read_table(path, **how.settings) for paths in files.values() for path in paths]
+    return {name: [cell for table in tables for cell in table[name]] for name in tables[0].columns}
+
+
+def _pictures(folders: dict[str, Path]) -> dict[str, list[Any]]:
+    chunks = [chunk for table in read_folders(folders) for chunk in table.chunks()]
     named = [name for name in chunks[0] if name not in ("file", "image", "file_name")]
     return {name: [cell for chunk in chunks for cell in chunk[name]] for name in named}
 
@@ -254,8 +264,10 @@ def _find_names(head: Column, table: Path, folder: Path) -> None:
         if not small or not path.is_file():
             continue
         try:
-            names, codes = read_names(str(path.resolve()), head.name, head.name)
-        except (ValueError, TypeError, KeyError, AttributeError):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                names, codes = read_names(str(path.resolve()), head.name, head.name)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
             continue
         told = re.search(r"label|class|dict|map|name|code|라벨|분류|코드", path.stem, re.IGNORECASE)
         fits = codes and set(head.values) <= codes.keys() and len(codes) <= 2 * head.distinct
@@ -342,18 +354,27 @@ def _note(column: Column) -> str:
 
 
 def _yaml(
-    path: Path, folder: Path, columns: list[Column], heads: list[Column], doubtful: list[Column], rows: int
+    path: Path,
+    folder: Path,
+    how: Layout,
+    splits: list[str],
+    columns: list[Column],
+    heads: list[Column],
+    doubtful: list[Column],
+    rows: int,
 ) -> str:
     of = {
         role: [column for column in columns if column.role == role]
         for role in ("text", "image", "id", "split", "group")
     }
-    said = f"{rows:,} pictures" if path.is_dir() else f"{rows:,} rows, {len(columns)} columns"
+    said = f"{rows:,} pictures" if how.kind == "pictures" else f"{rows:,} rows, {len(columns)} columns"
+    said += f"; {how.said}" if how.said else ""
     lines = [
         f"# A task guessed from {path.name} ({said}). Read it, correct it, then:",
         "#   hfk train THIS_FILE --output-dir runs/NAME",
         "",
         f"data: {_flow(_relative(path, folder))}",
+        *(f"{key}: {_flow(value)}" for key, value in how.settings.items()),
     ]
     if of["text"]:
         names = [column.name for column in of["text"]]
@@ -364,6 +385,7 @@ def _yaml(
         lines += ["", f"# Pictures: {_comment(image.why)}.", f"image: {_flow(image.image or image.name)}"]
         if image.image_dir:
             lines.append(f"image_dir: {_flow(_relative(path.parent / image.image_dir, folder))}")
+        lines += _box_lines(columns)
     if of["id"]:
         lines += ["", f"# {_comment(of['id'][0].why).capitalize()}.", f"id: {_flow(of['id'][0].name)}"]
     lines += _missing_inputs(of)
@@ -379,7 +401,7 @@ def _yaml(
         lines += [f"  # - {_flow(_entry(column))}  # {_note(column)}" for column in doubtful]
     if left := [column for column in columns if column.role == "left out"]:
         lines += ["", "# Left out:"] + [f"#   {column.name or '(no name)'}: {_comment(column.why)}." for column in left]
-    lines += ["", *_split_lines(path, of), "", *_recipe_lines(of["text"])]
+    lines += ["", *_split_lines(splits, of), "", *_recipe_lines(of["text"])]
     return "\n".join(lines) + "\n"
 
 
@@ -399,15 +421,20 @@ def _missing_inputs(of: dict[str, list[Column]]) -> list[str]:
     ]
 
 
-def _split_lines(path: Path, of: dict[str, list[Column]]) -> list[str]:
+def _box_lines(columns: list[Column]) -> list[str]:
+    """The part of the picture that is meant, where four columns say it."""
+    sides = [next((one.name for one in columns if one.words[:1] == [side]), None) for side in _BOX]
+    return [f"box: {_flow(sides)}"] if all(sides) else []
+
+
+def _split_lines(splits: list[str], of: dict[str, list[Column]]) -> list[str]:
     group = {"group": of["group"][0].name} if of["group"] else {}
     if of["split"]:
         column = of["split"][0]
         return [f"# {_comment(column.why).capitalize()}.", f"split: {_flow({'column': column.name} | group)}"]
-    given = picture_folders(str(path.resolve()), Path()) if path.is_dir() else None
-    if given and len(given) > 1:
-        shares = {} if "validation" in given else {"validation": 0.1}
-        return [f"# The folders give {', '.join(given)}.", f"split: {_flow(shares | {'seed': 42})}"]
+    if len(splits) > 1:
+        shares = {} if "validation" in splits else {"validation": 0.1}
+        return [f"# The data give {', '.join(splits)}.", f"split: {_flow(shares | {'seed': 42} | group)}"]
     said = "# Rows that look alike are kept in one split" + (", and all of one " + group["group"] if group else "")
     return [f"{said}. Or, if a column says each row's split: {{column: NAME}}",
             f"split: {_flow({'validation': 0.1, 'test': 0.1, 'seed': 42} | group)}"]  # fmt: skip
