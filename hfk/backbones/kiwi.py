@@ -137,6 +137,6 @@ def _parse_morphemes(data: bytes) -> tuple[list[tuple[str, int]], int]:
 
 
 def _join(match: re.Match) -> str:
-    """Put a final under its open syllable; one that is closed keeps its own, and the final is left out."""
+    """Put a final under its open syllable."""
     syllable, final = ord(match[1]), ord(match[2]) - 0x11A7
     return chr(syllable + final) if (syllable - 0xAC00) % 28 == 0 else match[0]

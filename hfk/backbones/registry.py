@@ -357,16 +357,9 @@ def _build_kiwi(backbone: PackagedBackbone, folder: Path) -> None:
     unknown, *others = (source.classes[name] for name in ("word", *map(_class_of, singles)))
     table = np.concatenate([np.stack([np.zeros_like(unknown), unknown]), source.vectors, np.stack(others)])
     _save_weights({"embeddings.trained.weight": table.astype(np.float16)}, folder)
-    config = MorphemesConfig(
-        architectures=["MorphemesModel"],
-        vocab_size=len(table),
-        embedding_size=table.shape[1],
-        windows=[],
-        deep_size=0,
-        dropout=0.0,
-        word_dropout=0.0,
-        dtype="float32",
-    )
+    mean = {"windows": [], "deep_size": 0, "dropout": 0.0, "word_dropout": 0.0}
+    config = MorphemesConfig(vocab_size=len(table), embedding_size=table.shape[1], dtype="float32", **mean)
+    config.architectures = ["MorphemesModel"]
     config.auto_map = {"AutoModel": f"{MorphemesModel.__module__.rpartition('.')[2]}.MorphemesModel"}
     config.save_pretrained(folder)  # adds AutoConfig, and copies the code
     for file in importlib.metadata.files(backbone.package) or ():
@@ -376,11 +369,9 @@ def _build_kiwi(backbone: PackagedBackbone, folder: Path) -> None:
 
 def _class_of(character: str) -> str:
     """Which of `kiwi.CLASSES` stands for a character."""
-    if character.isdecimal():
-        return "number"
     if not character.isalpha():
-        return "symbol"
-    return "latin" if character.isascii() else "hanja" if "\u3400" <= character <= "\u9fff" else "word"
+        return "number" if character.isdecimal() else "symbol"
+    return "latin" if character.isascii() else "hanja" if "一" <= character <= "鿿" else "word"
 
 
 def _write_card(backbone: PackagedBackbone, folder: Path) -> None:

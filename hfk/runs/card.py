@@ -114,10 +114,8 @@ class CardRun:
     @property
     def bases(self) -> list[tuple[str, str]]:
         """The pretrained encoders: Hub id, and the name that a recipe gives."""
-        named = [
-            name for name in self.encoders if name and name not in FROM_SCRATCH and PACKAGED.get(name) not in self.parts
-        ]
-        return [(HUB_IDS.get(name, name), name) for name in named]
+        others = {None, *FROM_SCRATCH, *(part.name for part in self.parts)}
+        return [(HUB_IDS.get(name, name), name) for name in self.encoders if name not in others]
 
     @property
     def parts(self) -> list[PackagedBackbone]:

@@ -1,9 +1,8 @@
 """The start of an encoder from `kiwi-morphemes`: its tokenizer, and the vectors of the tokenizer's pieces.
 
-The vocabulary begins with the pieces that the training texts have, numbers and foreign words of theirs among them, and
-goes on with the most frequent ones of the package up to the size that is asked for. So an encoder can give weights of
-their own to the first, and a checkpoint keeps no more rows than it needs. Leaving pieces out that no training text uses
-leaves the training texts cut as they were.
+The vocabulary begins with the pieces that the training texts have, numbers and foreign words among them, and goes on
+with the package's most frequent ones: an encoder can give weights of their own to the first, and a checkpoint keeps no
+more rows than it needs.
 """
 
 from __future__ import annotations

@@ -9,14 +9,10 @@ from .base import Technique
 
 
 class Int8Embeddings(Technique, key="int8_embeddings", default=True):
-    """Save the vectors of a `morphemes` encoder in one byte a number, a quarter of the size; scores are taken after it.
-
-    This file is imported, and so the technique's turn comes, before the calibration of what is saved.
-    """
+    """Save the vectors of a `morphemes` encoder in one byte a number; imported, and so done, before calibration."""
 
     def finish(self, trainer: Any) -> None:
-        """Bring them to one byte."""
-        encoder = getattr(trainer.model, "text_encoder", None)
-        if isinstance(encoder, MorphemesModel):
+        """Bring them to one byte; scores are taken after it."""
+        if isinstance(encoder := trainer.model.text_encoder, MorphemesModel):
             encoder.compact()
             trainer.model.config.text_config.num_trained = 0
