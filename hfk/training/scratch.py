@@ -76,7 +76,7 @@ def make_encoder(recipe: Recipe, rows: Dataset, anew: bool) -> str:
     processor = MultiHeadProcessor(
         tokenizer=_BLANK,
         max_length=recipe.max_length,
-        text_prefix=recipe.text_prefix,
+        text_prefix=recipe.text_prefix or "",
         text_cleaning=recipe.text_cleaning,
     )
     texts = _clean_texts(rows["text"], processor)
