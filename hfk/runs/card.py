@@ -33,7 +33,7 @@ TEMPLATE = Path(__file__).with_name("model_card_template.md")
 DATA: dict[str, dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("card_facts.yaml").read_text("utf-8"))
 # The Hub ids of the packaged weights' originals. The EfficientNet package and timm ported the same published weights.
 HUB_IDS = {name: packaged.source for name, packaged in PACKAGED.items() if not packaged.source.startswith("http")} | {
-    "efficientnet-lite0": "timm/tf_efficientnet_lite0.in1k"
+    **{f"efficientnet-lite{n}": f"timm/tf_efficientnet_lite{n}.in1k" for n in range(3)}
 }
 # A problem's scores in the front matter: metric id on the Hub, its arguments, suffix in metrics.json, its name.
 _F1 = {average: ("f1", {"average": average}, f"{average}_f1", f"{average}-F1") for average in ("micro", "macro")}

