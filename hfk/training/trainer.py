@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,8 @@ from ..tasks import Task
 from ..tasks.collator import MultiHeadCollator
 from ..tasks.labels import soft_columns
 from .callbacks import Clock, LogLine
-from .techniques.base import Setting, Technique, count_tokens, keys, make_techniques, overriding
+from .order import EpochSampler, count_tokens, length_groups, row_seed
+from .techniques.base import Setting, Technique, make_techniques, overriding
 
 
 class MultiHeadTrainer(Trainer):
@@ -80,15 +82,14 @@ class MultiHeadTrainer(Trainer):
         self._model_takes = set(inspect.signature(model.forward).parameters)
         drawing = overriding(self.techniques, "sampler")
         if len(drawing) > 1:
-            raise ValueError(f"{keys(drawing)} both say how training rows are drawn: leave one of them out.")
+            both = " and ".join(technique.key for technique in drawing)
+            raise ValueError(f"{both} both say how training rows are drawn: leave one of them out.")
         setting = Setting(args, self.heads, processor, model.head_losses, self.splits, task)
         for technique in self.techniques:
             technique.begin(setting)
         for technique in self.techniques if train_dataset is not None else ():
             model = technique.model(model)
             train_dataset = technique.rows(train_dataset)
-        if isinstance(train_dataset, Dataset) and args.train_sampling_strategy == "group_by_length" and not drawing:
-            train_dataset = train_dataset.add_column(args.length_column_name, count_tokens(train_dataset, processor))
         self._head_losses: dict[str, Tensor] = {}
         self._head_loss_steps = 0
         self._logits: dict[str, dict[str, np.ndarray]] = {}
@@ -129,9 +130,8 @@ class MultiHeadTrainer(Trainer):
                 groups = technique.groups(groups)
             merged: dict[tuple[float, float], dict[str, Any]] = {}
             for group in groups:
-                rate, decay = group["lr"], group["weight_decay"]
-                same = merged.setdefault((rate, decay), {"params": [], "lr": rate, "weight_decay": decay})
-                same["params"] += group["params"]
+                shared = {name: group[name] for name in ("lr", "weight_decay")}
+                merged.setdefault(tuple(shared.values()), shared | {"params": []})["params"] += group["params"]
             self.optimizer = kind([merged[key] for key in sorted(merged, reverse=True)], **options)
         return self.optimizer
 
@@ -184,6 +184,10 @@ class MultiHeadTrainer(Trainer):
         rows = train_dataset if train_dataset is not None else self.train_dataset
         for technique in overriding(self.techniques, "sampler"):
             return technique.sampler(rows)
+        if isinstance(rows, Dataset) and self.args.train_sampling_strategy == "group_by_length":
+            # Upstream's order hangs on each process's random state: lost in a resumed epoch, other for each of several.
+            lengths = count_tokens(rows, self.processor)
+            return EpochSampler(partial(length_groups, lengths, self.args), len(rows), row_seed(self.args))
         return super()._get_train_sampler(train_dataset)
 
     def _get_eval_sampler(self, eval_dataset: Dataset) -> Sampler | None:
@@ -239,11 +243,7 @@ class MultiHeadTrainer(Trainer):
         return scored_split(self.splits)
 
     def predictions(self, split: str | None = None) -> Predictions:
-        """Return what the model says of a split, by default of the one that is scored; it is asked once.
-
-        Args:
-            split: its name.
-        """
+        """Return what the model says of a split, by default of the one that is scored; it is asked once."""
         split = split or self.scored
         if split not in self._logits:
             self._logits[split] = self.predict(self.splits[split], metric_key_prefix=split).predictions

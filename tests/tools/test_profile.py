@@ -52,6 +52,7 @@ def messy(tmp_path_factory):
             (str(n), f"{n}번째 여행 기사 {'가나다라마바사아자차'[n % 10]} {n * 7919}", "", "여행", "train")
             for n in range(8, 22)
         ),
+        ("22", "열리지 않는 사진", "broken.png", "여행", "train"),
     ]
     with open(tmp_path / "news.csv", "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
@@ -60,6 +61,7 @@ def messy(tmp_path_factory):
     generator = np.random.default_rng(0)
     for name, size in (("a.png", (40, 20)), ("b.png", (24, 24)), ("c.png", (30, 60))):
         Image.fromarray(generator.integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)).save(tmp_path / name)
+    (tmp_path / "broken.png").write_bytes(b"no picture")
     task = {
         "data": "news.csv",
         "text": "title",
@@ -102,7 +104,7 @@ def test_every_fault_is_found_and_named(written):
     assert facts["duplicates"]["across"] == {"validation": 1}
     (conflict,) = facts["conflicts"]
     assert [(identity, label) for identity, _, label in conflict["rows"]] == [("1", "여행"), ("2", "문화")]
-    assert facts["images"]["unreadable"] == [] and facts["images"]["missing"] == 17
+    assert facts["images"]["missing"] == 17
     assert facts["images"]["sizes"] == [[24, 20], [30, 24], [40, 60]]
     assert facts["texts"]["emptied"] == [("5", "https://a.kr/1")] and facts["texts"]["kinds"]["Hanja"] == 1
     found = " ".join(facts["findings"])
@@ -113,6 +115,7 @@ def test_every_fault_is_found_and_named(written):
         "topic: 1 row without a label",
         "nothing of 1 text",
         "longer than max_length (8 tokens)",
+        "1 of 23 rows can't be used: news.csv, row 23",
         "17 rows without a picture",
         "1 row of validation with a look-alike in train",
         "1 input with more than one answer (topic)",

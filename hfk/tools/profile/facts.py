@@ -1,7 +1,7 @@
 """What a task's rows are like, before anything is trained on them: `profile_task` looks at all and writes one page.
 
 Everything is computed from the rows that `Task.load` gives, splits included, so that what is found (a class without
-training rows, the same text with two labels, a picture that can't be read, look-alikes on two sides of a split) is what
+training rows, the same text with two labels, rows that can't be used, look-alikes on two sides of a split) is what
 training would meet. What rows.py and texts.py find is collected here into facts for page.html.
 """
 
@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from datasets import DatasetDict
 from transformers import AutoTokenizer
 
 from ...backbones import registry as backbones
@@ -25,7 +26,7 @@ from ...files import write_atomic
 from ...models.configuration_multihead import HeadConfig
 from ...models.text_cleaning import TextCleaner
 from ...runs.recipe import list_recipes, load_recipe
-from ...tasks import finest_head, load_task
+from ...tasks import Task, finest_head, load_task
 from ...training.techniques.eda import copy_probabilities
 from .rows import (
     Rows,
@@ -68,7 +69,8 @@ def profile_task(
     cleaning = text_cleaning or recipe.get("text_cleaning")
     cleaner = TextCleaner(cleaning or "simple") if made.text and cleaning != "none" else None
     reader = _tokenizer(recipe.get("text_encoder")) if made.text else None
-    loaded, heads = made.load(), made.heads
+    loaded, unusable = _load(made)
+    heads = made.heads
     rows = read_rows(loaded, heads)
     named = [head for head in heads if head.rules.has_labels]
     classes = count_classes(rows, named)
@@ -76,6 +78,7 @@ def profile_task(
         "title": f"{made.name}: data profile",
         "rows": len(rows.ids),
         "splits": dict(Counter(rows.split)),
+        "unusable": unusable,
         "heads": heads,
         "classes": classes,
         "augmented": count_augmented(rows, named),
@@ -112,6 +115,15 @@ def profile_task(
     facts["findings"] = list(find_problems(facts))
     write_atomic(output, render(TEMPLATE, **facts, **_shown(facts)))
     return facts
+
+
+def _load(task: Task) -> tuple[DatasetDict, list[str]]:
+    """Load what rows can be used, and the sentences about those that can't."""
+    task.source.bad_rows = "drop"
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        rows = task.load()
+    return rows, [str(one.message) for one in caught if "can't be used" in str(one.message)]
 
 
 def _shown(facts: dict[str, Any]) -> dict[str, Any]:
@@ -213,6 +225,7 @@ def hierarchies(heads: list[HeadConfig], classes: dict[str, Any]) -> list[tuple[
 
 def find_problems(facts: dict[str, Any]) -> Iterator[str]:
     """Say in sentences what a reader should look at first, from what the other functions found."""
+    yield from facts["unusable"]
     for head, classes in facts["classes"].items():
         trained = {label: counts.get("train", 0) for label, counts in classes.items()}
         none = [label for label in classes if not trained[label]]
@@ -237,8 +250,6 @@ def find_problems(facts: dict[str, Any]) -> Iterator[str]:
     longer = sum(length > limit for length in facts["lengths"].get("tokens", ()))
     if longer:
         yield f"{_count(longer, 'text')} longer than max_length ({limit} tokens): what is beyond is not read."
-    if images.get("unreadable"):
-        yield f"{_count(len(images['unreadable']), 'picture')} can't be read: training would stop there."
     if images.get("missing"):
         yield f"{_count(images['missing'], 'row')} without a picture."
     for split, count in facts["duplicates"]["across"].items():

@@ -87,8 +87,8 @@ def look_at_images(rows: Rows) -> tuple[list[Picture | None], dict[str, Any]]:
     `sizes` are the least, the median and the greatest (width, height) in pixels.
     """
     pictures: list[Picture | None] = []
-    sizes, unreadable, formats = [], [], Counter()
-    for identity, image in zip(rows.ids, progress(rows.images, "pictures"), strict=True):
+    sizes, formats = [], Counter()
+    for image in progress(rows.images, "pictures"):
         data = image_bytes(image)
         (picture,) = describe_images([data]) if data else (None,)
         pictures.append(picture)
@@ -96,13 +96,10 @@ def look_at_images(rows: Rows) -> tuple[list[Picture | None], dict[str, Any]]:
             with Image.open(io.BytesIO(data)) as opened:
                 sizes.append(opened.size)
                 formats[opened.format] += 1
-        elif image is not None:
-            unreadable.append((identity, Path(image.get("path") or "").name))
     missing = sum(image is None for image in rows.images)
     return pictures, {
         "present": len(rows.images) - missing,
         "missing": missing,
-        "unreadable": unreadable,
         "sizes": np.quantile(sizes, (0, 0.5, 1), axis=0).astype(int).tolist() if sizes else [],
         "formats": dict(formats.most_common()),
     }
