@@ -206,7 +206,7 @@ class MultiHeadProcessor(ProcessorMixin):
         Returns the clean text and the RGB picture, None for what is not there or what this model does not read.
         ValueError if there is nothing this model can read, or text or picture can't be used.
         """
-        row = self.read(text, None if self.image_processor is None or is_absent(image) else self._open(image))
+        row = self.read(text, None if self.image_processor is None or is_absent(image) else open_image(image))
         if row is not None:
             return row
         if self.cleaner is not None and isinstance(text, str) and text.strip():
@@ -218,14 +218,10 @@ class MultiHeadProcessor(ProcessorMixin):
         """Clean the text of a row, and take its opened picture; None if there is nothing this model can read."""
         clean = self.clean(text) if self.tokenizer is not None else None
         seen = image if self.image_processor is not None else None
+        if seen is not None and self.letterbox:
+            size = self.image_processor.size
+            seen = letterbox(seen, size["height"], size["width"])
         return None if clean is None and seen is None else (clean, seen)
-
-    def _open(self, image: Any) -> Any:
-        picture = open_image(image)
-        if not self.letterbox:
-            return picture
-        size = self.image_processor.size
-        return letterbox(picture, size["height"], size["width"])
 
     def to_tensors(self, rows: list[tuple[str | None, Any]], padding: bool | str = True) -> dict[str, torch.Tensor]:
         """Turn rows from `prepare_row` into the model's tensors; see `__call__` for which."""
