@@ -228,7 +228,7 @@ class MultiHeadProcessor(ProcessorMixin):
         Returns the clean text and the RGB picture, None for what is not there or what this model does not read.
         ValueError if there is nothing this model can read, or text or picture can't be used.
         """
-        row = self.read(text, None if self.image_processor is None or is_absent(image) else self._open(image))
+        row = self.read(text, None if self.image_processor is None or is_absent(image) else open_image(image))
         if row is not None:
             return row
         if self.cleaner is not None and isinstance(text, str) and text.strip():
@@ -240,14 +240,10 @@ class MultiHeadProcessor(ProcessorMixin):
         """Clean the text of a row, and take its opened picture; None if there is nothing this model can read."""
         clean = self.clean(text) if self.tokenizer is not None else None
         seen = image if self.image_processor is not None else None
+        if seen is not None and self.letterbox:
+            size = self.image_processor.size
+            seen = letterbox(seen, size["height"] or size["shortest_edge"], size["width"] or size["shortest_edge"])
         return None if clean is None and seen is None else (clean, seen)
-
-    def _open(self, image: Any) -> Any:
-        picture = open_image(image)
-        if not self.letterbox:
-            return picture
-        size = self.image_processor.size
-        return letterbox(picture, size["height"] or size["shortest_edge"], size["width"] or size["shortest_edge"])
 
     def to_tensors(self, rows: list[tuple[str | None, Any]], padding: bool | str = True) -> dict[str, torch.Tensor]:
         """Turn rows from `prepare_row` into the model's tensors; see `__call__` for which."""
@@ -255,7 +251,7 @@ class MultiHeadProcessor(ProcessorMixin):
         data: dict[str, torch.Tensor] = {}
         has_text, has_image = (torch.tensor([one is not None for one in side]) for side in (texts, images))
         if has_text.any():
-            data.update(self._tokenize([self.text_prefix + (text or "") for text in texts], padding))
+            data.update(self._tokenize([self._shorten(self.text_prefix + (text or "")) for text in texts], padding))
         if has_image.any():
             # One blank pixel grid of the right shape stands in for missing pictures; the model never reads it.
             found = self.image_processor([i for i in images if i is not None], return_tensors="pt")["pixel_values"]
@@ -264,6 +260,23 @@ class MultiHeadProcessor(ProcessorMixin):
         if self.tokenizer is not None and self.image_processor is not None:
             data |= {"text_present": has_text, "image_present": has_image}
         return data
+
+    def _shorten(self, text: str) -> str:
+        """Cut the longest of a row's several texts, so that all of them are read; as tokenizers do with pairs."""
+        parts = text.split(self.text_separator) if self.text_separator.strip() else []
+        if (
+            len(parts) < 2 or len(text) <= self.max_length or not self.tokenizer.is_fast
+        ):  # a token is no less than a sign
+            return text
+        offsets = self.tokenizer(parts, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        left = self.max_length - self.tokenizer.num_special_tokens_to_add() - len(parts) + 1
+        shortest_first = sorted(range(len(parts)), key=lambda place: len(offsets[place]))
+        for place, waiting in zip(shortest_first, range(len(parts), 0, -1), strict=True):
+            kept = min(len(offsets[place]), max(1, left // waiting))
+            left -= kept
+            if kept < len(offsets[place]):
+                parts[place] = parts[place][: offsets[place][kept - 1][1]]
+        return self.text_separator.join(parts)
 
     def _tokenize(self, texts: list[str], padding: bool | str) -> dict[str, torch.Tensor]:
         """Tokenize a batch.

@@ -207,6 +207,12 @@ def test_texts_of_one_row_stay_apart(encoders, tmp_path):
     assert processor.clean(["사과", None]) == "사과 [SEP]" and processor.clean([None, " "]) is None
     tokens = processor(text=[["산", "바다"], "산␟바다"])["input_ids"]
     assert (tokens == processor.tokenizer.sep_token_id).sum(1).tolist() == [2, 2]
+    long = MultiHeadProcessor.from_encoders(encoders["text_encoder"], max_length=12)
+    words = TEXT.split()
+    read = long(text=[[" ".join(words * 9), words[0]], [words[0], " ".join(words * 9)]])["input_ids"]
+    for row, (most, least) in zip(read.tolist(), ((8, 1), (1, 8)), strict=True):
+        ends = [place for place, token in enumerate(row) if token == long.tokenizer.sep_token_id]
+        assert ends == [most + 1, most + least + 2]
     processor.save_pretrained(tmp_path)
     assert MultiHeadProcessor.from_pretrained(tmp_path).clean("사과␟배 감") == "사과 [SEP] 배 감"
     assert tiny.processor().clean("사과␟배 감") == "사과 배 감"  # as a checkpoint of before was trained
