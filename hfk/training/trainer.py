@@ -47,7 +47,7 @@ class MultiHeadTrainer(Trainer):
     Args:
         model: the model.
         args: the training arguments.
-        processor: prepares input; saved with every checkpoint.
+        processing_class: the processor, which prepares input; saved with every checkpoint.
         train_dataset: rows in a task's columns, or None to evaluate only.
         eval_dataset: likewise, for evaluation during training.
         techniques: what changes training; those that are on by default, if none are given.
@@ -56,7 +56,9 @@ class MultiHeadTrainer(Trainer):
         **kwargs: passed to `transformers.Trainer`.
 
     Example:
-        >>> trainer = MultiHeadTrainer(model, args, processor, data["train"], data["validation"])  # doctest: +SKIP
+        >>> trainer = MultiHeadTrainer(  # doctest: +SKIP
+        ...     model, args, processing_class=processor, train_dataset=data["train"], eval_dataset=data["validation"]
+        ... )
         >>> trainer.train()  # doctest: +SKIP
     """
 
@@ -64,7 +66,7 @@ class MultiHeadTrainer(Trainer):
         self,
         model: nn.Module,
         args: MultiHeadTrainingArguments,
-        processor: MultiHeadProcessor,
+        processing_class: MultiHeadProcessor,
         train_dataset: Dataset | None = None,
         eval_dataset: Dataset | None = None,
         techniques: Sequence[Technique] | None = None,
@@ -73,7 +75,7 @@ class MultiHeadTrainer(Trainer):
         **kwargs: Any,
     ) -> None:
         self.heads: list[HeadConfig] = model.config.heads
-        self.processor, self.task = processor, task
+        self.processor, self.task = processing_class, task
         self.splits = dict(rows or {}) | {
             name: part for name, part in (("train", train_dataset), ("validation", eval_dataset)) if part is not None
         }
@@ -84,7 +86,7 @@ class MultiHeadTrainer(Trainer):
         if len(drawing) > 1:
             both = " and ".join(technique.key for technique in drawing)
             raise ValueError(f"{both} both say how training rows are drawn: leave one of them out.")
-        setting = Setting(args, self.heads, processor, model.head_losses, self.splits, task)
+        setting = Setting(args, self.heads, self.processor, model.head_losses, self.splits, task)
         for technique in self.techniques:
             technique.begin(setting)
         for technique in self.techniques if train_dataset is not None else ():
@@ -94,7 +96,7 @@ class MultiHeadTrainer(Trainer):
         self._head_loss_steps = 0
         self._logits: dict[str, dict[str, np.ndarray]] = {}
         soft = soft_columns(next(iter(self.splits.values()))) if self.splits else ()
-        kwargs.setdefault("data_collator", MultiHeadCollator(processor, self.heads, soft))
+        kwargs.setdefault("data_collator", MultiHeadCollator(self.processor, self.heads, soft))
         kwargs.setdefault("compute_metrics", self.compute_head_metrics)
         if args.ddp_find_unused_parameters is None:  # a batch without any picture leaves the vision encoder unused
             args.ddp_find_unused_parameters = None not in (model.config.text_config, model.config.vision_config)
@@ -104,7 +106,7 @@ class MultiHeadTrainer(Trainer):
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             # The Trainer aligns special tokens with any processor's tokenizer, and fails where there is none.
-            processing_class=processor if processor.tokenizer is not None else None,
+            processing_class=processing_class if processing_class.tokenizer is not None else None,
             **kwargs | {"callbacks": [Clock(), *self.techniques, *(kwargs.get("callbacks") or ())]},
         )
         if args.disable_tqdm:
