@@ -58,7 +58,8 @@ def make_encoder(recipe: Recipe, rows: Dataset, anew: bool) -> str:
         return str(target)
     if recipe.text_encoder == "ngram" and recipe.embeddings != "random":
         raise ValueError("an ngram encoder has no embeddings of words: leave embeddings out.")
-    processor = MultiHeadProcessor(tokenizer=_BLANK, text_prefix=recipe.text_prefix, text_cleaning=recipe.text_cleaning)
+    prefix = recipe.text_prefix or ""
+    processor = MultiHeadProcessor(tokenizer=_BLANK, text_prefix=prefix, text_cleaning=recipe.text_cleaning)
     texts = _clean_texts(rows["text"], processor)
     if not texts:
         raise ValueError(f"text_encoder {recipe.text_encoder!r} starts from nothing, and no training row has a text.")
