@@ -104,6 +104,7 @@ _EFFICIENTNETS = {  # with the side in pixels that each was trained with
         2, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d", 260, 4_811_072, "better, and slower"
     ): 260,
 }
+_KIWI_FORMS = "d0af27b3863799cc2058f66c8058cb2bc0d16e8ae0daaf42c7739b4e375523d7"
 _KIWI = PackagedBackbone(
     name="kiwi-morphemes",
     kind="text",
@@ -387,15 +388,17 @@ def _efficientnet_name(name: str) -> str:
 
 
 def _build_kiwi(backbone: PackagedBackbone, folder: Path) -> None:
-    path = _package_file(backbone)
-    source = kiwi.read(path, path.with_name("sj.morph"))
+    forms = replace(backbone, file="kiwipiepy_model/sj.morph", sha256=_KIWI_FORMS)
+    source = kiwi.read(_package_file(backbone), _package_file(forms))
     # Every character of Korean print is a piece too, rarer than all others, with the vector of what it is one of.
     singles = sorted(set(korean_print()) - set(source.pieces))
     scores = [*source.scores.tolist(), *[float(source.scores.min()) - 3] * len(singles)]
     build_word_tokenizer(source.pieces + singles, scores).save_pretrained(folder)
     unknown, *others = (source.classes[name] for name in ("word", *map(_class_of, singles)))
     table = np.concatenate([np.stack([np.zeros_like(unknown), unknown]), source.vectors, np.stack(others)])
-    _save_weights({"embeddings.trained.weight": table.astype(np.float16)}, folder)
+    nothing = {"codes": np.zeros((1, table.shape[1]), np.int8), "scales": np.zeros((1, 1), np.float16)}
+    tensors = {"trained.weight": table.astype(np.float16)} | nothing
+    _save_weights({f"embeddings.{name}": values for name, values in tensors.items()}, folder)
     mean = {"windows": [], "deep_size": 0, "dropout": 0.0, "word_dropout": 0.0}
     config = MorphemesConfig(vocab_size=len(table), embedding_size=table.shape[1], dtype="float32", **mean)
     config.architectures = ["MorphemesModel"]

@@ -30,37 +30,26 @@ LONGEST = 8
 
 
 class MorphemesConfig(PreTrainedConfig):
-    """Shape of a wide-and-deep text encoder.
-
-    Args:
-        vocab_size: pieces that the tokenizer knows.
-        num_trained: how many pieces, from the first, have weights; the others' vectors are fixed. None for all.
-        embedding_size: width of a piece's vector.
-        windows: sizes of the convolutions' windows in pieces, each from 1 to 32; none for the mean alone.
-        num_filters: filters of each window size.
-        deep_size: width of the hidden layer above mean and convolutions; 0 for none.
-        ngrams: options of `NGramConfig` for the letters' half, such as `{"char_ngrams": [1, 4]}`; None for none.
-        dropout: dropout probability on the vectors and before the hidden layer.
-        word_dropout: in training, the share of pieces that is left out of the deep half.
-        initializer_range: standard deviation of the vectors at first.
-        pad_token_id: id of padding, which comes after a text, never before it.
-        space_token_id: id of the piece that is a space between words; only the n-grams see it. None if there is none.
-    """
+    """Shape of a wide-and-deep text encoder; a ValueError for a wrong option."""
 
     model_type = "morphemes"
 
-    vocab_size: int = 30000
-    num_trained: int | None = None
-    embedding_size: int = 256
-    windows: list[int] | tuple[int, ...] = (1, 2, 3)
-    num_filters: int = 128
-    deep_size: int = 256
-    ngrams: dict[str, Any] | None = None
-    dropout: float = 0.4
-    word_dropout: float = 0.1
-    initializer_range: float = 0.3
-    pad_token_id: int | None = 0
-    space_token_id: int | None = None
+    vocab_size: int = 30000  # pieces that the tokenizer knows
+    num_trained: int | None = None  # the first pieces, with weights; the others' vectors are fixed. None for all
+    embedding_size: int = 256  # width of a piece's vector
+    windows: list[int] | tuple[int, ...] = (
+        1,
+        2,
+        3,
+    )  # of the convolutions, in pieces, from 1 to 32; () for the mean alone
+    num_filters: int = 128  # of each window size
+    deep_size: int = 256  # width of the hidden layer above mean and convolutions; 0 for none
+    ngrams: dict[str, Any] | None = None  # options of NGramConfig, such as {"char_ngrams": [1, 4]}; None for no letters
+    dropout: float = 0.4  # probability, on the vectors and before the hidden layer
+    word_dropout: float = 0.1  # in training, the share of pieces that is left out of the deep half
+    initializer_range: float = 0.3  # standard deviation of the vectors at first
+    pad_token_id: int | None = 0  # padding comes after a text, never before it
+    space_token_id: int | None = None  # the piece that is a space between words, which only the n-grams see
 
     def __post_init__(self, **kwargs):
         self.windows = list(self.windows)
@@ -69,7 +58,8 @@ class MorphemesConfig(PreTrainedConfig):
         if self.num_trained is None:
             self.num_trained = self.vocab_size
         check_range(self, "dropout", "word_dropout")
-        check_range(self, "num_trained", high=self.vocab_size + 1)
+        if not 1 <= self.num_trained <= self.vocab_size:
+            raise ValueError(f"num_trained must be from 1 to {self.vocab_size}, not {self.num_trained}.")
         if self.ngrams is not None:
             self.ngram_config()
         kwargs.pop("hidden_size", None)
@@ -99,31 +89,25 @@ class PieceTable(nn.Module):
 
     def __init__(self, config: MorphemesConfig) -> None:
         super().__init__()
-        self.count, size, fixed = config.num_trained, config.embedding_size, config.vocab_size - config.num_trained
-        self.trained = nn.Embedding(self.count, size, padding_idx=config.pad_token_id) if self.count else None
-        self.register_buffer("codes", torch.zeros(fixed, size, dtype=torch.int8) if fixed else None)
-        self.register_buffer("scales", torch.zeros(fixed, 1) if fixed else None)
+        self.count, size = config.num_trained, config.embedding_size
+        fixed = max(config.vocab_size - self.count, 1)  # one that nothing leads to, where there is none
+        self.trained = nn.Embedding(self.count, size, padding_idx=config.pad_token_id)
+        self.register_buffer("codes", torch.zeros(fixed, size, dtype=torch.int8))
+        self.register_buffer("scales", torch.zeros(fixed, 1))
 
     def forward(self, ids: Tensor) -> Tensor:
         """Look up `(…)` ids: `(…, size)`."""
-        trained = fixed = None
-        if self.trained is not None:
-            trained = self.trained(ids.clamp_max(self.count - 1))
-        if self.codes is not None:
-            rows = (ids - self.count).clamp_min(0)
-            fixed = self.codes[rows].to(self.scales.dtype) * self.scales[rows]
-        if trained is None or fixed is None:
-            return fixed if trained is None else trained
-        return torch.where(ids[..., None] < self.count, trained, fixed)
+        rows = (ids - self.count).clamp_min(0)
+        fixed = self.codes[rows].to(self.scales.dtype) * self.scales[rows]
+        return torch.where(ids[..., None] < self.count, self.trained(ids.clamp_max(self.count - 1)), fixed)
 
     @torch.no_grad()
     def fill(self, vectors: Tensor) -> None:
         """Take `(vocab_size, size)` vectors."""
-        if self.trained is not None:
-            self.trained.weight.copy_(vectors[: self.count])
-        if self.codes is not None:
-            self.scales.copy_(vectors[self.count :].abs().amax(1, keepdim=True) / 127)
-            self.codes.copy_((vectors[self.count :] / self.scales.clamp_min(1e-12)).round())
+        self.trained.weight.copy_(vectors[: self.count])
+        if len(others := vectors[self.count :]):
+            self.scales.copy_(others.abs().amax(1, keepdim=True) / 127)
+            self.codes.copy_((others / self.scales.clamp_min(1e-12)).round())
 
 
 class MorphemesModel(TextEncoder):
@@ -211,9 +195,9 @@ class MorphemesModel(TextEncoder):
         self.letters.copy_(torch.from_numpy(letters.view(np.int16)))  # `spell` turns the upper half back
 
     def compact(self) -> None:
-        """Bring every piece's vector to one byte a number; none of them can be trained after that."""
+        """Bring the vectors to one byte a number, but for padding's; they can't be trained after that."""
         vectors = self.embeddings(torch.arange(self.config.vocab_size, device=self.device)).detach()
-        self.config.num_trained = 0
+        self.config.num_trained = 1
         self.embeddings = PieceTable(self.config).to(vectors)
         self.embeddings.fill(vectors)
 
