@@ -368,18 +368,20 @@ def _parquet_blocks(path: Path, chunk_rows: int) -> Iterator[list[list[Any]]]:
             yield [_named(features.get(name), column.to_pylist()) for name, column in _flat_columns(table)]
 
 
-def _dataset_layout(path: Path) -> Layout:
+def _saved(path: Path) -> datasets.Dataset:
+    """A folder's data set; of several splits, one after the other."""
     saved = datasets.load_from_disk(str(path))
-    if isinstance(saved, datasets.DatasetDict):
-        raise ValueError(
-            f"{path} holds the splits {', '.join(saved)}; name one of these folders, or all of them by split."
-        )
+    return datasets.concatenate_datasets(list(saved.values())) if isinstance(saved, datasets.DatasetDict) else saved
+
+
+def _dataset_layout(path: Path) -> Layout:
+    saved = _saved(path)
     names = [name for name, _ in _flat_columns(saved.data.table.slice(0, 0))]
     return Layout("dataset", _check_columns(names, path), "a saved data set", len(saved))
 
 
 def _dataset_blocks(path: Path, chunk_rows: int) -> Iterator[list[list[Any]]]:
-    saved = datasets.load_from_disk(str(path)).with_format("arrow")
+    saved = _saved(path).with_format("arrow")
     for start in range(0, max(1, len(saved)), chunk_rows):
         table = saved[start : start + chunk_rows] if len(saved) else saved.data.table
         yield [_named(saved.features.get(name), column.to_pylist()) for name, column in _flat_columns(table)]

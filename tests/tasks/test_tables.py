@@ -258,7 +258,8 @@ def test_labels_of_datasets_keep_their_names(tmp_path):
     rows = datasets.Dataset.from_dict({"y": [1, 0, None], "m": [[1], [], None]}, features=features)
     rows.to_parquet(tmp_path / "a.parquet")
     rows.save_to_disk(tmp_path / "saved")
-    for path in (tmp_path / "a.parquet", tmp_path / "saved"):
+    datasets.DatasetDict(train=rows.select([0]), test=rows.select([1, 2])).save_to_disk(tmp_path / "splits")
+    for path in (tmp_path / "a.parquet", tmp_path / "saved", tmp_path / "splits"):
         assert read_table(path).to_dict("list") == {"y": ["가", "나", None], "m": [["b"], [], None]}
 
 
