@@ -81,22 +81,21 @@ def _read_morphemes(data: bytes) -> list[tuple[str, int]]:
     """
     forms, found, at = [], [], 8
 
-    def number() -> int:
+    def number(skipped: int = 0) -> int:
         nonlocal at
-        at += 4
+        at += skipped + 4
         return struct.unpack_from("<I", data, at - 4)[0]
 
     for _ in range(struct.unpack_from("<I", data, 4)[0]):
-        end = at + 4 + 2 * number()
-        forms.append(_FINAL.sub(_join, data[at:end].decode("utf-16-le")))
-        at = end
-        at += 4 * number()  # candidates
+        length = 2 * number()
+        forms.append(_FINAL.sub(_join, data[at : at + length].decode("utf-16-le")))
+        candidates = number(length)
+        at += 4 * candidates
     for index in range(number()):
         form = forms[number()]
-        at += 12  # tag and the like
-        chunks = number()
-        at += 4 * chunks
-        at += 2 * number()  # where the chunks are
+        chunks = number(12)  # after the tag and the like
+        places = number(4 * chunks)
+        at += 2 * places
         row, _, dialect = struct.unpack_from("<IIH", data, at)
         at += 12
         standard = row == index or not (dialect or chunks)
