@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ..evaluation.calibration import Calibration, calibrate
 from ..evaluation.report import format_table, write_report
@@ -27,6 +29,7 @@ def evaluate(
     image_dir: str | Path | None = None,
     batch_size: int = 64,
     revision: str | None = None,
+    reading: Mapping[str, Any] | None = None,
 ) -> str:
     """Score a checkpoint, a folder or Hub id, on a labelled table with the columns that it was trained on.
 
@@ -37,7 +40,7 @@ def evaluate(
     if int(os.environ.get("RANK", 0)):
         return ""
     model, processor = load_checkpoint(checkpoint, revision=revision)
-    rows = read_labelled(checkpoint, data, image_dir, revision)
+    rows = read_labelled(checkpoint, data, image_dir, revision, reading)
     started = time.perf_counter()
     predictions = Predictor(model, processor, batch_size, device=find_device()).predictions(rows, "evaluate")
     facts = {
