@@ -14,7 +14,7 @@ from typing import Any
 from datasets import Dataset
 from transformers import set_seed
 
-from ..backbones.registry import FROM_SCRATCH, resolve
+from ..backbones.registry import FROM_SCRATCH, prompt_of, resolve
 from ..models.configuration_multihead import HeadConfig
 from ..models.modeling_multihead import MultiHeadForClassification
 from ..models.processing_multihead import MultiHeadProcessor
@@ -67,11 +67,14 @@ def build(
     model = MultiHeadForClassification.from_encoders(
         text, vision, heads, **{name: getattr(recipe, name) for name in options}
     )
+    prefix = recipe.text_prefix
+    if prefix is None:
+        prefix = prompt_of(text) if text else ""
     processor = MultiHeadProcessor.from_encoders(
         text,
         vision,
         recipe.max_length,
-        recipe.text_prefix,
+        prefix,
         recipe.image_size,
         recipe.text_cleaning,
         recipe.letterbox,

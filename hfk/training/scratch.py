@@ -52,7 +52,8 @@ def make_encoder(recipe: Recipe, rows: Dataset, anew: bool) -> str:
     target = Path(args.output_dir) / FOLDER
     if not args.should_save or (not anew and (target / "config.json").is_file()):
         return str(target)
-    processor = MultiHeadProcessor(tokenizer=_BLANK, text_prefix=recipe.text_prefix, text_cleaning=recipe.text_cleaning)
+    prefix = recipe.text_prefix or ""
+    processor = MultiHeadProcessor(tokenizer=_BLANK, text_prefix=prefix, text_cleaning=recipe.text_cleaning)
     texts = _clean_texts(rows["text"], processor)
     if not texts:
         raise ValueError(f"text_encoder {recipe.text_encoder!r} starts from nothing, and no training row has a text.")

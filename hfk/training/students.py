@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from ..backbones.registry import resolve
+from ..backbones.registry import keep_prompt, resolve
 from ..files import replacing
 from ..inference.loading import load_checkpoint, load_config
 from ..runs.recipe import load_recipe, merge, translate
@@ -63,6 +63,8 @@ def teacher_encoder(teacher: str, layers: list[int], task: Task, folder: Path, w
         with replacing(folder / ENCODER) as part:
             encoder.save_pretrained(part)
             (processor.tokenizer if side == "text" else processor.image_processor).save_pretrained(part)
+            if side == "text":
+                keep_prompt(part, processor.text_prefix)
     return {side: resolve(str(folder / ENCODER), side)}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +48,15 @@ def text_only(folder: Path, heads: list[dict], header: list[str], rows: list[lis
     task = {"data": "table.csv", "text": "text", "heads": heads, "split": {"column": "part"}} | keys
     (folder / "task.yaml").write_text(yaml.safe_dump(task, allow_unicode=True), encoding="utf-8")
     return str(folder / "task.yaml")
+
+
+@pytest.mark.parametrize(("given", "used"), [({}, "query: "), ({"text_prefix": ""}, "")])
+def test_the_prompt_is_the_encoders_own_unless_a_recipe_says_another(given, used, encoders, tmp_path):
+    own = tmp_path / "tiny-e5"
+    shutil.copytree(encoders["text_encoder"], own)
+    recipe = Recipe.read("ynat", {"text_encoder": str(own)} | given)
+    assert build(recipe, tiny.heads(), str(own), None)[1].text_prefix == used
+    assert build(recipe, tiny.heads(), encoders["text_encoder"], None)[1].text_prefix == ""
 
 
 def test_a_finished_run_holds_what_a_user_needs_and_no_pickles(finished_run):

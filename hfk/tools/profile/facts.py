@@ -103,7 +103,10 @@ def profile_task(
         if cleaner is not None and not facts["texts"]["changed"]:
             cleaned = None  # twice the same would be shown
         trained = rows.texts if facts["trial"] or cleaned is None else cleaned
-        facts["lengths"] = measure_lengths(trained, reader, recipe.get("text_prefix") or "")
+        prefix = recipe.get("text_prefix")
+        if prefix is None and reader is not None:
+            prefix = backbones.prompt_of(recipe["text_encoder"])
+        facts["lengths"] = measure_lengths(trained, reader, prefix or "")
         facts["words"], facts["clouds"] = words_of_classes(rows, cleaned, named)
         facts["examples"] = examples_of_classes(rows, cleaned, named)
     pictures = None
