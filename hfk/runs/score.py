@@ -39,7 +39,7 @@ def evaluate(
 
     Writes the report folder `output_dir` (see `write_report`), and returns its table of scores for a terminal; the main
     process alone does the work, others return an empty text. Picture paths are relative to `image_dir`, by default the
-    table's folder.
+    table's folder; `reading` says how the table is read, where it can't be seen (`tasks.tables.layout`).
     """
     if int(os.environ.get("RANK", 0)):
         return ""
