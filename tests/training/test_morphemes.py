@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hfk import Predictor
+from hfk import Predictor, load_task
 from hfk.backbones import registry
 from hfk.inference.loading import load_checkpoint
 from hfk.runs.card import write_card
@@ -82,7 +82,7 @@ def test_a_finished_run_holds_a_byte_a_number_and_was_scored_so(package, places,
     assert model.text_encoder.embeddings.count == 1
     assert len(processor.tokenizer) == model.config.text_config.vocab_size
     run = Run.open(tmp_path / "run")
-    logits = model(**processor(text=list(run.rows()["test"]["text"]))).logits["cat1"]
+    logits = model(**processor(text=list(load_task(str(places)).load()["test"]["text"]))).logits["cat1"]
     torch.testing.assert_close(logits.detach(), torch.tensor(run.predictions().logits["cat1"]), atol=1e-4, rtol=0)
 
 
