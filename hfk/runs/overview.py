@@ -42,7 +42,7 @@ def _cut(data: DatasetDict, processor: MultiHeadProcessor) -> list[str]:
         return []
     of = (
         f"{longer:,} of {len(lengths):,} texts"
-        if len(texts) == len(rows)
+        if len(rows) <= _TEXTS
         else f"about {longer / len(lengths):.0%} of texts"
     )
     return [
