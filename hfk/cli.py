@@ -106,7 +106,7 @@ def backbones_prepare(
 def tokenizer_command(
     task: TaskName,
     output_dir: Annotated[Path, typer.Option(help="Folder to make; a recipe's `tokenizer:` may name it.")],
-    kind: Annotated[str, typer.Option(help="bpe or character.")] = "bpe",
+    kind: Annotated[str, typer.Option(help="bpe, character or jamo.")] = "bpe",
     vocab_size: Annotated[int, typer.Option(help="Most pieces.")] = 8000,
     lowercase: Annotated[bool, typer.Option("--lowercase", help="Take capital letters for small ones.")] = False,
     data: Rows = None,

@@ -35,7 +35,7 @@ FOLDER = "text_encoder"
 
 _NGRAM_TOKENIZER = {"kind": "character", "vocab_size": 16000, "lowercase": True}
 
-KINDS = ("bpe", "character")
+KINDS = ("bpe", "character", "jamo")
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _NAMES = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
 _FITTING_ROWS = 512
@@ -101,7 +101,7 @@ def _make_config(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> PreTrain
         known["unk_token_id"] = tokenizer.unk_token_id
         known["space_token_id"] = tokenizer.convert_tokens_to_ids(" ")
         if known["space_token_id"] in (None, tokenizer.unk_token_id):
-            raise ValueError("an ngram encoder needs a tokenizer of single characters: kind character.")
+            raise ValueError("an ngram encoder needs a tokenizer of single characters: kind character or jamo.")
     names = [field.name for field in dataclasses.fields(kind) if field.name in kind.__annotations__]
     _check("text_config", options, [name for name in names if name not in known])
     try:
@@ -153,7 +153,7 @@ def train_tokenizer(
     Args:
         texts: the training texts, prepared as they will be when it is used.
         kind: `bpe` (pieces of words, merged by frequency; `[CLS]` before and `[SEP]` after a text), or `character`
-            (every character and space).
+            (every character and space), or `jamo` (the same, a syllable as the letters it is written with).
         vocab_size: most pieces, five special ones included. `character` needs as many as there are characters and
             leaves out the rarest if that is more; `bpe` gives a third of it to single characters at most.
         lowercase: make no difference between capital and small letters.
@@ -167,14 +167,15 @@ def train_tokenizer(
         raise ValueError(f"tokenizer kind {kind!r} is not one of {', '.join(KINDS)}.")
     if vocab_size < 32:
         raise ValueError(f"vocab_size must be 32 or more, not {vocab_size}.")
-    normalizer = normalizers.Sequence([normalizers.NFC()] + [normalizers.Lowercase()] * lowercase)
+    form = normalizers.NFD() if kind == "jamo" else normalizers.NFC()
+    normalizer = normalizers.Sequence([form] + [normalizers.Lowercase()] * lowercase)
     clean = [normalizer.normalize_str(text) for text in texts]
     counts = Counter("".join(clean))
     counts.pop(" ", None)
     ranked = sorted(counts, key=lambda letter: (-counts[letter], letter))  # ties by code point
     if not ranked:
         raise ValueError("there are no texts to train a tokenizer on.")
-    if kind == "character":
+    if kind != "bpe":
         letters = [" ", *ranked[: vocab_size - len(SPECIAL) - 1]]
         # Without merges, byte-pair encoding leaves every character alone, and is the quickest model to do so.
         vocabulary = {piece: number for number, piece in enumerate((*SPECIAL, *sorted(letters)))}
