@@ -14,6 +14,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+from datasets import Dataset, DatasetDict, concatenate_datasets
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics import confusion_matrix, f1_score
 from sklearn.pipeline import make_pipeline
@@ -33,16 +34,16 @@ def draw(name: str) -> float:
 
 
 def split(data: Path, folder: Path) -> None:
-    """Divide the pairs: of each AI-Hub conversation the last 30 % are test, blocks before are validation."""
+    """Divide the pairs: of each AI-Hub conversation the last 30 % are test, every fourth block before is validation."""
     parts: dict[str, list[Pair]] = defaultdict(list)
     talks: dict[str, list[Pair]] = defaultdict(list)
     for pair in read_pairs(data / TALK):
         talks[pair.conversation].append(pair)
-    for name, pairs in talks.items():
+    for pairs in talks.values():
         cut = int(0.7 * len(pairs))
         for place, pair in enumerate(pairs):
-            block = draw(f"{name}:{place // BLOCK}")
-            parts["test" if place >= cut else "validation" if block < 0.25 else "train"].append(pair)
+            held_out = place // BLOCK % 4 == 1
+            parts["test" if place >= cut else "validation" if held_out else "train"].append(pair)
     for file in SENTENCES:
         for pair in read_pairs(data / file):
             chance = draw(pair.standard)
@@ -51,12 +52,18 @@ def split(data: Path, folder: Path) -> None:
     for file in WORDS:
         parts["words"] += [pair for pair in read_pairs(data / file) if pair.dialect not in said]
     folder.mkdir(parents=True, exist_ok=True)
+    tables = {}
     for part, pairs in parts.items():
+        cells = [(pair.region, pair.dialect, pair.standard, pair.id, pair.conversation) for pair in pairs]
         with open(folder / f"{part}.tsv", "w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+            writer = csv.writer(file, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_NONE, quotechar=None)
             writer.writerow(HEADER)
-            writer.writerows([pair.region, pair.dialect, pair.standard, pair.id, pair.conversation] for pair in pairs)
+            writer.writerows(cells)
+        tables[part] = Dataset.from_list([dict(zip(HEADER, row, strict=True)) for row in cells])
         print(f"{part}: {len(pairs)} pairs, {sum(pair.dialect != pair.standard for pair in pairs)} differ")
+    words = tables.pop("words")
+    DatasetDict(tables).save_to_disk(folder / "pairs")
+    DatasetDict(tables | {"train": concatenate_datasets([tables["train"], words])}).save_to_disk(folder / "with_words")
 
 
 def rows_of(path: Path) -> list[tuple[str, str, bool, bool]]:

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import sacrebleu
 
-from hfk.inference import translator
 from hfk.inference.translator import DialectTranslator
 from hfk.tasks.dialect import STANDARD, read_pairs
 
@@ -79,8 +78,9 @@ def main() -> None:
     for to, sides in ((STANDARD, ("dialect", "standard")), (region, ("standard", "dialect"))):
         sources, meant = ([getattr(pair, side) for pair in scored] for side in sides)
         made = {"copy": sources}
-        for trust in (0.25, 0.5, 1.0, 2.0, 4.0) if arguments.choose else (translator.TRUST,):
-            translator.TRUST = trust
+        direction = rules.rules[region][to != STANDARD]
+        for trust in (0.5, 1.0, 2.0, 4.0, 8.0, 16.0) if arguments.choose else (direction.trust,):
+            direction.trust = trust
             start = time.perf_counter()
             found = [one["text"] for one in rules(sources, to, region if to == STANDARD else STANDARD)]
             made[f"rules, trust {trust}, {len(sources) / (time.perf_counter() - start):,.0f}/s"] = found

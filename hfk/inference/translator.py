@@ -18,8 +18,11 @@ from ..tasks.dialect import STANDARD, Pair
 
 LONGEST_ENDING = 4
 """Syllables of a word's end that a rule may ask for."""
-TRUST = 1.0
-"""So many sightings of a longer context weigh as much as what the shorter ones say. Chosen in benchmarks/dialect.md."""
+TRUST = (2.0, 8.0)
+"""Into and out of the standard language: so many sightings of a longer context weigh as much as what the shorter ones
+say; out of it a word has several fates, and caution pays. Chosen in benchmarks/dialect.md."""
+END = "$"
+"""Says of an ending that it is a text's last."""
 SURE = 0.5
 """Two words become one only from this probability on."""
 _WORD = re.compile(r"(\S*?)([.,?!…]*)")
@@ -36,17 +39,18 @@ class Rules:
         counts: context → edit → how often. Contexts of a word are its ending (`-는디`), the word (`=모르는디`), and the
             word with its left (`잘<모르는디`) or right neighbour (`모르는디>그`); of two words, the end of both
             (`-는 거야`).
+        trust: as in `TRUST`.
 
     Example:
         >>> Rules.learn([("밥 먹는디", "밥 먹는데"), ("집에 가는디", "집에 가는데")])("물 마시는디.")
         '물 마시는데.'
     """
 
-    def __init__(self, counts: dict[str, dict[Edit, int]]) -> None:
-        self.counts = counts
+    def __init__(self, counts: dict[str, dict[Edit, int]], trust: float = TRUST[0]) -> None:
+        self.counts, self.trust = counts, trust
 
     @classmethod
-    def learn(cls, pairs: Iterable[tuple[str, str]]) -> Rules:
+    def learn(cls, pairs: Iterable[tuple[str, str]], trust: float = TRUST[0]) -> Rules:
         """Count how words change, from pairs of a text and what becomes of it."""
         seen: list[tuple[str, str, str, Edit]] = []
         for source, target in pairs:
@@ -62,9 +66,9 @@ class Rules:
             if changing.isdisjoint(_contexts(*unit)):
                 continue
             for context in _contexts(*unit):
-                longer = context[0] == "-" and edit[0] >= len(context)
+                longer = context[0] == "-" and edit[0] > len(context[1:].removesuffix(END))
                 counts[context][_LONGER if longer else edit] += 1
-        return cls(counts)
+        return cls(counts, trust)
 
     def __call__(self, text: str) -> str:
         """Rewrite a text; the signs after its words stay."""
@@ -97,9 +101,9 @@ class Rules:
             found = self.counts.get(context)
             if found is None:
                 continue
-            weight = 1 / (sum(found.values()) + TRUST)
+            weight = 1 / (sum(found.values()) + self.trust)
             for edit in (*chances, *(edit for edit in found if edit not in chances)):
-                chances[edit] = (found.get(edit, 0) + TRUST * chances.get(edit, 0.0)) * weight
+                chances[edit] = (found.get(edit, 0) + self.trust * chances.get(edit, 0.0)) * weight
         chances.pop(_LONGER, None)
         return max(chances, key=chances.__getitem__), 1 - chances[KEEP]
 
@@ -135,7 +139,7 @@ class DialectTranslator:
         if not of_region:
             raise ValueError("there is nothing to learn from: no pair has a region and both sides.")
         both = ((region, found, [pair[::-1] for pair in found]) for region, found in sorted(of_region.items()))
-        return cls({region: (Rules.learn(into), Rules.learn(out)) for region, into, out in both})
+        return cls({region: tuple(map(Rules.learn, sides, TRUST)) for region, *sides in both})
 
     def detect(self, text: str) -> str:
         """The region whose rules expect most of a text to change; `standard` where none expects half a word to."""
@@ -203,7 +207,10 @@ def _neighbours(words: list[str], start: int, end: int) -> tuple[str, str]:
 def _contexts(unit: str, before: str, after: str) -> Iterator[str]:
     """A unit's contexts, the shortest first; of two words, only those that hold the space between them."""
     last = len(unit) - unit.rfind(" ") if " " in unit else 0
-    yield from (f"-{unit[-size:]}" for size in range(last + 1, min(len(unit), last + LONGEST_ENDING) + 1))
+    for size in range(last + 1, min(len(unit), last + LONGEST_ENDING) + 1):
+        yield f"-{unit[-size:]}"
+        if not after and not last:
+            yield f"-{unit[-size:]}{END}"
     yield f"={unit}"
     if not last:
         yield f"{before}<{unit}"

@@ -98,8 +98,7 @@ def dialect_task(data: Any = None, **options: Any) -> Task:
 
 
 def dialect_mini_task(data: Any = None, **options: Any) -> Task:
-    """The task `dialect-mini`: sentences from templates in four dialects and the standard language; as `dialect_task`,
-    of which `data` makes it one."""
+    """The task `dialect-mini`: sentences from templates; with `data`, those files as `dialect_task` reads them."""
     if data is not None:
         return dialect_task(data, **options)
     stamp, split = sample_stamp("dialect_mini"), SPLIT | {"test": 0.2}

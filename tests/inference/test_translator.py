@@ -11,8 +11,8 @@ def pair(region, dialect, standard):
 
 
 PAIRS = [
-    *(pair("chungcheong", f"{word}는디 몰러.", f"{word}는데 몰라.") for word in ("먹", "가", "자", "오")),
-    *(pair("chungcheong", f"집에 {word}는겨", f"집에 {word}는 거야") for word in ("먹", "가", "자", "오")),
+    *(pair("chungcheong", f"{word}는디 몰러.", f"{word}는데 몰라.") for word in "먹가자오" * 4),
+    *(pair("chungcheong", f"집에 {word}는겨", f"집에 {word}는 거야") for word in "먹가자오" * 4),
     *(pair("jeju", f"{word} 혼저 옵서", f"{word} 어서 오세요") for word in ("삼춘", "할망", "아방")),
 ]
 

@@ -37,7 +37,8 @@ def test_mistakes_are_sentences(run, tmp_path):
     (tmp_path / "in.csv").write_text("id,body\n1,보는디\n", encoding="utf-8")
     for arguments, message in (
         ((tmp_path / "in.csv", tmp_path / "out.csv"), "column 'text' is missing from in.csv"),
-        ((tmp_path / "none.csv", tmp_path / "out.csv"), "does not exist"),
+        ((tmp_path / "none.csv", tmp_path / "out.csv"), "there is no file"),
+        ((tmp_path / "in.csv",), "name the file to write"),
         (("밥", "--to", "busan"), "no rules of 'busan'"),
     ):
         assert message in str(run(*arguments).exception)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from itertools import chain
 from pathlib import Path
 from typing import Annotated
@@ -23,23 +22,20 @@ def command(
     column: Annotated[str, typer.Option("--text", help="Column of a table's texts.")] = "text",
 ) -> None:
     """Translate dialect by rules that are learned from pairs: TEXT is printed, INPUT written with two more columns."""
-    from tqdm import tqdm
-
     from ...inference.translator import DialectTranslator
     from ...tasks.dialect import read_pairs
     from .table import translate_table
 
-    if target is not None and not Path(source).is_file():
-        raise FileNotFoundError(f"input file {source} does not exist.")
+    if Path(source).is_file() != (target is not None):
+        raise ValueError(f"there is no file {source} to read." if target else f"name the file to write after {source}.")
     if not pairs:
         raise ValueError("name what to translate by: --pairs pairs.tsv, a table of region, dialect and standard.")
     translator = DialectTranslator.learn(chain.from_iterable(map(read_pairs, pairs)))
-    if target is None:
-        for answer in translator([source], to, origin):
-            if "error" in answer:
-                raise ValueError(answer["error"])
-            typer.echo(answer["text"])
+    if target is not None:
+        counts = translate_table(translator, source, target, to, origin, column)
+        typer.echo(f"wrote {target}: {count_rows(counts)}")
         return
-    with tqdm(unit=" rows", disable=not sys.stderr.isatty()) as bar:
-        counts = translate_table(translator, source, target, to, origin, column, bar.update)
-    typer.echo(f"wrote {target}: {count_rows(counts)}")
+    (answer,) = translator([source], to, origin)
+    if "error" in answer:
+        raise ValueError(answer["error"])
+    typer.echo(answer["text"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -20,7 +19,6 @@ def translate_table(
     to: str,
     origin: str | None = None,
     column: str = "text",
-    on_rows: Callable[[int], None] | None = None,
 ) -> dict[str, int]:
     """Write a table again with `translation` and `error`, every row in its place.
 
@@ -31,7 +29,6 @@ def translate_table(
         to: a region, or `standard`.
         origin: what the texts are in; found out by default.
         column: their column.
-        on_rows: called with the number of rows after every chunk.
 
     Returns:
         `{"rows": …, "errors": …}`.
@@ -55,6 +52,4 @@ def translate_table(
             writer.write(pd.DataFrame(chunk | made, dtype=object))
             counts["rows"] += len(answers)
             counts["errors"] += sum("error" in one for one in answers)
-            if on_rows is not None:
-                on_rows(len(answers))
     return counts
