@@ -22,8 +22,8 @@ def command(
     min_score: Annotated[float, typer.Option(help="Use categories from this probability on.")] = 0.5,
     analyzer: Annotated[str, typer.Option(help="kiwi, mecab, or auto for the first installed.")] = "auto",
     ranking: Annotated[
-        str, typer.Option(help="What ranks keywords: both (encoder and statistics), or statistics, much faster.")
-    ] = "both",
+        str, typer.Option(help="What ranks keywords: statistics, or both: the encoder too, much slower.")
+    ] = "statistics",
     as_json: Annotated[bool, typer.Option("--json", help="Print scores too, as JSON.")] = False,
     batch_size: BatchSize = 32,
     device: Device = None,
