@@ -200,8 +200,10 @@ class Task:
         shares = {name: float(split.get(name) or 0) for name in ("validation", "test")}
         shares = {name: share for name, share in shares.items() if share > 0 and name not in rows.parts}
         given = {"train" if name == WHOLE else name: chosen for name, chosen in rows.parts.items()}
+        # Beside rows that are yet to be divided, a table may have some that are only trained on.
+        beside = rows.parts.get("train", np.array([], dtype=int)) if source == WHOLE else np.array([], dtype=int)
         if source not in rows.parts or not shares:
-            return given
+            return given | {"train": np.concatenate([beside, given["train"]])} if len(beside) else given
         own, head = rows.parts[source], finest_head(heads)
         labels = None
         if head is not None:
@@ -218,6 +220,8 @@ class Task:
         for sentence in said:
             warnings.warn(sentence, stacklevel=3)
         result = {**given, **{name: own[chosen] for name, chosen in parts.items() if chosen}}
+        if len(beside):
+            result["train"] = np.concatenate([beside, result["train"]])
         return {name: result[name] for name in SPLITS if name in result}
 
     def _scale(
