@@ -11,7 +11,7 @@ texts, or of the table `--corpus`.
     python benchmarks/hashtags.py --table ../shared/data/tour/places.csv.gz --rows 1000 --seed 0 --analyzers kiwi
     python benchmarks/hashtags.py --table ../shared/data/tour/places.csv.gz --rows 1000 --rest runs/hashtags/rest.csv
     hfk train benchmarks/hashtags.yaml --output-dir runs/hashtags/places   # then --checkpoint runs/hashtags/places
-    python benchmarks/hashtags.py --corpus ../shared/data/tour/places.csv.gz --backbone e5-small-ko
+    python benchmarks/hashtags.py --corpus ../shared/data/tour/places.csv.gz
 """
 
 from __future__ import annotations
@@ -22,14 +22,11 @@ import math
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from transformers.utils import logging
 
-from hfk import HeadConfig, MultiHeadForClassification, MultiHeadProcessor, Predictor, resolve_backbone
-from hfk.backbones.registry import prompt_of
+from hfk import Predictor
 from hfk.tasks.tables import read_table
 from hfk.tools.hashtags.hashtagger import Hashtagger, keywords_of
 from hfk.tools.hashtags.noun_phrases import ANALYZERS, choose_analyzer, find_phrases
@@ -53,21 +50,13 @@ def tfidf(texts: list[str], corpus: list[str], analyzer: str) -> list[list[str]]
     return result
 
 
-def untrained(backbone: str) -> Predictor:
-    """A backbone as it was pretrained; its head is never asked."""
-    folder = resolve_backbone(backbone)
-    model = MultiHeadForClassification.from_encoders(folder, heads=[HeadConfig("none", ["0", "1"])])
-    return Predictor(model, MultiHeadProcessor.from_encoders(folder, max_length=128, text_prefix=prompt_of(backbone)))
-
-
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", help="also rank by the encoder of this one")
+    parser.add_argument("--checkpoint", help="whose categories come before the keywords")
     parser.add_argument("--table", type=Path, help="measure on this table, in place of our own set")
     parser.add_argument("--seed", type=int, default=0, help="draws the table's rows")
     parser.add_argument("--rest", type=Path, help="only write the table's other rows, to train on")
-    parser.add_argument("--backbone", help="also rank by this backbone as it was before training")
     parser.add_argument("--analyzers", nargs="+", default=list(ANALYZERS[1:]), choices=ANALYZERS[1:])
     parser.add_argument("--corpus", type=Path, help="table of texts for TF-IDF")
     parser.add_argument("--column", default="overview", help="its text column")
@@ -92,22 +81,13 @@ def main() -> None:
     if arguments.corpus:
         column = read_table(arguments.corpus)[arguments.column].dropna()
         corpus = [str(text)[:600] for text in column.iloc[:: max(1, len(column) // arguments.corpus_rows)]]
-    models = {"model": Predictor.from_pretrained(arguments.checkpoint)} if arguments.checkpoint else {}
-    if arguments.backbone:
-        models["backbone"] = untrained(arguments.backbone)
+    predictor = Predictor.from_pretrained(arguments.checkpoint) if arguments.checkpoint else None
     results: dict[str, dict[str, dict[str, float]]] = {}
     print("| phrases | ranking | precision@5 | standard error | rows/s |\n|---|---|---|---|---|")
     for analyzer in arguments.analyzers:
         choose_analyzer(analyzer)
         find_phrases("가", analyzer)  # loads it
 
-        def extracted(tagger: Hashtagger) -> Callable[[], list[list[str]]]:
-            return lambda: [[tag for tag, _ in found] for found in tagger.extract(texts)]
-
-        def hashtags(tagger: Hashtagger) -> Callable[[], list[list[str]]]:
-            return lambda: [[tag[1:] for tag in made["hashtags"][:COUNT]] for made in tagger(texts)]
-
-        options: dict[str, Any] = {"keywords": COUNT, "analyzer": analyzer, "ranking": "both"}
         ways = {
             "phrases": lambda analyzer=analyzer: [
                 list({phrase.tag for phrase in find_phrases(text, analyzer)} & set(row["hashtags"]))[:COUNT]
@@ -117,13 +97,12 @@ def main() -> None:
             "statistics": lambda analyzer=analyzer: [
                 [tag for tag, _ in keywords_of(text, COUNT, analyzer)] for text in texts
             ],
-            **{
-                f"categories of {name}, statistics": hashtags(Hashtagger(predictor, COUNT, analyzer=analyzer))
-                for name, predictor in models.items()
-                if name == "model"
-            },
-            **{name: extracted(Hashtagger(predictor, **options)) for name, predictor in models.items()},
         }
+        if predictor is not None:
+            tagger = Hashtagger(predictor, COUNT, analyzer=analyzer)
+            ways["categories, statistics"] = lambda tagger=tagger: [
+                [tag[1:] for tag in made["hashtags"][:COUNT]] for made in tagger(texts)
+            ]
         results[analyzer] = {}
         for name, way in ways.items():
             start = time.perf_counter()

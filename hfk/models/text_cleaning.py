@@ -177,12 +177,10 @@ _HIDDEN = re.compile(r"<(!--|(?:script|style)\b[^<>]*>)", re.IGNORECASE)
 _ENDS = {start: re.compile(end, re.IGNORECASE)
          for start, end in (("!--", "-->"), ("scr", r"</script\s*>"), ("sty", r"</style\s*>"))}  # fmt: skip
 _ELEMENTS = (
-    "a abbr address area article aside audio b base blockquote body br button canvas caption center cite "
-    "code col dd del details dfn div dl dt em embed fieldset figcaption figure font footer form frame h[1-6] "
-    "head header hr html i iframe img input ins kbd label legend li link main map mark meta nav noscript o:p "
-    "object ol option p param picture pre q s samp script section select small source span strike strong "
-    "style sub summary sup svg table tbody td template textarea tfoot th thead time title tr track u ul var "
-    "video wbr"
+    "a abbr article aside b blockquote body br button caption center cite code col dd del div dl dt em embed "
+    "figcaption figure font footer form h[1-6] head header hr html i iframe img input ins label li link main "
+    "mark meta nav o:p object ol option p param pre q s script section select small source span strike "
+    "strong style sub sup svg table tbody td textarea tfoot th thead title tr u ul video"
 )
 _BOOLEAN = "allowfullscreen async autoplay checked controls defer disabled hidden loop muted nowrap open selected"
 # An element's own attributes, so that "a<b 이고 c>d" stays.
@@ -370,12 +368,10 @@ _WORDS = {
 }  # fmt: skip
 # Words of their own also as the second part of a compound, where the first sound changes too: 국민연금, 해외여행.
 _COMPOUNDED = (
-    "年金 年俸 年度 年末 年初 年例 年齡 女性 女子 女王 女優 女高 女大 女軍 落選 落札 落下 浪漫 來日 來韓 "
-    "冷房 冷凍 冷戰 老人 老後 老朽 勞動 勞使 勞組 勞務 路線 露出 綠色 綠地 錄音 錄畫 論文 論理 論議 論爭 "
-    "論難 論述 累積 漏出 掠奪 略式 良心 糧食 量産 力量 歷史 旅客 旅券 旅行 旅程 連帶 連結 連鎖 聯盟 聯邦 "
-    "聯合 聯隊 戀愛 練習 鍊習 列車 烈士 廉恥 零下 領空 領事 領域 領土 領海 靈魂 例外 禮式 禮節 料金 料理 "
-    "療法 療養 龍山 樓閣 流入 流出 流通 流行 流動 留學 陸軍 陸上 陸地 倫理 離婚 離職 利益 利用 利子 利害 "
-    "理念 理論 理事 理想 理由 理解 履歷 裏面 臨床 臨時 立法 立場 立證"
+    "年金 年俸 年度 年齡 女性 女子 女王 女優 女高 女大 落選 落札 來日 來韓 冷房 冷戰 老人 老朽 勞動 勞使 "
+    "勞組 路線 露出 綠色 錄音 論文 論理 論議 論爭 論難 量産 力量 歷史 旅客 旅券 旅行 連帶 聯盟 聯邦 聯合 "
+    "戀愛 練習 列車 廉恥 零下 領空 領事 領域 領土 領海 例外 禮節 料金 料理 療法 龍山 流入 流出 流通 流行 "
+    "留學 陸軍 陸上 倫理 離婚 利益 利用 利子 理念 理論 理事 理解 臨床 臨時 立法 立場"
 )
 _YEARS = "少靑青今昨每來數多學老中壯幼當前後週周停定豊凶明千百十"  # before 年 they are one word with it: 청소년 금융
 _SECOND = rf"(?:(?<=..)|(?<=[新舊非反總駐]))(?<![{_YEARS}](?=年))(?:{_COMPOUNDED.replace(' ', '|')})"

@@ -169,31 +169,10 @@ def test_a_checkpoint_that_reads_no_text_ranks_by_where_phrases_stand():
     assert made["keywords"][0]["tag"] == "커피거리"
 
 
-def test_ranking_by_statistics_asks_no_encoder(predictor, monkeypatch):
-    monkeypatch.setattr(Hashtagger, "_encode", lambda self, texts: pytest.fail("the encoder was asked"))
-    (found,) = Hashtagger(predictor, ranking="statistics").extract([TWICE])
-    assert found[0][0] == "커피거리"
-
-
 def test_a_text_of_50000_characters_and_one_of_markup(predictor):
     tagger = Hashtagger(predictor, min_score=0.0)
     long, markup = tagger([f"{SEA} " * 900, "<p><br></p> <img src='x.png'>"])
     assert 0 < len(long["keywords"]) <= 5 and markup["keywords"] == []
-
-
-@pytest.mark.parametrize("nearest", ["바다", "카페", "절벽"])
-def test_the_phrase_nearest_to_the_text_is_chosen(predictor, monkeypatch, nearest):
-    """With vectors given by hand; the phrase stands between two others, so nothing else speaks for it."""
-    others = [word for word in ("바다", "카페", "절벽") if word != nearest]
-    vectors = {others[0]: [0.0, 1.0], others[1]: [0.1, 1.0]}
-
-    def encode(self, texts):
-        return torch.tensor([vectors.get(text, [1.0, 0.0]) for text in texts])
-
-    monkeypatch.setattr(Hashtagger, "_encode", encode)
-    text = f"{others[0]}, {nearest}, {others[1]}."
-    (found,) = Hashtagger(predictor, keywords=1, ranking="both").extract([text])
-    assert found[0][0] == nearest
 
 
 @pytest.mark.parametrize(
@@ -201,7 +180,6 @@ def test_the_phrase_nearest_to_the_text_is_chosen(predictor, monkeypatch, neares
     [
         ({"keywords": -1}, "keywords must be from 0"),
         ({"min_score": 2}, "min_score must be"),
-        ({"ranking": "luck"}, "both, statistics"),
     ],
 )
 def test_wrong_options_are_one_sentence(predictor, options, sentence):
@@ -275,5 +253,7 @@ def test_the_benchmark_runs_and_finds_more_than_chance(checkpoint, tmp_path, mon
     monkeypatch.setattr(sys, "argv", words)
     runpy.run_path(script, run_name="__main__")
     scores = json.loads(output.read_text(encoding="utf-8"))["kiwi"]
-    assert set(scores) >= {"tfidf", "statistics", "model"}
-    assert all(0 < way["precision_at_5"] <= 1 for way in scores.values()) and scores["model"]["rows_per_second"] > 0
+    assert set(scores) >= {"tfidf", "statistics", "categories, statistics"}
+    assert (
+        all(0 < way["precision_at_5"] <= 1 for way in scores.values()) and scores["statistics"]["rows_per_second"] > 0
+    )
