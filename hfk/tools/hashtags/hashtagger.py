@@ -138,11 +138,11 @@ def keywords_of(text: str, count: int = 5, analyzer: str = "auto") -> list[tuple
             times[max(longer, key=lambda name: (len(found[name]), len(name)))] += len(found[piece])
             del times[piece]
     weights = {}
-    for tag, count in times.items():
+    for tag, often in times.items():
         # Often, early, long, a name, a topic: each counts a little. Chosen on rows that are not measured.
         first = found[tag][0]
         weights[tag] = (
-            math.log1p(count)
+            math.log1p(often)
             + 0.3 * (1 - first.start / len(text))
             + 0.5 * min(len(tag), 6) / 6
             + 0.3 * first.proper
