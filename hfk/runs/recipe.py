@@ -29,7 +29,9 @@ from ..tasks.yaml_task import read_yaml
 
 logger = logging.get_logger(__name__)
 BUILT_IN = Path(__file__).parents[1] / "recipes"
-EMBEDDINGS = ("random", "fasttext")
+TRUNCATIONS = {"head": "right", "tail": "left"}
+"""Which end of a longer text is read → the side that the tokenizer cuts."""
+EMBEDDINGS = ("random", "fasttext", "kiwi-morphemes")
 MAIN = "value"
 """In a technique's mapping, the option that a lone value stands for: `{value: effective, beta: 0.99}`."""
 
@@ -102,14 +104,14 @@ class Recipe:
     # File of corrected labels, columns id, head, from, to, reason (see hfk.tasks.corrections); None for the task's own.
     corrections: str | None = None
     max_train_rows: int | None = None  # train on this many rows only, drawn by the seed; for trying things out
-    # Packaged backbone, Hub id or folder; or ngram, recurrent or textcnn, which start from nothing on the training
-    # texts (see hfk.training.scratch). None leaves text out. Ignored if the task has no text.
+    # Packaged backbone, Hub id or folder; or morphemes, ngram, recurrent or textcnn, which start from nothing on the
+    # training texts (see hfk.training.scratch). None leaves text out. Ignored if the task has no text.
     text_encoder: str | None = None
     text_config: dict | None = None  # of an encoder from nothing: options of its configuration, such as {cell: gru}
     # Of an encoder from nothing: {kind: bpe, vocab_size: 8000}, or a folder that `hfk tokenizer` made.
     tokenizer: str | dict | None = None
-    # What an encoder from nothing begins with: random, or fasttext for vectors trained on the training texts (needs
-    # the extra `fasttext`; nothing of it is needed later).
+    # What an encoder from nothing begins with: random, fasttext for vectors trained on the training texts (needs the
+    # extra `fasttext`; nothing of it is needed later), or kiwi-morphemes for the packaged pieces and their vectors.
     embeddings: str = "random"
     vision_encoder: str | None = None  # as text_encoder, for images
     fusion: str = "tokens"  # or pooled or gated; see MultiHeadConfig
@@ -118,6 +120,7 @@ class Recipe:
     text_pooling: str = "mean"  # or cls, max or attention
     image_pooling: str = "mean"  # or cls or max
     max_length: int = 128  # tokens a text is cut to
+    truncation: str = "head"  # which end of a longer text is read: head or tail
     # Put before every text; "" for nothing, None for what the encoder was trained with, such as "query: " of E5.
     text_prefix: str | None = None
     # simple, elaborate (needs the extra `korean`), or a list of steps, run on every text before the prefix, in training
@@ -137,6 +140,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.embeddings not in EMBEDDINGS:
             raise ValueError(f"embeddings {self.embeddings!r} is not one of {', '.join(EMBEDDINGS)}.")
+        if self.truncation not in TRUNCATIONS:
+            raise ValueError(f"truncation {self.truncation!r} is not one of {', '.join(TRUNCATIONS)}.")
         if self.text_encoder not in FROM_SCRATCH:
             for name in ("text_config", "tokenizer"):
                 if getattr(self, name) is not None:
