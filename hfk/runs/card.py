@@ -114,7 +114,8 @@ class CardRun:
     @property
     def bases(self) -> list[tuple[str, str]]:
         """The pretrained encoders: Hub id, and the name that a recipe gives."""
-        return [(HUB_IDS.get(name, name), name) for name in self.encoders if name and name not in FROM_SCRATCH]
+        scratch = [name for names in FROM_SCRATCH.values() for name in names]
+        return [(HUB_IDS.get(name, name), name) for name in self.encoders if name and name not in scratch]
 
     @property
     def divided_by_hfk(self) -> bool | None:

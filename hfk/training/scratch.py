@@ -1,9 +1,9 @@
-"""Text encoders that start from nothing: `text_encoder: ngram`, `recurrent` or `textcnn` in a recipe.
+"""Encoders that start from nothing: `text_encoder: ngram`, `recurrent` or `textcnn`, `vision_encoder: cnn` or `mlp`.
 
-Their tokenizer is trained on the run's own training texts (`hfk tokenizer` trains one alone), and what else can be
-learned before the first step is: how rare each n-gram is, or word vectors. What comes of it is an encoder folder like
-any other inside the run's folder, so that the rest of the house, several processes and resumed runs included, need not
-know how it was made. The same texts give the same tokenizer.
+A text encoder's tokenizer is trained on the run's own training texts (`hfk tokenizer` trains one alone), and what else
+can be learned before the first step is: how rare each n-gram is, or word vectors. What comes of it is an encoder folder
+like any other inside the run's folder, so that the rest of the house, several processes and resumed runs included, need
+not know how it was made. The same texts give the same tokenizer.
 """
 
 from __future__ import annotations
@@ -22,13 +22,15 @@ from transformers import (
     AutoModel,
     AutoTokenizer,
     PreTrainedConfig,
+    PreTrainedModel,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
     set_seed,
 )
+from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
-from ..backbones.registry import FROM_SCRATCH
 from ..files import replacing
+from ..models.modeling_cnn import CNNConfig, MLPConfig
 from ..models.modeling_ngram import NGramConfig, NGramModel
 from ..models.modeling_recurrent import RecurrentConfig
 from ..models.modeling_textcnn import TextCNNConfig
@@ -36,11 +38,11 @@ from ..models.processing_multihead import MultiHeadProcessor
 from ..runs.recipe import Recipe, unknown_option
 from ..tasks import load_task
 
-ENCODERS: dict[str, type[PreTrainedConfig]] = dict(
-    zip(FROM_SCRATCH, (NGramConfig, RecurrentConfig, TextCNNConfig), strict=True)
-)
-FOLDER = "text_encoder"
-"""Where in a run's folder the encoder waits for the first step; a finished run needs it no more."""
+ENCODERS: dict[str, type[PreTrainedConfig]] = {
+    kind.model_type: kind for kind in (NGramConfig, RecurrentConfig, TextCNNConfig, CNNConfig, MLPConfig)
+}
+FOLDERS = {"text": "text_encoder", "vision": "vision_encoder"}
+"""Where in a run's folder an encoder waits for the first step; a finished run needs it no more."""
 
 TOKENIZERS = {"ngram": {"kind": "character", "vocab_size": 16000, "lowercase": True}}
 """What `tokenizer` says of each encoder's by default; `kind: bpe` where nothing is said."""
@@ -53,12 +55,13 @@ _BLANK = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE()))
 _FITTING_ROWS = 512
 
 
-def make_encoder(recipe: Recipe, rows: Dataset, anew: bool) -> str:
+def make_encoder(recipe: Recipe, side: str, rows: Dataset, anew: bool) -> str:
     """Make the encoder folder of a recipe that starts from nothing, in the folder of its run.
 
     Args:
-        recipe: gives `text_encoder`, `text_config`, `tokenizer`, `embeddings`, how texts are prepared, the run's
-            folder, the seed, and whether this process writes; the others find the folder made.
+        recipe: gives the encoder's name and configuration, of a text encoder `tokenizer`, `embeddings` and how texts
+            are prepared, the run's folder, the seed, and whether this process writes; the others find the folder made.
+        side: `text` or `vision`.
         rows: the training rows.
         anew: False takes what an interrupted run has left.
 
@@ -70,9 +73,25 @@ def make_encoder(recipe: Recipe, rows: Dataset, anew: bool) -> str:
         ImportError: if `embeddings` needs a package that is not installed.
     """
     args = recipe.arguments
-    target = Path(args.output_dir) / FOLDER
+    target = Path(args.output_dir) / FOLDERS[side]
     if not args.should_save or (not anew and (target / "config.json").is_file()):
         return str(target)
+    model, reader = _text_encoder(recipe, rows) if side == "text" else _vision_encoder(recipe)
+    with replacing(target) as part:
+        model.save_pretrained(part)
+        reader.save_pretrained(part)
+    return str(target)
+
+
+def _vision_encoder(recipe: Recipe) -> tuple[PreTrainedModel, ViTImageProcessorPil]:
+    known = {} if recipe.image_size is None else {"image_size": recipe.image_size}
+    config = _configure("vision_config", ENCODERS[recipe.vision_encoder], recipe.vision_config, known)
+    set_seed(recipe.arguments.seed)
+    size = {"height": config.image_size, "width": config.image_size}
+    return AutoModel.from_config(config), ViTImageProcessorPil(size=size)
+
+
+def _text_encoder(recipe: Recipe, rows: Dataset) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     processor = MultiHeadProcessor(
         tokenizer=_BLANK,
         max_length=recipe.max_length,
@@ -83,8 +102,8 @@ def make_encoder(recipe: Recipe, rows: Dataset, anew: bool) -> str:
     if not texts:
         raise ValueError(f"text_encoder {recipe.text_encoder!r} starts from nothing, and no training row has a text.")
     tokenizer = _make_tokenizer(recipe, texts)
-    config = _make_config(recipe, tokenizer)
-    set_seed(args.seed)
+    config = _text_config(recipe, tokenizer)
+    set_seed(recipe.arguments.seed)
     model = AutoModel.from_config(config)
     if isinstance(model, NGramModel):
         if recipe.embeddings != "random":
@@ -92,15 +111,12 @@ def make_encoder(recipe: Recipe, rows: Dataset, anew: bool) -> str:
         processor.text_separator = f" {tokenizer.sep_token} "  # known to the tokenizer, which need not learn it
         model.fit(_batches(_clean_texts(rows["text"], processor), tokenizer, recipe.max_length))
     elif recipe.embeddings == "fasttext":
-        vectors = train_vectors(texts, tokenizer, config.embedding_size, args.seed)
+        vectors = train_vectors(texts, tokenizer, config.embedding_size, recipe.arguments.seed)
         weight = model.get_input_embeddings().weight
         with torch.no_grad():
             weight.copy_(vectors / vectors.std() * config.initializer_range)
             weight[tokenizer.pad_token_id] = 0.0
-    with replacing(target) as part:
-        model.save_pretrained(part)
-        tokenizer.save_pretrained(part)
-    return str(target)
+    return model, tokenizer
 
 
 def _make_tokenizer(recipe: Recipe, texts: list[str]) -> PreTrainedTokenizerBase:
@@ -117,22 +133,29 @@ def _make_tokenizer(recipe: Recipe, texts: list[str]) -> PreTrainedTokenizerBase
     return train_tokenizer(texts, **options)
 
 
-def _make_config(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTrainedConfig:
-    """The encoder's configuration: the recipe's `text_config`, and what the tokenizer decides."""
+def _text_config(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTrainedConfig:
+    """A text encoder's configuration: the recipe's `text_config`, and what the tokenizer decides."""
     kind = ENCODERS[recipe.text_encoder]
     known = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
-    options = dict(recipe.text_config or {})
     if kind is NGramConfig:
         known["unk_token_id"] = tokenizer.unk_token_id
         known["space_token_id"] = tokenizer.convert_tokens_to_ids(" ")
         if known["space_token_id"] in (None, tokenizer.unk_token_id):
             raise ValueError("an ngram encoder needs a tokenizer of single characters: kind character.")
+    return _configure("text_config", kind, recipe.text_config, known)
+
+
+def _configure(
+    where: str, kind: type[PreTrainedConfig], options: dict[str, Any] | None, known: dict[str, Any]
+) -> PreTrainedConfig:
+    """Make a configuration of a recipe's options and of what is known without them."""
+    options = dict(options or {})
     names = [field.name for field in dataclasses.fields(kind) if field.name in kind.__annotations__]
-    _check("text_config", options, [name for name in names if name not in known])
+    _check(where, options, [name for name in names if name not in known])
     try:
         return kind(**options, **known)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"text_config: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{where}: {' '.join(str(error).split())}") from None
 
 
 def _check(where: str, options: dict[str, Any], known: list[str] | tuple[str, ...]) -> None:
