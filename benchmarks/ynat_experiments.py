@@ -50,7 +50,7 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 from hfk.backbones import registry as backbones
 from hfk.models.heads import total_loss
 from hfk.tasks.tables import read_table
-from hfk.training.techniques.base import count_tokens
+from hfk.training.order import count_tokens
 from hfk.training.train import prepare
 
 RUNS = Path(__file__).parents[1] / "runs" / "ynat_experiments"
@@ -292,7 +292,7 @@ def together(ideas: list[str], seed: int) -> str:
 def padding(data: str) -> str:
     """Count the tokens a row, padding included, of training batches that are grouped in two ways."""
     prepared = prepare("ynat", RUNS / "padding", {"data": data, "standardize_rows": 0}, resume=False)
-    rows, size = prepared.data["train"], prepared.args.per_device_train_batch_size
+    rows, size = prepared.data["train"], prepared.recipe.arguments.per_device_train_batch_size
     tokens = np.array(count_tokens(rows, prepared.trainer.processor))
     lengths = {"characters": [len(text) for text in rows["text"]], "tokens": tokens.tolist()}
     lines = [f"{tokens.mean():.1f} tokens a row"]

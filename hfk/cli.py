@@ -12,7 +12,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -422,7 +422,9 @@ def space_push_command(
 
 
 for tool in TOOLS:
-    importlib.import_module(f"hfk.tools.{tool}").command(app)
+    module = importlib.import_module(f"hfk.tools.{tool}")
+    *within, name = getattr(module, "NAME", tool).split()
+    (group(app, within[0]) if within else app).command(name)(module.command)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -434,10 +436,16 @@ def main(arguments: list[str] | None = None) -> None:
     if not sys.stderr.isatty():  # before any library reads it
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-    show = warnings.showwarning
-    warnings.showwarning = lambda message, category, *rest: (
-        typer.echo(f"hfk: {message}", err=True) if category is UserWarning else show(message, category, *rest)
-    )
+    show, told = warnings.showwarning, set()
+
+    def tell(message: Warning, category: type[Warning], *rest: Any) -> None:
+        if category is not UserWarning:
+            show(message, category, *rest)
+        elif str(message) not in told:  # a file that is read twice is warned of once
+            told.add(str(message))
+            typer.echo(f"hfk: {message}", err=True)
+
+    warnings.showwarning = tell
     try:
         app(args=arguments, prog_name="hfk")
     except SystemExit as end:
@@ -458,7 +466,7 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}."
     message = " ".join(str(error).split())
-    if isinstance(error, ValueError | OSError | ImportError):
+    if message and isinstance(error, ValueError | OSError | ImportError):
         return message
     cause = " ".join(str(error.__cause__ or "").split())
     parts = [f"{type(error).__name__}: {message.rstrip('.')}" if message else type(error).__name__]

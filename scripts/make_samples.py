@@ -1,7 +1,8 @@
-"""Make the embedded samples: hfk/tasks/samples/{tour_mini,tour_unseen,ynat_mini,fashion_mini}.parquet.
+"""Make the embedded samples: hfk/tasks/samples/{tour_mini,tour_unseen,ynat_mini,fashion_mini,dialect_mini}.parquet.
 
-Texts come from the templates in `sample_texts.py`, pictures from the drawings in `sample_drawings.py`; nothing is taken
-from a data set. Every row has its own random generator, seeded by its id, so a row can be made again alone.
+Texts come from the templates in `sample_texts.py` and `sample_dialects.py`, pictures from the drawings in
+`sample_drawings.py`; nothing is taken from a data set. Every row has its own random generator, seeded by its id, so a
+row can be made again alone.
 
 In `tour_mini`, 사찰 and 성, and 요트 and 카약/카누, share their texts and differ in the picture only; 박물관 and
 미술관/화랑, and 한식 and 일식, share their pictures and differ in the text only. The other categories differ in both.
@@ -21,12 +22,14 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from sample_dialects import FRAMES, REGIONS, pair
 from sample_drawings import draw_scene
 from sample_outfits import GARMENTS, HUES, draw_outfits
 from sample_texts import HEADLINES, PLACES, headline, overview
 
 ROWS_PER_CATEGORY = 23
 HEADLINES_PER_TOPIC = 30
+PAIRS_PER_FRAME = 3
 PIXELS = 112
 FOLDER = Path(__file__).parent.parent / "hfk" / "tasks" / "samples"
 UNSEEN = (
@@ -96,6 +99,18 @@ def fashion_rows() -> Iterator[dict[str, Any]]:
             number += 1
 
 
+def dialect_rows() -> Iterator[dict[str, Any]]:
+    """The rows of `dialect_mini`: a frame's sentences in all regions count as one conversation."""
+    for (place, region), frame in itertools.product(enumerate(REGIONS), range(len(FRAMES))):
+        rng, made = random.Random(f"dialect {region} {frame}"), set()
+        while len(made) < PAIRS_PER_FRAME:
+            dialect, standard = pair(rng, frame, place)
+            if dialect not in made:
+                row = {"region": region, "dialect": dialect, "standard": standard}
+                yield row | {"id": f"{region}-{frame}.{len(made)}", "conversation": f"frame {frame}"}
+            made.add(dialect)
+
+
 def _fresh(make: Any, seen: list[set[str]], similarity: float = 0.45) -> str:
     for _ in range(400):
         text = make()
@@ -122,6 +137,7 @@ def main(folder: Path = FOLDER) -> None:
         for number, (cat3, text) in enumerate(UNSEEN)
     ]
     made = {"tour_mini": tour, "tour_unseen": unseen, "ynat_mini": ynat_rows(), "fashion_mini": fashion_rows()}
+    made["dialect_mini"] = dialect_rows()
     for name, rows in ((name, list(rows)) for name, rows in made.items()):
         path = folder / f"{name}.parquet"
         pq.write_table(pa.Table.from_pylist(rows), path, compression="zstd")

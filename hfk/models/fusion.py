@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear, scaled_dot_product_attention
 
 from .configuration_multihead import MultiHeadConfig, encoder_hidden_size
 
@@ -92,6 +93,21 @@ class Projection(nn.Module):
         return tokens.flatten(0, 1) if mask is None else tokens[mask.bool()]
 
 
+class FusionLayer(nn.TransformerEncoderLayer):
+    """PyTorch's layer; its own attention lays the mask out by head, by strides that `torch.export` can't compare."""
+
+    def _sa_block(
+        self, x: Tensor, attn_mask: Tensor | None, key_padding_mask: Tensor | None, is_causal: bool = False
+    ) -> Tensor:
+        attention = self.self_attn
+        inputs = linear(x, attention.in_proj_weight, attention.in_proj_bias)
+        query, key, value = inputs.unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        dropout = attention.dropout if self.training else 0.0
+        mask = None if key_padding_mask is None else key_padding_mask[:, None, None]
+        mixed = scaled_dot_product_attention(query, key, value, mask, dropout)
+        return self.dropout1(attention.out_proj(mixed.transpose(1, 2).flatten(2)))
+
+
 class TokensFusion(nn.Module):
     """Both token sequences, projected to one width, and a learned CLS, through a small TransformerEncoder.
 
@@ -108,7 +124,7 @@ class TokensFusion(nn.Module):
         self.cls = nn.Embedding(1, size)
         self.norm = nn.LayerNorm(size)
         self.dropout = nn.Dropout(config.fusion_dropout)
-        layer = nn.TransformerEncoderLayer(
+        layer = FusionLayer(
             size, config.fusion_heads, 4 * size, config.fusion_dropout, "gelu", batch_first=True, norm_first=True
         )
         # Nested tensors would make shapes depend on the mask's values.

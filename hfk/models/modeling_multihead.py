@@ -9,10 +9,12 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+import transformers
 from torch import Tensor, nn
 from transformers import MODEL_MAPPING, AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
@@ -75,6 +77,11 @@ class MultiHeadForClassification(PreTrainedModel):
             raise ValueError("the model has no encoder: give text_config, vision_config or both.")
         self.text_encoder = text_encoder or _build_encoder(config.text_config)
         self.vision_encoder = vision_encoder or _build_encoder(config.vision_config)
+        if config.vision_config is not None and config.vision_config.model_type == "siglip2_vision_model":
+            raise ValueError(
+                "a NaFlex encoder reads any number of patches, which is not supported; name one of a fixed size, such "
+                "as google/siglip2-base-patch16-224."
+            )
         if config.vision_config is None:
             self.fusion = Pooling(config.text_pooling, encoder_hidden_size(config.text_config))
         elif config.text_config is None:
@@ -169,6 +176,18 @@ class MultiHeadForClassification(PreTrainedModel):
     def get_input_embeddings(self) -> nn.Module:
         """Return the text encoder's token embeddings, or the vision encoder's patch embeddings without one."""
         return (self.text_encoder or self.vision_encoder).get_input_embeddings()
+
+    def enable_input_require_grads(self) -> None:
+        """As in transformers, also for embeddings that return a tuple, as Swin's do."""
+
+        def require_grad(module: nn.Module, arguments: Any, output: Any) -> None:
+            (output[0] if isinstance(output, tuple) else output).requires_grad_(True)
+
+        self._require_grads_hooks = []
+        for encoder in filter(None, (self.text_encoder, self.vision_encoder)):
+            with suppress(NotImplementedError):  # convolutions have no embeddings, and need no gradient there
+                embeddings = encoder.get_input_embeddings()
+                self._require_grads_hooks.append(embeddings.register_forward_hook(require_grad))
 
     def set_input_embeddings(self, value: nn.Module) -> None:  # noqa: D102
         (self.text_encoder or self.vision_encoder).set_input_embeddings(value)
@@ -324,7 +343,18 @@ def _build_encoder(config: PreTrainedConfig | None) -> PreTrainedModel | None:
         return None
     if config.model_type in ENCODERS:  # which transformers knows only where hfk is installed
         return ENCODERS[config.model_type]._from_config(config)
+    own = _class_beside_auto(config)
+    if own is not None:
+        return own._from_config(config)
     return AutoModel.from_config(config, **_pooler_option(config))
+
+
+def _class_beside_auto(config: PreTrainedConfig) -> type[PreTrainedModel] | None:
+    """The class of an encoder that AutoModel does not build: T5's without its decoder, SigLIP's text tower."""
+    name = type(config).__name__.removesuffix("Config")
+    names = {"t5": f"{name}EncoderModel", "mt5": f"{name}EncoderModel", "umt5": f"{name}EncoderModel"}
+    names |= {"siglip_text_model": f"{name}Model", "siglip2_text_model": f"{name}Model"}
+    return getattr(transformers, names[config.model_type]) if config.model_type in names else None
 
 
 def _load_encoder(
@@ -340,7 +370,8 @@ def _load_encoder(
     origin = {name: kwargs[name] for name in ("revision", "token", "cache_dir", "trust_remote_code") if name in kwargs}
     config = AutoConfig.from_pretrained(source, **origin)
     config = getattr(config, part, None) or config  # CLIP and its kin hold both towers
-    return AutoModel.from_pretrained(source, config=config, **_pooler_option(config), **kwargs)
+    kind = _class_beside_auto(config) or AutoModel
+    return kind.from_pretrained(source, config=config, **_pooler_option(config), **kwargs)
 
 
 MultiHeadForClassification.register_for_auto_class("AutoModel")

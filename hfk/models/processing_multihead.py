@@ -6,6 +6,7 @@ It is saved with the checkpoint, so that whoever loads the model prepares input 
 from __future__ import annotations
 
 import html
+import importlib.util
 import inspect
 import math
 import unicodedata
@@ -15,8 +16,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoImageProcessor, AutoTokenizer, BatchFeature, PreTrainedTokenizerFast, ProcessorMixin
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoTokenizer,
+    BatchFeature,
+    PreTrainedTokenizerFast,
+    ProcessorMixin,
+)
 from transformers.dynamic_module_utils import custom_object_save
+from transformers.image_utils import SizeDict
 from transformers.tokenization_utils_base import TruncationStrategy
 from transformers.utils import PaddingStrategy
 
@@ -31,6 +40,11 @@ MAX_CHARACTERS = 100_000
 
 _ENCODING = {"input_ids": "ids", "token_type_ids": "type_ids", "attention_mask": "attention_mask"}
 
+_COUNT_FROM_PADDING = (
+    "roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "roberta-prelayernorm", "data2vec-text", "longformer",
+    "ibert", "luke", "mluke", "mpnet", "xmod",
+)  # fmt: skip
+"""Encoders whose first position is that after padding's id, so that RoBERTa reads two tokens fewer than it has."""
 
 _SAVED_BESIDES = ("has_tokenizer", "processor_class", "auto_map", "chat_template", "count")
 """What processor_config.json holds beside the options; the count is that of an ensemble's processors."""
@@ -100,25 +114,33 @@ class MultiHeadProcessor(ProcessorMixin):
         Args:
             text: Hub id or folder of the text encoder, or None.
             vision: Hub id or folder of the vision encoder, or None.
-            max_length: tokens a text is cut to; lowered to what the tokenizer allows.
+            max_length: tokens a text is cut to; lowered to what the tokenizer allows, and the encoder's positions.
             text_prefix: put before every text.
             image_size: pixels a side that pictures are resized to, for encoders that read any size; the encoder's own
                 by default. A smaller one is faster by its square.
             text_cleaning: see the class.
             letterbox: see the class.
+
+        Raises:
+            ValueError: if the tokenizer has pieces that the encoder does not know.
+            ImportError: if the tokenizer needs sentencepiece, which is not installed.
         """
         image_processor = AutoImageProcessor.from_pretrained(vision) if vision else None
         if image_processor is not None and letterbox and image_size is None:
             size = getattr(image_processor, "crop_size", None) or image_processor.size
             image_size = size["height"] or size["shortest_edge"]
         if image_processor is not None and image_size is not None:
-            image_processor.size = {"height": image_size, "width": image_size}
+            if hasattr(image_processor, "crop_pct"):  # ConvNeXt's takes no other
+                image_processor.size = SizeDict(shortest_edge=image_size)
+                image_processor.crop_pct = 1.0 if letterbox else image_processor.crop_pct
+            else:
+                image_processor.size = SizeDict(height=image_size, width=image_size)
             if getattr(image_processor, "crop_size", None):
                 image_processor.crop_size = {"height": image_size, "width": image_size}
-        tokenizer = AutoTokenizer.from_pretrained(text) if text else None
+        tokenizer = _load_tokenizer(text) if text else None
         separator = " "
         if tokenizer is not None:
-            max_length = min(max_length, tokenizer.model_max_length)
+            max_length = min(max_length, tokenizer.model_max_length, _count_positions(text, tokenizer))
             separator = f" {tokenizer.sep_token or tokenizer.eos_token or '/'} "
         cleaning = text_cleaning if text else None
         return cls(image_processor, tokenizer, max_length, text_prefix, cleaning, separator, letterbox)
@@ -206,7 +228,7 @@ class MultiHeadProcessor(ProcessorMixin):
         Returns the clean text and the RGB picture, None for what is not there or what this model does not read.
         ValueError if there is nothing this model can read, or text or picture can't be used.
         """
-        row = self.read(text, None if self.image_processor is None or is_absent(image) else self._open(image))
+        row = self.read(text, None if self.image_processor is None or is_absent(image) else open_image(image))
         if row is not None:
             return row
         if self.cleaner is not None and isinstance(text, str) and text.strip():
@@ -218,14 +240,10 @@ class MultiHeadProcessor(ProcessorMixin):
         """Clean the text of a row, and take its opened picture; None if there is nothing this model can read."""
         clean = self.clean(text) if self.tokenizer is not None else None
         seen = image if self.image_processor is not None else None
+        if seen is not None and self.letterbox:
+            size = self.image_processor.size
+            seen = letterbox(seen, size["height"] or size["shortest_edge"], size["width"] or size["shortest_edge"])
         return None if clean is None and seen is None else (clean, seen)
-
-    def _open(self, image: Any) -> Any:
-        picture = open_image(image)
-        if not self.letterbox:
-            return picture
-        size = self.image_processor.size
-        return letterbox(picture, size["height"], size["width"])
 
     def to_tensors(self, rows: list[tuple[str | None, Any]], padding: bool | str = True) -> dict[str, torch.Tensor]:
         """Turn rows from `prepare_row` into the model's tensors; see `__call__` for which."""
@@ -233,7 +251,7 @@ class MultiHeadProcessor(ProcessorMixin):
         data: dict[str, torch.Tensor] = {}
         has_text, has_image = (torch.tensor([one is not None for one in side]) for side in (texts, images))
         if has_text.any():
-            data.update(self._tokenize([self.text_prefix + (text or "") for text in texts], padding))
+            data.update(self._tokenize([self._shorten(self.text_prefix + (text or "")) for text in texts], padding))
         if has_image.any():
             # One blank pixel grid of the right shape stands in for missing pictures; the model never reads it.
             found = self.image_processor([i for i in images if i is not None], return_tensors="pt")["pixel_values"]
@@ -242,6 +260,23 @@ class MultiHeadProcessor(ProcessorMixin):
         if self.tokenizer is not None and self.image_processor is not None:
             data |= {"text_present": has_text, "image_present": has_image}
         return data
+
+    def _shorten(self, text: str) -> str:
+        """Cut the longest of a row's several texts, so that all of them are read; as tokenizers do with pairs."""
+        parts = text.split(self.text_separator) if self.text_separator.strip() else []
+        if (
+            len(parts) < 2 or len(text) <= self.max_length or not self.tokenizer.is_fast
+        ):  # a token is no less than a sign
+            return text
+        offsets = self.tokenizer(parts, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        left = self.max_length - self.tokenizer.num_special_tokens_to_add() - len(parts) + 1
+        shortest_first = sorted(range(len(parts)), key=lambda place: len(offsets[place]))
+        for place, waiting in zip(shortest_first, range(len(parts), 0, -1), strict=True):
+            kept = min(len(offsets[place]), max(1, left // waiting))
+            left -= kept
+            if kept < len(offsets[place]):
+                parts[place] = parts[place][: offsets[place][kept - 1][1]]
+        return self.text_separator.join(parts)
 
     def _tokenize(self, texts: list[str], padding: bool | str) -> dict[str, torch.Tensor]:
         """Tokenize a batch.
@@ -310,6 +345,35 @@ class MultiHeadProcessor(ProcessorMixin):
         kwargs["trust_remote_code"] = False  # both parts are stock classes; left out, it would be asked for
         pictures = AutoImageProcessor.from_pretrained(source, **kwargs) if "image_processor" in has else None
         return [pictures, AutoTokenizer.from_pretrained(source, **kwargs) if has.pop("has_tokenizer") else None]
+
+
+def _load_tokenizer(text: str) -> Any:
+    try:
+        return AutoTokenizer.from_pretrained(text)
+    except Exception as error:  # which names tiktoken where a SentencePiece model can't be read
+        named = any(package in str(error).lower() for package in ("sentencepiece", "tiktoken"))
+        if not named or importlib.util.find_spec("sentencepiece") is not None:
+            raise
+        raise ImportError(f"the tokenizer of {text} is a SentencePiece model: pip install sentencepiece") from None
+
+
+def _count_positions(text: str, tokenizer: Any) -> float:
+    """How many tokens an encoder can tell the places of; ValueError if the tokenizer is not the encoder's."""
+    try:
+        config = AutoConfig.from_pretrained(text, trust_remote_code=False)
+    except (OSError, ValueError):  # a tokenizer alone, or an encoder whose code comes with it
+        return math.inf
+    config = getattr(config, "text_config", None) or config
+    known, pieces = getattr(config, "vocab_size", None), 1 + max(tokenizer.get_vocab().values())
+    if known is not None and pieces > known:
+        raise ValueError(
+            f"{text}: the tokenizer has {pieces:,} pieces and the encoder knows {known:,}; put the tokenizer that the "
+            "encoder was trained with there, or resize the encoder's embeddings."
+        )
+    positions = getattr(config, "max_position_embeddings", None) or 0
+    if config.model_type in _COUNT_FROM_PADDING:
+        positions -= config.pad_token_id + 1
+    return positions if positions > 0 else math.inf
 
 
 def is_absent(image: Any) -> bool:

@@ -119,7 +119,8 @@ class Recipe:
     text_pooling: str = "mean"  # or cls, max or attention
     image_pooling: str = "mean"  # or cls or max
     max_length: int = 128  # tokens a text is cut to
-    text_prefix: str = ""  # put before every text, such as "query: " for E5 encoders
+    # Put before every text; "" for nothing, None for what the encoder was trained with, such as "query: " of E5.
+    text_prefix: str | None = None
     # simple, elaborate (needs the extra `korean`), or a list of steps, run on every text before the prefix, in training
     # and in service; see hfk.models.text_cleaning. None leaves texts as they are.
     text_cleaning: str | list | None = None

@@ -12,6 +12,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +22,7 @@ import torch
 import yaml
 from datasets import Dataset, DatasetDict, concatenate_datasets
 from transformers import PreTrainedModel, ProcessorMixin
+from transformers.trainer import TRAINER_STATE_NAME
 
 from ..evaluation.predictions import Predictions
 from ..evaluation.report import write_report
@@ -149,6 +151,7 @@ class Run:
     def remove_checkpoints(self) -> None:
         """Remove the Trainer's `checkpoint-*` folders."""
         for path in self.folder.glob("checkpoint-*"):
+            (path / TRAINER_STATE_NAME).unlink(missing_ok=True)  # first: half a folder is no checkpoint then
             shutil.rmtree(path)
 
     # ---------------------------------------------------------------------------------------------------- what it is
@@ -267,9 +270,11 @@ def _without_folders(state: Any) -> Any:
 
 def last_checkpoint(folder: str | Path) -> str | None:
     """Return the newest complete `checkpoint-*` folder, or None."""
-    # The Trainer writes trainer_state.json last; a checkpoint that an interruption left half-written has none.
-    found = [path for path in Path(folder).glob("checkpoint-*") if (path / "trainer_state.json").is_file()]
-    return str(max(found, key=lambda path: int(path.name.split("-")[1]))) if found else None
+    for path in sorted(Path(folder).glob("checkpoint-*"), key=lambda path: -int(path.name.split("-")[1])):
+        with suppress(OSError, ValueError):  # written last: one that was interrupted has none, or half of it
+            json.loads((path / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+            return str(path)
+    return None
 
 
 def open_task(recipe: Recipe | Mapping[str, Any], heads: list[HeadConfig] | None = None) -> Task:
@@ -354,5 +359,6 @@ def _columns(task: Task, recipe: Recipe | None) -> dict[str, Any]:
     heads = [head.reading() for head in task.source.heads]
     columns = {"text": task.source.text, "image": task.source.image, "id": task.source.id, "heads": heads}
     columns |= {} if task.source.header is None else {"header": task.source.header}
+    columns |= {} if task.source.bad_rows == "error" else {"bad_rows": task.source.bad_rows}
     named = {"task": recipe.task} if recipe is not None and recipe.task in list_tasks() else {}
     return columns | named

@@ -8,8 +8,13 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
 
 from ..evaluation.calibration import Calibration, calibrate
 from ..evaluation.report import format_table, write_report
@@ -17,7 +22,8 @@ from ..inference.loading import load_checkpoint
 from ..inference.predictor import Predictor, find_device
 from .card import write_card
 from .facts import environment
-from .run import LOG, REPORT, Run, read_labelled, scored_split
+from .recipe import Recipe
+from .run import LOG, REPORT, Run, load_rows, read_labelled, scored_split
 
 
 def evaluate(
@@ -44,9 +50,31 @@ def evaluate(
         "title": f"{Path(checkpoint).name} on {Path(data).name}",
         "rows": len(rows),
         "rows_per_second": round(len(rows) / (time.perf_counter() - started), 1),
+        "trained_on": _trained_on(checkpoint, rows),
         "environment": environment(),
     }
     return format_table(write_report(output_dir, predictions, facts))
+
+
+def _trained_on(checkpoint: str | Path, rows: Dataset) -> int:
+    """How many of some rows show what a run's training rows show; 0 where those can't be read any more."""
+    run = Run(checkpoint)
+    if not run.recipe.get("task"):
+        return 0
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            _, trained = load_rows(Recipe.read(run.recipe))
+    except (OSError, ValueError):
+        return 0
+    seen = set(_shown(trained.get("train", rows.select([]))))
+    return sum(row in seen for row in _shown(rows))
+
+
+def _shown(rows: Dataset) -> Iterator[tuple[Any, ...]]:
+    columns = [rows[name] for name in ("text", "image") if name in rows.column_names]
+    for parts in zip(*columns, strict=True):
+        yield tuple((part["bytes"] or part["path"]) if isinstance(part, dict) else part for part in parts)
 
 
 def calibrate_checkpoint(

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..models.configuration_multihead import HeadConfig
 from .columns import HeadColumn
+from .dialect import dialect_mini_task, dialect_task
 from .fashion import fashion_mini_task, fashion_task
 from .samples import unseen_places
 from .split import finest_head
@@ -66,6 +67,16 @@ _BUILT_IN: dict[str, tuple[Callable[..., Task], str, tuple[str, ...]]] = {
         fashion_mini_task,
         "Fashion-How, embedded sample: drawn figures with boxes → daily 7, gender 6, embellishment 3",
         ("data", "split", "image_dir", "missing_images", "bad_rows"),
+    ),
+    "dialect": (
+        dialect_task,
+        "dialect, tables of pairs or AI-Hub's json: a sentence → region, or standard",
+        ("data", "split", "bad_rows"),
+    ),
+    "dialect-mini": (
+        dialect_mini_task,
+        "dialect, embedded sample: sentences from templates → standard and four regions",
+        ("data", "split", "bad_rows"),
     ),
 }
 

@@ -10,10 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import copy
 from typing import Any
 
-from PIL import Image
-
 from ..models.configuration_multihead import HeadConfig
-from ..models.image_preparation import open_image
 from ..models.processing_multihead import MultiHeadProcessor, RowError
 
 
@@ -24,7 +21,6 @@ class MultiHeadCollator:
         processor: prepares text and pictures.
         heads: the heads whose columns are read. A head without a column in the rows gets no labels.
         soft: names of `single_label` heads whose column holds distributions over the labels, not indices.
-        change_image: changes every picture before it is prepared, as `ImageAugmentation` does; for training only.
 
     Example:
         >>> collator = MultiHeadCollator(processor, task.heads)  # doctest: +SKIP
@@ -32,17 +28,11 @@ class MultiHeadCollator:
         {'cat1': tensor([0])}
     """
 
-    def __init__(
-        self,
-        processor: MultiHeadProcessor,
-        heads: list[HeadConfig],
-        soft: Collection[str] = (),
-        change_image: Callable[[Image.Image], Image.Image] | None = None,
-    ) -> None:
+    def __init__(self, processor: MultiHeadProcessor, heads: list[HeadConfig], soft: Collection[str] = ()) -> None:
         self.processor = processor
         self.heads = heads
         self.soft = frozenset(soft)
-        self.change_image = change_image
+        self.changes: tuple[Callable[[Mapping[str, Any]], Mapping[str, Any]], ...] = ()
         self.extras: tuple[Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]], ...] = ()
 
     def also(self, extra: Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]]) -> MultiHeadCollator:
@@ -51,17 +41,25 @@ class MultiHeadCollator:
         collator.extras = (*self.extras, extra)
         return collator
 
+    def after(self, change: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> MultiHeadCollator:
+        """Return a collator that has every row changed before it is prepared; for training only."""
+        collator = copy(self)
+        collator.changes = (*self.changes, change)
+        return collator
+
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Build a batch of a task's rows: the processor's tensors, and `labels`, head name → tensor.
 
         Raises:
             ValueError: if a row can't be used; the sentence names its id.
         """
+        for change in self.changes:
+            rows = [change(row) for row in rows]
         try:
             batch = dict(
                 self.processor(
                     text=[row.get("text") for row in rows] if self.processor.tokenizer is not None else None,
-                    images=self._images(rows) if self.processor.image_processor is not None else None,
+                    images=[row.get("image") for row in rows] if self.processor.image_processor is not None else None,
                 )
             )
         except RowError as error:
@@ -77,15 +75,3 @@ class MultiHeadCollator:
         for extra in self.extras:
             batch |= extra(rows)
         return batch
-
-    def _images(self, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
-        images = [row.get("image") for row in rows]
-        if self.change_image is None:
-            return images
-        for number, image in enumerate(images):
-            if image is not None:
-                try:
-                    images[number] = self.change_image(open_image(image))
-                except ValueError as error:
-                    raise RowError(number, str(error)) from None
-        return images

@@ -20,7 +20,7 @@ from ..models.configuration_multihead import HEAD_KINDS, HeadConfig
 from ..models.problems import LOSS_OPTIONS, PROBLEMS, SPELLINGS, Problem
 from .names import canonical, whole_number
 
-RESERVED = ("id", "text", "image", "mean", "error", "paths", "loss", "labels", "embedding")
+RESERVED = ("id", "text", "image", "mean", "error", "paths")
 """What a head can't be called: columns of the rows and of predictions, and names among the scores."""
 MISSING_WORDS = frozenset({"", "nan", "NaN", "<NA>", "NaT"})
 HEAD_OPTIONS = ("kind", "dropout", "temperature", "path_weight", "mean", "std")
@@ -29,7 +29,10 @@ YES = frozenset({"1", "true", "y", "yes", "o", "✓", "예"})
 NO = frozenset({"0", "false", "n", "no", "x", "아니오"})
 """Cells of a column that says of one label whether it applies."""
 _CHOICES = {"problem": PROBLEMS, "empty": ("unknown", "none"), "conflicts": ("error", "ignore")}
-_NUMBER = re.compile(r"[₩￦$€£]?\s*([-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?)\s*(?:%|[^\W\d_]{1,3})?")
+_NUMBER = re.compile(
+    r"[₩￦$€£]?\s*([-+]?(?:\d{1,3}(?:,\d{3})+|\d+|(?=\.\d))(?:\.\d+)?(?:[eE][-+]?\d+)?)"
+    r"\s*(?:%|[가-힣]{1,2}|[kmc]?m|k?g|m?l|KRW|USD)?"
+)
 
 
 @dataclass

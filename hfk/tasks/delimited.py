@@ -13,6 +13,8 @@ import csv
 import gzip
 import io
 import itertools
+import math
+import statistics
 import warnings
 import zlib
 from collections import Counter
@@ -28,6 +30,7 @@ SHOWN = 10
 _BLOCK = 1 << 20
 _SAMPLE = 500  # lines
 _HEADER_WITHIN = 10  # records
+_FITS = 0.9  # share of the lines that have the header's width, above which the others are slips
 _LONG = 3  # lines; a quoted cell of more, whose lines all have the header's width, is no cell
 _BOMS = {
     codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codecs.BOM_UTF8: "utf-8-sig",
@@ -62,6 +65,10 @@ def read_text(path: Path, encoding: str | None, read: Callable[[str], _T]) -> _T
         ValueError: if it is text in none of them, naming the line; or the gzip file is damaged.
     """
     try:
+        codecs.lookup(encoding or "utf-8")
+    except LookupError as error:
+        raise ValueError(f"{path.name}: there is no encoding {encoding!r}; say utf-8, cp949 or utf-16.") from error
+    try:
         with open_bytes(path) as file:
             start = file.read(4096)
         tried = [encoding] if encoding else _encodings(start)
@@ -75,8 +82,6 @@ def read_text(path: Path, encoding: str | None, read: Callable[[str], _T]) -> _T
                     f"{path.name} is not UTF-8; it was read as cp949. Save it as UTF-8 to be sure.", stacklevel=2
                 )
             return found
-    except LookupError as error:
-        raise ValueError(f"{path.name}: there is no encoding {encoding!r}; say utf-8, cp949 or utf-16.") from error
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise ValueError(f"{path.name} is no whole gzip file ({error}); copy or compress it again.") from error
     words = "neither UTF-8 nor cp949 text" if len(tried) > 1 else f"no text in {tried[0]}"
@@ -179,11 +184,31 @@ class Cut:
 
     @property
     def headless(self) -> bool:
-        """Whether the first line looks like a row: what stands in it stands below it, in the same column."""
+        """Whether the first line looks like a row: each cell is like those below it, and one occurs there again."""
         if self.columns == [str(number) for number in range(len(self.columns))]:
             return False
-        cells = zip(*(row for row in self.sample if row != self.columns), strict=False)
-        return any(name and column.count(name) > 1 for name, column in zip(self.columns, cells, strict=False))
+        again = False
+        for name, *cells in zip(self.columns, *(row for row in self.sample if row != self.columns), strict=False):
+            counts = Counter(filter(None, cells))
+            if not name or not counts:
+                continue
+            if counts[name] > 1:
+                again = True
+            elif len(counts) * 4 <= counts.total():  # a few values, of which the name is none
+                return False
+            elif all(map(_is_number, counts)):
+                if not _is_number(name):
+                    return False
+            elif 3 * len(name) < statistics.median(map(len, counts)):
+                return False
+        return again
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        return math.isfinite(float(cell))
+    except ValueError:
+        return False
 
 
 def look(path: Path, encoding: str, delimiter: str | None, quoting: bool | None, header: bool | int | None) -> Cut:
@@ -230,7 +255,7 @@ def _find_delimiter(path: Path, lines: list[str], header: bool | int | None) -> 
             cut = _cut(lines, delimiter, quoted, header, strict=False)
             if len(cut.columns) > 1 and (cut.share >= 0.5 or delimiter == usual):
                 found[delimiter, quoted] = (
-                    cut.share >= 0.9,
+                    cut.share > _FITS,
                     not cut.titles,
                     delimiter == usual,
                     cut.share,
@@ -308,7 +333,7 @@ def _header_place(start: list[Record], header: bool | int | None) -> int:
 def below_titles(rows: list[list[Any]], first: int) -> int:
     """Which of a table's first rows names the columns: the first that isn't blank, unless it and others are titles.
 
-    A title is one cell, above a whole row of three cells or more.
+    A title is one cell, above a whole row of three cells or more; or of two, if all rows below have as many.
 
     Args:
         rows: cells of the first rows.
@@ -318,32 +343,35 @@ def below_titles(rows: list[list[Any]], first: int) -> int:
     for place in range(first, min(len(rows), first + _HEADER_WITHIN)):
         filled = sum(cell is not None and str(cell).strip() != "" for cell in rows[place])
         if filled > 1:
-            return place if filled == width[0][0] > 2 else first
+            below = [len(row) for row in rows[place:] if row]
+            two = len(rows[first]) == 1 and len(below) > 10 and set(below) == {2}
+            return place if filled == width[0][0] and (filled > 2 or two) else first
     return first
 
 
 def _choose(path: Path, plain: Cut, quoted: Cut) -> Cut:
     """The better of two ways to cut a file that has quotes."""
+    if all(name[:1] == name[-1:] == '"' for name in plain.columns):
+        return quoted  # whoever quotes the header quotes by the rules
     first, last = quoted.span
-    by_the_rules = all(name[:1] == name[-1:] == '"' for name in plain.columns)  # as whoever wrote the header quotes
+    fits, several, long = plain.share > _FITS, len(plain.columns) > 1, last - first >= _LONG
     one_cell = f"lines {first}–{last} are read as one quoted cell, though each could be a row"
     if quoted.broken:
-        return plain if (plain.regular and not by_the_rules) or plain.share > quoted.share else quoted
-    if not plain.regular or not quoted.regular:
-        if quoted.regular and last - first >= _LONG:
-            _say(path, one_cell, "false")
-        return min(quoted, plain, key=lambda cut: cut.wrong)
-    if not quoted.joined or by_the_rules:
-        return quoted
-    if len(plain.columns) > 1 and last - first >= _LONG:
+        return plain if fits else quoted
+    if several and long and fits:
         _say(path, f"lines {first}–{last} are read as rows, though quotes could make them one cell", "true")
         return plain
-    if len(plain.columns) > 1 and quoted.delimiter == "\t":
+    if not plain.regular or not quoted.regular:
+        if long:
+            _say(path, one_cell, "false")
+        return min(quoted, plain, key=lambda cut: cut.wrong)
+    if quoted.joined and several and quoted.delimiter == "\t":
         raise ValueError(
             f"{path.name}, lines {first}–{last}: these are rows, or one quoted cell; say which with `quoting: false` "
             "or `quoting: true`."
         )
-    _say(path, one_cell, "false")
+    if quoted.joined:
+        _say(path, one_cell, "false")
     return quoted
 
 

@@ -93,7 +93,9 @@ def as_image(cell: Any, folder: Path | None) -> dict[str, Any] | None:
     elif isinstance(cell, (bytes, bytearray)):
         return {"bytes": bytes(cell), "path": None}
     path = plain_text(cell)
-    return None if path is None else {"bytes": None, "path": os.path.abspath(find_picture(folder or "", path))}
+    if path is not None and not is_address(path):
+        path = os.path.abspath(find_picture(folder or "", path))
+    return path and {"bytes": None, "path": path}
 
 
 def open_all(images: Iterable[Any], but: set[int]) -> dict[int, str]:

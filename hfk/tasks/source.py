@@ -231,7 +231,8 @@ class TableSource:
         except DatasetGenerationError as error:  # it says nothing that its cause does not say better
             raise error.__cause__ or error from None
         rows = Rows(data, self.id is not None, digest.hexdigest())
-        bad = {row: reason for row, reason in enumerate(rows.cells("_bad")) if reason}
+        noted = np.flatnonzero(pc.is_valid(data.data.column("_bad")).to_numpy())
+        bad = dict(zip(noted.tolist(), rows.cells("_bad").take(noted), strict=True))
         if self.image is not None:
             kept = Path(cache_dir or datasets.config.HF_DATASETS_CACHE) / "hfk"
             rows = self._look_at_pictures(rows, digest, bad, kept)
@@ -323,10 +324,8 @@ class TableSource:
             columns = [[plain_text(cell) for cell in chunk[name]] for name in self.text]
             clean["text"] = list(map(join_texts, zip(*columns, strict=True)))
         if self.image is not None:
-            cells = picture_cells(self.image, chunk)
-            clean["image"] = [as_image(cell, self.image_dir or table.folder) for cell in cells]
-            for position in (position for position, cell in enumerate(cells) if is_address(cell)):
-                bad[position] = f"{PICTURE} is an address, and nothing is fetched; download the files"
+            folder = self.image_dir or table.folder
+            clean["image"] = [as_image(cell, folder) for cell in picture_cells(self.image, chunk)]
         for number, head in enumerate(self.heads):
             clean[f"head{number}"] = _labels(head, head.cells(chunk), bad, self.bad_rows == "drop")
         clean["_file"], clean["_row"] = [table.file] * len(rows), list(rows)
@@ -365,7 +364,8 @@ class TableSource:
             except (OSError, ValueError):
                 found = None
             if found is None or not stat.S_ISREG(found.st_mode):
-                wrong[row] = f"{PICTURE} {file} doesn't exist"
+                gone = "is an address, and none is fetched; download the files" if is_address(path) else ""
+                wrong[row] = f"{PICTURE} " + (gone or f"{file} doesn't exist")
             else:
                 files.update(f"{path}\0{found.st_size}\0{found.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
         digest.update(files.digest())

@@ -63,6 +63,7 @@ def split_indices(
         raise ValueError(
             f"split fractions {dict(fractions)} must each be in [0, 1) and sum to less than 1; train takes the rest."
         )
+    grouped = groups is not None  # large ones would fit no label's share, so the share of all so far is what counts
     groups = _Groups(texts, images, labels, seed, near_duplicates, groups)
     parts = ("train", *fractions)
     given, part_of = dict.fromkeys(fractions, 0), np.zeros(len(groups.sizes), dtype=int)
@@ -75,11 +76,11 @@ def split_indices(
         # give, because its groups are large or its last is train's, the next ones do, up to their rounded-up share.
         seen += size
         need = {
-            part: min(math.floor(seen * share + 0.5) - given[part], math.ceil(size * share))
+            part: min(math.floor(seen * share + 0.5) - given[part], seen if grouped else math.ceil(size * share))
             for part, share in fractions.items()
         }
         for group, count in zip(dealt[:-1].tolist(), groups.sizes[dealt[:-1]].tolist(), strict=True):
-            room = [part for part in need if need[part] >= count]
+            room = [part for part in need if need[part] >= (count / 2 if grouped else count)]
             if room:
                 part = max(room, key=lambda name: (need[name], seen * fractions[name] - given[name]))
                 part_of[group] = parts.index(part)

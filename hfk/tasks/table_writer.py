@@ -75,8 +75,7 @@ class TableWriter:
 
     Example:
         >>> with TableWriter("predictions.csv") as writer:  # doctest: +SKIP
-        ...     for chunk in iter_table("places.csv"):
-        ...         writer.write(chunk)
+        ...     writer.write(frame)
     """
 
     def __init__(self, path: str | Path, numbers: Collection[str] = ()) -> None:

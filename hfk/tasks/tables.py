@@ -70,17 +70,11 @@ class Layout:
 
 def read_table(path: str | Path, **reading: Any) -> pd.DataFrame:
     """Read a whole table as a frame of dtype object; missing cells are None. See `iter_columns`."""
-    chunks = list(iter_table(path, 65536, **reading))
-    return chunks[0] if len(chunks) == 1 else pd.concat(chunks, ignore_index=True)
-
-
-def iter_table(path: str | Path, chunk_rows: int = 1024, **reading: Any) -> Iterator[pd.DataFrame]:
-    """Read a table in frames, whose running index counts rows from 0 through the whole file. See `iter_columns`."""
-    start = 0
-    for chunk in iter_columns(path, chunk_rows, **reading):
-        rows = len(next(iter(chunk.values()), []))
-        yield pd.DataFrame(chunk, index=pd.RangeIndex(start, start + rows), columns=list(chunk), dtype=object)
-        start += rows
+    columns: Chunk = {}
+    for chunk in iter_columns(path, **reading):
+        for name, cells in chunk.items():
+            columns.setdefault(name, []).extend(cells)
+    return pd.DataFrame(columns, dtype=object)
 
 
 def iter_columns(path: str | Path, chunk_rows: int = 8192, **reading: Any) -> Iterator[Chunk]:
@@ -153,6 +147,14 @@ def layout(path: str | Path, **reading: Any) -> Layout:
     for name in reading:
         if name not in (*READING, "ragged"):
             raise ValueError(f"{name!r} is no way to read a table; ways: {', '.join(READING)}.")
+    header, quoting, delimiter = (reading.get(name) for name in ("header", "quoting", "delimiter"))
+    if not (header is None or isinstance(header, bool) or (isinstance(header, int) and header > 0)):
+        raise ValueError(f"header: {header!r} must be false, or the number of the header's line, from 1.")
+    if not (quoting is None or isinstance(quoting, bool)):
+        raise ValueError(f"quoting: {quoting!r} must be true or false: whether quotes enclose cells.")
+    if not (delimiter is None or (isinstance(delimiter, str) and delimiter)):
+        raise ValueError(f"delimiter: {delimiter!r} must be a sign, such as ';' or 'tab'.")
+    reading["delimiter"] = {"tab": "\t", "\\t": "\t"}.get(delimiter, delimiter)
     known = tuple(sorted((name, value) for name, value in reading.items() if value is not None))
     if path.is_dir():
         return _dataset_layout(path)
@@ -174,15 +176,20 @@ def _file_layout(path: Path, _: tuple[int, ...], known: tuple[tuple[str, Any], .
         return _parquet_layout(path)
     if start.startswith(b"PK\x03\x04"):
         return _sheet_layout(path, sheet, reading.get("header"))
-    looks_json = read_text(
-        path, encoding, lambda name: _JSON.match("".join(itertools.islice(open_lines(path, name), 20)))
-    )
-    if looks_json or {".json", ".jsonl", ".ndjson"} & {suffix.lower() for suffix in path.suffixes}:
-        found = read_text(path, encoding, lambda name: _json_layout(path, name))
-    else:
-        found = read_text(path, encoding, lambda name: _text_layout(path, name, ragged or "error", **reading))
+
+    def look_in(encoding: str) -> Layout:
+        start = "".join(itertools.islice(open_lines(path, encoding), 20))
+        if _JSON.match(start) or _called(path, ".json", ".jsonl", ".ndjson"):
+            return _json_layout(path, encoding)
+        return _text_layout(path, encoding, ragged or "error", **reading)
+
+    found = read_text(path, encoding, look_in)
     found.columns = _check_columns(found.columns, path)
     return found
+
+
+def _called(path: Path, *suffixes: str) -> bool:
+    return path.name.lower().removesuffix(".gz").endswith(suffixes)
 
 
 def _check_columns(names: Iterable[str], path: Path) -> list[str]:
@@ -227,7 +234,7 @@ def _text_layout(
         )
         raise ValueError(
             f"{path.name}, line {line}: {cells} cells, but the header names {width} columns{more}; put quotes around "
-            "cells that contain the separator or a line break."
+            "cells that contain the separator or a line break; `bad_rows: drop` in a task's YAML leaves such lines out."
         )
     said = ["one column" if cut.delimiter is None else DELIMITERS.get(cut.delimiter, f"separated by {cut.delimiter!r}")]
     said += ["no quoting"] * (cut.quotes and not cut.quoted)
@@ -247,6 +254,7 @@ def _text_layout(
             "it does not name the columns (they are then called 0, 1, …).",
             stacklevel=2,
         )
+    cut.sample.clear()
     return Layout("text", cut.columns, ", ".join(said), cut.rows + cut.wrong, settings, encoding, cut)
 
 
@@ -282,7 +290,7 @@ def _json_records(path: Path, encoding: str) -> Iterator[tuple[str, dict[str, An
     """The objects of a file, each with a word on what the file is: objects a line each, or one document of them."""
     lines = ((number, line) for number, line in enumerate(open_lines(path, encoding), 1) if line.strip())
     start = list(itertools.islice(lines, 2))
-    by_line = bool(start) and path.name.lower().endswith((".jsonl", ".ndjson", ".jsonl.gz")) and start[0][1][0] == "{"
+    by_line = bool(start) and _called(path, ".jsonl", ".ndjson") and start[0][1][0] == "{"
     if not by_line and len(start) > 1:
         with contextlib.suppress(json.JSONDecodeError):
             by_line = isinstance(json.loads(start[0][1]), dict)
@@ -313,7 +321,7 @@ def _leaves(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
         if isinstance(value, dict) and value and not set(value) <= {"bytes", "path"}:
             yield from _leaves(value, f"{prefix}{key}.")
         else:
-            yield prefix + key, value or None if isinstance(value, dict) else value
+            yield canonical(prefix + key), value or None if isinstance(value, dict) else value
 
 
 def _rows_of(document: Any) -> list[Any]:
@@ -360,18 +368,20 @@ def _parquet_blocks(path: Path, chunk_rows: int) -> Iterator[list[list[Any]]]:
             yield [_named(features.get(name), column.to_pylist()) for name, column in _flat_columns(table)]
 
 
-def _dataset_layout(path: Path) -> Layout:
+def _saved(path: Path) -> datasets.Dataset:
+    """A folder's data set; of several splits, one after the other."""
     saved = datasets.load_from_disk(str(path))
-    if isinstance(saved, datasets.DatasetDict):
-        raise ValueError(
-            f"{path} holds the splits {', '.join(saved)}; name one of these folders, or all of them by split."
-        )
+    return datasets.concatenate_datasets(list(saved.values())) if isinstance(saved, datasets.DatasetDict) else saved
+
+
+def _dataset_layout(path: Path) -> Layout:
+    saved = _saved(path)
     names = [name for name, _ in _flat_columns(saved.data.table.slice(0, 0))]
     return Layout("dataset", _check_columns(names, path), "a saved data set", len(saved))
 
 
 def _dataset_blocks(path: Path, chunk_rows: int) -> Iterator[list[list[Any]]]:
-    saved = datasets.load_from_disk(str(path)).with_format("arrow")
+    saved = _saved(path).with_format("arrow")
     for start in range(0, max(1, len(saved)), chunk_rows):
         table = saved[start : start + chunk_rows] if len(saved) else saved.data.table
         yield [_named(saved.features.get(name), column.to_pylist()) for name, column in _flat_columns(table)]

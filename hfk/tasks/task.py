@@ -162,7 +162,21 @@ class Task:
             groups = list(self._groups.take(np.concatenate([self._places[name] for name in names])))
         return Pool(rows, divide(rows, self.heads, folds, self.seed, self._folder, groups), order)
 
+    def look(self, cache_dir: str | Path | None = None) -> None:
+        """Read and check all rows and finish the heads, as `load` does, without dividing them."""
+        self._read(cache_dir)
+
     def _load(self, cache_dir: str | Path | None) -> datasets.DatasetDict:
+        rows, values, divided, applied = self._read(cache_dir)
+        folder = Path(cache_dir or datasets.config.HF_DATASETS_CACHE) / "hfk" / rows.stamp
+        indices = self._divide(rows, divided, self.heads, folder)
+        self.heads = self._scale(self.heads, values, indices)
+        self.corrected = "" if applied is None else describe(applied.by_split(indices), applied)
+        self._places, self._folder, self._groups = indices, folder, rows.cells("_group")
+        return _dataset(rows, values, self.heads, indices)
+
+    def _read(self, cache_dir: str | Path | None) -> tuple[Rows, dict[str, list[Any]], dict[str, list[Any]], Any]:
+        """All rows, their labels, the labels that they are divided by, and what was corrected; sets the heads."""
         columns = self.source.heads
         with _quiet_progress():
             rows = self.source.rows(cache_dir)
@@ -173,14 +187,9 @@ class Task:
             # Corrected rows are divided as the uncorrected ones are, or no two scores could be compared.
             values, applied = apply_corrections(self.corrections, rows, columns, values)
         report_conflicts(rows, columns, values)
-        heads = resolve_heads(columns, values, rows.where, rows.cells("text"))
-        self.head_losses = resolve_losses(columns, heads, values)
-        folder = Path(cache_dir or datasets.config.HF_DATASETS_CACHE) / "hfk" / rows.stamp
-        indices = self._divide(rows, divided, heads, folder)
-        self.heads = self._scale(heads, values, indices)
-        self.corrected = "" if applied is None else describe(applied.by_split(indices), applied)
-        self._places, self._folder, self._groups = indices, folder, rows.cells("_group")
-        return _dataset(rows, values, self.heads, indices)
+        self.heads = resolve_heads(columns, values, rows.where, rows.cells("text"))
+        self.head_losses = resolve_losses(columns, self.heads, values)
+        return rows, values, divided, applied
 
     def _divide(
         self, rows: Rows, values: dict[str, list[Any]], heads: list[HeadConfig], folder: Path
@@ -191,8 +200,10 @@ class Task:
         shares = {name: float(split.get(name) or 0) for name in ("validation", "test")}
         shares = {name: share for name, share in shares.items() if share > 0 and name not in rows.parts}
         given = {"train" if name == WHOLE else name: chosen for name, chosen in rows.parts.items()}
+        # Beside rows that are yet to be divided, a table may have some that are only trained on.
+        beside = rows.parts.get("train", np.array([], dtype=int)) if source == WHOLE else np.array([], dtype=int)
         if source not in rows.parts or not shares:
-            return given
+            return given | {"train": np.concatenate([beside, given["train"]])} if len(beside) else given
         own, head = rows.parts[source], finest_head(heads)
         labels = None
         if head is not None:
@@ -209,6 +220,8 @@ class Task:
         for sentence in said:
             warnings.warn(sentence, stacklevel=3)
         result = {**given, **{name: own[chosen] for name, chosen in parts.items() if chosen}}
+        if len(beside):
+            result["train"] = np.concatenate([beside, result["train"]])
         return {name: result[name] for name in SPLITS if name in result}
 
     def _scale(

@@ -108,12 +108,8 @@ def table_task(spec: Mapping[str, Any], folder: str | Path | None = None, settin
         raise ValueError(f"{at}`data:` is missing; name the table there.")
     folder = Path(folder or "")
     text = [spec["text"]] if isinstance(spec.get("text"), str) else list(spec.get("text") or [])
-    text, image, identity, heads = (
-        [*map(_column, text)],
-        _column(spec.get("image")),
-        _column(spec.get("id")),
-        spec.get("heads"),
-    )
+    text, heads = [_column(name) for name in text], spec.get("heads")
+    image, identity = _column(spec.get("image")), _column(spec.get("id"))
     directories = picture_folders(spec["data"], folder)
     if directories is not None:
         read, fingerprint = partial(read_folders, directories), [str(path) for path in directories.values()]

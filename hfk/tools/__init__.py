@@ -1,8 +1,8 @@
 """Commands beyond the core, a folder each; the core imports no tool, and no tool another.
 
-A tool's `__init__.py` holds `command(app)`, which adds its command to the app of cli.py, and nothing that is slow to
-import: whoever asks for help must not wait for torch. What the command calls stands in the folder's other files, with
-its template, and is imported inside the command. Here is what commands share.
+A tool's `__init__.py` holds its `command`, which is called as its folder (or as `NAME = "data profile"` says), and
+nothing that is slow to import: whoever asks for help must not wait for torch. What the command calls stands in the
+folder's other files, with its template, and is imported inside the command. Here is what commands share.
 """
 
 from __future__ import annotations

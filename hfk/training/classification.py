@@ -14,7 +14,7 @@ from typing import Any
 from datasets import Dataset
 from transformers import set_seed
 
-from ..backbones.registry import FROM_SCRATCH, resolve
+from ..backbones.registry import FROM_SCRATCH, prompt_of, resolve
 from ..models.configuration_multihead import HeadConfig
 from ..models.modeling_multihead import MultiHeadForClassification
 from ..models.processing_multihead import MultiHeadProcessor
@@ -33,18 +33,10 @@ def build_trainer(
     checkpoint: str | None = None,
     **kwargs: Any,
 ) -> MultiHeadTrainer:
-    """Build the Trainer of a recipe, with a model that is ready for its first step.
+    """Build the Trainer of a recipe and a loaded task, with a model that is ready for its first step.
 
-    Args:
-        recipe: the recipe.
-        techniques: those that it names.
-        task: the task, loaded.
-        rows: its rows, by split.
-        checkpoint: what training will go on from, if something was interrupted.
-        **kwargs: passed to `MultiHeadTrainer`, such as `callbacks`.
-
-    Raises:
-        ValueError: for a wrong option, or rows that can't be used; one sentence.
+    `checkpoint` is what training will go on from, if something was interrupted; `kwargs` are passed to
+    `MultiHeadTrainer`. ValueError, one sentence, for a wrong option, or rows that can't be used.
     """
     args = recipe.arguments
     with args.main_process_first(desc="preparing encoders"):
@@ -71,23 +63,19 @@ def build_trainer(
 def build(
     recipe: Recipe, heads: list[HeadConfig], text: str | None, vision: str | None
 ) -> tuple[MultiHeadForClassification, MultiHeadProcessor]:
-    """Build model and processor for a recipe.
-
-    Args:
-        recipe: gives fusion, pooling and input options.
-        heads: the final heads.
-        text: Hub id or folder of the text encoder, or None.
-        vision: likewise for images.
-    """
+    """Build model and processor for a recipe with its final heads; `text` and `vision` name encoders, or are None."""
     options = ("fusion", "fusion_layers", "fusion_dropout", "text_pooling", "image_pooling")
     model = MultiHeadForClassification.from_encoders(
         text, vision, heads, **{name: getattr(recipe, name) for name in options}
     )
+    prefix = recipe.text_prefix
+    if prefix is None:
+        prefix = prompt_of(text) if text else ""
     processor = MultiHeadProcessor.from_encoders(
         text,
         vision,
         recipe.max_length,
-        recipe.text_prefix,
+        prefix,
         recipe.image_size,
         recipe.text_cleaning,
         recipe.letterbox,
@@ -96,12 +84,7 @@ def build(
 
 
 def finish_heads(heads: list[HeadConfig], recipe: Recipe) -> list[HeadConfig]:
-    """Give heads the recipe's options where the task leaves them open.
-
-    Args:
-        heads: the task's.
-        recipe: gives `head_kind`, `head_dropout` and `path_weight`.
-    """
+    """Give heads the recipe's `head_kind`, `head_dropout` and `path_weight` where the task leaves them open."""
     default = HeadConfig("default", ["a", "b"])
     refined = {head.parent for head in heads}
     finished = []
@@ -115,10 +98,8 @@ def finish_heads(heads: list[HeadConfig], recipe: Recipe) -> list[HeadConfig]:
 
 
 def _encoder_names(recipe: Recipe, techniques: Sequence[Technique], task: Task) -> dict[str, str | None]:
-    names = {
-        "text": recipe.text_encoder if task.text else None,
-        "vision": recipe.vision_encoder if task.image else None,
-    }
+    names = {"text": recipe.text_encoder if task.text else None}
+    names["vision"] = recipe.vision_encoder if task.image else None
     for technique in techniques:
         names = technique.encoders(names, task, recipe.arguments)
     if not any(names.values()):

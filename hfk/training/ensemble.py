@@ -8,8 +8,11 @@ weights have anything in common to average. Both leave a checkpoint folder, and 
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +31,10 @@ from ..inference.predictor import Predictor, find_device
 from ..models.configuration_ensemble import MultiHeadEnsembleConfig, common_heads
 from ..models.configuration_multihead import MultiHeadConfig
 from ..models.modeling_ensemble import MultiHeadEnsemble
-from ..models.modeling_multihead import MultiHeadForClassification
 from ..models.processing_ensemble import MultiHeadEnsembleProcessor, processor_state
-from ..models.processing_multihead import MultiHeadProcessor
 from ..runs.card import write_card
 from ..runs.facts import environment
-from ..runs.run import Run, open_task, scored_split
-from ..runs.score import read_labelled
+from ..runs.run import Run, open_task, read_labelled, scored_split
 from ..tasks import ABOUT_ROWS, Task
 from ..tasks.split import without_folds
 
@@ -44,12 +44,74 @@ _NO_ARCHITECTURE = (
     "transformers_version", "auto_map", "custom_pipelines", "_name_or_path", "architectures", "dtype",
     "fusion_dropout", "initializer_range",
 )  # fmt: skip
-_TRAINING_ONLY = (
-    "temperature", "dropout", "path_weight",
-)  # fmt: skip
+_TRAINING_ONLY = ("temperature", "dropout", "path_weight")
+_SUM_OF_ONE = {"type": "eq", "fun": lambda weights: weights.sum() - 1, "jac": np.ones_like}
 
 
-# ---------------------------------------------------------------------------------------------------------- ensembles
+class _Parts:
+    """The runs that are put together, and the task that all of them were trained on, if it is one and still there."""
+
+    def __init__(self, folders: Sequence[str | Path], output_dir: str | Path) -> None:
+        self.runs, self.result = [Run.open(folder) for folder in folders], Run(output_dir)
+        places = [run.folder.resolve() for run in self.runs]
+        if len(places) < 2:
+            raise ValueError("give two runs or more.")
+        if self.result.folder.resolve() in places:
+            raise ValueError(f"{output_dir} is a run; name another --output-dir, or it would be replaced.")
+        if len(set(places)) < len(places):
+            raise ValueError("a run is named twice; one that should count double gets its weight by --fit-on.")
+        self.names = [run.folder.name for run in self.runs]
+        self.configs = [load_config(run.folder) for run in self.runs]
+        self.task: Task | None = None
+        self.folds = False
+        with suppress(ValueError, OSError):  # a run does not say, or the task's file has moved
+            options = [{name: run.options.get(name) for name in ("task", *ABOUT_ROWS)} for run in self.runs]
+            self.folds = any((own["split"] or {}).get("folds") for own in options)
+            options = [own | {"split": without_folds(own["split"])} for own in options]
+            self.task = open_task(options[0]) if all(own == options[0] for own in options) else None
+
+    @cached_property
+    def unseen(self) -> dict[str, Dataset]:
+        """Split → the task's rows that no run was trained on; folds were trained on each other's validation rows."""
+        data = {} if self.task is None else self.task.load()
+        return {name: rows for name, rows in data.items() if name == "test" or (name == VALIDATION and not self.folds)}
+
+    def labelled(self, source: str | Path) -> tuple[Dataset, str]:
+        """Return labelled rows, of a table or of the shared task, and what to call them."""
+        if str(source) != VALIDATION:
+            return read_labelled(self.runs[0].folder, source), Path(source).name
+        if self.task is None:
+            raise ValueError(
+                "these runs do not name one task that is still there, so there are no validation rows: give a table."
+            )
+        if self.folds:
+            raise ValueError("runs of folds were trained on each other's validation rows: give a table of other rows.")
+        if VALIDATION not in self.unseen:
+            raise ValueError(f"task {self.task.name!r} has no validation rows: give a table.")
+        return self.unseen[VALIDATION], f"the validation rows of {self.task.name}"
+
+    def finish(self, model: PreTrainedModel, processor: ProcessorMixin, facts: dict[str, Any]) -> dict[str, Any]:
+        """Save the checkpoint with what belongs to it, and score it where there are rows to score it on."""
+        facts["parameters"] = sum(weight.numel() for weight in model.parameters())
+        self.result.save_ensemble(model, processor, self.runs[0], facts)
+        if self.unseen:
+            split = scored_split(self.unseen)
+            about = {"title": f"{self.task.name}: {split}", "task": self.task.name, "split": split}
+            about |= {"rows": {split: len(self.unseen[split])}, "parameters": facts["parameters"]}
+            about |= {"ensemble": facts, "environment": environment()}
+            results = self.result.report(_ask(model, processor, self.unseen[split]), about)
+            print(f"\n{facts['kind']} of {len(self.runs)} runs, {split} rows:")
+            print(format_table(results))
+        write_card(self.result.folder)
+        return facts
+
+
+def _ask(model: PreTrainedModel, processor: ProcessorMixin, rows: Dataset) -> Predictions:
+    return Predictor(model, processor, 64, device=find_device()).predictions(rows)
+
+
+def _short(scores: dict[str, float]) -> dict[str, float]:
+    return {name: round(value, 4) for name, value in scores.items()}
 
 
 def build_ensemble(
@@ -72,47 +134,42 @@ def build_ensemble(
     Raises:
         ValueError: if the heads differ, a run is not whole, or there are no rows to fit on.
     """
-    made_of = _open_runs(runs, output_dir)
-    common_heads([load_config(run.folder) for run in made_of], [str(run.folder) for run in made_of])
-    facts: dict[str, Any] = {"kind": "ensemble", "runs": [run.folder.name for run in made_of]}
-    shared = _shared_task(made_of)
-    members: list[MultiHeadForClassification] = []
-    processors: list[MultiHeadProcessor] = []
-    fit_rows, fit_source = (None, "") if fit_on is None else _labelled_rows(made_of, fit_on, shared)
-    said: list[Predictions] = []
-    for run in made_of:
-        for member, own in _members(*run.model()):
-            if fit_rows is not None:
-                said.append(_ask(member, own, fit_rows))
-            members.append(member)
-            processors.append(own)
+    parts = _Parts(runs, output_dir)
+    common_heads(parts.configs, [str(run.folder) for run in parts.runs])
+    rows, source = (None, "") if fit_on is None else parts.labelled(fit_on)
+    pairs = [pair for run in parts.runs for pair in list_members(*run.model())]
+    ensembles = [config for config in parts.configs if isinstance(config, MultiHeadEnsembleConfig)]
+    if any(head.temperature != 1 for config in ensembles for head in config.heads):
+        warnings.warn("an ensemble's own temperatures do not go with its members; calibrate the new one.", stacklevel=2)
+    said = [_ask(*pair, rows) for pair in pairs] if rows is not None else []
+    members = [member for member, _ in pairs]
     if len({member.dtype for member in members}) > 1:  # safetensors could hold both; one forward pass can't
         members = [member.float() for member in members]
-    processor, readers = MultiHeadEnsembleProcessor.join(processors)
-    weights = fit_weights(said) if said else {}
-    ensemble = MultiHeadEnsemble.from_members(members, readers, weights)
+    processor, readers = MultiHeadEnsembleProcessor.join([own for _, own in pairs])
+    ensemble = MultiHeadEnsemble.from_members(members, readers, fit_weights(said) if said else {})
     heads = ensemble.config.heads
-    facts |= {"members": len(members), "weights": {h.name: ensemble.config.member_weights(h.name) for h in heads}}
+    facts: dict[str, Any] = {"kind": "ensemble", "runs": parts.names, "members": len(members)}
+    facts["weights"] = {head.name: ensemble.config.member_weights(head.name) for head in heads}
     if said:
-        facts["fitted_on"] = {
-            "rows": len(fit_rows),
-            "source": fit_source,
-            "members": [_short(score_heads(one)) for one in said],
-            "ensemble": _short(score_heads(Predictions.mean(said, facts["weights"], heads))),
-        }
-    return _finish(Run(output_dir), ensemble, processor, made_of, shared, facts)
+        alone, together = [score_heads(one) for one in said], Predictions.mean(said, facts["weights"], heads)
+        facts["fitted_on"] = {"rows": len(rows), "source": source, "members": [_short(one) for one in alone]}
+        facts["fitted_on"]["ensemble"] = _short(score_heads(together))
+    return parts.finish(ensemble, processor, facts)
+
+
+def list_members(model: Any, processor: Any) -> list[tuple[Any, Any]]:
+    """List a checkpoint's members with their processors: of an ensemble all, else the model itself."""
+    if not isinstance(model, MultiHeadEnsemble):
+        return [(model, processor)]
+    parts = processor.processors if isinstance(processor, MultiHeadEnsembleProcessor) else [processor]
+    return [(m, parts[reader]) for m, reader in zip(model.members, model.config.readers, strict=True)]
 
 
 def fit_weights(said: Sequence[Predictions]) -> dict[str, list[float]]:
     """Find, head by head, the members' weights of least log-loss (least squared error for `regression`).
 
-    The weights are 0 or more and sum to 1; so the problem is convex, and has one best value.
-
-    Args:
-        said: each member's predictions of the same labelled rows.
-
-    Returns:
-        head name → one weight a member. A head without labelled rows is left out.
+    The weights are 0 or more and sum to 1; so the problem is convex, and has one best value. `said` are the members'
+    predictions of the same rows; a head without labelled ones is left out.
     """
     count, result = len(said), {}
     for head in said[0].heads:
@@ -122,50 +179,31 @@ def fit_weights(said: Sequence[Predictions]) -> dict[str, list[float]]:
         probs = np.stack([one.probabilities[head.name].astype(np.float64) for one in said])[:, present]
         target = target[present]
         if not head.rules.has_labels:
-            # Targets in deviations, or the tolerance would mean another thing for prices in won than for stars.
+            # In deviations, or the tolerance would mean another thing for prices in won than for stars.
             scale = max(float(target.std()), 1e-12)
-            votes, right = probs.T / scale, target / scale
-
-            def loss(weights: np.ndarray, votes=votes, right=right) -> tuple[float, np.ndarray]:
-                off = votes @ weights - right
-                return float(np.square(off).mean()), 2 * votes.T @ off / len(off)
-
-        else:
-            if head.rules.exclusive:
-                happened = np.take_along_axis(probs, target[None, :, None], axis=2)[..., 0].T
-            else:  # each label is an observation of its own
-                happened = np.where(target[None], probs, 1 - probs).reshape(count, -1).T
-            happened = happened.clip(1e-12)
-
-            def loss(weights: np.ndarray, happened=happened) -> tuple[float, np.ndarray]:
-                mixed = (happened @ weights).clip(1e-12)
-                return float(-np.log(mixed).mean()), -(happened / mixed[:, None]).mean(axis=0)
-
-        found = minimize(
-            loss,
-            np.full(count, 1 / count),
-            jac=True,
-            method="SLSQP",
-            bounds=[(0, 1)] * count,
-            constraints={"type": "eq", "fun": lambda w: w.sum() - 1, "jac": np.ones_like},
-            options={"ftol": 1e-10, "maxiter": 500},
-        )
+            loss, votes = _squared_error, (probs.T - target[:, None]) / scale
+        elif head.rules.exclusive:
+            loss, votes = _log_loss, np.take_along_axis(probs, target[None, :, None], axis=2)[..., 0].T
+        else:  # each label is an observation of its own
+            loss, votes = _log_loss, np.where(target[None], probs, 1 - probs).reshape(count, -1).T
+        start, bounds, exact = np.full(count, 1 / count), [(0, 1)] * count, {"ftol": 1e-10, "maxiter": 500}
+        found = minimize(loss, start, (votes,), "SLSQP", True, bounds=bounds, constraints=_SUM_OF_ONE, options=exact)
         weights = np.where(found.x < 1e-4, 0.0, found.x) if found.success else np.ones(count)
         result[head.name] = [round(float(weight), 6) for weight in weights / weights.sum()]
     return result
 
 
-def _members(model: Any, processor: Any) -> list[tuple[MultiHeadForClassification, MultiHeadProcessor]]:
-    """List a checkpoint's members with their processors: of an ensemble all, else the model itself."""
-    if not isinstance(model, MultiHeadEnsemble):
-        return [(model, processor)]
-    if any(head.temperature != 1 for head in model.config.heads):
-        warnings.warn("an ensemble's own temperatures do not go with its members; calibrate the new one.", stacklevel=3)
-    parts = processor.processors if isinstance(processor, MultiHeadEnsembleProcessor) else [processor]
-    return [(m, parts[reader]) for m, reader in zip(model.members, model.config.readers, strict=True)]
+def _squared_error(weights: np.ndarray, errors: np.ndarray) -> tuple[float, np.ndarray]:
+    """The loss and its gradient; `errors` are `(rows, members)`, and weights that sum to 1 average them too."""
+    off = errors @ weights
+    return float(np.square(off).mean()), 2 * errors.T @ off / len(off)
 
 
-# -------------------------------------------------------------------------------------------------------------- soups
+def _log_loss(weights: np.ndarray, happened: np.ndarray) -> tuple[float, np.ndarray]:
+    """The loss and its gradient; `happened` is what each member gave what did happen, `(observations, members)`."""
+    happened = happened.clip(1e-12)
+    mixed = (happened @ weights).clip(1e-12)
+    return float(-np.log(mixed).mean()), -(happened / mixed[:, None]).mean(axis=0)
 
 
 def cook_soup(
@@ -190,82 +228,76 @@ def cook_soup(
     """
     if kind not in ("uniform", "greedy"):
         raise ValueError(f"soup {kind!r} is not one of uniform, greedy.")
-    made_of = _open_runs(runs, output_dir)
-    configs = [load_config(run.folder) for run in made_of]
-    for run, config in zip(made_of, configs, strict=True):
-        if isinstance(config, MultiHeadEnsembleConfig):
-            raise ValueError(f"{run.folder} is an ensemble; a soup is made of single models.")
-        _check_same_architecture(made_of[0].folder, configs[0], run.folder, config)
-    shared = _shared_task(made_of)
+    parts = _Parts(runs, output_dir)
+    _check_one_architecture(parts)
     fit_on = VALIDATION if fit_on is None and kind == "greedy" else fit_on
-    rows, source = (None, "") if fit_on is None else _labelled_rows(made_of, fit_on, shared)
-    model, processor = made_of[0].model(torch.float32)
-    state = processor_state(processor)
-    scores: list[dict[str, float]] = []
-    for run in made_of:
-        other, own = (model, processor) if run is made_of[0] else run.model(torch.float32)
-        if processor_state(own) != state:
+    rows, source = (None, "") if fit_on is None else parts.labelled(fit_on)
+    models, processors = zip(*(run.model(torch.float32) for run in parts.runs), strict=True)
+    for run, own in zip(parts.runs, processors, strict=True):
+        if processor_state(own) != processor_state(processors[0]):
             raise ValueError(
-                f"{run.folder} prepares its input in another way than {made_of[0].folder}: no soup of the two."
+                f"{run.folder} prepares its input in another way than {parts.runs[0].folder}: no soup of the two."
             )
-        if rows is not None:
-            scores.append(score_heads(_ask(other, own, rows)))
-    for head in model.config.heads:
+    kept, soup, processor = list(range(len(models))), copy.deepcopy(models[0]), processors[0]
+    for head in soup.config.heads:
         head.temperature = 1.0
-    order = (
-        sorted(range(len(made_of)), key=lambda n: -_main_score(scores[n])) if rows is not None else range(len(made_of))
-    )
-    kept, best, total = [], -np.inf, None
-    for number in order:
-        weights = made_of[number].model(torch.float32)[0].state_dict()
-        candidate = weights if total is None else {name: _plus(total[name], weights[name]) for name in total}
+    facts: dict[str, Any] = {"kind": f"{kind} soup", "runs": parts.names}
+    if rows is None:
+        _pour(soup, models)
+    else:
+        scores = [score_heads(_ask(model, processor, rows)) for model in models]
         if kind == "greedy":
-            _pour(model, candidate, len(kept) + 1)
-            score = _main_score(score_heads(_ask(model, processor, rows)))
-            if score < best:
-                continue
-            best = score
-        kept.append(number)
-        total = candidate
-    _pour(model, total, len(kept))
-    facts: dict[str, Any] = {
-        "kind": f"{kind} soup",
-        "runs": [run.folder.name for run in made_of],
-        "kept": [made_of[number].folder.name for number in kept],
-    }
-    if rows is not None:
-        soup = score_heads(_ask(model, processor, rows))
+            kept, best = [], -np.inf
+            for number in sorted(range(len(models)), key=lambda n: -_main_score(scores[n])):
+                _pour(soup, [models[n] for n in (*kept, number)])
+                score = _main_score(score_heads(_ask(soup, processor, rows)))
+                if score >= best:
+                    kept, best = [*kept, number], score
+        _pour(soup, [models[n] for n in kept])
+        own = score_heads(_ask(soup, processor, rows))
         facts["scored_on"] = {
-            "rows": len(rows), "source": source, "runs": [_short(one) for one in scores], "soup": _short(soup)
+            "rows": len(rows), "source": source, "runs": [_short(one) for one in scores], "soup": _short(own)
         }  # fmt: skip
-        if _main_score(soup) < min(map(_main_score, scores)):
+        if _main_score(own) < min(map(_main_score, scores)):
             warnings.warn(
                 "the soup is worse than each of its runs: they probably did not start from the same weights; let them "
                 "vote instead, without --soup.",
                 stacklevel=2,
             )
-    dtype = configs[0].dtype
-    model = model if dtype is None else model.to(dtype)
-    return _finish(Run(output_dir), model, processor, made_of, shared, facts)
+    facts["kept"] = [parts.names[number] for number in kept]
+    dtype = parts.configs[0].dtype
+    return parts.finish(soup if dtype is None else soup.to(dtype), processor, facts)
 
 
-def _plus(total: Tensor, more: Tensor) -> Tensor:
-    return total + more if total.is_floating_point() else total  # counters and position numbers are all the same
+def _pour(soup: PreTrainedModel, models: Sequence[PreTrainedModel]) -> None:
+    """Give the soup the models' mean weights; counters and position numbers are the same in all."""
+    states = [model.state_dict() for model in models]
+    soup.load_state_dict({name: _mean([state[name] for state in states]) for name in states[0]})
 
 
-def _pour(model: torch.nn.Module, total: dict[str, Tensor], count: int) -> None:
-    model.load_state_dict(
-        {name: value / count if value.is_floating_point() else value for name, value in total.items()}
-    )
+def _mean(values: Sequence[Tensor]) -> Tensor:
+    return sum(values[1:], values[0]) / len(values) if values[0].is_floating_point() else values[0]
 
 
-def _check_same_architecture(one: Path, first: MultiHeadConfig, two: Path, second: MultiHeadConfig) -> None:
-    left, right = _architecture(first), _architecture(second)
-    for name in sorted({*left, *right}):
-        if left.get(name) != right.get(name):
-            raise ValueError(
-                f"{one} and {two} differ in {name}, so their weights can't be averaged; without --soup they can vote."
-            )
+def _main_score(scores: dict[str, float]) -> float:
+    """Return the one figure that is larger for the better model."""
+    if "mean_macro_f1" in scores:
+        return scores["mean_macro_f1"]
+    return -sum(value for name, value in scores.items() if name.endswith("_rmse"))
+
+
+def _check_one_architecture(parts: _Parts) -> None:
+    first = parts.runs[0].folder
+    for run, config in zip(parts.runs, parts.configs, strict=True):
+        if isinstance(config, MultiHeadEnsembleConfig):
+            raise ValueError(f"{run.folder} is an ensemble; a soup is made of single models.")
+        left, right = _architecture(parts.configs[0]), _architecture(config)
+        for name in sorted({*left, *right}):
+            if left.get(name) != right.get(name):
+                raise ValueError(
+                    f"{first} and {run.folder} differ in {name}, so their weights can't be averaged; without --soup "
+                    "they can vote."
+                )
 
 
 def _architecture(config: MultiHeadConfig) -> dict[str, Any]:
@@ -277,93 +309,3 @@ def _architecture(config: MultiHeadConfig) -> dict[str, Any]:
         inner = content.pop(part) or {}
         content |= {f"{part}.{name}": v for name, v in inner.items() if name not in _NO_ARCHITECTURE}
     return content
-
-
-# ------------------------------------------------------------------------------------------------------------- shared
-
-
-def _ask(model: PreTrainedModel, processor: ProcessorMixin, rows: Dataset) -> Predictions:
-    return Predictor(model, processor, 64, device=find_device()).predictions(rows)
-
-
-def _open_runs(folders: Sequence[str | Path], output_dir: str | Path) -> list[Run]:
-    runs = [Run.open(folder) for folder in folders]
-    if len(runs) < 2:
-        raise ValueError("give two runs or more.")
-    for run in runs:
-        if run.folder.resolve() == Path(output_dir).resolve():
-            raise ValueError(f"{run.folder} is a run; name another --output-dir, or it would be replaced.")
-    if len({run.folder.resolve() for run in runs}) < len(runs):
-        raise ValueError("a run is named twice; one that should count double gets its weight by --fit-on.")
-    return runs
-
-
-def _shared_task(runs: Sequence[Run]) -> tuple[Task, bool] | None:
-    """Find the task that all runs were trained on, and whether its validation rows are unseen by all of them."""
-    try:
-        tasks = [{name: run.options.get(name) for name in ("task", *ABOUT_ROWS)} for run in runs]
-        folds = any((run.options.get("split") or {}).get("folds") or run.options.get("folds") for run in runs)
-        for one in tasks:
-            one["split"] = without_folds(one["split"])
-        return (open_task(tasks[0]), not folds) if all(one == tasks[0] for one in tasks) else None
-    except (ValueError, OSError):  # one does not say, or the task's file has moved
-        return None
-
-
-def _labelled_rows(runs: Sequence[Run], source: str | Path, shared: tuple[Task, bool] | None) -> tuple[Dataset, str]:
-    """Return labelled rows, and what to call them."""
-    if str(source) != VALIDATION:
-        return read_labelled(runs[0].folder, source), Path(source).name
-    if shared is None:
-        raise ValueError(
-            "these runs do not name one task that is still there, so there are no validation rows: give a table."
-        )
-    task, unseen = shared
-    if not unseen:
-        raise ValueError("runs of folds were trained on each other's validation rows: give a table of other rows.")
-    data = task.load()
-    if VALIDATION not in data:
-        raise ValueError(f"task {task.name!r} has no validation rows: give a table.")
-    return data[VALIDATION], f"the validation rows of {task.name}"
-
-
-def _finish(
-    run: Run,
-    model: PreTrainedModel,
-    processor: ProcessorMixin,
-    made_of: Sequence[Run],
-    shared: tuple[Task, bool] | None,
-    facts: dict[str, Any],
-) -> dict[str, Any]:
-    """Save the checkpoint with what belongs to it, and score it where there are rows to score it on."""
-    facts["parameters"] = sum(weight.numel() for weight in model.parameters())
-    run.save_ensemble(model, processor, made_of[0], facts)
-    data = shared[0].load() if shared is not None else {}
-    rows = {name: data[name] for name in ("test", VALIDATION) if name in data and (name == "test" or shared[1])}
-    if rows:
-        split, task = scored_split(rows), shared[0]
-        about = {
-            "title": f"{task.name}: {split}",
-            "task": task.name,
-            "split": split,
-            "rows": {split: len(rows[split])},
-            "parameters": facts["parameters"],
-            "ensemble": facts,
-            "environment": environment(),
-        }
-        results = run.report(_ask(model, processor, rows[split]), about)
-        print(f"\n{facts['kind']} of {len(facts['runs'])} runs, {split} rows:")
-        print(format_table(results))
-    write_card(run.folder)
-    return facts
-
-
-def _main_score(scores: dict[str, float]) -> float:
-    """Return the one figure that is larger for the better model."""
-    if "mean_macro_f1" in scores:
-        return scores["mean_macro_f1"]
-    return -sum(value for name, value in scores.items() if name.endswith("_rmse"))
-
-
-def _short(scores: dict[str, float]) -> dict[str, float]:
-    return {name: round(value, 4) for name, value in scores.items()}

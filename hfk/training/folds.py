@@ -9,7 +9,6 @@ restart divides them alike.
 
 from __future__ import annotations
 
-import statistics
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from ..evaluation.metrics import majority_baseline
 from ..evaluation.predictions import Predictions
@@ -80,7 +80,8 @@ def train_folds(
             warning = thin_classes(pool.rows, task.heads, pool.folds)
             if warning:
                 warnings.warn(warning, stacklevel=2)
-    runs = [(fold, seed, Run(run.folder / _run_name(fold, seed))) for seed in seeds or [None] for fold in range(folds)]
+    names = {None: "fold-{}"} if seeds is None else {seed: f"fold-{{}}-seed-{seed}" for seed in seeds}
+    runs = [(fold, seed, Run(run.folder / name.format(fold))) for seed, name in names.items() for fold in range(folds)]
     for number, (fold, seed, own) in enumerate(runs, 1):
         if own.finished:
             continue
@@ -92,42 +93,28 @@ def train_folds(
         return {}
 
     predictions = _collect(runs, pool)
-    results = run.report(
-        predictions,
-        baseline=majority_baseline(predictions.labels, predictions),
-        facts={
-            "title": f"{task.name}: out of fold",
-            "task": task.name,
-            "split": "every row, by the run of the fold that held it out",
-            "folds": folds,
-            **({"seeds": seeds} if seeds else {"seed": args.seed}),
-            "rows_per_fold": np.bincount(pool.folds, minlength=folds).tolist(),
-            "runs": _run_scores(runs),
-            **({"note": "the held-out rows also chose each run's best epoch"} if args.load_best_model_at_end else {}),
-            **({"corrections": task.corrected} if task.corrected else {}),
-            "environment": environment(),
-        },
-    )
+    facts = {"title": f"{task.name}: out of fold", "task": task.name, "folds": folds}
+    facts |= {"split": "every row, by the run of the fold that held it out"}
+    facts |= {"seeds": seeds} if seeds else {"seed": args.seed}
+    facts |= {"rows_per_fold": np.bincount(pool.folds, minlength=folds).tolist(), "runs": _run_scores(runs)}
+    if args.load_best_model_at_end:
+        facts["note"] = "the held-out rows also chose each run's best epoch"
+    if task.corrected:
+        facts["corrections"] = task.corrected
+    facts["environment"] = environment()
+    results = run.report(predictions, facts, baseline=majority_baseline(predictions.labels, predictions))
     print(f"\nout of fold, {len(predictions):,} rows:")
     print(format_table(results))
     build_ensemble([own.folder for _, _, own in runs], run.folder / "ensemble")
     return results
 
 
-def _run_name(fold: int, seed: int | None) -> str:
-    return f"fold-{fold}" if seed is None else f"fold-{fold}-seed-{seed}"
-
-
 def _collect(runs: list[tuple[int, int | None, Run]], pool: Pool) -> Predictions:
     """Collect what all runs said of the rows that they held out, averaged over seeds, in the order of the table."""
     parts = []
     for fold in sorted({fold for fold, _, _ in runs}):
-        count, said = int((pool.folds == fold).sum()), []
-        for run in [run for own, _, run in runs if own == fold]:
-            said.append(run.predictions())
-            if len(said[-1]) != count:
-                raise ValueError(f"{run.folder} has predicted {len(said[-1])} rows of a fold of {count}: remove it.")
-        parts.append(replace(Predictions.mean(said), folds=np.full(count, fold)))
+        mean = Predictions.mean([run.predictions() for own, _, run in runs if own == fold])
+        parts.append(replace(mean, folds=np.full(len(mean), fold)))
     found = Predictions.concatenate(parts)
     place = {identity: row for row, identity in enumerate(found.ids)}
     return found.select([place[str(identity)] for identity in pool.rows.select(pool.order)["id"]])
@@ -135,14 +122,7 @@ def _collect(runs: list[tuple[int, int | None, Run]], pool: Pool) -> Predictions
 
 def _run_scores(runs: list[tuple[int, int | None, Run]]) -> dict[str, Any]:
     """Collect the runs' own scores: every run's, and the mean and standard deviation over them."""
-    scores = {run.folder.name: run.results["scores"] for _, _, run in runs}
-    summary = {}
-    for name in sorted(set.intersection(*map(set, scores.values()))):
-        values = [found[name] for found in scores.values()]
-        summary[name] = {
-            "mean": round(statistics.fmean(values), 4),
-            "sd": round(statistics.stdev(values) if len(values) > 1 else 0.0, 4),
-        }
-    return {"summary": summary} | {
-        name: {key: round(value, 4) for key, value in found.items()} for name, found in scores.items()
-    }
+    scores = pd.DataFrame({run.folder.name: run.results["scores"] for _, _, run in runs}).sort_index()
+    summary = scores.dropna().agg(["mean", "std"], axis=1).set_axis(["mean", "sd"], axis=1)
+    own = {name: column.dropna().round(4).to_dict() for name, column in scores.items()}
+    return {"summary": summary.fillna(0.0).round(4).to_dict("index")} | own

@@ -23,7 +23,6 @@ from transformers import (
     AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
     set_seed,
 )
@@ -38,39 +37,25 @@ from ..models.processing_multihead import MultiHeadProcessor
 from ..runs.recipe import Recipe, unknown_option
 from ..tasks import load_task
 
-ENCODERS: dict[str, type[PreTrainedConfig]] = {
-    kind.model_type: kind for kind in (NGramConfig, RecurrentConfig, TextCNNConfig, CNNConfig, MLPConfig)
-}
+ENCODERS = {kind.model_type: kind for kind in (NGramConfig, RecurrentConfig, TextCNNConfig, CNNConfig, MLPConfig)}
 FOLDERS = {"text": "text_encoder", "vision": "vision_encoder"}
 """Where in a run's folder an encoder waits for the first step; a finished run needs it no more."""
 
-TOKENIZERS = {"ngram": {"kind": "character", "vocab_size": 16000, "lowercase": True}}
-"""What `tokenizer` says of each encoder's by default; `kind: bpe` where nothing is said."""
+_NGRAM_TOKENIZER = {"kind": "character", "vocab_size": 16000, "lowercase": True}
 
 KINDS = ("bpe", "character")
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _NAMES = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
+_FITTING_ROWS = 512
 _BLANK = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE()))
 """Stands for the tokenizer of a processor that only has texts to clean."""
-_FITTING_ROWS = 512
 
 
 def make_encoder(recipe: Recipe, side: str, rows: Dataset, anew: bool) -> str:
-    """Make the encoder folder of a recipe that starts from nothing, in the folder of its run.
+    """Make the encoder folder of a recipe that starts from nothing, in the folder of its run, and return its path.
 
-    Args:
-        recipe: gives the encoder's name and configuration, of a text encoder `tokenizer`, `embeddings` and how texts
-            are prepared, the run's folder, the seed, and whether this process writes; the others find the folder made.
-        side: `text` or `vision`.
-        rows: the training rows.
-        anew: False takes what an interrupted run has left.
-
-    Returns:
-        the encoder's folder.
-
-    Raises:
-        ValueError: for a wrong option.
-        ImportError: if `embeddings` needs a package that is not installed.
+    `side` is `text` or `vision`. Processes that do not save find the folder made. `anew=False` takes what an
+    interrupted run has left.
     """
     args = recipe.arguments
     target = Path(args.output_dir) / FOLDERS[side]
@@ -91,13 +76,9 @@ def _vision_encoder(recipe: Recipe) -> tuple[PreTrainedModel, ViTImageProcessorP
     return AutoModel.from_config(config), ViTImageProcessorPil(size=size)
 
 
-def _text_encoder(recipe: Recipe, rows: Dataset) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    processor = MultiHeadProcessor(
-        tokenizer=_BLANK,
-        max_length=recipe.max_length,
-        text_prefix=recipe.text_prefix,
-        text_cleaning=recipe.text_cleaning,
-    )
+def _text_encoder(recipe: Recipe, rows: Dataset) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    prefix = recipe.text_prefix or ""
+    processor = MultiHeadProcessor(tokenizer=_BLANK, text_prefix=prefix, text_cleaning=recipe.text_cleaning)
     texts = _clean_texts(rows["text"], processor)
     if not texts:
         raise ValueError(f"text_encoder {recipe.text_encoder!r} starts from nothing, and no training row has a text.")
@@ -119,7 +100,7 @@ def _text_encoder(recipe: Recipe, rows: Dataset) -> tuple[PreTrainedModel, PreTr
     return model, tokenizer
 
 
-def _make_tokenizer(recipe: Recipe, texts: list[str]) -> PreTrainedTokenizerBase:
+def _make_tokenizer(recipe: Recipe, texts: list[str]) -> PreTrainedTokenizerFast:
     wanted = recipe.tokenizer
     if isinstance(wanted, str):
         if not Path(wanted).is_dir():
@@ -128,12 +109,12 @@ def _make_tokenizer(recipe: Recipe, texts: list[str]) -> PreTrainedTokenizerBase
                 "{kind: bpe, vocab_size: 8000}."
             )
         return AutoTokenizer.from_pretrained(wanted)
-    options = {"kind": "bpe"} | TOKENIZERS.get(recipe.text_encoder, {}) | (wanted or {})
+    options = ({"kind": "bpe"} if recipe.text_encoder != "ngram" else _NGRAM_TOKENIZER) | (wanted or {})
     _check("tokenizer", options, ("kind", "vocab_size", "lowercase"))
     return train_tokenizer(texts, **options)
 
 
-def _text_config(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTrainedConfig:
+def _text_config(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> PreTrainedConfig:
     """A text encoder's configuration: the recipe's `text_config`, and what the tokenizer decides."""
     kind = ENCODERS[recipe.text_encoder]
     known = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
@@ -164,36 +145,19 @@ def _check(where: str, options: dict[str, Any], known: list[str] | tuple[str, ..
             raise unknown_option(name, known, where)
 
 
-def _batches(texts: list[str], tokenizer: PreTrainedTokenizerBase, max_length: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(texts: list[str], tokenizer: PreTrainedTokenizerFast, max_length: int) -> Iterator[tuple[Tensor, Tensor]]:
     texts = sorted(texts, key=len)  # for little padding; what is counted has no order
     for start in range(0, len(texts), _FITTING_ROWS):
-        batch = tokenizer(
-            texts[start : start + _FITTING_ROWS],
-            truncation=True,
-            max_length=max_length,
-            padding=True,
-            return_tensors="pt",
-        )
+        part = texts[start : start + _FITTING_ROWS]
+        batch = tokenizer(part, truncation=True, max_length=max_length, padding=True, return_tensors="pt")
         yield batch["input_ids"], batch["attention_mask"]
 
 
-def train_vectors(texts: list[str], tokenizer: PreTrainedTokenizerBase, size: int, seed: int = 42) -> Tensor:
-    """Train fastText vectors (Bojanowski et al. 2017, arXiv:1607.04606) for a tokenizer's pieces.
+def train_vectors(texts: list[str], tokenizer: PreTrainedTokenizerFast, size: int, seed: int = 42) -> Tensor:
+    """Train fastText vectors (Bojanowski et al. 2017, arXiv:1607.04606), one a piece of a tokenizer: `(pieces, size)`.
 
     Skip-grams with a window of 3 over the texts' pieces; a piece's vector is the mean of its own and its 1- to
     4-grams', so that rare pieces, and those that no text has, get theirs from what they are written with.
-
-    Args:
-        texts: the training texts, prepared.
-        tokenizer: splits them.
-        size: width of a vector.
-        seed: of the initial vectors.
-
-    Returns:
-        float32 `(pieces, size)`, in the order of the tokenizer's ids.
-
-    Raises:
-        ImportError: if gensim is not installed.
     """
     try:
         from gensim.models import FastText
@@ -201,19 +165,9 @@ def train_vectors(texts: list[str], tokenizer: PreTrainedTokenizerBase, size: in
         raise ImportError('embeddings: fasttext needs gensim: pip install "hfk[fasttext]"') from None
     pieces = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
     sentences = [[pieces[i] for i in ids] for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
-    model = FastText(
-        sentences,
-        vector_size=size,
-        window=3,
-        min_count=1,
-        sg=1,
-        epochs=10,
-        min_n=1,
-        max_n=4,
-        bucket=50_000,  # the default of two million takes 800 MB
-        workers=1,  # several finish in an order of chance
-        seed=seed,
-    )
+    # The default of two million buckets takes 800 MB; several workers finish in an order of chance.
+    options = {"window": 3, "min_count": 1, "sg": 1, "epochs": 10, "min_n": 1, "max_n": 4, "bucket": 50_000}
+    model = FastText(sentences, vector_size=size, workers=1, seed=seed, **options)
     return torch.stack([torch.from_numpy(model.wv[piece].copy()) for piece in pieces])
 
 
@@ -232,9 +186,6 @@ def train_tokenizer(
         vocab_size: most pieces, five special ones included. `character` needs as many as there are characters and
             leaves out the rarest if that is more; `bpe` gives a third of it to single characters at most.
         lowercase: make no difference between capital and small letters.
-
-    Raises:
-        ValueError: for an unknown kind, a `vocab_size` that is too small, or texts without any letter.
 
     Example:
         >>> tokenizer = train_tokenizer(["해 뜨는 바닷가", "바다"], "character")
@@ -282,22 +233,11 @@ def train_task_tokenizer(
     data: str | None = None,
     lowercase: bool = False,
 ) -> dict[str, Any]:
-    """Train a tokenizer on a task's training texts, save it, and see how it does on the others.
+    """Train a tokenizer on a task's training texts, save it for `AutoTokenizer`, and see how it does on other texts.
 
-    Args:
-        task: name of a built-in task, or path of a task YAML.
-        output_dir: folder to make; `AutoTokenizer` loads it.
-        kind: as for `train_tokenizer`.
-        vocab_size: as for `train_tokenizer`.
-        data: data file of a built-in task.
-        lowercase: as for `train_tokenizer`.
-
-    Returns:
-        `pieces`: how many there are; and of the held-out texts (the training texts, if there are no others) `split`,
-        `tokens` a text, and `unknown`, the share of tokens that are not known.
-
-    Raises:
-        ValueError: if the task has no texts, or as `train_tokenizer`.
+    Returns how many `pieces` there are; and of the held-out texts (the training texts, if there are no others) `split`,
+    `tokens` a text, and `unknown`, the share of tokens that are not known. The arguments are those of `load_task` and
+    `train_tokenizer`.
     """
     loaded = load_task(task, **({"data": data} if data else {}))
     if not loaded.text:
@@ -312,12 +252,8 @@ def train_task_tokenizer(
     encoded = tokenizer(texts[split], add_special_tokens=False)["input_ids"]
     count = sum(map(len, encoded))
     unknown = sum(ids.count(tokenizer.unk_token_id) for ids in encoded)
-    return {
-        "pieces": len(tokenizer),
-        "split": split,
-        "tokens": count / max(len(encoded), 1),
-        "unknown": unknown / max(count, 1),
-    }
+    shares = {"tokens": count / max(len(encoded), 1), "unknown": unknown / max(count, 1)}
+    return {"pieces": len(tokenizer), "split": split} | shares
 
 
 def _clean_texts(texts: Iterable[str | None], processor: MultiHeadProcessor) -> list[str]:

@@ -8,14 +8,14 @@ from typing import Any
 
 from torch import nn
 
-from ..backbones.registry import resolve
+from ..backbones.registry import keep_prompt, resolve
 from ..files import replacing
 from ..inference.loading import load_checkpoint, load_config
-from ..models.modeling_ensemble import MultiHeadEnsemble
-from ..models.processing_ensemble import MultiHeadEnsembleProcessor
 from ..runs.recipe import load_recipe, merge, translate
+from ..runs.run import Run
 from ..tasks import Task
 from ..tasks.split import without_folds
+from .ensemble import list_members
 
 ENCODER = "student_encoder"
 """Where in a run's folder the encoder of the teacher's layers is."""
@@ -31,21 +31,17 @@ def student_recipe(
         student: recipe of the student, as for `train`; that of the teacher's own run by default.
         overrides: options that replace the recipe's, such as `distillation.alpha`.
 
-    Raises:
-        ValueError: if no recipe is named and the teacher has none.
-
     Example:
         >>> train(student_recipe("runs/ensemble", "ynat", {"distillation.alpha": 0.7}), "runs/small")  # doctest: +SKIP
     """
     if student is None:
-        student = Path(teacher) / "recipe.yaml"
-        if not student.is_file():
+        student = Run(teacher).recipe
+        if not student:
             raise ValueError(f"{teacher} has no recipe.yaml to train the student by: name a recipe with --student.")
     options = translate(student if isinstance(student, Mapping) else load_recipe(student))
     given = options.pop("distillation", None)  # its own teacher is not the student's
     if isinstance(given, Mapping):
-        kept = {name: value for name, value in given.items() if name in ("temperature", "alpha", "hidden")}
-        options |= {"distillation": kept}
+        options["distillation"] = {key: given[key] for key in ("temperature", "alpha", "hidden") if key in given}
     options["split"] = without_folds(options.get("split"))
     return merge(options, {**(overrides or {}), "distillation.teacher": str(teacher)})
 
@@ -53,27 +49,13 @@ def student_recipe(
 def teacher_encoder(teacher: str, layers: list[int], task: Task, folder: Path, write: bool) -> dict[str, str]:
     """Make an encoder folder of some of a teacher's layers, tokenizer included, in the run's folder.
 
-    Args:
-        teacher: folder or Hub id; of an ensemble, the first member's encoder is taken.
-        layers: which, from the input, counted from 0.
-        task: the task.
-        folder: of the run.
-        write: whether this process writes the folder.
-
-    Returns:
-        `text` (`vision`, for a task or teacher without text) → the encoder's name.
-
-    Raises:
-        ValueError: if the teacher's encoder has no such layers.
+    Of an ensemble, the first member's encoder is taken. Returns `text` (`vision`, for a task or teacher without text) →
+    the encoder's name; only processes with `write` make the folder.
     """
     config = load_config(teacher)
     side = "text" if task.text and config.text_config is not None else "vision"
     if write:
-        model, processor = load_checkpoint(teacher)
-        if isinstance(model, MultiHeadEnsemble):
-            reader = model.config.readers[0]
-            processor = processor.processors[reader] if isinstance(processor, MultiHeadEnsembleProcessor) else processor
-            model = model.members[0]
+        model, processor = list_members(*load_checkpoint(teacher))[0]
         encoder = getattr(model, f"{side}_encoder")
         if encoder is None:
             raise ValueError(f"the first member of {teacher} has no {side} encoder to take layers from.")
@@ -81,26 +63,20 @@ def teacher_encoder(teacher: str, layers: list[int], task: Task, folder: Path, w
         with replacing(folder / ENCODER) as part:
             encoder.save_pretrained(part)
             (processor.tokenizer if side == "text" else processor.image_processor).save_pretrained(part)
+            if side == "text":
+                keep_prompt(part, processor.text_prefix)
     return {side: resolve(str(folder / ENCODER), side)}
 
 
 def keep_layers(encoder: nn.Module, layers: Sequence[int]) -> None:
-    """Take all layers but some out of a transformer encoder, in place.
+    """Take all layers but some out of a transformer encoder, in place; they are counted from 0, and keep this order.
 
-    Args:
-        encoder: any transformers encoder whose layers stand in one list.
-        layers: which to keep, from the input, counted from 0; they keep this order.
-
-    Raises:
-        ValueError: if there is no such layer, one is named twice, or the layers can't be told apart.
+    ValueError if there is no such layer, one is named twice, or the encoder's layers do not stand in one list.
     """
     config = encoder.config
     count = getattr(config, "num_hidden_layers", None)
-    lists = {
-        name: module
-        for name, module in encoder.named_modules()
-        if isinstance(module, nn.ModuleList) and len(module) == count
-    }
+    lists = {name: part for name, part in encoder.named_modules() if isinstance(part, nn.ModuleList)}
+    lists = {name: part for name, part in lists.items() if len(part) == count}
     outer = [name for name in lists if not any(name.startswith(f"{other}.") for other in lists)]
     if not isinstance(count, int) or len(outer) != 1:
         raise ValueError(f"the layers of a {config.model_type!r} encoder can't be picked one by one.")

@@ -21,6 +21,7 @@ from ..evaluation.report import format_table
 from ..hub import publishing
 from ..runs.card import public_name, write_card
 from ..runs.facts import data_facts, environment, peak_memory
+from ..runs.overview import overview
 from ..runs.recipe import Recipe
 from ..runs.run import Run, load_rows, state_of
 from ..tasks import Task
@@ -60,9 +61,6 @@ def train(
 
     Returns:
         what the report's `metrics.json` holds; empty on processes other than the main one.
-
-    Raises:
-        ValueError: for a wrong option, or data that can't be used.
     """
     ready = prepare(recipe, output_dir, overrides, resume, callbacks)
     run, trainer = ready.run, ready.trainer
@@ -92,6 +90,8 @@ def prepare(
     checkpoint = run.checkpoint if resume else None
     trainer = build_trainer(recipe, techniques, task, data, checkpoint, callbacks=callbacks)
     run.begin()
+    if args.should_save:
+        print(overview(data, trainer.heads, trainer.processor), flush=True)
     return Prepared(run, recipe, task, data, trainer, checkpoint)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,8 @@ from ..tasks import Task
 from ..tasks.collator import MultiHeadCollator
 from ..tasks.labels import soft_columns
 from .callbacks import Clock, LogLine
-from .techniques.base import Setting, Technique, count_tokens, keys, make_techniques, overriding
+from .order import EpochSampler, count_tokens, length_groups, row_seed
+from .techniques.base import Setting, Technique, make_techniques, overriding
 
 
 class MultiHeadTrainer(Trainer):
@@ -45,7 +47,7 @@ class MultiHeadTrainer(Trainer):
     Args:
         model: the model.
         args: the training arguments.
-        processor: prepares input; saved with every checkpoint.
+        processing_class: the processor, which prepares input; saved with every checkpoint.
         train_dataset: rows in a task's columns, or None to evaluate only.
         eval_dataset: likewise, for evaluation during training.
         techniques: what changes training; those that are on by default, if none are given.
@@ -54,7 +56,9 @@ class MultiHeadTrainer(Trainer):
         **kwargs: passed to `transformers.Trainer`.
 
     Example:
-        >>> trainer = MultiHeadTrainer(model, args, processor, data["train"], data["validation"])  # doctest: +SKIP
+        >>> trainer = MultiHeadTrainer(  # doctest: +SKIP
+        ...     model, args, processing_class=processor, train_dataset=data["train"], eval_dataset=data["validation"]
+        ... )
         >>> trainer.train()  # doctest: +SKIP
     """
 
@@ -62,7 +66,7 @@ class MultiHeadTrainer(Trainer):
         self,
         model: nn.Module,
         args: MultiHeadTrainingArguments,
-        processor: MultiHeadProcessor,
+        processing_class: MultiHeadProcessor,
         train_dataset: Dataset | None = None,
         eval_dataset: Dataset | None = None,
         techniques: Sequence[Technique] | None = None,
@@ -71,7 +75,7 @@ class MultiHeadTrainer(Trainer):
         **kwargs: Any,
     ) -> None:
         self.heads: list[HeadConfig] = model.config.heads
-        self.processor, self.task = processor, task
+        self.processor, self.task = processing_class, task
         self.splits = dict(rows or {}) | {
             name: part for name, part in (("train", train_dataset), ("validation", eval_dataset)) if part is not None
         }
@@ -80,20 +84,19 @@ class MultiHeadTrainer(Trainer):
         self._model_takes = set(inspect.signature(model.forward).parameters)
         drawing = overriding(self.techniques, "sampler")
         if len(drawing) > 1:
-            raise ValueError(f"{keys(drawing)} both say how training rows are drawn: leave one of them out.")
-        setting = Setting(args, self.heads, processor, model.head_losses, self.splits, task)
+            both = " and ".join(technique.key for technique in drawing)
+            raise ValueError(f"{both} both say how training rows are drawn: leave one of them out.")
+        setting = Setting(args, self.heads, self.processor, model.head_losses, self.splits, task)
         for technique in self.techniques:
             technique.begin(setting)
         for technique in self.techniques if train_dataset is not None else ():
             model = technique.model(model)
             train_dataset = technique.rows(train_dataset)
-        if isinstance(train_dataset, Dataset) and args.train_sampling_strategy == "group_by_length" and not drawing:
-            train_dataset = train_dataset.add_column(args.length_column_name, count_tokens(train_dataset, processor))
         self._head_losses: dict[str, Tensor] = {}
         self._head_loss_steps = 0
         self._logits: dict[str, dict[str, np.ndarray]] = {}
         soft = soft_columns(next(iter(self.splits.values()))) if self.splits else ()
-        kwargs.setdefault("data_collator", MultiHeadCollator(processor, self.heads, soft))
+        kwargs.setdefault("data_collator", MultiHeadCollator(self.processor, self.heads, soft))
         kwargs.setdefault("compute_metrics", self.compute_head_metrics)
         if args.ddp_find_unused_parameters is None:  # a batch without any picture leaves the vision encoder unused
             args.ddp_find_unused_parameters = None not in (model.config.text_config, model.config.vision_config)
@@ -103,7 +106,7 @@ class MultiHeadTrainer(Trainer):
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             # The Trainer aligns special tokens with any processor's tokenizer, and fails where there is none.
-            processing_class=processor if processor.tokenizer is not None else None,
+            processing_class=processing_class if processing_class.tokenizer is not None else None,
             **kwargs | {"callbacks": [Clock(), *self.techniques, *(kwargs.get("callbacks") or ())]},
         )
         if args.disable_tqdm:
@@ -129,9 +132,8 @@ class MultiHeadTrainer(Trainer):
                 groups = technique.groups(groups)
             merged: dict[tuple[float, float], dict[str, Any]] = {}
             for group in groups:
-                rate, decay = group["lr"], group["weight_decay"]
-                same = merged.setdefault((rate, decay), {"params": [], "lr": rate, "weight_decay": decay})
-                same["params"] += group["params"]
+                shared = {name: group[name] for name in ("lr", "weight_decay")}
+                merged.setdefault(tuple(shared.values()), shared | {"params": []})["params"] += group["params"]
             self.optimizer = kind([merged[key] for key in sorted(merged, reverse=True)], **options)
         return self.optimizer
 
@@ -184,6 +186,10 @@ class MultiHeadTrainer(Trainer):
         rows = train_dataset if train_dataset is not None else self.train_dataset
         for technique in overriding(self.techniques, "sampler"):
             return technique.sampler(rows)
+        if isinstance(rows, Dataset) and self.args.train_sampling_strategy == "group_by_length":
+            # Upstream's order hangs on each process's random state: lost in a resumed epoch, other for each of several.
+            lengths = count_tokens(rows, self.processor)
+            return EpochSampler(partial(length_groups, lengths, self.args), len(rows), row_seed(self.args))
         return super()._get_train_sampler(train_dataset)
 
     def _get_eval_sampler(self, eval_dataset: Dataset) -> Sampler | None:
@@ -239,11 +245,7 @@ class MultiHeadTrainer(Trainer):
         return scored_split(self.splits)
 
     def predictions(self, split: str | None = None) -> Predictions:
-        """Return what the model says of a split, by default of the one that is scored; it is asked once.
-
-        Args:
-            split: its name.
-        """
+        """Return what the model says of a split, by default of the one that is scored; it is asked once."""
         split = split or self.scored
         if split not in self._logits:
             self._logits[split] = self.predict(self.splits[split], metric_key_prefix=split).predictions

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from text import Trouble
 
-from hfk.tasks.tables import iter_table
+from hfk.tasks.tables import iter_columns
 
 MAX_MB = 50
 MAX_ROWS = 5_000
@@ -102,8 +102,8 @@ def _check_packed(path: Path) -> None:
 
 def _count(table: Path) -> Job:
     rows, columns = 0, []
-    for chunk in iter_table(table):
-        rows, columns = rows + len(chunk), [str(name) for name in chunk.columns]
+    for chunk in iter_columns(table, 1024):
+        rows, columns = rows + len(next(iter(chunk.values()))), list(chunk)
         if rows > MAX_ROWS:
             raise Trouble("bad_file", f"{table.name} has more than {MAX_ROWS:,} rows; divide it.")
     if len(columns) > MAX_COLUMNS:

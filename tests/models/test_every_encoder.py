@@ -7,14 +7,19 @@ import copy
 import pytest
 import torch
 
-from hfk import MultiHeadForClassification
+from hfk import MultiHeadConfig, MultiHeadForClassification
 from tests import tiny
 
 CASES = (
     [(text, None, None) for text in tiny.TEXT]
     + [(None, vision, None) for vision in tiny.VISION]
     + [("bert", "resnet", fusion) for fusion in ("tokens", "pooled", "gated")]
-    + [("electra", "vit", "tokens"), ("deberta-v2", "swin", "gated"), ("modernbert", "efficientnet-lite", "tokens")]
+    + [
+        ("electra", "vit", "tokens"),
+        ("bert", "swin", "pooled"),
+        ("deberta-v2", "swin", "gated"),
+        ("modernbert", "efficientnet-lite", "tokens"),
+    ]
 )
 
 
@@ -69,15 +74,12 @@ class TestEveryEncoder:
         other_uses = (
             "mask_token",
             *{"convnext": ["encoder.layernorm"], "clip-vision": ["post_layernorm"]}.get(vision, []),
+            *{"siglip2-text": ["text_encoder.head"]}.get(text, []),
         )
         expected = {name: weight.grad for name, weight in model.named_parameters()}
         without = [name for name, gradient in expected.items() if gradient is None]
         assert [name for name in without if not any(use in name for use in other_uses)] == []
-        if vision in ("resnet", "convnext", "efficientnet", "swin", "cnn", "mlp") or text in (
-            "albert",
-            "ngram",
-            "textcnn",
-        ):
+        if vision in ("resnet", "convnext", "efficientnet", "cnn", "mlp") or text in ("albert", "ngram", "textcnn"):
             return  # there is no gradient checkpointing for this encoder
         model.zero_grad()
         model.activation_checkpointing_enable()
@@ -192,9 +194,9 @@ def test_compile_has_no_graph_breaks():
 def test_export_with_a_dynamic_batch():
     model = tiny.model("bert", "efficientnet-lite", fusion="tokens")
     batch = inputs("bert", "efficientnet-lite", rows=3)
-    auto = torch.export.Dim.AUTO
-    text = {"input_ids": {0: auto, 1: auto}, "attention_mask": {0: auto, 1: auto}}
-    program = torch.export.export(model, (), batch, dynamic_shapes=text | {"pixel_values": {0: auto}})
+    rows, tokens = torch.export.Dim("rows", min=2, max=64), torch.export.Dim("tokens", min=2, max=60)
+    text = {name: {0: rows, 1: tokens} for name in ("input_ids", "attention_mask")}
+    program = torch.export.export(model, (), batch, dynamic_shapes=text | {"pixel_values": {0: rows}})
     other = inputs("bert", "efficientnet-lite", rows=5)
     other = other | {name: other[name][:, :7] for name in ("input_ids", "attention_mask")}
     torch.testing.assert_close(
@@ -210,6 +212,22 @@ def test_device_map_places_the_whole_model(tmp_path):
         placed = MultiHeadForClassification.from_pretrained(tmp_path, device_map=device_map)
         assert {str(weight.device) for weight in placed.parameters()} == {"cpu"}
         torch.testing.assert_close(placed(**batch).logits["cat2"], model(**batch).logits["cat2"], rtol=1e-4, atol=1e-5)
+
+
+def test_naflex_is_refused():
+    import transformers as hf
+
+    config = hf.Siglip2VisionConfig(hidden_size=24, num_hidden_layers=1, num_attention_heads=2, num_patches=16)
+    with pytest.raises(ValueError, match="NaFlex"):
+        MultiHeadForClassification(MultiHeadConfig(vision_config=config, heads=tiny.heads()))
+
+
+def test_from_encoders_takes_the_text_tower_of_siglip(tmp_path):
+    import transformers as hf
+
+    hf.Siglip2Model(hf.Siglip2Config(text_config=tiny.TEXT["siglip2-text"]().to_dict())).save_pretrained(tmp_path)
+    model = MultiHeadForClassification.from_encoders(text=str(tmp_path), heads=tiny.heads())
+    assert type(model.text_encoder) is hf.Siglip2TextModel
 
 
 def test_from_encoders_takes_the_vision_tower_of_clip(tmp_path):

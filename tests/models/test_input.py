@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 import math
@@ -63,6 +64,47 @@ BAD = {
     "huge": (huge_header(), "pixels"),
     "just over": (huge_header(8_000), "limit is"),
 }
+
+
+def save_text_encoder(folder, config):
+    config.save_pretrained(folder)
+    tiny.tokenizer().save_pretrained(folder)
+    return str(folder)
+
+
+def test_a_text_is_cut_to_what_the_encoder_has_positions_for(tmp_path):
+    names = {"bert": 64, "roberta": 63, "siglip2-text": 64, "t5": 64}  # RoBERTa counts from padding's id, 0 here
+    for name, expected in names.items():
+        folder = save_text_encoder(tmp_path / name, tiny.TEXT[name]())
+        assert MultiHeadProcessor.from_encoders(folder, max_length=512).max_length == expected
+
+
+def test_a_tokenizer_that_is_not_the_encoders_is_refused(tmp_path):
+    config = tiny.TEXT["bert"]()
+    config.vocab_size = 50
+    with pytest.raises(ValueError, match=r"the tokenizer has \d+ pieces and the encoder knows 50"):
+        MultiHeadProcessor.from_encoders(save_text_encoder(tmp_path, config))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("sentencepiece") is not None, reason="sentencepiece is installed")
+def test_a_tokenizer_that_is_a_sentencepiece_model_names_the_package(tmp_path):
+    tiny.TEXT["bert"]().save_pretrained(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "XLNetTokenizer"}')
+    (tmp_path / "spiece.model").write_bytes(b"no model")
+    with pytest.raises(ImportError, match="pip install sentencepiece"):
+        MultiHeadProcessor.from_encoders(str(tmp_path))
+
+
+@pytest.mark.parametrize("box", [False, True])
+def test_image_size_holds_for_processors_that_know_the_shortest_edge_alone(box, tmp_path):
+    from transformers.models.convnext.image_processing_pil_convnext import ConvNextImageProcessorPil
+
+    tiny.VISION["convnext"]().save_pretrained(tmp_path)
+    ConvNextImageProcessorPil(size={"shortest_edge": 96}).save_pretrained(tmp_path)
+    processor = MultiHeadProcessor.from_encoders(None, str(tmp_path), image_size=64, letterbox=box)
+    pixels = processor(images=[Image.new("RGB", (90, 30), "black")])["pixel_values"]
+    assert pixels.shape == (1, 3, 64, 64)
+    assert bool((pixels[0, 0, 0] > 0).all()) == box  # white above the picture
 
 
 @pytest.mark.parametrize("name", GOOD)
@@ -165,6 +207,12 @@ def test_texts_of_one_row_stay_apart(encoders, tmp_path):
     assert processor.clean(["사과", None]) == "사과 [SEP]" and processor.clean([None, " "]) is None
     tokens = processor(text=[["산", "바다"], "산␟바다"])["input_ids"]
     assert (tokens == processor.tokenizer.sep_token_id).sum(1).tolist() == [2, 2]
+    long = MultiHeadProcessor.from_encoders(encoders["text_encoder"], max_length=12)
+    words = TEXT.split()
+    read = long(text=[[" ".join(words * 9), words[0]], [words[0], " ".join(words * 9)]])["input_ids"]
+    for row, (most, least) in zip(read.tolist(), ((8, 1), (1, 8)), strict=True):
+        ends = [place for place, token in enumerate(row) if token == long.tokenizer.sep_token_id]
+        assert ends == [most + 1, most + least + 2]
     processor.save_pretrained(tmp_path)
     assert MultiHeadProcessor.from_pretrained(tmp_path).clean("사과␟배 감") == "사과 [SEP] 배 감"
     assert tiny.processor().clean("사과␟배 감") == "사과 배 감"  # as a checkpoint of before was trained

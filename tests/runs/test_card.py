@@ -222,7 +222,7 @@ def test_no_figure_comes_from_elsewhere(card_folder):
         elif isinstance(value, str):
             recorded.update(re.findall(r"\d+\.\d+", value))
         elif isinstance(value, int | float):
-            recorded.update(f"{value:.{digits}f}" for digits in (1, 2, 3))
+            recorded.update(f"{abs(value):.{digits}f}" for digits in (1, 2, 3))
 
     collect(results)
     ladder = card_folder / "report" / "ladder.md"

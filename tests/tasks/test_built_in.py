@@ -163,7 +163,16 @@ def test_unknown_names_list_what_there_is(tmp_path):
     (tmp_path / "a.csv").touch()
     with pytest.raises(ValueError, match="hfk init"):
         load_task(tmp_path / "a.csv")
-    assert list(list_tasks()) == ["tour", "tour-mini", "ynat", "ynat-mini", "fashion", "fashion-mini"]
+    assert list(list_tasks()) == [
+        "tour",
+        "tour-mini",
+        "ynat",
+        "ynat-mini",
+        "fashion",
+        "fashion-mini",
+        "dialect",
+        "dialect-mini",
+    ]
 
 
 def test_heads_can_be_chosen_or_replaced():

@@ -293,10 +293,10 @@ def test_pictures_that_cannot_be_opened_are_found_before_training(task, write, p
     with pytest.raises(ValueError, match=message):
         task(csv, **settings).load()
     with pytest.warns(UserWarning, match="2 of 4 rows .* They are left out"):
-        assert task(csv, **settings, bad_rows="drop").load()["train"]["text"][:] == ["글0", "글1"]
+        assert task(**settings, bad_rows="drop").load()["train"]["text"][:] == ["글0", "글1"]
     monkeypatch.setattr("hfk.tasks.source.open_all", None)  # what was opened once is known
     with pytest.warns(UserWarning, match="2 of 4 rows are read as text only"):
-        assert task(csv, **settings, missing_images="text_only").load()["train"]["image"][2:] == [None, None]
+        assert task(**settings, missing_images="text_only").load()["train"]["image"][2:] == [None, None]
 
 
 def test_pictures_are_found_as_people_name_them(task, write, picture, tmp_path):
@@ -311,7 +311,7 @@ def test_pictures_are_found_as_people_name_them(task, write, picture, tmp_path):
     ]
     rows = task(csv, image="{no}.png", **settings).load()["train"]
     assert rows["image"][1]["path"] == str(tmp_path / "photos/7.png")
-    with pytest.raises(ValueError, match=r"row 2: the picture is an address, and nothing is fetched"):
+    with pytest.raises(ValueError, match=r"row 2: the picture is an address, and none is fetched"):
         task(csv.replace("바다.png", "https://a.b/c.png"), image="photo", **settings).load()
 
 

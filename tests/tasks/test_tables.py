@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import re
+import unicodedata
 import warnings
 
 import datasets
@@ -18,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hfk.tasks.table_writer import TableWriter, guard
-from hfk.tasks.tables import iter_columns, iter_table, layout, read_table
+from hfk.tasks.tables import iter_columns, layout, read_table
 
 CELLS = {"id": ["007", "2"], "text": ['쉼표, 따옴표" 와\n줄바꿈', None], "none": ["none", "NA"]}
 
@@ -87,15 +88,14 @@ def test_chunks_make_up_the_table(tmp_path, suffix):
     path = tmp_path / f"a.{suffix}"
     with TableWriter(path) as writer:
         writer.write(pd.DataFrame({"n": [str(n) for n in range(25)]}))
-    chunks = list(iter_table(path, chunk_rows=10))
+    chunks = [chunk["n"] for chunk in iter_columns(path, chunk_rows=10)]
     assert [len(chunk) for chunk in chunks] == [10, 10, 5]
-    assert [chunk.index[0] for chunk in chunks] == [0, 10, 20]
-    assert pd.concat(chunks)["n"].tolist() == read_table(path)["n"].tolist()
+    assert [cell for chunk in chunks for cell in chunk] == read_table(path)["n"].tolist() == [str(n) for n in range(25)]
 
 
 def test_a_later_key_of_jsonl_is_a_column_from_the_start(tmp_path):
     path = write(tmp_path / "a.jsonl", '{"a": 1}\n\n{"a": null, "b": [1, 2]}\n')
-    assert [chunk.to_dict("list") for chunk in iter_table(path, chunk_rows=1)] == [
+    assert list(iter_columns(path, chunk_rows=1)) == [
         {"a": [1], "b": [None]},
         {"a": [None], "b": [[1, 2]]},
     ]
@@ -142,6 +142,20 @@ def test_how_a_table_is_written_is_seen_in_it(tmp_path, name, text, encoding, sa
     assert read_table(path)["글"].tolist() == ["쉼표, 둘"]
 
 
+def test_a_title_above_two_columns(tmp_path):
+    path = write(tmp_path / "a.csv", "2026년 집계\n글,갈래\n" + '"쉼표, 둘",가\n' * 12)
+    with pytest.warns(UserWarning, match=r"a\.csv: the header is 글, 갈래, and what stands above it is left out"):
+        assert read_table(path)["글"].tolist() == ["쉼표, 둘"] * 12
+    path = write(tmp_path / "b.csv", ",글\n" + "0,가\n" * 4)
+    assert list(read_table(path).columns) == ["", "글"]
+
+
+@pytest.mark.parametrize("reading", [{"header": "no"}, {"quoting": "none"}, {"delimiter": ""}, {"comment": "#"}])
+def test_ways_to_read_that_are_none_are_refused(tmp_path, reading):
+    with pytest.raises(ValueError, match=next(iter(reading))):
+        layout(write(tmp_path / "a.csv", "a\n1\n"), **reading)
+
+
 def test_quotes_are_letters_where_every_line_has_the_width_without_them(tmp_path):
     lines = [f"글 {n}\t가" for n in range(60)]
     lines[12], lines[42], lines[50] = '"시작\t가', '"또 시작\t가', '말 "속" 말\t가'
@@ -156,6 +170,18 @@ def test_quotes_are_letters_where_every_line_has_the_width_without_them(tmp_path
     with pytest.warns(UserWarning, match=r"b\.tsv: lines 14–44 are read as rows, .* say `quoting: true`"):
         assert len(read_table(path)) == 60
     assert len(read_table(path, quoting=True)) == 30
+
+
+def test_one_bad_line_does_not_make_a_cell_of_others(tmp_path):
+    lines = [f"글 {n}\t가" for n in range(60)]
+    for one, other in (('"시작\t가', '"또\t가'), ('가\t"시작', '가\t끝"')):
+        lines[12], lines[42], lines[50] = one, other, "둘뿐"
+        path = write(tmp_path / "a.tsv", "\n".join(["글\t갈래", *lines]))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with pytest.raises(ValueError, match="line 52: 1 cells, but the header names 2 columns;"):
+                read_table(path)
+            assert len(read_table(path, ragged="empty")) == 60
 
 
 def test_a_careless_writers_quotes_read_where_they_join_no_lines(tmp_path):
@@ -181,6 +207,12 @@ def test_a_first_line_that_is_a_row_is_noticed(tmp_path):
     }
 
 
+def test_a_label_called_like_its_column_makes_no_row_of_the_header(tmp_path):
+    lines = [f"길고 긴 댓글 {n} 입니다,{'hate' if n % 3 else 'none'},{n % 2 == 0}" for n in range(20)]
+    path = write(tmp_path / "a.csv", "\n".join(["comments,hate,bias", *lines]))
+    assert layout(path).settings == {}
+
+
 def test_lines_of_another_width_may_be_rows_without_cells(tmp_path):
     path = write(tmp_path / "a.csv", "a,b\n1,2\n1\n3,4\n")
     assert read_table(path, ragged="empty")["a"].tolist() == ["1", None, "3"]
@@ -203,6 +235,15 @@ def test_json_of_every_shape_reads_whatever_its_name(tmp_path, document, name):
     assert read_table(write(tmp_path / name, document)).to_dict("list") == {"글": ["하나", "둘"], "수.합": [1, 2]}
 
 
+def test_names_of_columns_are_composed_whatever_wrote_them(tmp_path):
+    name = unicodedata.normalize("NFD", "문장")
+    for path in (
+        write(tmp_path / "a.csv", f"{name},y\n하나,가\n"),
+        write(tmp_path / "a.jsonl", json.dumps({name: "하나"})),
+    ):
+        assert read_table(path)["문장"].tolist() == ["하나"]
+
+
 def test_a_line_of_json_lines_is_a_row_whatever_it_holds(tmp_path):
     path = write(tmp_path / "a.jsonl", '{"글": "하나", "곳": [{"첫": 0}, {"첫": 3}]}\n')
     assert read_table(path)["곳"].tolist() == [[{"첫": 0}, {"첫": 3}]]
@@ -217,7 +258,8 @@ def test_labels_of_datasets_keep_their_names(tmp_path):
     rows = datasets.Dataset.from_dict({"y": [1, 0, None], "m": [[1], [], None]}, features=features)
     rows.to_parquet(tmp_path / "a.parquet")
     rows.save_to_disk(tmp_path / "saved")
-    for path in (tmp_path / "a.parquet", tmp_path / "saved"):
+    datasets.DatasetDict(train=rows.select([0]), test=rows.select([1, 2])).save_to_disk(tmp_path / "splits")
+    for path in (tmp_path / "a.parquet", tmp_path / "saved", tmp_path / "splits"):
         assert read_table(path).to_dict("list") == {"y": ["가", "나", None], "m": [["b"], [], None]}
 
 

@@ -44,7 +44,7 @@ def messy(tmp_path_factory):
         ("1", "바닷가의 오래된 절과 석탑", "b.png", "여행", "train"),
         ("2", "바닷가의 오래된 절과 석탑", "b.png", "문화", "train"),  # the same, another label
         ("3", "바닷가의 오래된 절과 석탑!", "a.png", "여행", "validation"),  # a look-alike in train
-        ("4", "소나무 숲길을 따라 걷는 산책로", "broken.png", "여행", "train"),
+        ("4", "소나무 숲길을 따라 걷는 산책로", "", "여행", "train"),
         ("5", "https://a.kr/1", "", "정치", "train"),
         ("6", "숲길 산책 ㅋㅋㅋㅋ", "c.png", "", "train"),
         ("7", "프로야구 개막전 만원 관중", "", "스포츠", "validation"),  # no training row
@@ -52,6 +52,7 @@ def messy(tmp_path_factory):
             (str(n), f"{n}번째 여행 기사 {'가나다라마바사아자차'[n % 10]} {n * 7919}", "", "여행", "train")
             for n in range(8, 22)
         ),
+        ("22", "열리지 않는 사진", "broken.png", "여행", "train"),
     ]
     with open(tmp_path / "news.csv", "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
@@ -103,7 +104,7 @@ def test_every_fault_is_found_and_named(written):
     assert facts["duplicates"]["across"] == {"validation": 1}
     (conflict,) = facts["conflicts"]
     assert [(identity, label) for identity, _, label in conflict["rows"]] == [("1", "여행"), ("2", "문화")]
-    assert facts["images"]["unreadable"] == [("4", "broken.png")] and facts["images"]["missing"] == 16
+    assert facts["images"]["missing"] == 17
     assert facts["images"]["sizes"] == [[24, 20], [30, 24], [40, 60]]
     assert facts["texts"]["emptied"] == [("5", "https://a.kr/1")] and facts["texts"]["kinds"]["Hanja"] == 1
     found = " ".join(facts["findings"])
@@ -114,8 +115,8 @@ def test_every_fault_is_found_and_named(written):
         "topic: 1 row without a label",
         "nothing of 1 text",
         "longer than max_length (8 tokens)",
-        "1 picture can't be read",
-        "16 rows without a picture",
+        "1 of 23 rows can't be used: news.csv, row 23",
+        "17 rows without a picture",
         "1 row of validation with a look-alike in train",
         "1 input with more than one answer (topic)",
     ):

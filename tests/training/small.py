@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
+import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -63,14 +67,18 @@ def without_dropout(model):
 
 
 def trainer(
-    folder, techniques: dict[str, Any] | None = None, vision: str | None = None, model=None, callbacks=(), **options
-) -> MultiHeadTrainer:
-    """A tiny model's trainer on `rows`, or on `pictures` with a `vision` encoder; `options` are arguments.
+    folder, techniques: dict[str, Any] | None = None, vision: str | None = None, model=None, callbacks=(),
+    text: str | None = None, **options,
+) -> MultiHeadTrainer:  # fmt: skip
+    """A tiny model's trainer on `rows`, on `pictures` with a `vision` encoder, or on both; `options` are arguments.
 
     Features are not standardized, which would tell one run of a test from the other.
     """
     torch.manual_seed(0)
-    text, data = (None, pictures()) if vision else ("bert", rows())
+    text = text or (None if vision else "bert")
+    data = rows() if text else pictures()
+    if text and vision:
+        data = data.add_column("image", list(pictures(len(data))["image"]))
     model = model or tiny.model(text, vision)
     made = make_techniques({"standardize_rows": 0} | (techniques or {}))
     return MultiHeadTrainer(
@@ -93,3 +101,29 @@ class Watch(TrainerCallback):
         self.weights.append(trainable(model))
         if self.stop is not None:
             control.should_training_stop = control.should_save = state.global_step == self.stop
+
+
+class Slow(TrainerCallback):
+    """Takes its time at every step, so that a kill falls into the training."""
+
+    def on_step_end(self, *args, **kwargs):
+        time.sleep(0.1)
+
+
+def killed(work: Callable[[], Any], when: Callable[[], bool] = lambda: False, seconds: float = 60.0) -> bool:
+    """Work in a fork of this process, and kill it as soon as `when` holds; False if it ended before that by itself."""
+    child = os.fork()
+    if not child:
+        try:
+            work()
+        finally:
+            os._exit(0)
+    end = time.monotonic() + seconds
+    while not os.waitpid(child, os.WNOHANG)[0]:
+        late = time.monotonic() > end
+        if late or when():
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            return not late
+        time.sleep(0.01)
+    return False

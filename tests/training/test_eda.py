@@ -12,13 +12,11 @@ import pytest
 from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.utils.data import DataLoader
 
 from hfk import MultiHeadTrainer
 from hfk.training.techniques import make_techniques
 from hfk.training.techniques.eda import (
     AugmentedRows,
-    EpochSampler,
     change_words,
     copy_probabilities,
     delete_words,
@@ -96,33 +94,36 @@ def rows(count: int = 60) -> Dataset:
     return Dataset.from_dict({"id": [str(number) for number in range(count)], "text": texts, "cat1": labels})
 
 
+LENGTHS = [len(text) for text in rows()["text"]]
+
+
 def augmented(seed: int = 42) -> AugmentedRows:
     data = rows()
-    return AugmentedRows(data, np.array(data["cat1"]), CHANGE, str.strip, seed)
+    return AugmentedRows(data, np.array(data["cat1"]), CHANGE, str.strip, seed, LENGTHS)
 
 
 def test_rows_come_as_they_are_and_copies_behind_them():
     data = augmented()
     assert len(data) == 70 and len(data.copies) == 10  # every row of the rare class
-    assert data[7] == rows()[7]
+    assert data.__getitems__([7]) == [rows()[7]]
     for place, source in enumerate(data.copies.tolist()):
-        copy, original = data[60 + place], rows()[source]
+        (copy,), original = data.__getitems__([60 + place]), rows()[source]
         assert copy["cat1"] == 1 and copy["id"] == original["id"]
         assert set(copy["text"].split()) <= set(original["text"].split())
-    assert data.lengths[:60] == [len(text) for text in rows()["text"]] and len(data.lengths) == 70
+    assert data.lengths[:60] == LENGTHS and len(data.lengths) == 70
     some = Dataset.from_dict({"id": ["0", "1", "2"], "text": ["가 나", "다 라", None], "cat1": [0, 0, 1]})
-    copied = AugmentedRows(some, np.array([0, 0, 1]), CHANGE, lambda text: text)
-    assert copied.copies.tolist() == [2] and copied[3]["text"] is None
-    assert len(AugmentedRows(some, np.array([0, 1, 2]), CHANGE, str.strip)) == 3  # classes of one size get none
+    copied = AugmentedRows(some, np.array([0, 0, 1]), CHANGE, lambda text: text, 42)
+    assert copied.copies.tolist() == [2] and copied.__getitems__([3])[0]["text"] is None
+    assert len(AugmentedRows(some, np.array([0, 1, 2]), CHANGE, str.strip, 42)) == 3  # classes of one size get none
     with pytest.raises(ValueError, match="this task has no text"):
-        AugmentedRows(some.remove_columns("text"), np.array([0, 0, 1]), CHANGE, str.strip)
+        AugmentedRows(some.remove_columns("text"), np.array([0, 0, 1]), CHANGE, str.strip, 42)
 
 
 def test_copies_depend_on_seed_epoch_and_row_alone():
     left, right = augmented(), augmented()
     copies = list(range(60, 70))
     first = {row["id"]: row["text"] for row in left.__getitems__(copies)}
-    assert first == {row["id"]: row["text"] for row in [right[index] for index in reversed(copies)]}
+    assert first == {row["id"]: row["text"] for row in right.__getitems__(copies[::-1])}
     assert first == {row["id"]: row["text"] for row in pickle.loads(pickle.dumps(left)).__getitems__(copies)}
     left.set_epoch(1)
     second = {row["id"]: row["text"] for row in left.__getitems__(copies)}
@@ -132,26 +133,12 @@ def test_copies_depend_on_seed_epoch_and_row_alone():
     assert first != {row["id"]: row["text"] for row in augmented(seed=1).__getitems__(copies)}
 
 
-@pytest.mark.parametrize("group", [None, 8])
-def test_an_epoch_has_every_row_once_in_an_order_of_its_own(group):
-    data = augmented()
-    sampler = EpochSampler(data, group)
-    first, again = list(sampler), list(sampler)
-    assert first == again and sorted(first) == list(range(70))
-    sampler.set_epoch(1)
-    assert list(sampler) != first and data.epoch == 1
-    batches = list(DataLoader(data, batch_size=8, sampler=sampler, collate_fn=lambda rows: rows))
-    assert sorted(row["id"] for rows in batches for row in rows) == sorted([*data.rows["id"], *map(str, data.copies)])
-    if group:
-        lengths = np.array(data.lengths)
-        neighbors = np.abs(np.diff(lengths[list(sampler)])).mean()
-        assert neighbors < 0.5 * np.abs(np.diff(lengths[list(EpochSampler(data))])).mean()
-
-
-def test_training_reads_all_rows_and_each_epochs_copies_and_evaluation_the_rows(tmp_path, capsys):
+@pytest.mark.parametrize("strategy", ["random", "group_by_length"])
+def test_training_reads_all_rows_and_each_epochs_copies_and_evaluation_the_rows(tmp_path, capsys, strategy):
     data, read = rows(), []
     techniques = make_techniques({"eda": True, "standardize_rows": 0})
-    args, model = arguments(tmp_path, num_train_epochs=2), tiny.model("bert", heads=tiny.heads()[:1])
+    args = arguments(tmp_path, num_train_epochs=2, train_sampling_strategy=strategy)
+    model = tiny.model("bert", heads=tiny.heads()[:1])
     made = MultiHeadTrainer(model, args, tiny.processor(), data, data, techniques)
     collate = made.data_collator
     made.data_collator = lambda batch: (read.extend(row["text"] for row in batch), collate(batch))[1]

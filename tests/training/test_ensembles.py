@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModel, AutoProcessor
+from transformers import AutoConfig, AutoModel, AutoProcessor
 
-from hfk import HeadConfig, MultiHeadEnsemble, MultiHeadForClassification, cli, load_task, train
+from hfk import HeadConfig, MultiHeadEnsemble, MultiHeadForClassification, load_task
 from hfk.evaluation.metrics import score_heads
 from hfk.evaluation.predictions import Predictions
 from hfk.hub.publishing import Target, pull, push
@@ -22,34 +22,68 @@ from hfk.runs.run import Run
 from hfk.training.ensemble import build_ensemble, cook_soup, fit_weights
 from tests import tiny
 
-OPTIONS = tiny.RECIPE | {"num_train_epochs": 2, "vision_encoder": None, "use_cpu": True}
+
+def save_like(source: Path, folder: Path, change=lambda weights: None, **options) -> Path:
+    """Copy a run with other weights, or other options in its processor's file."""
+    shutil.copytree(source, folder)
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    path = folder / "processor_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | options))
+    return folder
+
+
+def shake(size: float):
+    """Add noise to the weights: another run from the same start, or one that has forgotten what it knew."""
+
+    def change(weights: dict[str, torch.Tensor]) -> None:
+        generator = torch.Generator().manual_seed(0)
+        for name in [name for name, weight in weights.items() if weight.is_floating_point() and weight.dim() > 1]:
+            weights[name] += size * weights[name].std() * torch.randn(weights[name].shape, generator=generator)
+
+    return change
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory, encoders, places) -> list[Path]:
-    """Three runs from the same pretrained encoder, the last one hardly trained."""
+def runs(tmp_path_factory, text_run) -> list[Path]:
+    """Three runs from the same start, the last one as good as untrained."""
     folder = tmp_path_factory.mktemp("runs")
-    options = OPTIONS | {"text_encoder": encoders["text_encoder"]}
-    train(str(places), folder / "one", options | {"seed": 1})
-    train(str(places), folder / "two", options | {"seed": 2})
-    train(str(places), folder / "poor", options | {"seed": 3, "learning_rate": 1e-6, "head_learning_rate": 1e-6})
-    return [folder / name for name in ("one", "two", "poor")]
+    one = save_like(text_run, folder / "one")
+    return [one, save_like(one, folder / "two", shake(0.1)), save_like(one, folder / "poor", shake(5.0))]
 
 
-def test_runs_vote_and_are_scored_on_rows_that_none_has_seen(runs, tmp_path):
-    facts = build_ensemble(runs[:2], tmp_path / "both")
-    model, processor = load_checkpoint(tmp_path / "both")
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory, runs) -> Path:
+    """The ensemble of the first two."""
+    folder = tmp_path_factory.mktemp("ensembles") / "both"
+    build_ensemble(runs[:2], folder)
+    return folder
+
+
+def wide(folder: Path, source: Path) -> Path:
+    """A run of the same heads and another architecture, without training."""
+    config = AutoConfig.from_pretrained(source)
+    for head in config.heads:
+        head.kind = "mlp"
+    run = Run(shutil.copytree(source, folder))
+    run.save(MultiHeadForClassification(config), AutoProcessor.from_pretrained(source))
+    return folder
+
+
+def test_runs_vote_and_are_scored_on_rows_that_none_has_seen(runs, pair):
+    facts = json.loads((pair / "ensemble.json").read_text())
+    model, processor = load_checkpoint(pair)
     assert type(model) is MultiHeadEnsemble and facts["members"] == 2
-    assert facts["weights"]["cat1"] == [0.5, 0.5]
-    results = json.loads((tmp_path / "both" / "report" / "metrics.json").read_text())
+    assert facts["weights"]["cat1"] == [0.5, 0.5] and facts["runs"] == ["one", "two"]
+    results = json.loads((pair / "report" / "metrics.json").read_text())
     assert (results["extra"]["split"], results["counts"]["rows"]) == ("test", 12)
-    assert json.loads((tmp_path / "both" / "ensemble.json").read_text())["runs"] == ["one", "two"]
-    assert json.loads((tmp_path / "both" / "task.json").read_text())["id"] == "no"
+    assert json.loads((pair / "task.json").read_text())["id"] == "no"
     inputs = processor(text=tiny.SENTENCES)
     members = [AutoModel.from_pretrained(run) for run in runs[:2]]
     expected = sum(probabilities(m(**inputs).logits, m.config.heads)["tags"] for m in members) / 2
     torch.testing.assert_close(probabilities(model(**inputs).logits, model.config.heads)["tags"], expected)
-    names = {path.suffix for path in (tmp_path / "both").iterdir() if path.is_file()}
+    names = {path.suffix for path in pair.iterdir() if path.is_file()}
     assert names <= {".json", ".safetensors", ".py", ".md", ".parquet"}
 
 
@@ -104,23 +138,13 @@ def test_the_best_weights_are_found():
     assert fitted(head, np.full(600, -100), knows, wrong) == {}
 
 
-def test_an_ensemble_of_ensembles_has_all_their_members(runs, tmp_path):
-    build_ensemble(runs[:2], tmp_path / "pair")
-    build_ensemble([tmp_path / "pair", runs[2]], tmp_path / "three")
+def test_an_ensemble_of_ensembles_has_all_their_members(runs, pair, tmp_path):
+    build_ensemble([pair, runs[2]], tmp_path / "three")
     model, processor = load_checkpoint(tmp_path / "three")
     assert len(model.members) == 3
     inputs = processor(text=tiny.SENTENCES[:2])
     expected = sum(AutoModel.from_pretrained(run)(**inputs).logits["cat1"].softmax(-1) for run in runs) / 3
     torch.testing.assert_close(model(**inputs).logits["cat1"].exp(), expected)
-
-
-def test_members_may_differ_in_all_but_their_heads(runs, encoders, places, tmp_path):
-    options = OPTIONS | {"text_encoder": encoders["text_encoder"], "max_length": 16, "head_kind": "mlp"}
-    train(str(places), tmp_path / "other", options)
-    facts = build_ensemble([runs[0], tmp_path / "other"], tmp_path / "mixed")
-    processor = AutoProcessor.from_pretrained(tmp_path / "mixed")
-    assert len(processor.processors) == 2 and facts["members"] == 2
-    assert (tmp_path / "mixed" / "report" / "report.html").is_file()
 
 
 def test_a_uniform_soup_is_the_mean_of_the_weights(runs, tmp_path):
@@ -164,7 +188,7 @@ def other_heads(folder: Path, source: Path) -> Path:
     return folder
 
 
-def test_what_cannot_be_put_together_is_one_sentence(runs, encoders, places, tmp_path):
+def test_what_cannot_be_put_together_is_one_sentence(runs, pair, tmp_path):
     cases = [
         (lambda: build_ensemble([runs[0]], tmp_path / "x"), "give two runs or more"),
         (lambda: build_ensemble([runs[0], tmp_path / "no"], tmp_path / "x"), "there is no folder"),
@@ -177,73 +201,65 @@ def test_what_cannot_be_put_together_is_one_sentence(runs, encoders, places, tmp
         (lambda: cook_soup([runs[0], tmp_path / "o"], tmp_path / "x"), "differ in head cat1: labels"),
         (lambda: cook_soup(runs, tmp_path / "x", "thick"), "not one of uniform, greedy"),
         (lambda: build_ensemble(runs, tmp_path / "x", fit_on=tmp_path / "no.csv"), "no.csv"),
+        (
+            lambda: cook_soup([runs[0], wide(tmp_path / "wide", runs[0])], tmp_path / "x"),
+            "differ in head cat1: kind",
+        ),
+        (
+            lambda: cook_soup([runs[0], save_like(runs[0], tmp_path / "short", max_length=8)], tmp_path / "x"),
+            "prepares its input in another way",
+        ),
+        (lambda: cook_soup([runs[0], pair], tmp_path / "x"), "a soup is made of single models"),
     ]
     for call, message in cases:
         with pytest.raises((ValueError, OSError), match=message) as caught:
             call()
         assert "\n" not in str(caught.value)
     assert not (tmp_path / "x").exists()
-    train(str(places), tmp_path / "wide", OPTIONS | {"text_encoder": encoders["text_encoder"], "head_kind": "mlp"})
-    with pytest.raises(ValueError, match=r"differ in head cat1: kind, so their weights can't be averaged"):
-        cook_soup([runs[0], tmp_path / "wide"], tmp_path / "x")
-    train(str(places), tmp_path / "short", OPTIONS | {"text_encoder": encoders["text_encoder"], "max_length": 8})
-    with pytest.raises(ValueError, match="prepares its input in another way"):
-        cook_soup([runs[0], tmp_path / "short"], tmp_path / "x")
-    build_ensemble(runs[:2], tmp_path / "pair")
-    with pytest.raises(ValueError, match="a soup is made of single models"):
-        cook_soup([runs[0], tmp_path / "pair"], tmp_path / "x")
 
 
 def test_a_soup_of_strangers_warns(runs, tmp_path):
     """Weights of another starting point, which averaging destroys."""
-    strange = tmp_path / "strange"
-    shutil.copytree(runs[0], strange)
-    weights = load_file(strange / "model.safetensors")
-    # The same function with the signs of the embedding's two sides turned round.
-    for name in weights:
-        if name.startswith(("heads.", "fusion.standardization.mean")) and "bias" not in name:
-            weights[name] = -weights[name]
-    weights = {n: -v if n.endswith(("output.LayerNorm.weight", "output.LayerNorm.bias")) and ".1." in n else v
-               for n, v in weights.items()}  # fmt: skip
-    save_file(weights, strange / "model.safetensors", metadata={"format": "pt"})
+
+    def turn(weights: dict[str, torch.Tensor]) -> None:
+        """The same function with the signs of the embedding's two sides turned round."""
+        for name in weights:
+            if name.startswith(("heads.", "fusion.standardization.mean")) and "bias" not in name:
+                weights[name] *= -1
+            if name.endswith(("output.LayerNorm.weight", "output.LayerNorm.bias")) and ".1." in name:
+                weights[name] *= -1
+
+    strange = save_like(runs[0], tmp_path / "strange", turn)
     with pytest.warns(UserWarning, match="did not start from the same weights"):
         cook_soup([runs[0], strange], tmp_path / "soup", fit_on="validation")
 
 
-def test_the_command_prints_what_it_made(runs, capsys, tmp_path):
-    with pytest.raises(SystemExit) as caught:
-        cli.main(["ensemble", *map(str, runs), "--output-dir", str(tmp_path / "e"), "--fit-on", "validation"])
-    output = capsys.readouterr().out
-    assert not caught.value.code and "ensemble of 3 runs" in output and "weights of cat2: " in output
-    with pytest.raises(SystemExit) as caught:
-        cli.main(["ensemble", *map(str, runs), "--output-dir", str(tmp_path / "s"), "--soup", "greedy"])
-    assert not caught.value.code and "greedy soup of 3 runs, kept: " in capsys.readouterr().out
+def test_the_command_prints_what_it_made(runs, hfk, tmp_path):
+    code, output, _ = hfk("ensemble", *runs, "--output-dir", tmp_path / "e", "--fit-on", "validation")
+    assert code == 0 and "ensemble of 3 runs" in output and "weights of cat2: " in output
+    code, output, _ = hfk("ensemble", *runs, "--output-dir", tmp_path / "s", "--soup", "greedy")
+    assert code == 0 and "greedy soup of 3 runs, kept: " in output
 
 
-def test_an_ensemble_has_a_card_and_goes_to_the_hub_and_back_whole(runs, encoders, places, tmp_path, hub):
-    options = OPTIONS | {"text_encoder": encoders["text_encoder"], "max_length": 16}
-    train(str(places), tmp_path / "short", options)
-    build_ensemble([runs[0], tmp_path / "short"], tmp_path / "both")
-    card = (tmp_path / "both" / "README.md").read_text(encoding="utf-8")
-    assert "made of: ensemble of 2 runs" in card
+def test_an_ensemble_has_a_card_and_goes_to_the_hub_and_back_whole(runs, tmp_path, hub):
+    """Its members may differ in all but their heads: each has a processor of its own."""
+    short = wide(tmp_path / "short", save_like(runs[0], tmp_path / "other", max_length=16))
+    build_ensemble([runs[0], short], tmp_path / "both")
+    assert "made of: ensemble of 2 runs" in (tmp_path / "both" / "README.md").read_text(encoding="utf-8")
     repo = f"{hub.user}/both"
     push(tmp_path / "both", Target(repo), api=hub.api())
     pull(repo, tmp_path / "again", api=hub.api())
-    before, after = load_checkpoint(tmp_path / "both"), load_checkpoint(tmp_path / "again")
-    for (left, processor), (right, other) in [(before, after)]:
-        said, again = left(**processor(text=tiny.SENTENCES)).logits, right(**other(text=tiny.SENTENCES)).logits
-        torch.testing.assert_close(said["cat2"], again["cat2"])
+    answers = []
+    for folder in ("both", "again"):
+        model, processor = load_checkpoint(tmp_path / folder)
+        assert len(processor.processors) == 2
+        answers.append(model(**processor(text=tiny.SENTENCES)).logits["cat2"])
+    torch.testing.assert_close(*answers)
 
 
-def test_the_commands_take_an_ensemble_for_any_checkpoint(runs, places, capsys, tmp_path):
-    build_ensemble(runs[:2], tmp_path / "pair")
+def test_the_commands_take_an_ensemble_for_any_checkpoint(pair, places, hfk, tmp_path):
     table = places.parent / "places.csv"
-    for words in (
-        ["predict", tmp_path / "pair", table, tmp_path / "out.csv"],
-        ["evaluate", tmp_path / "pair", "--data", table, "--output-dir", tmp_path / "report"],
-    ):
-        with pytest.raises(SystemExit) as caught:
-            cli.main([str(word) for word in words])
-        assert not caught.value.code, capsys.readouterr().err
+    assert hfk("predict", pair, table, tmp_path / "out.csv")[0] == 0
+    assert hfk("evaluate", pair, "--data", table, "--output-dir", tmp_path / "report")[0] == 0
     assert len((tmp_path / "out.csv").read_text(encoding="utf-8").splitlines()) == 73
     assert (tmp_path / "report" / "report.html").is_file()

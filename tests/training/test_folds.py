@@ -4,33 +4,26 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 import yaml
 from transformers import AutoModel, AutoProcessor
 
-from hfk import MultiHeadEnsemble, cli, load_task, train
+from hfk import MultiHeadEnsemble, MultiHeadTrainer, load_task, train
 from hfk.evaluation.metrics import score_heads
 from hfk.evaluation.predictions import Predictions
 from hfk.models.decoding import probabilities
 from hfk.runs.recipe import Recipe
-from hfk.runs.run import open_task
-from hfk.runs.score import calibrate_checkpoint
+from hfk.runs.run import Run, last_checkpoint, load_rows, open_task
 from hfk.tasks.split import divide, strata, thin_classes
 from hfk.tools.audit.suspects import audit
 from hfk.training.folds import train_folds
 from tests import tiny
 
-ROOT = Path(__file__).resolve().parents[2]
-OPTIONS = tiny.RECIPE | {"num_train_epochs": 1, "vision_encoder": None, "standardize_rows": 8, "use_cpu": True}
 FOLDS = 3
 
 
@@ -64,12 +57,30 @@ def titles(count: int = 90, labels: int = 3) -> list[tuple[str, str, str]]:
     return rows
 
 
+def leave_run(recipe, output_dir, overrides=None, resume=True) -> None:
+    """In place of `train`: leave the folder of a run, whose model and answers are drawn by the seed."""
+    recipe = Recipe.read(recipe, {**(overrides or {}), "output_dir": str(output_dir)})
+    task, data = load_rows(recipe)
+    run = Run.start(output_dir, recipe, resume)
+    run.begin()
+    torch.manual_seed(recipe.arguments.seed)
+    model, rows = tiny.model(heads=task.heads), data["validation"]
+    run.save(model, tiny.processor(), task, recipe)
+    logits = {head.name: torch.randn(len(rows), head.num_outputs).numpy() for head in task.heads}
+    run.report(Predictions.of(rows, task.heads, logits), {})
+
+
+@pytest.fixture
+def untrained(monkeypatch):
+    """Folds whose runs are left by `leave_run`."""
+    monkeypatch.setattr("hfk.training.folds.train", leave_run)
+
+
 @pytest.fixture(scope="module")
-def cross_validated(tmp_path_factory, encoders, places):
+def cross_validated(tmp_path_factory, text_options, places):
     """Three folds of the small task with every kind of head, and its pictures left out."""
     folder = tmp_path_factory.mktemp("folds") / "cv"
-    results = train_folds(str(places), folder, FOLDS, overrides=OPTIONS | {"text_encoder": encoders["text_encoder"]})
-    return folder, results
+    return folder, train_folds(str(places), folder, FOLDS, overrides=text_options)
 
 
 def test_every_row_but_the_test_rows_is_held_out_once(cross_validated, places):
@@ -141,7 +152,7 @@ def test_the_ensemble_holds_all_runs_and_is_scored_on_the_test_rows(cross_valida
     assert results["extra"]["split"] == "test" and results["counts"]["rows"] == 12
 
 
-def test_finished_folds_are_kept_and_others_are_trained(cross_validated, encoders, places, monkeypatch):
+def test_finished_folds_are_kept_and_others_are_trained(cross_validated, text_options, places, monkeypatch):
     folder, results = cross_validated
     stamps = {path: path.stat().st_mtime_ns for path in folder.glob("fold-*/model.safetensors")}
     (folder / "fold-1" / "predictions.parquet").unlink()
@@ -150,8 +161,7 @@ def test_finished_folds_are_kept_and_others_are_trained(cross_validated, encoder
         "hfk.training.folds.train", lambda *args, **kw: (trained.append(Path(args[1]).name), train(*args, **kw))[1]
     )
     # What changes nothing in the result may change between calls.
-    options = OPTIONS | {"text_encoder": encoders["text_encoder"], "logging_steps": 3}
-    again = train_folds(str(places), folder, FOLDS, overrides=options)
+    again = train_folds(str(places), folder, FOLDS, overrides=text_options | {"logging_steps": 3})
     assert trained == ["fold-1"]
     changed = {path.parent.name for path, stamp in stamps.items() if path.stat().st_mtime_ns != stamp}
     assert changed == {"fold-1"}
@@ -167,29 +177,29 @@ def test_finished_folds_are_kept_and_others_are_trained(cross_validated, encoder
         (FOLDS, [1, 2], {}, r"seeds was None there and is \[1, 2\] now"),
     ],
 )
-def test_another_recipe_in_the_same_folder_is_refused(cross_validated, encoders, places, folds, seeds, change, message):
+def test_another_recipe_in_the_same_folder_is_refused(
+    cross_validated, text_options, places, folds, seeds, change, message
+):
     folder, _ = cross_validated
-    options = OPTIONS | {"text_encoder": encoders["text_encoder"]} | change
     with pytest.raises(ValueError, match=message) as caught:
-        train_folds(str(places), folder, folds, seeds, options)
+        train_folds(str(places), folder, folds, seeds, text_options | change)
     assert "--fresh" in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_call_that_failed_at_once_binds_nobody(places, tmp_path):
     for encoder in ("no-such-encoder", "nor-this-one"):
         with pytest.raises(ValueError, match=encoder):
-            train_folds(str(places), tmp_path, 2, overrides=OPTIONS | {"text_encoder": encoder})
+            train_folds(str(places), tmp_path, 2, overrides=tiny.RECIPE | {"text_encoder": encoder})
 
 
-def test_changed_rows_in_the_same_folder_are_refused(encoders, tmp_path):
+def test_changed_rows_in_the_same_folder_are_refused(untrained, tmp_path):
     task = write_titles(tmp_path / "task", titles(30), split=None)
-    options = OPTIONS | {"text_encoder": encoders["text_encoder"]}
-    train_folds(task, tmp_path / "cv", 2, overrides=options)
+    train_folds(task, tmp_path / "cv", 2, overrides=tiny.RECIPE)
     rows = titles(30)
     write_titles(tmp_path / "task", [*rows[:-1], (rows[-1][0], rows[-1][1], "다")], split=None)
     with pytest.raises(ValueError, match="the rows or their labels have changed"):
-        train_folds(task, tmp_path / "cv", 2, overrides=options)
-    results = train_folds(task, tmp_path / "cv", 2, overrides=options, resume=False)
+        train_folds(task, tmp_path / "cv", 2, overrides=tiny.RECIPE)
+    results = train_folds(task, tmp_path / "cv", 2, overrides=tiny.RECIPE, resume=False)
     assert results["counts"]["rows"] == 30
     # One file was divided: its rows come out in its order, whatever fold they were in.
     ids = pq.read_table(tmp_path / "cv" / "out_of_fold.parquet")["id"].to_pylist()
@@ -197,10 +207,9 @@ def test_changed_rows_in_the_same_folder_are_refused(encoders, tmp_path):
     assert not (tmp_path / "cv" / "ensemble" / "report").exists()  # every row was learned by some member
 
 
-def test_seeds_are_averaged(encoders, tmp_path):
+def test_seeds_are_averaged(untrained, tmp_path):
     task = write_titles(tmp_path / "task", titles(30), split={"test": 0.2, "seed": 1})
-    options = OPTIONS | {"text_encoder": encoders["text_encoder"]}
-    results = train_folds(task, tmp_path / "cv", 2, [1, 2], options)
+    results = train_folds(task, tmp_path / "cv", 2, [1, 2], tiny.RECIPE)
     assert results["extra"]["seeds"] == [1, 2]
     runs = [Predictions.load(tmp_path / "cv" / f"fold-0-seed-{seed}" / "predictions.parquet") for seed in (1, 2)]
     assert runs[0].ids == runs[1].ids  # the division does not depend on them
@@ -212,48 +221,44 @@ def test_seeds_are_averaged(encoders, tmp_path):
     assert len(AutoModel.from_pretrained(tmp_path / "cv" / "ensemble").members) == 4
 
 
-def test_a_recipe_may_divide_the_rows_in_its_own_way(encoders, tmp_path):
+def test_a_recipe_may_divide_the_rows_in_its_own_way(untrained, tmp_path):
     """The task keeps a third of its rows for a test; the recipe keeps none, and what reads the runs later knows."""
     task = write_titles(tmp_path / "task", titles(30), split={"test": 0.34, "seed": 1})
-    options = OPTIONS | {"text_encoder": encoders["text_encoder"], "split": {"validation": 0.5, "test": 0}}
+    options = tiny.RECIPE | {"split": {"validation": 0.5, "test": 0}}
     assert train_folds(task, tmp_path / "cv", 2, overrides=options)["counts"]["rows"] == 30
     assert audit(tmp_path / "cv")
-    train(options | {"task": task}, tmp_path / "run")
-    facts = json.loads((tmp_path / "run" / "report" / "metrics.json").read_text())["extra"]
-    assert facts["rows"]["train"] == facts["rows"]["validation"] == 15 and "test" not in facts["rows"]
-    calibrate_checkpoint(tmp_path / "run")
-    facts = json.loads((tmp_path / "run" / "report" / "metrics.json").read_text())
-    assert facts["counts"]["rows"] == 15
+    leave_run(options | {"task": task}, tmp_path / "run")
+    assert Run.open(tmp_path / "run").task().load().num_rows == {"train": 15, "validation": 15}
     with pytest.raises(ValueError, match="split: 'tset' is not one of"):
         open_task(Recipe.read(options | {"task": "ynat-mini", "split": {"tset": 0.5}}))
 
 
-def test_a_killed_cross_validation_goes_on_where_it_stopped(cross_validated, encoders, places, tmp_path):
-    """Killed inside the second fold: the first is kept, the second resumes, and the scores are the same."""
-    folder, options = tmp_path / "cv", OPTIONS | {"text_encoder": encoders["text_encoder"], "num_train_epochs": 3}
-    words = [f"{key}={json.dumps(value)}" for key, value in options.items()]
-    slow = "import time, hfk.training.trainer as t\nstep = t.MultiHeadTrainer.training_step\n"
-    slow += "t.MultiHeadTrainer.training_step = lambda *a, **k: (time.sleep(0.05), step(*a, **k))[1]\n"
-    slow += "from hfk.cli import main\nmain()"
-    command = [sys.executable, "-c", slow, "train", str(places), "--folds", "2", "--output-dir", str(folder), *words]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 240
-    try:
-        while not list((folder / "fold-1").glob("checkpoint-*/trainer_state.json")):
-            assert process.poll() is None, process.stderr.read()
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-    finally:
-        os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
-    stamp = (folder / "fold-0" / "model.safetensors").stat().st_mtime_ns
-    assert not (folder / "out_of_fold.parquet").exists() and not (folder / "fold-1" / "predictions.parquet").exists()
-    results = train_folds(str(places), folder, 2, overrides=options)
-    assert (folder / "fold-0" / "model.safetensors").stat().st_mtime_ns == stamp
-    facts = json.loads((folder / "fold-1" / "report" / "metrics.json").read_text())["extra"]
-    assert facts["resumed"] is True
-    whole = train_folds(str(places), tmp_path / "whole", 2, overrides=options)
-    assert results["scores"] == pytest.approx(whole["scores"], abs=1e-4)
+def test_an_interrupted_cross_validation_goes_on_where_it_stopped(text_options, places, tmp_path, monkeypatch):
+    """Interrupted inside the second fold: the first is kept, the second resumes, and its scores are the same."""
+    options = text_options | {"num_train_epochs": 2}
+    monkeypatch.setattr(
+        "hfk.training.folds.train",
+        lambda recipe, folder, resume: (train if folder.name == "fold-1" else leave_run)(recipe, folder, resume=resume),
+    )
+    step = MultiHeadTrainer.training_step
+
+    def stop(self, *args):
+        if self.state.global_step == 5:
+            raise KeyboardInterrupt
+        return step(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MultiHeadTrainer, "training_step", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train_folds(str(places), tmp_path / "cv", 2, overrides=options)
+    assert last_checkpoint(tmp_path / "cv" / "fold-1") and not (tmp_path / "cv" / "out_of_fold.parquet").exists()
+    stamp = (tmp_path / "cv" / "fold-0" / "model.safetensors").stat().st_mtime_ns
+    train_folds(str(places), tmp_path / "cv", 2, overrides=options)
+    assert (tmp_path / "cv" / "fold-0" / "model.safetensors").stat().st_mtime_ns == stamp
+    resumed = Run.open(tmp_path / "cv" / "fold-1")
+    assert resumed.facts["resumed"] is True
+    whole = train(str(places), tmp_path / "whole", options | {"split": resumed.recipe["split"]})
+    assert resumed.results["scores"] == pytest.approx(whole["scores"], abs=1e-4)
 
 
 def test_look_alikes_and_labels_are_spread_as_they_should_be(tmp_path):
@@ -309,9 +314,9 @@ def test_a_fold_without_a_class_is_said(tmp_path, recwarn):
         ({"split": {"folds": 500, "fold": 0}}, "500 folds can't be made of"),
     ],
 )
-def test_wrong_folds_are_one_sentence(encoders, places, tmp_path, options, message):
+def test_wrong_folds_are_one_sentence(text_options, places, tmp_path, options, message):
     with pytest.raises(ValueError, match=message) as caught:
-        train(str(places), tmp_path / "run", OPTIONS | encoders | options)
+        train(str(places), tmp_path / "run", text_options | options)
     assert "\n" not in str(caught.value)
 
 
@@ -324,8 +329,6 @@ def test_wrong_folds_are_one_sentence(encoders, places, tmp_path, options, messa
         (["--folds", "2", "push_to_hub=true", "hub_model_id=a/b"], "push over each other"),
     ],
 )
-def test_the_command_says_what_is_wrong(capsys, places, tmp_path, words, message):
-    with pytest.raises(SystemExit) as caught:
-        cli.main(["train", str(places), "--output-dir", str(tmp_path / "cv"), *words])
-    assert caught.value.code == 2 and message in capsys.readouterr().err
+def test_the_command_says_what_is_wrong(fails, places, tmp_path, words, message):
+    assert message in fails("train", places, "--output-dir", tmp_path / "cv", *words)
     assert not (tmp_path / "cv").exists()

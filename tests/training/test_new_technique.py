@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from hfk import train
 from hfk.training.techniques import TECHNIQUES, Technique
-from tests import tiny
+from hfk.training.train import prepare
 from tests.training.small import trainer
 
 
@@ -35,12 +34,11 @@ def _leave_no_trace():
     TECHNIQUES.pop("input_dropout")
 
 
-def test_a_recipe_may_name_it(encoders, places, tmp_path):
-    options = tiny.RECIPE | {"text_encoder": encoders["text_encoder"], "vision_encoder": None, "num_train_epochs": 1}
-    results = [train(str(places), tmp_path / str(share), options | {"input_dropout": share}) for share in (0, 0.9)]
-    assert results[0]["scores"] != results[1]["scores"]
+def test_a_recipe_may_name_it(text_options, places, tmp_path):
+    ready = prepare(str(places), tmp_path / "run", text_options | {"input_dropout": 0.9})
+    assert "InputDropout(share=0.9)" in map(repr, ready.trainer.techniques)
     with pytest.raises(ValueError, match="'input_dropout' needs a number"):
-        train(str(places), tmp_path / "wrong", options | {"input_dropout": "much"})
+        prepare(str(places), tmp_path / "wrong", text_options | {"input_dropout": "much"})
 
 
 def test_training_alone_is_changed(tmp_path):

@@ -53,7 +53,7 @@ def test_the_recipes_that_are_promised_are_there():
 
 def test_options_are_read_alike_every_time():
     """A second recipe in one process must not see other types than the first."""
-    words = ["learning_rate=2e-4", "max_length=1e2", "vision_encoder=none", "text_prefix=", "task=ynat", "bf16=no",
+    words = ["learning_rate=2e-4", "max_length=1e2", "vision_encoder=none", 'text_prefix=""', "task=ynat", "bf16=no",
              "eval_strategy=no", "save_strategy=no", "lora=true", "lora.rank=8", "split.test=0"]  # fmt: skip
     for _ in range(2):
         recipe = Recipe.read({"split": {"seed": 1}}, parse_overrides(words))

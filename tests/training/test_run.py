@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import signal
+import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +20,13 @@ from transformers import ElectraConfig, ElectraModel
 
 from hfk import MultiHeadForClassification, MultiHeadProcessor, train
 from hfk.runs.recipe import Recipe
+from hfk.runs.run import Run
 from hfk.runs.score import evaluate
 from hfk.tasks.tour import tour_tree
 from hfk.training.classification import build
+from hfk.training.train import prepare
 from tests import tiny
+from tests.training.small import Slow, killed
 
 ROOT = Path(__file__).resolve().parents[2]
 ONE_EPOCH = {"num_train_epochs": 1}
@@ -47,6 +48,15 @@ def text_only(folder: Path, heads: list[dict], header: list[str], rows: list[lis
     task = {"data": "table.csv", "text": "text", "heads": heads, "split": {"column": "part"}} | keys
     (folder / "task.yaml").write_text(yaml.safe_dump(task, allow_unicode=True), encoding="utf-8")
     return str(folder / "task.yaml")
+
+
+@pytest.mark.parametrize(("given", "used"), [({}, "query: "), ({"text_prefix": ""}, "")])
+def test_the_prompt_is_the_encoders_own_unless_a_recipe_says_another(given, used, encoders, tmp_path):
+    own = tmp_path / "tiny-e5"
+    shutil.copytree(encoders["text_encoder"], own)
+    recipe = Recipe.read("ynat", {"text_encoder": str(own)} | given)
+    assert build(recipe, tiny.heads(), str(own), None)[1].text_prefix == used
+    assert build(recipe, tiny.heads(), encoders["text_encoder"], None)[1].text_prefix == ""
 
 
 def test_a_finished_run_holds_what_a_user_needs_and_no_pickles(finished_run):
@@ -79,39 +89,25 @@ def test_the_recipe_that_is_left_trains_again_to_the_same_scores(finished_run, t
 
 
 def test_a_killed_run_goes_on_to_where_an_uninterrupted_one_ends(finished_run, encoders, places, tmp_path):
-    folder = tmp_path / "run"
-    options = [f"{key}={json.dumps(value)}" for key, value in (tiny.RECIPE | encoders).items()]
-    # Slowed down, so that the kill falls between the first checkpoint and the end.
-    slow = "import time, hfk.training.trainer as t\n"
-    slow += "step = t.MultiHeadTrainer.training_step\n"
-    slow += "t.MultiHeadTrainer.training_step = lambda *a, **k: (time.sleep(0.1), step(*a, **k))[1]\n"
-    slow += "from hfk.cli import main\nmain()"
-    command = [sys.executable, "-c", slow, "train", str(places), "--output-dir", str(folder), *options]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 600
-    try:
-        while not (folder / "checkpoint-6" / "trainer_state.json").exists():
-            assert process.poll() is None, process.stderr.read()
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-    finally:
-        os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
-    assert not (folder / "report").exists()
-    result = train(str(places), folder, tiny.RECIPE | encoders)
-    log = json.loads((folder / "training_log.json").read_text())
+    def run() -> None:
+        train(str(places), tmp_path, tiny.RECIPE | encoders, callbacks=[Slow()])
+
+    assert killed(run, when=(tmp_path / "checkpoint-6" / "trainer_state.json").exists)
+    assert not (tmp_path / "report").exists()
+    result = train(str(places), tmp_path, tiny.RECIPE | encoders)
+    log = json.loads((tmp_path / "training_log.json").read_text())
     seconds = [entry["train_seconds"] for entry in log]
     assert seconds == sorted(seconds) and result["extra"]["train_seconds"] == seconds[-1] > 0.6  # the killed part too
-    assert log[-1]["train_runtime"] >= 0 and last_step(folder) == last_step(finished_run) == 18
+    assert log[-1]["train_runtime"] >= 0 and last_step(tmp_path) == last_step(finished_run) == 18
     assert result["scores"] == pytest.approx(scores(finished_run), abs=1e-4)
-    assert not list(folder.glob("checkpoint-*"))
+    assert not list(tmp_path.glob("checkpoint-*"))
 
 
-def test_resume_false_starts_anew(finished_run, encoders, places, tmp_path):
+def test_resume_false_starts_anew(encoders, places, tmp_path):
     (tmp_path / "checkpoint-99").mkdir()
-    (tmp_path / "checkpoint-99" / "trainer_state.json").write_text("not read")
-    result = train(str(places), tmp_path, tiny.RECIPE | encoders, resume=False)
-    assert result["scores"] == pytest.approx(scores(finished_run), abs=1e-6)
+    (tmp_path / "checkpoint-99" / "trainer_state.json").write_text("{}")
+    ready = prepare(str(places), tmp_path, tiny.RECIPE | encoders, resume=False)
+    assert ready.checkpoint is None and not (tmp_path / "checkpoint-99").exists()
 
 
 def test_adapters_stay_beside_a_merged_checkpoint_of_the_same_logits(encoders, places, tmp_path):
@@ -131,18 +127,17 @@ def test_a_task_of_numbers_alone(encoders, tmp_path):
     rows = [[f"{sentence} {row}", row % 6, "test" if row > 20 else "validation" if row > 15 else "train"]
             for row, sentence in enumerate(tiny.SENTENCES * 4)]  # fmt: skip
     task = text_only(tmp_path / "task", [{"name": "stars", "problem": "regression"}], ["text", "stars", "part"], rows)
-    result = train(task, tmp_path / "run", tiny.RECIPE | encoders | {"num_train_epochs": 12})
+    result = train(task, tmp_path / "run", tiny.RECIPE | encoders | {"num_train_epochs": 8})
     assert result["scores"]["stars_mae"] < result["baseline"]["stars_mae"]
     log = json.loads((tmp_path / "run" / "training_log.json").read_text())
     losses = [entry["eval_loss"] for entry in log if "eval_loss" in entry]
-    assert len(losses) == 12 and losses[-1] < losses[0]
+    assert len(losses) == 8 and losses[-1] < losses[0]
 
 
-@pytest.mark.parametrize("option", [{}, {"early_stopping": 2}])
-def test_a_task_without_validation_trains_to_the_end(encoders, places, tmp_path, option):
+def test_a_task_without_validation_trains_to_the_end(encoders, tmp_path):
     heads = [{"name": "cat1"}]
     task = tiny.write_task(tmp_path / "task", rows=24, split="none", heads=heads)
-    result = train(str(task), tmp_path / "run", tiny.RECIPE | encoders | ONE_EPOCH | option)
+    result = train(str(task), tmp_path / "run", tiny.RECIPE | encoders | ONE_EPOCH | {"early_stopping": 2})
     assert result["extra"]["split"] == "train" and result["extra"]["rows"] == {"train": 24}
     assert last_step(tmp_path / "run") == 3
 
@@ -164,11 +159,11 @@ def test_options_fall_to_the_heads_that_leave_them_open(encoders, places, tmp_pa
         tmp_path / "task", rows=24, heads=[{"name": "cat1", "kind": "mlp"}, {"name": "cat2", "parent": "cat1"}]
     )
     options = {"head_kind": "residual", "max_train_rows": 8, "path_weight": 0.2}
-    result = train(str(task), tmp_path / "run", tiny.RECIPE | encoders | ONE_EPOCH | options)
-    cat1, cat2 = MultiHeadForClassification.from_pretrained(tmp_path / "run").config.heads
+    ready = prepare(str(task), tmp_path / "run", tiny.RECIPE | encoders | options)
+    cat1, cat2 = ready.trainer.heads
     assert (cat1.kind, cat2.kind) == ("mlp", "residual")
     assert (cat1.path_weight, cat2.path_weight) == (0.2, 1.0)  # nothing refines cat2
-    assert result["extra"]["rows"]["train"] == 8
+    assert len(ready.trainer.train_dataset) == 8
 
 
 @pytest.mark.parametrize(
@@ -190,64 +185,37 @@ def test_wrong_options_are_one_sentence(encoders, places, tmp_path, options, mes
     assert "\n" not in str(caught.value)
 
 
-TWO = ("--config_file", "scripts/accelerate/cpu-2.yaml")
-
-
-def launch(folder: Path, places: Path, options: dict, *words: str, more: tuple[str, ...] = ()) -> subprocess.Popen:
-    """Start scripts/train.py under accelerate; `words` are accelerate's, `more` are the script's."""
-    overrides = [f"{key}={json.dumps(value)}" for key, value in options.items()]
-    accelerate = [sys.executable, "-m", "accelerate.commands.launch", *words]
-    return subprocess.Popen(
-        [*accelerate, "scripts/train.py", str(places), "--output-dir", str(folder), *more, *overrides],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-
-
 @pytest.mark.slow
-def test_two_processes_give_what_one_gives(encoders, places, tmp_path):
-    """The rows fill whole batches: accelerate completes the last one with rows from the beginning."""
-    options = tiny.RECIPE | encoders | {"train_sampling_strategy": "random", "use_cpu": True}
+def test_two_processes_give_what_one_gives_and_make_each_fold_once(encoders, places, tmp_path):
+    """One fold is finished by one process; two processes make the other, as one process would.
+
+    Its rows fill whole batches: accelerate completes the last one with rows from the beginning.
+    """
+    options = tiny.RECIPE | encoders | {"use_cpu": True, "num_train_epochs": 2, "per_device_train_batch_size": 4}
     del options["disable_tqdm"]
-    sizes = {size: {f"per_device_{part}_batch_size": rows // size for part, rows in (("train", 8), ("eval", 12))}
-             for size in (1, 2)}  # fmt: skip
-    runs = {
-        1: launch(
-            tmp_path / "1", places, options | sizes[1], "--cpu", "--num_processes", "1", "--num_machines", "1",
-            "--mixed_precision", "no", "--dynamo_backend", "no",
-        ),
-        2: launch(tmp_path / "2", places, options | sizes[2], *TWO),
-    }  # fmt: skip
-    reports, losses = {}, {}
-    for size, process in runs.items():
-        output, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors
-        assert output.count("checkpoint: ") == output.count("mean macro-F1") == 1
-        assert output.count("eval_loss") == 3  # once an epoch
-        assert "it/s" not in output + errors and "%|" not in output + errors  # no bars in a pipe
-        reports[size] = json.loads((tmp_path / str(size) / "report" / "metrics.json").read_text())
-        assert reports[size]["extra"]["environment"]["world_size"] == size
-        log = json.loads((tmp_path / str(size) / "training_log.json").read_text())
-        losses[size] = [entry[key] for entry in log for key in ("loss", "loss_cat1", "eval_loss") if key in entry]
-    assert losses[2] == pytest.approx(losses[1], rel=1e-3, abs=1e-3)
-    assert reports[2]["scores"] == pytest.approx(reports[1]["scores"], abs=1e-3)
-    rows = [(tmp_path / size / "report" / "predictions.csv").read_text().splitlines() for size in ("1", "2")]
-    assert [row.split(",")[0] for row in rows[0]] == [row.split(",")[0] for row in rows[1]]
-
-
-@pytest.mark.slow
-def test_folds_in_two_processes_are_made_once_and_resume(encoders, places, tmp_path):
-    options = tiny.RECIPE | encoders | {"use_cpu": True, "num_train_epochs": 1}
-    folder = tmp_path / "cv"
-    for again in (False, True):
-        process = launch(folder, places, options, *TWO, more=("--folds", "2"))
-        output, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors
-        assert output.count("run 1 of 2") == output.count("run 2 of 2") == (0 if again else 1)
-    rows = pd.read_parquet(folder / "out_of_fold.parquet")
-    assert rows["id"].is_unique and len(rows) > 50
-    report = json.loads((folder / "report" / "metrics.json").read_text())
-    assert sum(report["extra"]["rows_per_fold"]) == len(rows)
-    assert (folder / "ensemble" / "config.json").is_file()
+    for fold, folder in enumerate([tmp_path / "cv" / "fold-0", tmp_path / "one"]):
+        train(str(places), folder, options | {"split": {"column": "part", "folds": 2, "fold": fold}})
+    words = ["--config_file", "scripts/accelerate/cpu-2.yaml", "scripts/train.py", str(places), "--folds", "2"]
+    options["per_device_train_batch_size"] //= 2
+    words += ["--output-dir", str(tmp_path / "cv"), *(f"{key}={json.dumps(value)}" for key, value in options.items())]
+    command = [sys.executable, "-m", "accelerate.commands.launch", *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "run 1 of 2" not in done.stdout and done.stdout.count("run 2 of 2") == 1
+    assert done.stdout.count("eval_loss") == 2  # once an epoch
+    assert "it/s" not in done.stdout + done.stderr and "%|" not in done.stdout + done.stderr  # no bars in a pipe
+    one, two = Run.open(tmp_path / "one"), Run.open(tmp_path / "cv" / "fold-1")
+    assert two.facts["environment"]["world_size"] == 2
+    logs = [json.loads((run.folder / "training_log.json").read_text()) for run in (one, two)]
+    losses = [[entry[key] for entry in log for key in ("loss", "loss_cat1", "eval_loss") if key in entry]
+              for log in logs]  # fmt: skip
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3, abs=1e-3)
+    assert two.results["scores"] == pytest.approx(one.results["scores"], abs=1e-3)
+    assert two.predictions().ids == one.predictions().ids
+    whole = Run.open(tmp_path / "cv")
+    rows = pd.read_parquet(whole.folder / "out_of_fold.parquet")
+    assert rows["id"].is_unique and sum(whole.facts["rows_per_fold"]) == len(rows) > 50
+    assert (whole.folder / "ensemble" / "config.json").is_file()
 
 
 def test_every_accelerate_file_is_one_that_accelerate_reads():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 
 import numpy as np
@@ -21,7 +22,6 @@ from hfk.training.techniques import make_techniques
 from hfk.training.techniques.averaging import TRAINED, Ema
 from hfk.training.techniques.pictures import change_picture
 from hfk.training.techniques.rare_classes import balanced_weights, label_prior
-from hfk.training.techniques.sampling import sampling_weights
 from hfk.training.trainer import unwrap
 from tests import tiny
 from tests.training.small import Watch, arguments, picture, rows, trainable, trainer, without_dropout
@@ -61,7 +61,7 @@ def test_a_value_is_true_the_main_option_or_a_mapping():
         ({"layer_decay": 0}, r"layer_decay must be in \(0, 1\]"),
         ({"ema": 1.0}, r"ema must be in \[0, 1\)"),
         ({"r_drop": -1}, "r_drop must be 0 or more"),
-        ({"focal": -1}, r"focal must be in \[0"),
+        ({"focal": -1}, "focal must be 0 or more"),
         ({"modality_dropout": 1}, r"modality_dropout must be in \[0, 1\)"),
         ({"hierarchy_loss": "upward"}, "not one of none, marginal"),
         ({"eda": {"swap": 1.5}}, r"eda.swap must be in \[0, 1\)"),
@@ -104,43 +104,6 @@ def test_what_can_not_work_in_a_training_is_said_before_it(tmp_path, techniques,
             model=tiny.model("recurrent" if techniques == {"lora": True} else "bert", heads=heads),
             **options,
         ).create_optimizer()
-
-
-# ---------------------------------------------------------------------------------------------------------- resuming
-
-RESUMED = {
-    "plain": {},
-    "ema": {"ema": 0.5},
-    "r_drop": {"r_drop": 4},
-    "eda": {"eda": {"head": "cat2"}},
-    "sampling": {"sampling": "sqrt"},
-    "lora": {"lora": True},
-    "lora with ema": {"lora": True, "ema": 0.5},
-    "unfreezing with ema": {"unfreezing": {"schedule": [0, 1]}, "ema": 0.5},
-    "rates": {"layer_decay": 0.5, "head_learning_rate": 1e-2},
-    "pictures": {"pictures": True},
-    "losses": {"focal": 1.0, "class_weights": "sqrt", "label_smoothing": 0.1, "hierarchy_loss": "marginal"},
-}
-
-
-@pytest.mark.parametrize("name", RESUMED)
-def test_an_interrupted_run_ends_bit_by_bit_where_an_uninterrupted_one_does(tmp_path, name):
-    vision = "resnet" if name in ("pictures", "unfreezing with ema") else None
-    options = {"max_steps": 5, "learning_rate": 1e-2, "per_device_train_batch_size": 4}
-
-    def run(folder, stop=None):
-        made = trainer(folder, RESUMED[name], vision, callbacks=[Watch(stop)], **options)
-        made.train(resume_from_checkpoint=last_checkpoint(folder))
-        return made
-
-    whole = run(tmp_path / "whole")
-    stop = 3 if vision else 2  # what is drawn while rows are read is exact from epoch to epoch alone
-    run(tmp_path / "parts", stop)
-    assert last_checkpoint(tmp_path / "parts").endswith(f"checkpoint-{stop}")
-    resumed = run(tmp_path / "parts")
-    assert resumed.state.global_step == 5
-    for name, weight in trainable(whole.model).items():
-        assert torch.equal(trainable(resumed.model)[name], weight), name
 
 
 # ---------------------------------------------------------------------------------------------------- what they change
@@ -237,7 +200,7 @@ def test_two_passes_are_held_together(tmp_path):
     for r_drop in (0, 200):
         torch.manual_seed(0)
         model = tiny.model("bert")
-        trainer(tmp_path, {"r_drop": r_drop}, model=model, num_train_epochs=8, learning_rate=5e-3).train()
+        trainer(tmp_path, {"r_drop": r_drop}, model=model, num_train_epochs=5, learning_rate=5e-3).train()
         batch = MultiHeadCollator(tiny.processor(), [])(list(rows()) * 10)
         with torch.no_grad():
             apart.append(disagreement(model.train()(**batch).logits, model.config.heads).item())
@@ -258,9 +221,6 @@ def test_frozen_batch_norms_keep_their_statistics(tmp_path):
 
 def test_weights_and_priors_by_hand():
     labels = np.array([0] * 8 + [1] * 2 + [-100])
-    balanced = sampling_weights(labels, "balanced")
-    assert balanced[:8].sum() == pytest.approx(balanced[8:10].sum())
-    assert sampling_weights(labels, "sqrt")[8] / sampling_weights(labels, "sqrt")[0] == pytest.approx(2.0)
     weights = balanced_weights(labels, 3, "balanced")
     assert (weights[0] * 8 + weights[1] * 2) / 10 == pytest.approx(1.0, abs=1e-5)
     assert weights[1] == pytest.approx(4 * weights[0], rel=1e-4) and weights[2] == 1.0
@@ -319,8 +279,7 @@ def pixels(image: Image.Image) -> np.ndarray:
 @settings(deadline=None, max_examples=30)
 @given(st.integers(1, 60), st.integers(1, 60), st.floats(0.05, 1), st.integers(0, 2**31))
 def test_what_is_kept_is_a_part_of_the_picture_and_large_enough(width, height, crop, seed):
-    torch.manual_seed(seed)
-    changed = change_picture(noise(width, height), flip=0.0, crop=crop, light=0.1)
+    changed = change_picture(noise(width, height), random.Random(seed), flip=0.0, crop=crop, light=0.1)
     assert changed.mode == "RGB"
     wide, high = changed.size
     assert 1 <= wide <= width and 1 <= high <= height
@@ -329,15 +288,12 @@ def test_what_is_kept_is_a_part_of_the_picture_and_large_enough(width, height, c
 
 def test_mirrored_cropped_and_relit_by_the_seed():
     image = noise()
-    assert (pixels(change_picture(image, 1.0, 1, 0)) == pixels(image)[:, ::-1]).all()
-    parts = []
-    for seed in (3, 3, 4):
-        torch.manual_seed(seed)
-        parts.append(change_picture(image, flip=0.0, crop=0.3, light=0))
+    assert (pixels(change_picture(image, random.Random(0), 1.0, 1, 0)) == pixels(image)[:, ::-1]).all()
+    parts = [change_picture(image, random.Random(seed), flip=0.0, crop=0.3, light=0) for seed in (3, 3, 4)]
     windows = np.lib.stride_tricks.sliding_window_view(pixels(image), pixels(parts[0]).shape)
     assert (windows == pixels(parts[0])).all(axis=(-3, -2, -1)).sum() == 1
     assert pixels(parts[0]).tobytes() == pixels(parts[1]).tobytes() != pixels(parts[2]).tobytes()
-    relit = change_picture(image, flip=0.0, crop=1, light=0.3)
+    relit = change_picture(image, random.Random(0), flip=0.0, crop=1, light=0.3)
     assert relit.size == image.size and 0 < abs(pixels(relit).astype(float) - pixels(image)).mean() < 80
 
 

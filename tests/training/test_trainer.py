@@ -14,8 +14,8 @@ from datasets import Dataset
 from hfk import MultiHeadForClassification, MultiHeadProcessor, MultiHeadTrainer
 from hfk.runs.run import last_checkpoint
 from hfk.tasks.collator import MultiHeadCollator
+from hfk.training.order import count_tokens
 from hfk.training.techniques import make_techniques
-from hfk.training.techniques.base import count_tokens
 from hfk.training.trainer import unwrap
 from tests import tiny
 from tests.training.small import Watch, arguments, picture, pictures, rows, trainable, trainer, without_dropout
@@ -134,7 +134,7 @@ def test_images_alone_train_and_are_saved_with_their_processor(tmp_path):
     assert again(images=[pictures(1)[0]["image"]])["pixel_values"].shape == (1, 3, 32, 32)
 
 
-def test_rows_are_grouped_by_tokens(tmp_path):
+def test_tokens_of_rows_are_those_that_the_model_reads():
     texts = ["바다", tiny.SENTENCES[0], None, " ".join(tiny.SENTENCES * 9)]
     data = Dataset.from_dict({"id": list("abcd"), "text": texts, "cat1": [0, 1, 0, 1]})
     processor = tiny.processor(text_prefix="query: ")
@@ -143,9 +143,6 @@ def test_rows_are_grouped_by_tokens(tmp_path):
         len(processor.tokenizer("query: ")["input_ids"]),
         processor.max_length,
     ]
-    techniques = make_techniques({"standardize_rows": 0})
-    made = MultiHeadTrainer(tiny.model("bert"), arguments(tmp_path), processor, data, techniques=techniques)
-    assert made.train_dataset["length"] == counts
     assert count_tokens(data.remove_columns("text"), processor) == [0] * 4
 
 
@@ -155,3 +152,19 @@ def test_a_trainer_measures_features_and_has_a_rate_for_heads_unless_told_otherw
     made = MultiHeadTrainer(model, arguments(tmp_path, learning_rate=1e-3), tiny.processor(), rows())
     assert not torch.equal(model.fusion.standardization.mean, before)
     assert {group["lr"] for group in made.create_optimizer().param_groups} == {1e-3, 1e-2}
+
+
+def test_each_step_has_rows_of_like_length_in_an_order_that_every_process_draws(tmp_path):
+    made = trainer(tmp_path, per_device_train_batch_size=2)
+    sampler, lengths = made._get_train_sampler(), count_tokens(made.train_dataset, made.processor)
+    first, again = list(sampler), list(sampler)
+    assert first == again and sorted(first) == list(range(len(lengths)))
+    torch.manual_seed(5)
+    assert list(made._get_train_sampler()) == first
+    sampler.set_epoch(1)
+    assert list(sampler) != first
+
+    def spread(order: list[int]) -> float:
+        return np.array([lengths[row] for row in order]).reshape(-1, 2).std(axis=1).mean()
+
+    assert spread(first) < 0.9 * spread(list(range(len(lengths))))

@@ -13,6 +13,7 @@ import re
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 from ...models.text_cleaning import ANALYZERS as PACKAGES
@@ -104,15 +105,17 @@ def _phrases(text: str, run: list[_Word]) -> Iterable[Phrase]:
 _NOUNS = frozenset({"NNG", "NNP", "SL", "SH", "XR"})
 _INSIDE = _NOUNS | {"XPN", "XSN", "SN", "NNB"}
 _SUFFIXES = ("들", "쯤", "씩", "여", "간")
-_loaded: dict[str, Callable[[str], list[Token]]] = {}
-_loading = threading.RLock()
+_lock = threading.Lock()
 
 
 def _analyze(name: str, text: str) -> list[Token]:
-    with _loading:  # neither is safe in two threads at once
-        if name not in _loaded:
-            _loaded[name] = {"kiwi": _load_kiwi, "mecab": _load_mecab}[name]()
-        return _loaded[name](text)
+    with _lock:  # neither is safe in two threads at once
+        return _load(name)(text)
+
+
+@cache
+def _load(name: str) -> Callable[[str], list[Token]]:
+    return {"kiwi": _load_kiwi, "mecab": _load_mecab}[name]()
 
 
 def _load_kiwi() -> Callable[[str], list[Token]]:

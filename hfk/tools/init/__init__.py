@@ -8,22 +8,18 @@ from typing import Annotated
 import typer
 
 
-def command(app: typer.Typer) -> None:
-    """Add the command to hfk's."""
+def command(
+    table: Annotated[
+        Path, typer.Argument(help="Table (CSV, TSV, JSON, Parquet, Excel), or a folder of pictures by class.")
+    ],
+    output: Annotated[Path | None, typer.Option(help="YAML to write; beside the table by default.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the YAML if it exists.")] = False,
+) -> None:
+    """Look at a table and write the YAML of a task for it, commented, to be checked and trained on."""
+    from .inspection import inspect_table
 
-    @app.command("init")
-    def init_command(
-        table: Annotated[
-            Path, typer.Argument(help="Table (CSV, TSV, JSON, Parquet, Excel), or a folder of pictures by class.")
-        ],
-        output: Annotated[Path | None, typer.Option(help="YAML to write; beside the table by default.")] = None,
-        force: Annotated[bool, typer.Option("--force", help="Replace the YAML if it exists.")] = False,
-    ) -> None:
-        """Look at a table and write the YAML of a task for it, commented, to be checked and trained on."""
-        from .inspection import inspect_table
-
-        target = output or table.with_suffix(".yaml")
-        if target.exists() and not force:
-            raise ValueError(f"{target} exists already; choose another --output, or replace it with --force.")
-        target.write_text(inspect_table(table, target.parent), encoding="utf-8")
-        typer.echo(f"wrote {target}: read it, correct it, then: hfk train {target} --output-dir runs/{target.stem}")
+    target = output or table.with_suffix(".yaml")
+    if target.exists() and not force:
+        raise ValueError(f"{target} exists already; choose another --output, or replace it with --force.")
+    target.write_text(inspect_table(table, target.parent), encoding="utf-8")
+    typer.echo(f"wrote {target}: read it, correct it, then: hfk train {target} --output-dir runs/{target.stem}")

@@ -1,48 +1,35 @@
-"""`inspect_table`: a first guess at a table's task, as a commented YAML file that loads as it is.
+"""`inspect_table`: a first guess at a table's task, as a commented YAML file that has been loaded before it is written.
 
-Guesses are simple and say why: a column of picture names is the image, long varied strings are text, few repeated
-values are labels, cells that share a separator and a vocabulary are several labels, a value for each row is an id. Of
-label columns that say the same thing the more readable stays; a label that fixes another's value gets it as parent.
+`roles.py` says what each column is; here columns are compared (twins, parents, one column a label, texts that give the
+labels away), the heads are chosen, and the file is written. Doubtful heads stand in it as comments.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections import Counter
-from dataclasses import dataclass, field
+import warnings
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+import numpy as np
+import yaml
 
-from ...tasks.columns import MISSING_WORDS, RESERVED
-from ...tasks.folders import IMAGE_SUFFIXES, picture_folders, read_folders
+from ...tasks.columns import NO, RESERVED, YES
+from ...tasks.folders import picture_folders, read_folders
 from ...tasks.heads import sort_labels
-from ...tasks.tables import read_table
+from ...tasks.source import as_files
+from ...tasks.tables import Layout, is_saved_dataset, layout, read_table
+from ...tasks.yaml_task import read_names, table_task
+from .roles import LABELLED, MANY_LABELS, Column, classify
 
-SEPARATORS = (" . ", " | ", "|", "; ", ";", ", ", ",", " / ", "/", " #")
-MAX_LABELS = 300
-MIN_ROWS_A_LABEL = 4
-_RARE = 20  # rows below which a value of a long-tailed multi-label column is left out
-_ID_NAME = re.compile(r"(^|_|\b)(id|idx|index|guid|uuid|key|no|num|번호)$", re.IGNORECASE)
-
-
-@dataclass
-class _Column:
-    name: str
-    cells: list[Any]
-    role: str = "left out"
-    why: str = ""
-    separator: str | None = None
-    min_rows: int = 1
-    parent: str | None = None
-    conflicts: int = 0  # rows that put a label under another parent than most rows do
-    values: list[str] = field(default_factory=list)  # the non-empty cells, as text
-
-    @property
-    def distinct(self) -> int:
-        return len(set(self.values))
+MAX_LENGTH = 512
+"""Tokens that the encoder of the recipe `table` reads at most."""
+_TOKENS = 0.55  # a character of Korean, in tokens of that encoder
+_MANY_HEADS = 8  # columns of few values beside one that is called a label: features, more likely than labels
+_NAMES_BYTES = 1 << 16
+_BOX = ("xmin", "ymin", "xmax", "ymax")
 
 
 def inspect_table(path: str | Path, folder: str | Path | None = None) -> str:
@@ -60,209 +47,233 @@ def inspect_table(path: str | Path, folder: str | Path | None = None) -> str:
         ValueError: if it can't be read, or no column can be an input or a label.
     """
     path = Path(path)
-    data = path.name if folder is None else _relative(path, Path(folder))
-    if path.is_dir():
-        return _folder_yaml(path, data)
-    frame = read_table(path)
-    if not len(frame):
+    folder = path.parent if folder is None else Path(folder)
+    table = not path.is_dir() or is_saved_dataset(path)
+    how = layout(path) if table else Layout("pictures")
+    files = as_files(str(path)) if table else picture_folders(str(path.resolve()), Path()) or {}
+    cells = _cells(files, how) if table else _pictures(files)
+    rows = len(next(iter(cells.values()), []))
+    if not rows:
         raise ValueError(f"{path.name} has no rows to look at.")
-    columns = [_Column(str(name), frame[name].tolist()) for name in frame.columns]
-    image_dir = None
+    columns = [Column(str(name), found) for name, found in cells.items()]
     for column in columns:
-        column.values = [str(cell) for cell in column.cells if not _missing(cell)]
-        if column.role == "left out" and not column.why:
-            image_dir = _classify(column, len(frame), path.parent, image_dir)
+        classify(column, path.parent)
     _one_of_each(columns)
-    _drop_twins(columns, frame)
+    columns = _join_marks(columns, rows)
+    _drop_twins(columns)
     _drop_leaks(columns)
-    _find_parents(columns, frame)
-    if not any(column.role in ("text", "image") for column in columns):
+    _find_parents(columns)
+    if table and not any(column.role in ("text", "image") for column in columns):
         raise ValueError(f"{path.name}: no column looks like text or pictures; write the task's YAML by hand.")
-    if not any(column.role in ("label", "labels", "number") for column in columns):
-        raise ValueError(f"{path.name}: no column looks like a label; write the task's YAML by hand.")
-    return _yaml(path, data, columns, image_dir, len(frame), folder)
+    heads, doubtful = _choose(columns)
+    if not heads:
+        seen = "; ".join(f"{column.name}: {column.why}" for column in columns if column.role == "left out")
+        raise ValueError(f"{path.name}: no column looks like a label; write the task's YAML by hand. {seen}"[:600])
+    for head in heads:
+        _find_names(head, path.parent, folder)
+    while True:
+        text = _yaml(path, folder, how, [*files], columns, heads, doubtful, rows)
+        try:
+            task = table_task(yaml.safe_load(text), folder)
+            if not any(column.role == "image" and "no such files" in column.why for column in columns):
+                task.look()
+            return text
+        except ValueError as error:
+            named = [head for head in heads if f"head {_head_name(head)!r}" in str(error)]
+            if not named or len(heads) == 1:
+                raise
+            heads.remove(named[0])
+            doubtful.append(named[0])
+            named[0].why = str(error)
+            for head in heads:
+                head.parent = None if head.parent == named[0].name else head.parent
 
 
-# ------------------------------------------------------------------------------------------------------ one column
+def _cells(files: dict[str, list[Path]], how: Layout) -> dict[str, list[Any]]:
+    tables = [read_table(path, **how.settings) for paths in files.values() for path in paths]
+    return {name: [cell for table in tables for cell in table[name]] for name in tables[0].columns}
 
 
-def _missing(cell: Any) -> bool:
-    return cell is None or cell != cell or (isinstance(cell, str) and cell.strip() in MISSING_WORDS)
+def _pictures(folders: dict[str, Path]) -> dict[str, list[Any]]:
+    chunks = [chunk for table in read_folders(folders) for chunk in table.chunks()]
+    named = [name for name in chunks[0] if name not in ("file", "image", "file_name")]
+    return {name: [cell for chunk in chunks for cell in chunk[name]] for name in named}
 
 
-def _classify(column: _Column, rows: int, folder: Path, image_dir: str | None) -> str | None:
-    values, given = column.values, [cell for cell in column.cells if not _missing(cell)]
-    if not values:
-        column.why = "every cell is empty"
-        return image_dir
-    if isinstance(given[0], dict) and ("bytes" in given[0] or "path" in given[0]):
-        column.role, column.why = "image", "pictures inside the table"
-        return image_dir
-    if isinstance(given[0], (bytes, bytearray)):
-        column.role, column.why = "image", "pictures inside the table"
-        return image_dir
-    if isinstance(given[0], (list, tuple)):
-        vocabulary = Counter(str(value) for cell in given for value in cell)
-        column.role, column.why = "labels", f"lists over {len(vocabulary)} values"
-        column.min_rows = _RARE if len(vocabulary) > MAX_LABELS else 1
-        return image_dir
-    sample = values[:: max(1, len(values) // 200)]
-    if sum(Path(value).suffix.lower() in IMAGE_SUFFIXES for value in sample) > 0.8 * len(sample):
-        found = _image_folder(sample, folder)
-        column.role = "image"
-        column.why = "file names of pictures" + ("" if found is not None else ", but no such files: set image_dir")
-        return found or image_dir
-    if column.distinct == 1:
-        column.why = f"one value only ({values[0][:30]!r})"
-        return image_dir
-    mean = sum(map(len, values)) / len(values)
-    spaced = sum(" " in value.strip() for value in sample) / len(sample)
-    numeric = _numbers(values)
-    if column.distinct == len(values) and len(values) > 2 and spaced < 0.1 and _id_like(column, numeric, sample):
-        column.role, column.why = "id", "a different value on each row"
-        return image_dir
-    separator, vocabulary = _separator(values, rows)
-    if separator is not None:
-        column.role, column.separator = "labels", separator
-        frequent = sum(count >= _RARE for count in vocabulary.values())
-        column.min_rows = _RARE if len(vocabulary) > MAX_LABELS else 1
-        tail = f", {frequent} of them on {_RARE} rows or more" if column.min_rows > 1 else ""
-        column.why = f"{len(vocabulary)} values separated by {separator!r}{tail}"
-        return image_dir
-    few = column.distinct <= min(MAX_LABELS, max(2, len(values) // MIN_ROWS_A_LABEL))
-    if numeric is not None and not (few and _codes(numeric)):
-        column.role, column.why = "number", f"numbers from {min(numeric):g} to {max(numeric):g}"
-    elif few and mean <= 40:
-        column.role, column.why = "label", ""
-    elif spaced >= 0.3 or mean >= 15:
-        column.role, column.why = "text", f"{mean:.0f} characters on average"
-    else:
-        column.why = (
-            f"{column.distinct} different values in {len(values)} rows: too many for labels, too short for text"
-        )
-    return image_dir
+# ------------------------------------------------------------------------------------------------- columns together
 
 
-def _numbers(values: list[str]) -> list[float] | None:
-    try:
-        return [float(value) for value in values] if all(value.strip()[-1:].isdigit() for value in values) else None
-    except ValueError:
-        return None
+def _leave_out(column: Column, why: str) -> None:
+    column.role, column.why = "left out", why
 
 
-def _codes(numbers: list[float]) -> bool:
-    """Whether numbers look like class codes: whole, few, and without large gaps."""
-    distinct = set(numbers)
-    return all(number.is_integer() for number in distinct) and (
-        len(distinct) <= 2 or max(distinct) - min(distinct) < 4 * len(distinct)
-    )
-
-
-def _id_like(column: _Column, numeric: list[float] | None, sample: list[str]) -> bool:
-    if _ID_NAME.search(column.name):
-        return True
-    if numeric is not None:
-        return all(number.is_integer() for number in numeric) and column.name.lower().startswith(("unnamed", "row"))
-    digits = sum(any(character.isdigit() for character in value) for value in sample)
-    return digits > 0.9 * len(sample) and max(map(len, sample)) <= 64
-
-
-def _separator(values: list[str], rows: int) -> tuple[str | None, Counter[str]]:
-    """The separator that cuts most cells into short values of a shared vocabulary, if one does."""
-    for separator in SEPARATORS:
-        cut = [[part.strip() for part in value.split(separator) if part.strip()] for value in values]
-        several = sum(len(parts) > 1 for parts in cut)
-        if several < 0.2 * len(values):
-            continue
-        vocabulary = Counter(part for parts in cut for part in set(parts))
-        total = sum(vocabulary.values())
-        short = sum(len(part) * count for part, count in vocabulary.items()) / total <= 10
-        shared = sum(count for count in vocabulary.values() if count >= max(2, min(_RARE, rows // 50))) / total
-        if short and shared >= 0.6 and len(vocabulary) < 0.25 * total:
-            if len(set(values)) <= 20 and len(vocabulary) >= len(set(values)):
-                continue  # a few whole names that contain the sign: "야영장,오토캠핑장"
-            return separator, vocabulary
-    return None, Counter()
-
-
-def _image_folder(sample: list[str], folder: Path) -> str | None:
-    """What the names are relative to: "" for the table's folder, a folder in it, or None if no file is found."""
-    children = sorted(child.name for child in folder.iterdir() if child.is_dir()) if folder.is_dir() else []
-    for name in ("", *children):
-        if all((folder / name / value.strip()).is_file() for value in sample[:5]):
-            return name
-    return None
-
-
-# -------------------------------------------------------------------------------------------------- columns together
-
-
-def _one_of_each(columns: list[_Column]) -> None:
-    for role in ("id", "image"):
+def _one_of_each(columns: list[Column]) -> None:
+    for role in ("image", "id", "split", "group"):
         chosen = [column for column in columns if column.role == role]
-        if role == "id":
-            chosen.sort(key=lambda column: not _ID_NAME.search(column.name))
+        chosen.sort(key=lambda column: column.says != "id" if role == "id" else bool(column.image))
         for extra in chosen[1:]:
-            extra.role = "left out"
-            extra.why += f"; {chosen[0].name!r} is the {role} already"
+            _leave_out(extra, f"{extra.why}; {chosen[0].name!r} is the {role} already")
+            if extra.image and not any(column.role == "id" for column in columns):
+                extra.role, extra.why, extra.image = "id", "a different value on each row", ""
 
 
-def _drop_twins(columns: list[_Column], frame: pd.DataFrame) -> None:
-    labels = [column for column in columns if column.role == "label"]
-    for number, one in enumerate(labels):
-        for two in labels[number + 1 :]:
-            if one.role != "label" or two.role != "label" or one.distinct != two.distinct:
-                continue
-            if not _conflicts(frame, one.name, two.name) and not _conflicts(frame, two.name, one.name):
-                code, readable = sorted((one, two), key=_readable)
-                code.role, code.why = "left out", f"says the same as {readable.name!r}, which is easier to read"
+def _join_marks(columns: list[Column], rows: int) -> list[Column]:
+    """Make one head of neighboring columns that each say of one label whether it applies."""
+    joined: list[Column] = []
+    for kind, run in _runs(columns):
+        if kind is None or len(run) < 3:
+            joined += run
+            continue
+        marked = np.zeros((rows, len(run)), dtype=bool)
+        for number, column in enumerate(run):
+            marked[:, number] = np.isin(column.codes, [n for n, v in enumerate(column.values) if v.lower() in YES])
+        column = Column("labels", [])
+        column.role, column.columns, column.score = "marks", [one.name for one in run], 1
+        column.exclusive = bool((marked.sum(1) == 1).all())
+        per_row = marked.sum() / rows
+        column.why = f"one column a label, {len(run)} labels; {per_row:.2g} a row on average"
+        taken = {other.name for other in columns}
+        column.name = next(name for name in ("labels", "marks", "labels_") if name not in taken)
+        joined.append(column)
+    return joined
 
 
-def _readable(column: _Column) -> tuple[int, float]:
-    letters = sum(not value.replace(".", "").isdigit() for value in set(column.values))
-    return letters, sum(map(len, set(column.values)))
+def _runs(columns: list[Column]) -> Iterator[tuple[str | None, list[Column]]]:
+    """Columns in runs of one kind of marks; None for the kind of other columns."""
+    run: list[Column] = []
+    kind: str | None = None
+    for column in columns:
+        own = _marks_of(column)
+        if run and own != kind:
+            yield kind, run
+            run = []
+        kind = own
+        run.append(column)
+    yield kind, run
 
 
-def _drop_leaks(columns: list[_Column]) -> None:
+def _marks_of(column: Column) -> str | None:
+    words = {value.lower() for value in column.values}
+    if column.role not in ("label", "left out") or column.score < 0 or not words or not words <= YES | NO:
+        return None
+    return "digits" if words <= {"0", "1"} else "words"
+
+
+def _drop_twins(columns: list[Column]) -> None:
+    """Leave out label columns that say the same as a more readable one."""
+    alike: dict[bytes, list[Column]] = {}
+    for column in columns:
+        if column.role == "label" and column.distinct > 2:
+            alike.setdefault(column.codes.tobytes(), []).append(column)
+    for twins in alike.values():
+        readable = max(twins, key=_readable)
+        for code in twins:
+            if code is not readable:
+                _leave_out(code, f"says the same as {readable.name!r}, which is easier to read")
+                readable.score = max(readable.score, code.score)
+
+
+def _readable(column: Column) -> tuple[int, int]:
+    return sum(not value.replace(".", "").isdigit() for value in column.values), sum(map(len, column.values))
+
+
+def _drop_leaks(columns: list[Column]) -> None:
     """Leave out a text column that spells out all values of a several-valued label column: it would give them away."""
+    texts = [column for column in columns if column.role == "text"]
     for label in [column for column in columns if column.role == "labels" and column.separator]:
-        for text in [column for column in columns if column.role == "text"]:
-            pairs = [
-                (str(cell), str(value))
-                for cell, value in zip(text.cells, label.cells, strict=True)
-                if not _missing(cell) and not _missing(value)
-            ]
-            pairs = pairs[:: max(1, len(pairs) // 500)]
+        for text in texts:
+            both = np.flatnonzero((label.codes >= 0) & (text.codes >= 0))
+            both = both[:: max(1, len(both) // 500)]
             held = sum(
-                all(p.strip() in cell for p in value.split(label.separator) if p.strip()) for cell, value in pairs
+                all(part.strip() in text.values[text.codes[row]] for part in value.split(label.separator))
+                for row in both
+                for value in [label.values[label.codes[row]]]
             )
-            others = [column for column in columns if column.role == "text" and column is not text]
-            if pairs and held > 0.9 * len(pairs) and others:
-                text.role, text.why = "left out", f"it spells out the labels of {label.name!r}"
+            if len(both) and held > 0.9 * len(both) and any(o.role == "text" and o is not text for o in texts):
+                _leave_out(text, f"it spells out the labels of {label.name!r}")
 
 
-def _conflicts(frame: pd.DataFrame, child: str, parent: str) -> int:
-    """Rows in which a value of `child` stands beside another value of `parent` than on most of its rows."""
-    counts = frame[[child, parent]].dropna().astype(str).value_counts()
-    return int(counts.sum() - counts.groupby(level=0).max().sum())
-
-
-def _find_parents(columns: list[_Column], frame: pd.DataFrame) -> None:
+def _find_parents(columns: list[Column]) -> None:
+    """Give each label column the closest one that its values fix, but for a few slips or a few names under several."""
     labels = sorted((column for column in columns if column.role == "label"), key=lambda column: column.distinct)
     for number, child in enumerate(labels):
-        above = {}
-        for column in labels[:number]:
-            if column.distinct < child.distinct and child.distinct * MIN_ROWS_A_LABEL <= len(child.values):
-                conflicts = _conflicts(frame, child.name, column.name)
-                if conflicts <= len(child.values) // 1000:  # a few slips; a real table has some
-                    above[column.name] = (_stem(column.name) == _stem(child.name), column.distinct, conflicts)
-        if above:  # the closest: the one named alike, else the one with most labels
-            child.parent = max(above, key=lambda name: above[name][:2])
-            child.conflicts = above[child.parent][2]
+        found = {}
+        for parent in labels[:number]:
+            if parent.distinct < child.distinct and child.rows >= 4 * child.distinct:
+                both = (child.codes >= 0) & (parent.codes >= 0)
+                pairs = np.bincount(
+                    child.codes[both] * parent.distinct + parent.codes[both], minlength=child.distinct * parent.distinct
+                ).reshape(child.distinct, parent.distinct)
+                conflicts = int(pairs.sum() - pairs.max(1).sum())
+                under = (pairs > 0).sum(1)
+                several = int((under > 1).sum())
+                qualify = conflicts > child.rows // 1000
+                if under.all() and (
+                    not qualify or (several <= 0.25 * child.distinct and child.distinct - several >= 3)
+                ):
+                    alike = _stem(parent.name) == _stem(child.name)
+                    found[parent.name] = (not qualify, alike, parent.distinct, conflicts)
+        if found:  # the closest: without names under several, the one named alike, else the one with most labels
+            child.parent = max(found, key=lambda name: found[name][:3])
+            strict, _, _, child.conflicts = found[child.parent]
+            child.qualify = not strict
 
 
 def _stem(name: str) -> str:
     return re.sub(r"[\d_]*(name)?$", "", name)
+
+
+def _choose(columns: list[Column]) -> tuple[list[Column], list[Column]]:
+    """The heads, coarse to fine, and the doubtful ones."""
+    able = [column for column in columns if column.role in LABELLED]
+    by_name = {column.name: column for column in able}
+    heads = [column for column in able if column.score >= 0]
+    strong = [column for column in heads if column.score > 0]
+    if strong and len(heads) - len(strong) > _MANY_HEADS:
+        heads = strong
+    if not heads and able:
+        best = max(column.score for column in able)
+        heads = [column for column in able if column.score == best]
+    for column in list(heads):  # what a head refines is a head, whatever it is called
+        while column.parent is not None and by_name[column.parent] not in heads:
+            if by_name[column.parent].score < 0:
+                column.parent, column.conflicts, column.qualify = None, 0, False
+                break
+            column = by_name[column.parent]
+            heads.append(column)
+    ordered: list[Column] = []
+
+    def add(parent: str | None) -> None:
+        for column in able:
+            if column in heads and column.parent == parent and column not in ordered:
+                ordered.append(column)
+                if column.role == "label":
+                    add(column.name)
+
+    add(None)
+    ordered.sort(key=lambda column: column.role != "label")
+    return ordered, [column for column in able if column not in heads]
+
+
+def _find_names(head: Column, table: Path, folder: Path) -> None:
+    """Look beside the table for a file that names a head's codes, such as topic_dict.csv or classes.txt."""
+    if head.role != "label" or not all(value.lstrip("-").isdecimal() for value in head.values):
+        return
+    for path in sorted(table.iterdir()):
+        small = path.suffix.lower() in (".csv", ".tsv", ".json", ".txt") and path.stat().st_size <= _NAMES_BYTES
+        if not small or not path.is_file():
+            continue
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                names, codes = read_names(str(path.resolve()), head.name, head.name)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            continue
+        told = re.search(r"label|class|dict|map|name|code|라벨|분류|코드", path.stem, re.IGNORECASE)
+        fits = codes and set(head.values) <= codes.keys() and len(codes) <= 2 * head.distinct
+        if fits and told and not all(name.isdecimal() for name in names):
+            head.labels = _relative(path, folder)
+            return
 
 
 # ------------------------------------------------------------------------------------------------------------ output
@@ -275,120 +286,170 @@ def _relative(path: Path, folder: Path) -> str:
         return str(path.resolve())
 
 
-def _quote(text: str) -> str:
-    """A YAML scalar; JSON strings are YAML."""
-    plain = re.fullmatch(r"[A-Za-z_가-힣][\w.가-힣-]*( [\w가-힣.-]+)*", text) and text.lower() not in (
-        *("yes", "no", "on", "off", "true", "false", "null", "y", "n", "none"),
+def _flow(value: Any) -> str:
+    """A value as YAML on one line."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {_flow(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_flow, value)) + "]"
+    if not isinstance(value, str):
+        return json.dumps(value)
+    plain = re.fullmatch(r"[A-Za-z_가-힣][\w.가-힣-]*( [\w가-힣.-]+)*", value) and isinstance(
+        yaml.safe_load(value), str
     )
-    return text if plain else json.dumps(text, ensure_ascii=False)
-
-
-def _head_lines(column: _Column, names: dict[str, str]) -> list[str]:
-    name = names[column.name]
-    parts = [f"name: {_quote(name)}"]
-    if name != column.name:
-        parts.append(f"column: {_quote(column.name)}")
-    if column.role == "labels":
-        parts.append("problem: multi_label")
-        if column.separator:
-            parts.append(f"separator: {json.dumps(column.separator)}")
-        if column.min_rows > 1:
-            parts.append(f"min_rows: {column.min_rows}")
-    if column.role == "number":
-        parts.append("problem: regression")
-    if column.parent:
-        parts.append(f"parent: {_quote(names[column.parent])}")
-        if column.conflicts:
-            parts.append("conflicts: ignore")
-    note = column.why
-    if column.role == "label":
-        counts = Counter(column.values)
-        shown = ", ".join(sort_labels(counts)[:6]) + (", …" if len(counts) > 6 else "")
-        note = f"{len(counts)} labels: {shown}"
-        single = sum(count == 1 for count in counts.values())
-        note += f"; {single} on one row only" if single else ""
-        note += f"; {column.conflicts} rows contradict {column.parent} and are ignored" if column.conflicts else ""
-    return [f"  # {_comment(note)}", f"  - {{{', '.join(parts)}}}"]
+    return value if plain else json.dumps(value, ensure_ascii=False)
 
 
 def _comment(text: str) -> str:
     return " ".join(text.split())
 
 
+def _head_name(column: Column) -> str:
+    return column.name + ("_label" if column.name in RESERVED else "")
+
+
+def _entry(column: Column) -> dict[str, Any]:
+    """A head, as it stands under `heads:`."""
+    if column.role == "levels":
+        return {"column": column.name, "levels": column.levels, "separator": column.separator.strip()}
+    name = _head_name(column)
+    entry: dict[str, Any] = {"name": name} | ({} if name == column.name else {"column": column.name})
+    if column.role == "number":
+        entry["problem"] = "regression"
+    elif column.role == "labels" or (column.role == "marks" and not column.exclusive):
+        entry["problem"] = "multi_label"
+    options = {"columns": column.columns, "separator": column.separator, "labels": column.labels}
+    entry |= {key: value for key, value in options.items() if value}
+    if column.min_rows > 1:
+        entry["min_rows"] = column.min_rows
+    if column.role == "labels" and (empty := len(column.cells) - column.rows):
+        entry["empty"] = "none" if empty >= 0.05 * len(column.cells) else "unknown"
+    if column.parent:
+        entry["parent"] = column.parent + ("_label" if column.parent in RESERVED else "")
+        entry |= {"qualify": True} if column.qualify else {"conflicts": "ignore"} if column.conflicts else {}
+    return entry
+
+
+def _note(column: Column) -> str:
+    """What is said of a head, in one line."""
+    notes = [column.why] if column.why else []
+    if column.role == "label":
+        shown = ", ".join(value[:40] for value in sort_labels(column.values)[:6])
+        notes.append(f"{column.distinct} labels: {shown}{', …' if column.distinct > 6 else ''}")
+        single, many = int((column.counts == 1).sum()), column.distinct > MANY_LABELS
+        notes += [f"{single} on one row only"] * bool(single) + ["they are many: are they classes?"] * many
+    empty = len(column.cells) - column.rows
+    if empty and column.role == "labels":
+        notes.append(
+            f"{empty} of {len(column.cells)} cells are empty: `none` means that no label applies there, `unknown` that "
+            "nothing is learned there"
+        )
+    elif empty:
+        notes.append(f"{empty} rows have none")
+    if column.qualify:
+        notes.append(f"some names stand under several {column.parent}, and become one label under each")
+    elif column.conflicts:
+        notes.append(f"{column.conflicts} rows contradict {column.parent} and are ignored")
+    return _comment("; ".join(notes))
+
+
 def _yaml(
-    path: Path, data: str, columns: list[_Column], image_dir: str | None, rows: int, folder: str | Path | None
+    path: Path,
+    folder: Path,
+    how: Layout,
+    splits: list[str],
+    columns: list[Column],
+    heads: list[Column],
+    doubtful: list[Column],
+    rows: int,
 ) -> str:
-    by_role: dict[str, list[_Column]] = {}
-    for column in columns:
-        by_role.setdefault(column.role, []).append(column)
+    of = {
+        role: [column for column in columns if column.role == role]
+        for role in ("text", "image", "id", "split", "group")
+    }
+    said = f"{rows:,} pictures" if how.kind == "pictures" else f"{rows:,} rows, {len(columns)} columns"
+    said += f"; {how.said}" if how.said else ""
     lines = [
-        f"# A task guessed from {path.name} ({rows:,} rows, {len(columns)} columns). Read it, correct it, then:",
+        f"# A task guessed from {path.name} ({said}). Read it, correct it, then:",
         "#   hfk train THIS_FILE --output-dir runs/NAME",
         "",
-        f"data: {_quote(data)}",
+        f"data: {_flow(_relative(path, folder))}",
+        *(f"{key}: {_flow(value)}" for key, value in how.settings.items()),
     ]
-    if texts := by_role.get("text"):
-        lines += ["", "# Text: " + _comment("; ".join(f"{column.name}, {column.why}" for column in texts)) + "."]
-        names = [_quote(column.name) for column in texts]
-        lines.append(f"text: {names[0]}" if len(names) == 1 else f"text: [{', '.join(names)}]")
-    if images := by_role.get("image"):
-        lines += ["", f"# Pictures: {_comment(images[0].why)}.", f"image: {_quote(images[0].name)}"]
-        if image_dir:
-            where = image_dir if folder is None else _relative(path.parent / image_dir, Path(folder))
-            lines.append(f"image_dir: {_quote(where)}")
-    if ids := by_role.get("id"):
-        lines += ["", f"# {_comment(ids[0].why).capitalize()}.", f"id: {_quote(ids[0].name)}"]
+    if of["text"]:
+        names = [column.name for column in of["text"]]
+        lines += ["", "# Text: " + _comment("; ".join(f"{column.name}, {column.why}" for column in of["text"])) + "."]
+        lines.append(f"text: {_flow(names[0] if len(names) == 1 else names)}")
+    if of["image"]:
+        image = of["image"][0]
+        lines += ["", f"# Pictures: {_comment(image.why)}.", f"image: {_flow(image.image or image.name)}"]
+        if image.image_dir:
+            lines.append(f"image_dir: {_flow(_relative(path.parent / image.image_dir, folder))}")
+        lines += _box_lines(columns)
+    if of["id"]:
+        lines += ["", f"# {_comment(of['id'][0].why).capitalize()}.", f"id: {_flow(of['id'][0].name)}"]
+    lines += _missing_inputs(of)
     lines += [
         "",
         "# One entry a label column, coarse to fine; a child's label has one parent label in every row.",
         "heads:",
     ]
-    heads = _coarse_to_fine(by_role.get("label", []))
-    heads += by_role.get("labels", []) + by_role.get("number", [])
-    names = {column.name: column.name + ("_label" if column.name in RESERVED else "") for column in heads}
     for column in heads:
-        lines += _head_lines(column, names)
-    if left := by_role.get("left out"):
-        lines += ["", "# Left out:"]
-        lines += [f"#   {column.name}: {_comment(column.why)}." for column in left]
-    lines += [
-        "",
-        "# Rows that look alike are kept in one split. Or, if a column says each row's split: {column: NAME}",
-        "split: {validation: 0.1, test: 0.1, seed: 42}",
-        "",
-        "recipe: table",
-    ]
+        lines += [f"  # {_note(column)}", f"  - {_flow(_entry(column))}"]
+    if doubtful:
+        lines += ["  # Perhaps labels too, but they look like facts about the rows; take the sign away to learn them:"]
+        lines += [f"  # - {_flow(_entry(column))}  # {_note(column)}" for column in doubtful]
+    if left := [column for column in columns if column.role == "left out"]:
+        lines += ["", "# Left out:"] + [f"#   {column.name or '(no name)'}: {_comment(column.why)}." for column in left]
+    lines += ["", *_split_lines(splits, of), "", *_recipe_lines(of["text"])]
     return "\n".join(lines) + "\n"
 
 
-def _coarse_to_fine(labels: list[_Column]) -> list[_Column]:
-    """Each head followed by those of which it is the parent."""
-    ordered: list[_Column] = []
-
-    def add(parent: str | None) -> None:
-        for column in labels:
-            if column.parent == parent:
-                ordered.append(column)
-                add(column.name)
-
-    add(None)
-    return ordered
-
-
-def _folder_yaml(path: Path, data: str) -> str:
-    directories = picture_folders(str(path.resolve()), Path()) or {}
-    tables = read_folders(directories)
-    counts = Counter(label for table in tables for chunk in table.chunks() for label in chunk.get("label", ()))
-    if not counts:
-        raise ValueError(f"{path} has a metadata file without a column 'label'; write the task's YAML by hand.")
-    shown = ", ".join(sort_labels(counts)[:8]) + (", …" if len(counts) > 8 else "")
-    lines = [
-        f"# A task guessed from the folder {path.name}: {sum(counts.values()):,} pictures in {len(counts)} subfolders.",
-        f"data: {_quote(data)}",
-        "heads:",
-        f"  # {len(counts)} labels: {_comment(shown)}",
-        "  - {name: label}",
+def _missing_inputs(of: dict[str, list[Column]]) -> list[str]:
+    """What to do with rows that have no input."""
+    inputs = [column for column in (*of["text"], *of["image"]) if not column.image]
+    if not inputs:
+        return []
+    empty = np.flatnonzero(np.all([column.codes < 0 for column in inputs], axis=0)) + 1
+    if not len(empty):
+        return []
+    shown = ", ".join(map(str, empty[:8])) + (", …" if len(empty) > 8 else "")
+    return [
+        "",
+        f"# {len(empty)} rows have no input (rows {shown}); they are left out. `error` stops at them.",
+        "bad_rows: drop",
     ]
-    if len(directories) == 1:
-        lines.append("split: {validation: 0.1, test: 0.1, seed: 42}")
-    return "\n".join([*lines, "recipe: table"]) + "\n"
+
+
+def _box_lines(columns: list[Column]) -> list[str]:
+    """The part of the picture that is meant, where four columns say it."""
+    sides = [next((one.name for one in columns if one.words[:1] == [side]), None) for side in _BOX]
+    return [f"box: {_flow(sides)}"] if all(sides) else []
+
+
+def _split_lines(splits: list[str], of: dict[str, list[Column]]) -> list[str]:
+    group = {"group": of["group"][0].name} if of["group"] else {}
+    if of["split"]:
+        column = of["split"][0]
+        return [f"# {_comment(column.why).capitalize()}.", f"split: {_flow({'column': column.name} | group)}"]
+    if len(splits) > 1:
+        shares = {} if "validation" in splits else {"validation": 0.1}
+        return [f"# The data give {', '.join(splits)}.", f"split: {_flow(shares | {'seed': 42} | group)}"]
+    said = "# Rows that look alike are kept in one split" + (", and all of one " + group["group"] if group else "")
+    return [f"{said}. Or, if a column says each row's split: {{column: NAME}}",
+            f"split: {_flow({'validation': 0.1, 'test': 0.1, 'seed': 42} | group)}"]  # fmt: skip
+
+
+def _recipe_lines(texts: list[Column]) -> list[str]:
+    """The recipe, with room for the texts as far as its encoder has it."""
+    total = sum(
+        (np.array([len(value) for value in column.values] or [0])[column.codes] * (column.codes >= 0)
+         for column in texts), np.zeros(1),
+    )  # fmt: skip
+    tokens = float(np.quantile(total, 0.95)) * _TOKENS
+    if tokens <= 128:
+        return ["recipe: table"]
+    fits = min(MAX_LENGTH, -(-int(tokens) // 64) * 64)
+    note = f"# Texts have up to about {int(tokens):,} tokens (95 % of them fewer)"
+    note += f"; the encoder reads {MAX_LENGTH}, the rest is cut" if tokens > MAX_LENGTH else ""
+    return [f"{note}.", f"recipe: {{base: table, max_length: {fits}}}"]

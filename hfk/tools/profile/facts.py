@@ -1,7 +1,7 @@
 """What a task's rows are like, before anything is trained on them: `profile_task` looks at all and writes one page.
 
 Everything is computed from the rows that `Task.load` gives, splits included, so that what is found (a class without
-training rows, the same text with two labels, a picture that can't be read, look-alikes on two sides of a split) is what
+training rows, the same text with two labels, rows that can't be used, look-alikes on two sides of a split) is what
 training would meet. What rows.py and texts.py find is collected here into facts for page.html.
 """
 
@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from datasets import DatasetDict
 from transformers import AutoTokenizer
 
 from ...backbones import registry as backbones
@@ -25,7 +26,7 @@ from ...files import write_atomic
 from ...models.configuration_multihead import HeadConfig
 from ...models.text_cleaning import TextCleaner
 from ...runs.recipe import list_recipes, load_recipe
-from ...tasks import finest_head, load_task
+from ...tasks import Task, finest_head, load_task
 from ...training.techniques.eda import copy_probabilities
 from .rows import (
     Rows,
@@ -37,7 +38,7 @@ from .rows import (
     progress,
     read_rows,
 )
-from .texts import examples_of_classes, length_lines, measure_lengths, text_facts, words_of_classes
+from .texts import examples_of_classes, measure_lengths, text_facts, words_of_classes
 
 TEMPLATE = Path(__file__).with_name("page.html")
 FEW = 10  # training rows below which a class is named
@@ -68,16 +69,19 @@ def profile_task(
     cleaning = text_cleaning or recipe.get("text_cleaning")
     cleaner = TextCleaner(cleaning or "simple") if made.text and cleaning != "none" else None
     reader = _tokenizer(recipe.get("text_encoder")) if made.text else None
-    loaded, heads = made.load(), made.heads
+    loaded, unusable = _load(made)
+    heads = made.heads
     rows = read_rows(loaded, heads)
-    classes = count_classes(rows, heads)
+    named = [head for head in heads if head.rules.has_labels]
+    classes = count_classes(rows, named)
     facts: dict[str, Any] = {
         "title": f"{made.name}: data profile",
         "rows": len(rows.ids),
         "splits": dict(Counter(rows.split)),
+        "unusable": unusable,
         "heads": heads,
         "classes": classes,
-        "augmented": count_augmented(rows, heads),
+        "augmented": count_augmented(rows, named),
         "hierarchies": hierarchies(heads, classes),
         "missing": {
             name: dict(Counter(split for split, label in zip(rows.split, labels, strict=True) if label is None))
@@ -99,18 +103,30 @@ def profile_task(
         if cleaner is not None and not facts["texts"]["changed"]:
             cleaned = None  # twice the same would be shown
         trained = rows.texts if facts["trial"] or cleaned is None else cleaned
-        facts["lengths"] = measure_lengths(trained, reader, recipe.get("text_prefix") or "")
-        facts["words"], facts["clouds"] = words_of_classes(rows, cleaned, heads)
-        facts["examples"] = examples_of_classes(rows, cleaned, heads)
+        prefix = recipe.get("text_prefix")
+        if prefix is None and reader is not None:
+            prefix = backbones.prompt_of(recipe["text_encoder"])
+        facts["lengths"] = measure_lengths(trained, reader, prefix or "")
+        facts["words"], facts["clouds"] = words_of_classes(rows, cleaned, named)
+        facts["examples"] = examples_of_classes(rows, cleaned, named)
     pictures = None
     if rows.images is not None:
         pictures, facts["images"] = look_at_images(rows)
         facts["sheet"] = contact_sheet(rows, pictures, heads)
     facts["duplicates"] = find_duplicates(rows, pictures)
-    facts["conflicts"] = find_conflicts(rows, pictures, heads)
+    facts["conflicts"] = find_conflicts(rows, pictures, named)
     facts["findings"] = list(find_problems(facts))
     write_atomic(output, render(TEMPLATE, **facts, **_shown(facts)))
     return facts
+
+
+def _load(task: Task) -> tuple[DatasetDict, list[str]]:
+    """Load what rows can be used, and the sentences about those that can't."""
+    task.source.bad_rows = "drop"
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        rows = task.load()
+    return rows, [str(one.message) for one in caught if "can't be used" in str(one.message)]
 
 
 def _shown(facts: dict[str, Any]) -> dict[str, Any]:
@@ -124,17 +140,19 @@ def _shown(facts: dict[str, Any]) -> dict[str, Any]:
         name: sorted(((label, sum(c.values())) for label, c in counts.items()), key=lambda line: -line[1])
         for name, counts in facts["classes"].items()
     }
-    histograms = {}
+    histograms, lengths = {}, []
     for unit, values in facts["lengths"].items():
         limit = facts["max_length"] if unit == "tokens" else None
         histograms[unit] = plots.lengths_png(values, f"Text lengths in {unit}", unit, limit)
+        quantiles = [f"{int(np.quantile(values, q)):,}" for q in (0, 0.5, 0.95, 0.99, 1)]
+        lengths.append([unit, f"{values.mean():.1f}", *quantiles, f"{(values > limit).mean():.2%}" if limit else ""])
     return {
         "figures": [(name, f"{count:,}") for name, count in figures.items()],
         "totals": totals,
         "steps": [
             one if isinstance(one, str) else json.dumps(one, ensure_ascii=False) for one in facts["cleaning"] or ()
         ],
-        "length_lines": length_lines(facts),
+        "length_lines": lengths,
         "histograms": histograms,
     }
 
@@ -150,13 +168,11 @@ def _tokenizer(encoder: str | None) -> Any:
 
 def count_classes(rows: Rows, heads: list[HeadConfig]) -> dict[str, dict[str, dict[str, int]]]:
     """Count rows by head, label and split; labels in the head's order, those without rows included."""
+    members = {head.name: rows.of_labels(head) for head in heads}
     return {
-        head.name: {
-            label: dict(Counter(rows.split[row] for row in own)) for label, own in rows.of_labels(head).items()
-        }
-        for head in heads
-        if head.rules.has_labels
-    }  # fmt: skip
+        head: {label: dict(Counter(rows.split[row] for row in own)) for label, own in labels.items()}
+        for head, labels in members.items()
+    }
 
 
 def count_augmented(rows: Rows, heads: list[HeadConfig]) -> dict[str, dict[str, float]]:
@@ -175,13 +191,11 @@ def count_augmented(rows: Rows, heads: list[HeadConfig]) -> dict[str, dict[str, 
     copies = dict(zip(trained, copy_probabilities(numbers[trained]).tolist(), strict=True))
     if not any(copies.values()):
         return {}
-    return {
-        head.name: {
-            label: sum(1 + copies[row] for row in own if row in copies) for label, own in rows.of_labels(head).items()
-        }
-        for head in heads
-        if head.rules.has_labels
-    }  # fmt: skip
+    result = {}
+    for head in heads:
+        members = rows.of_labels(head).items()
+        result[head.name] = {label: sum(1 + copies[row] for row in own if row in copies) for label, own in members}
+    return result
 
 
 def describe_numbers(rows: Rows, head: HeadConfig) -> dict[str, float]:
@@ -214,6 +228,7 @@ def hierarchies(heads: list[HeadConfig], classes: dict[str, Any]) -> list[tuple[
 
 def find_problems(facts: dict[str, Any]) -> Iterator[str]:
     """Say in sentences what a reader should look at first, from what the other functions found."""
+    yield from facts["unusable"]
     for head, classes in facts["classes"].items():
         trained = {label: counts.get("train", 0) for label, counts in classes.items()}
         none = [label for label in classes if not trained[label]]
@@ -238,8 +253,6 @@ def find_problems(facts: dict[str, Any]) -> Iterator[str]:
     longer = sum(length > limit for length in facts["lengths"].get("tokens", ()))
     if longer:
         yield f"{_count(longer, 'text')} longer than max_length ({limit} tokens): what is beyond is not read."
-    if images.get("unreadable"):
-        yield f"{_count(len(images['unreadable']), 'picture')} can't be read: training would stop there."
     if images.get("missing"):
         yield f"{_count(images['missing'], 'row')} without a picture."
     for split, count in facts["duplicates"]["across"].items():

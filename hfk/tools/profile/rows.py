@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import DatasetDict
+from datasets import DatasetDict, concatenate_datasets
 from PIL import Image
 from scipy.spatial.distance import jensenshannon
 from scipy.special import softmax
@@ -61,20 +61,18 @@ class Rows:
 
 def read_rows(data: DatasetDict, heads: list[HeadConfig]) -> Rows:
     """Collect the rows of all splits of what `Task.load` returned, labels by name."""
-    names = next(iter(data.values())).column_names
-    rows = Rows([], [], [] if "text" in names else None, [] if "image" in names else None, {h.name: [] for h in heads})
-    for split, part in data.items():
-        rows.split += [split] * len(part)
-        rows.ids += part["id"]
-        if rows.texts is not None:
-            rows.texts += part["text"]
-        if rows.images is not None:
-            rows.images += part["image"]
-        for head in heads:
-            values = part[head.name] if head.name in part.column_names else [None] * len(part)
-            read = (lambda value, rules=head.rules: tuple(rules.names(value))) if head.rules.has_labels else float
-            rows.labels[head.name] += [None if value is None or value != value else read(value) for value in values]
-    return rows
+    whole = concatenate_datasets(list(data.values()))
+
+    def column(name: str) -> list[Any] | None:
+        return whole[name][:] if name in whole.column_names else None
+
+    labels = {}
+    for head in heads:
+        read = (lambda value, rules=head.rules: tuple(rules.names(value))) if head.rules.has_labels else float
+        values = column(head.name) or [None] * len(whole)
+        labels[head.name] = [None if value is None or value != value else read(value) for value in values]
+    split = [split for split, part in data.items() for _ in range(len(part))]
+    return Rows(split, column("id"), column("text"), column("image"), labels)
 
 
 def progress(items: Sequence[Any] | range, what: str) -> Iterable[Any]:
@@ -89,8 +87,8 @@ def look_at_images(rows: Rows) -> tuple[list[Picture | None], dict[str, Any]]:
     `sizes` are the least, the median and the greatest (width, height) in pixels.
     """
     pictures: list[Picture | None] = []
-    sizes, unreadable, formats = [], [], Counter()
-    for identity, image in zip(rows.ids, progress(rows.images, "pictures"), strict=True):
+    sizes, formats = [], Counter()
+    for image in progress(rows.images, "pictures"):
         data = image_bytes(image)
         (picture,) = describe_images([data]) if data else (None,)
         pictures.append(picture)
@@ -98,13 +96,10 @@ def look_at_images(rows: Rows) -> tuple[list[Picture | None], dict[str, Any]]:
             with Image.open(io.BytesIO(data)) as opened:
                 sizes.append(opened.size)
                 formats[opened.format] += 1
-        elif image is not None:
-            unreadable.append((identity, Path(image.get("path") or "").name))
     missing = sum(image is None for image in rows.images)
     return pictures, {
         "present": len(rows.images) - missing,
         "missing": missing,
-        "unreadable": unreadable,
         "sizes": np.quantile(sizes, (0, 0.5, 1), axis=0).astype(int).tolist() if sizes else [],
         "formats": dict(formats.most_common()),
     }
@@ -167,7 +162,7 @@ def find_conflicts(rows: Rows, pictures: list[Picture | None] | None, heads: lis
             members[normalize(text) if text else "", picture.digest if picture else b""].append(row)
     conflicts = []
     for group in members.values():
-        for head in [head for head in heads if head.rules.has_labels]:
+        for head in heads:
             labels = rows.labels[head.name]
             named = [row for row in group if labels[row] is not None]
             if len({frozenset(labels[row]) for row in named}) > 1:

@@ -78,7 +78,6 @@ def words_of_classes(
         for when, column in (("before", rows.texts), ("after", cleaned))
         if column is not None
     }
-    heads = [head for head in heads if head.rules.has_labels]
     # Clouds are of the finest head of few enough classes, else of the coarsest.
     few = [head for head in heads if len(head.labels) <= CLOUD_CLASSES]
     chosen = max(few, key=lambda head: (head.rules.exclusive, len(head.labels))) if few else None
@@ -165,22 +164,11 @@ def examples_of_classes(
     rows: Rows, cleaned: list[str | None] | None, heads: list[HeadConfig]
 ) -> dict[str, list[tuple[str, str, str | None]]]:
     """Draw a few rows of each class of the finest head: label → (id, text, text after cleaning)."""
-    finest, draw, found = finest_head(heads), random.Random(SEED), {}
-    heads = [head for head in heads if head.rules.has_labels]
-    head = max(heads, key=lambda head: (head.name == finest, len(head.labels)), default=None)
+    draw, found = random.Random(SEED), {}
+    head = max(heads, key=lambda head: (head.name == finest_head(heads), len(head.labels)), default=None)
     for label, own in rows.of_labels(head).items() if head else ():
         told = [row for row in own if rows.texts[row]]
         if told:
             drawn = draw.sample(told, min(EXAMPLES, len(told)))
             found[label] = [(rows.ids[row], rows.texts[row], cleaned and cleaned[row]) for row in drawn]
     return found
-
-
-def length_lines(facts: dict[str, Any]) -> list[list[str]]:
-    """The lengths as the lines of a table: what is counted, mean, quantiles, and the share beyond `max_length`."""
-    lines = []
-    for unit, values in facts["lengths"].items():
-        quantiles = [f"{int(np.quantile(values, q)):,}" for q in (0, 0.5, 0.95, 0.99, 1)]
-        beyond = f"{(values > facts['max_length']).mean():.2%}" if unit == "tokens" else ""
-        lines.append([unit, f"{values.mean():.1f}", *quantiles, beyond])
-    return lines

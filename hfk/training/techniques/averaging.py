@@ -17,11 +17,10 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from .base import Setting, Technique
+from .base import Setting, Technique, check_range
 
 TRAINED = "trained_weights.safetensors"
 """In a checkpoint, what training goes on from; its `model.safetensors` holds the average."""
-_STEPS = "steps"
 
 
 class Ema(Technique, key="ema"):
@@ -37,8 +36,7 @@ class Ema(Technique, key="ema"):
     decay: float = 0.999
 
     def __post_init__(self) -> None:
-        if not 0 <= self.decay < 1:
-            raise ValueError(f"ema must be in [0, 1), not {self.decay}.")
+        check_range("ema", self.decay, 1)
         self._model: nn.Module | None = None
         self._average: AveragedModel | None = None
 
@@ -78,7 +76,7 @@ class Ema(Technique, key="ema"):
     def save(self, folder: Path) -> None:
         """Write the weights that are trained, beside the average that is the checkpoint's model."""
         weights = {name: weight.detach().cpu().contiguous() for name, weight, _ in self._pairs}
-        save_file(weights, folder / TRAINED, {_STEPS: str(int(self._average.n_averaged))})
+        save_file(weights, folder / TRAINED, {"steps": str(int(self._average.n_averaged))})
 
     def load(self, folder: Path, model: nn.Module) -> None:
         """Go on from a checkpoint; without trained weights in it, the average starts at the model."""
@@ -90,7 +88,7 @@ class Ema(Technique, key="ema"):
                 for name, weight, _ in self._pairs:
                     if name in learned:
                         weight.copy_(file.get_tensor(name))
-                self._average.n_averaged.fill_(int(file.metadata()[_STEPS]))
+                self._average.n_averaged.fill_(int(file.metadata()["steps"]))
 
     @property
     def _started(self) -> bool:

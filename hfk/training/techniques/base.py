@@ -8,7 +8,8 @@ or elsewhere; its annotated attributes are its options, the first one is the mai
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,7 @@ from ...models.processing_multihead import MultiHeadProcessor
 from ...runs.recipe import ARGUMENTS, MAIN, OWN, MultiHeadTrainingArguments, convert, unknown_option
 from ...tasks import Task
 from ...tasks.labels import label_arrays, soft_columns
+from ..order import row_seed
 
 TECHNIQUES: dict[str, type[Technique]] = {}
 """Key in a recipe → technique, in the order in which their hooks run."""
@@ -54,7 +56,7 @@ class Setting:
     @property
     def seed(self) -> int:
         """What draws among the rows are seeded by."""
-        return self.arguments.data_seed or self.arguments.seed
+        return row_seed(self.arguments)
 
     def labels(self, head: HeadConfig, rows: Dataset | None = None) -> np.ndarray | None:
         """Return the labels of a head, of the training rows by default, as `label_arrays` makes them."""
@@ -64,8 +66,7 @@ class Setting:
     def class_head(self, asks: str, name: str | None) -> HeadConfig:
         """Return the head whose classes count: the named one, or the single-label one of most labels.
 
-        Raises:
-            ValueError: if there is none with hard labels; the sentence begins with `asks`.
+        ValueError, which begins with what `asks`, if there is none with hard labels.
         """
         soft = soft_columns(self.rows["train"])
         single = [head for head in self.heads if head.rules.exclusive and head.name not in soft]
@@ -110,13 +111,9 @@ class Technique(TrainerCallback):
 
     @classmethod
     def from_option(cls, value: Any) -> Technique | None:
-        """Make a technique of a recipe's value: true, the main option, or a mapping of options.
+        """Make a technique of a recipe's value: true, the main option, or a mapping; None if that leaves it out.
 
-        Returns:
-            the technique; None if the value leaves it out.
-
-        Raises:
-            ValueError: for an unknown option or a value of the wrong kind; one sentence.
+        ValueError, one sentence, for an unknown option or a value of the wrong kind.
         """
         kinds = get_type_hints(cls)
         names = [f.name for f in dataclasses.fields(cls)]
@@ -197,13 +194,7 @@ class Technique(TrainerCallback):
 
 
 def make_techniques(options: Mapping[str, Any]) -> list[Technique]:
-    """Make a recipe's techniques, those that are on by default included.
-
-    Args:
-        options: key → value, as a recipe has them.
-
-    Raises:
-        ValueError: for an unknown key, naming the nearest known one, or a wrong value.
+    """Make a recipe's techniques, those that are on by default included; ValueError for an unknown key or wrong value.
 
     Example:
         >>> make_techniques({"ema": 0.99, "r_drop": 0})
@@ -216,34 +207,12 @@ def make_techniques(options: Mapping[str, Any]) -> list[Technique]:
     return sorted((technique for technique in made if technique is not None), key=lambda technique: technique.last)
 
 
-def count_tokens(rows: Dataset, processor: MultiHeadProcessor) -> list[int]:
-    """Count the tokens of every row's text.
-
-    Characters would be had for less, but headlines of as many characters differ in tokens, and batches grouped by
-    characters hold more padding (`python benchmarks/ynat_experiments.py --padding` counts it).
-
-    Args:
-        rows: rows in a task's columns.
-        processor: tells what the model reads of a text.
-
-    Returns:
-        tokens a row, at most the processor's `max_length`; 0 where no text is read.
-    """
-    if "text" not in rows.column_names or processor.tokenizer is None:
-        return [0] * len(rows)
-    counts: list[int] = []
-    for batch in rows.select_columns("text").iter(1000):
-        texts = [processor.text_prefix + (processor.clean(text) or "") for text in batch["text"]]
-        encoded = processor.tokenizer(texts, truncation=True, max_length=processor.max_length)
-        counts += [len(ids) for ids in encoded["input_ids"]]
-    return counts
-
-
 def overriding(techniques: Sequence[Technique], hook: str) -> list[Technique]:
     """Return the techniques that have a hook of their own."""
     return [one for one in techniques if getattr(type(one), hook) is not getattr(Technique, hook)]
 
 
-def keys(techniques: Iterable[Technique]) -> str:
-    """Name techniques in a sentence."""
-    return " and ".join(technique.key for technique in techniques)
+def check_range(name: str, value: float, below: float = math.inf) -> None:
+    """Refuse an option outside [0, below); ValueError, naming it."""
+    if not 0 <= value < below:
+        raise ValueError(f"{name} must be {'0 or more' if below == math.inf else f'in [0, {below})'}, not {value}.")

@@ -2,7 +2,7 @@
 
 After Hinton et al. 2015 (arXiv:1503.02531): the Kullback-Leibler divergence of the probabilities of both, softened by a
 temperature T, times T². The teacher is any checkpoint or ensemble of the same labels. It reads every training row once,
-before training; its logits lie as Arrow in the run's folder, and are used again when the run is resumed.
+before training; its logits lie in the run's folder, and are used again when the run is resumed.
 
 A row without labels is learned from the teacher alone; so self-training is a teacher, an `unlabelled` table and, if the
 labels should have the say on the other rows, `alpha: 0`.
@@ -20,8 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset, Features, List, Value, concatenate_datasets
-from datasets.arrow_writer import ArrowWriter
+from datasets import Dataset, concatenate_datasets
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -31,6 +30,7 @@ from ...inference.loading import load_checkpoint, load_config
 from ...inference.predictor import Predictor
 from ...models.configuration_multihead import HeadConfig
 from ...runs.recipe import MultiHeadTrainingArguments
+from ...runs.run import ENSEMBLE, Run
 from ...tasks import Task
 from ...tasks.inputs import join_texts
 from ...tasks.look_alikes import image_bytes, normalize
@@ -38,10 +38,9 @@ from ...tasks.tables import read_table
 from ..students import teacher_encoder
 from .base import Setting, Technique
 
-LOGITS = "teacher-{}.arrow"
+LOGITS = "teacher-{}.safetensors"
 """In a run's folder, by what the logits depend on."""
 PROJECTION = "projection.safetensors"
-FACTS = "ensemble.json"
 _COLUMN = "teacher/"
 _EMBEDDING = "embedding of teacher"
 
@@ -79,7 +78,7 @@ class Distillation(Technique, key="distillation"):
                 f"{self.temperature}, {self.alpha} and {self.hidden}."
             )
         self._facts: dict[str, Any] = {}
-        self._projection: nn.Linear | None = None
+        self._projection: nn.Module = nn.Identity()
 
     def encoders(
         self, encoders: dict[str, str | None], task: Task, arguments: MultiHeadTrainingArguments
@@ -97,35 +96,31 @@ class Distillation(Technique, key="distillation"):
         self._order = match_labels(setting.heads, self._teacher.heads, self.teacher)
 
     def rows(self, rows: Dataset) -> Dataset:
-        """Add the unlabelled rows, and to every row a column a head of the teacher's logits.
-
-        Raises:
-            ValueError: if the teacher can't read any row, or the unlabelled table can't be used.
-        """
-        arguments, heads = self.setting.arguments, self.setting.heads
-        facts: dict[str, Any] = {"teacher": Path(self.teacher).name, "temperature": self.temperature}
-        facts |= {"alpha": self.alpha, "hidden": self.hidden}
-        _warn_of_folds(self.teacher, arguments.should_save)
+        """Add the unlabelled rows, and to every row a column a head of the teacher's logits."""
+        arguments = self.setting.arguments
+        facts: dict[str, Any] = {name: getattr(self, name) for name in ("temperature", "alpha", "hidden")}
+        facts["teacher"] = Path(self.teacher).name
+        if arguments.should_save:
+            _warn_of_folds(self.teacher)
         if self.unlabelled:
-            extra, facts["unlabelled_left_out"] = read_unlabelled(self.unlabelled, self.unlabelled_text, self.setting)
-            facts["unlabelled_rows"] = len(extra)
+            extra, left_out = read_unlabelled(self.unlabelled, self.unlabelled_text, self.setting)
             rows = concatenate_datasets([rows, extra])
-            facts["note"] = f"used {len(extra):,} unlabelled rows of {Path(self.unlabelled).name}"
+            note = f"used {len(extra):,} unlabelled rows of {Path(self.unlabelled).name}"
+            facts |= {"unlabelled_left_out": left_out, "unlabelled_rows": len(extra), "note": note}
             if arguments.should_save:
-                print(
-                    f"distillation: {facts['note']}; left out: {json.dumps(facts['unlabelled_left_out'])}", flush=True
-                )
+                print(f"distillation: {note}; left out: {json.dumps(left_out)}", flush=True)
         with arguments.main_process_first(desc="asking the teacher"):
-            logits = teacher_logits(self.teacher, rows, arguments, with_embedding=self.hidden > 0)
-        unread = sum(value is None for value in logits[_COLUMN + self._teacher.heads[0].name])
+            said = teacher_logits(self.teacher, rows, arguments, with_embedding=self.hidden > 0)
+        columns = {_COLUMN + name: said[name][:, places].numpy() for name, places in self._order.items()}
+        if self.hidden:
+            columns[_EMBEDDING] = said[_EMBEDDING].numpy()
+        unread = int(next(iter(said.values())).isnan().any(-1).sum())
         if unread == len(rows):
             raise ValueError(
                 f"the teacher {self.teacher} can't read any of the rows: it reads other input than the task."
             )
-        facts["rows_without_answer"] = unread
-        self._facts = facts
-        columns = [_COLUMN + head.name for head in heads] + [_EMBEDDING] * (_EMBEDDING in logits.column_names)
-        return _reorder(concatenate_datasets([rows, logits.select_columns(columns)], axis=1), self._order)
+        self._facts = facts | {"rows_without_answer": unread}
+        return concatenate_datasets([rows, Dataset.from_dict(columns)], axis=1)
 
     def model(self, model: nn.Module) -> nn.Module:
         """Make the layer between embeddings of different widths, where it is needed."""
@@ -141,20 +136,17 @@ class Distillation(Technique, key="distillation"):
 
     def collator(self, collator: Any) -> Any:
         """Put the teacher's logits into the batch."""
-        return TeacherCollator(collator)
+        return collator.also(_read_teacher)
 
     def groups(self, groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Learn the layer between the embeddings too."""
-        if self._projection is None:
-            return groups
         arguments = self.setting.arguments
-        own = {"params": [self._projection.weight], "name": "projection", "lr": arguments.learning_rate}
-        return [*groups, own | {"weight_decay": arguments.weight_decay}]
+        options = {"name": "projection", "lr": arguments.learning_rate, "weight_decay": arguments.weight_decay}
+        return [*groups, *({"params": [weight]} | options for weight in self._projection.parameters())]
 
     def on_optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Clear that layer's gradient; the Trainer clears those of its model only."""
-        if self._projection is not None:
-            self._projection.zero_grad()
+        self._projection.zero_grad()
 
     def loss(self, loss: Tensor, outputs: Any, batch: dict[str, Any]) -> Tensor:
         """Give the teacher its part; what other techniques add to the model's own loss keeps its weight."""
@@ -171,19 +163,17 @@ class Distillation(Technique, key="distillation"):
 
     def _distance(self, student: Tensor, teacher: Tensor) -> Tensor:
         known = ~teacher.isnan().any(-1)
-        if self._projection is not None:
-            student = self._projection(student)
-        distance = 1 - F.cosine_similarity(student.float(), teacher.nan_to_num(), dim=-1)
+        distance = 1 - F.cosine_similarity(self._projection(student).float(), teacher.nan_to_num(), dim=-1)
         return torch.where(known, distance, 0.0).sum() / len(known)
 
     def save(self, folder: Path) -> None:
         """Keep the layer between the embeddings."""
-        if self._projection is not None:
-            save_file({"weight": self._projection.weight.detach().cpu().contiguous()}, folder / PROJECTION)
+        if weights := self._projection.state_dict():
+            save_file(weights, folder / PROJECTION)
 
     def load(self, folder: Path, model: nn.Module) -> None:
         """Go on with it."""
-        if self._projection is not None and (folder / PROJECTION).is_file():
+        if (folder / PROJECTION).is_file():
             self._projection.load_state_dict(load_file(folder / PROJECTION))
 
     def facts(self) -> dict[str, Any]:
@@ -191,74 +181,34 @@ class Distillation(Technique, key="distillation"):
         return {"distillation": self._facts}
 
 
-class TeacherCollator:
-    """Adds the teacher's logits to what another collator makes of rows, as `teacher`: name → tensor.
-
-    Rows that the teacher could not read are NaN.
-
-    Args:
-        collator: the other one.
-    """
-
-    def __init__(self, collator: Any) -> None:
-        self.collator = collator
-
-    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Build a batch."""
-        teacher = {}
-        for name in rows[0]:
-            if name.startswith(_COLUMN) or name == _EMBEDDING:
-                values = [row[name] for row in rows]
-                missing = [float("nan")] * next((len(value) for value in values if value is not None), 1)
-                teacher[name.removeprefix(_COLUMN)] = torch.tensor([missing if v is None else v for v in values])
-        return self.collator(rows) | {"teacher": teacher}
+def _read_teacher(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Tensor]]:
+    names = [name for name in rows[0] if name.startswith(_COLUMN) or name == _EMBEDDING]
+    return {"teacher": {name.removeprefix(_COLUMN): torch.tensor([row[name] for row in rows]) for name in names}}
 
 
 def soft_loss(
     logits: Tensor, teacher: Tensor, labels: Tensor | None, head: HeadConfig, temperature: float, alpha: float
 ) -> Tensor:
-    """Measure how far the student's answer is from the teacher's.
+    """Measure how far the student's answer is from the teacher's, as a mean over the rows of `Problem.distillation`.
 
-    Args:
-        logits: the student's, `(batch, outputs)`.
-        teacher: the teacher's logits, `(batch, labels)`, or values in their unit, `(batch, 1)`; NaN rows where it has
-            no answer.
-        labels: as in `Problem.loss`, to tell labelled rows; None without labels.
-        head: the student's head.
-        temperature: T.
-        alpha: weight of labelled rows; unlabelled ones weigh 1.
-
-    Returns:
-        scalar, the weighted sum over the rows of `Problem.distillation`, divided by the number of rows.
+    `teacher` holds `(batch, outputs)`, as `teacher_logits` returns them. Rows whose `labels` (as in `Problem.loss`) are
+    known weigh `alpha`, the others 1, and those that the teacher has no answer to nothing.
     """
     known = ~teacher.isnan().any(-1)
     losses = head.rules.distillation(logits.float(), teacher.nan_to_num(), temperature)
-    if labels is None:
-        labelled = torch.zeros_like(known)
-    elif labels.is_floating_point():
-        labelled = ~(labels.isnan().any(-1) if labels.dim() > 1 else labels.isnan())
-    else:
-        labelled = labels >= 0
-    weights = torch.where(labelled, alpha, 1.0)
-    return torch.where(known, losses * weights, 0.0).sum() / len(losses)
+    if labels is not None:
+        missing = labels.isnan() if labels.is_floating_point() else labels < 0
+        losses = losses * torch.where(missing.view(len(labels), -1).any(-1), 1.0, alpha)
+    return torch.where(known, losses, 0.0).sum() / len(losses)
 
 
 # ----------------------------------------------------------------------------------------------------------- the rows
 
 
 def match_labels(student: list[HeadConfig], teacher: list[HeadConfig], name: str) -> dict[str, list[int]]:
-    """Find where the teacher has each of the student's labels.
+    """Find where the teacher, which errors call `name`, has each label of the student's heads; `[0]` for `regression`.
 
-    Args:
-        student: the student's heads.
-        teacher: the teacher's heads; it may have more.
-        name: what errors call the teacher.
-
-    Returns:
-        for every head whose labels stand in another order there: head name → index of each label at the teacher.
-
-    Raises:
-        ValueError: if a head or label is missing there, or the problems differ; one sentence.
+    ValueError if a head or label is missing there, or the problems differ; it may have more heads.
     """
     known = {head.name: head for head in teacher}
     order = {}
@@ -277,26 +227,13 @@ def match_labels(student: list[HeadConfig], teacher: list[HeadConfig], name: str
                 f"head {head.name!r}: the teacher {name} has other labels than the student; only the {who} knows "
                 f"{odd[0]!r}."
             )
-        if head.labels != other.labels:
-            order[head.name] = [other.labels.index(label) for label in head.labels]
+        order[head.name] = [other.labels.index(label) for label in head.labels] or [0]
     return order
 
 
-def _reorder(rows: Dataset, order: dict[str, list[int]]) -> Dataset:
-    for name, places in order.items():
-        column, feature = rows[_COLUMN + name], rows.features[_COLUMN + name]
-        moved = [None if values is None else [values[place] for place in places] for values in column]
-        rows = rows.remove_columns(_COLUMN + name).add_column(_COLUMN + name, moved, feature=feature)
-    return rows
-
-
-def _warn_of_folds(teacher: str, say: bool) -> None:
+def _warn_of_folds(teacher: str) -> None:
     """Say it where the teacher has learned from the rows that the student is going to be judged by."""
-    try:
-        facts = json.loads((Path(teacher) / FACTS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return
-    if say and any(re.match(r"fold-\d+", str(run)) for run in facts.get("runs", ())):
+    if any(re.match(r"fold-\d+", str(run)) for run in Run(teacher).read(ENSEMBLE).get("runs", ())):
         warnings.warn(
             "the teacher's members were trained on folds of the validation rows too: the student's validation scores "
             "are a little flattering; judge it by test rows.",
@@ -305,19 +242,9 @@ def _warn_of_folds(teacher: str, say: bool) -> None:
 
 
 def read_unlabelled(table: str, column: str | None, setting: Setting) -> tuple[Dataset, dict[str, int]]:
-    """Read the unlabelled table as training rows whose labels are all missing.
+    """Read the unlabelled table as training rows whose labels are all missing; `column` is the task's own by default.
 
-    Args:
-        table: its path.
-        column: its text column; the task's own by default.
-        setting: gives the task, the processor (rows of whose text it leaves nothing are left out), and the labelled
-            rows (texts that are among them, validation and test included, are left out).
-
-    Returns:
-        the rows, and how many were left out for which reason.
-
-    Raises:
-        ValueError: if a column is missing, or no row is left.
+    Empty texts, and those that are repeated or among the task's own rows, are left out and counted.
     """
     path, task, processor = Path(table), setting.task, setting.processor
     if task is None or not task.text or processor.tokenizer is None:
@@ -353,46 +280,40 @@ def read_unlabelled(table: str, column: str | None, setting: Setting) -> tuple[D
 
 def teacher_logits(
     teacher: str, rows: Dataset, args: MultiHeadTrainingArguments, with_embedding: bool = False
-) -> Dataset:
+) -> dict[str, Tensor]:
     """Return what the teacher says of every row; asked once, then read from the run's folder.
 
-    Args:
-        teacher: folder or Hub id.
-        rows: the rows.
-        args: gives the run's folder, device, batch size and precision.
-        with_embedding: its embeddings too.
-
-    Returns:
-        one column a head, `teacher/NAME`: logits after the teacher's own temperature, or the value, in its unit, for
-        `regression`; None in rows that it can't read. With `with_embedding`, another one.
+    Head name → float32 `(rows, outputs)`: logits after the teacher's own temperature, or the value, in its unit, for
+    `regression`; NaN in rows that it can't read. With `with_embedding`, its embeddings too.
     """
     path = Path(args.output_dir) / LOGITS.format(_fingerprint(teacher, rows, with_embedding, args.bf16 or args.fp16))
     if not path.is_file():
         half = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
         size = args.per_device_eval_batch_size
         predictor = Predictor(*load_checkpoint(teacher), size, device=args.device, autocast=half)
-        heads = predictor.model.config.heads
-        names = [_COLUMN + head.name for head in heads] + [_EMBEDDING] * with_embedding
+        config = predictor.model.config
+        said = {head.name: torch.full((len(rows), head.num_outputs), torch.nan) for head in config.heads}
+        if with_embedding:
+            said[_EMBEDDING] = torch.full((len(rows), config.embedding_size), torch.nan)
         inputs = rows.select_columns([name for name in ("text", "image") if name in rows.column_names])
-        features = Features({name: List(Value("float32")) for name in names})
-        with replacing(path) as part, ArrowWriter(path=str(part), features=features) as writer:
-            for output in predictor.outputs(inputs, with_embedding, progress="teacher"):
-                said: list[Any] = [None] * len(names)
-                if output.error is None:  # else there is nothing that this teacher can read
-                    scaled = [head.rules.scaled(torch.as_tensor(output.logits[head.name])) for head in heads]
-                    said = [*(values.numpy() for values in scaled), *[output.embedding] * with_embedding]
-                writer.write(dict(zip(names, said, strict=True)))
-            writer.finalize()
-    return Dataset.from_file(str(path))
+        for row, output in enumerate(predictor.outputs(inputs, with_embedding, progress="teacher")):
+            if output.error is None:  # else there is nothing that this teacher can read
+                for head in config.heads:
+                    said[head.name][row] = head.rules.scaled(torch.as_tensor(output.logits[head.name]))
+                if with_embedding:
+                    said[_EMBEDDING][row] = torch.as_tensor(output.embedding)
+        with replacing(path) as part:
+            save_file(said, part)
+    return load_file(path)
 
 
 def _fingerprint(teacher: str, rows: Dataset, *others: Any) -> str:
     """Hash all that the answers depend on: the teacher's files, the rows' input, and options."""
-    hasher = hashlib.blake2b(repr((2, others)).encode(), digest_size=16)
+    hasher = hashlib.blake2b(repr(others).encode(), digest_size=16)
     folder = Path(teacher)
     if folder.is_dir():
         for path in sorted([*folder.glob("*"), *folder.glob("processor_*/*")]):
-            if path.suffix in (".safetensors", ".json") and path.name != FACTS:
+            if path.suffix in (".safetensors", ".json") and path.name != ENSEMBLE:
                 hasher.update(path.relative_to(folder).as_posix().encode())
                 with open(path, "rb") as file:
                     hasher.update(hashlib.file_digest(file, "blake2b").digest())

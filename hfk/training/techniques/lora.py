@@ -30,27 +30,13 @@ class Lora(Technique, key="lora"):
     dropout: float = 0.05
 
     def model(self, model: nn.Module) -> PeftModel:
-        """Wrap the model.
-
-        Raises:
-            ValueError: if no encoder has a linear layer.
-        """
-        targets = [
-            name
-            for name, module in model.named_modules()
-            if isinstance(module, nn.Linear) and name.startswith(("text_encoder.", "vision_encoder."))
-        ]
+        """Wrap the model; ValueError if no encoder has a linear layer."""
+        linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+        targets = [name for name in linear if name.startswith(("text_encoder.", "vision_encoder."))]
         if not targets:
             raise ValueError("lora needs linear layers in an encoder, and this one has none: train it without lora.")
-        config = LoraConfig(
-            r=self.rank,
-            lora_alpha=self.alpha,
-            lora_dropout=self.dropout,
-            target_modules=targets,
-            modules_to_save=["fusion", "heads"],
-            task_type=None,
-        )
-        return get_peft_model(model, config)
+        size = {"r": self.rank, "lora_alpha": self.alpha, "lora_dropout": self.dropout}
+        return get_peft_model(model, LoraConfig(**size, target_modules=targets, modules_to_save=["fusion", "heads"]))
 
     def finish(self, trainer: Any) -> None:
         """Save the adapters by themselves."""

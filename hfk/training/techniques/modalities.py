@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-from .base import Technique
+from .base import Technique, check_range
 
 
 class ModalityDropout(Technique, key="modality_dropout"):
@@ -18,8 +17,7 @@ class ModalityDropout(Technique, key="modality_dropout"):
     probability: float = 0.1
 
     def __post_init__(self) -> None:
-        if not 0 <= self.probability < 1:
-            raise ValueError(f"modality_dropout must be in [0, 1), not {self.probability}.")
+        check_range("modality_dropout", self.probability, 1)
 
     def model(self, model: Any) -> Any:
         """Set it."""
@@ -37,8 +35,7 @@ class ModalityLoss(Technique, key="modality_loss"):
     weight: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.weight < math.inf:
-            raise ValueError(f"modality_loss must be 0 or more, not {self.weight}.")
+        check_range("modality_loss", self.weight)
 
     def model(self, model: Any) -> Any:
         """Set it."""

@@ -7,29 +7,30 @@ to 0. Pillow does the work, before the encoder's own image processor resizes and
 from __future__ import annotations
 
 import math
-from copy import copy
-from functools import partial
+import random
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict
 from typing import Any, ClassVar
 
-import torch
 from PIL import Image, ImageEnhance, ImageOps
 
+from ...models.image_preparation import open_image
 from .base import Setting, Technique
 
 _TRIES = 10
 
 
 class ImageAugmentation(Technique, key="pictures"):
-    """How a picture is changed, drawn anew each time with PyTorch's generator.
+    """How a picture is changed, drawn from seed, epoch and row id: twice alike, if a row comes twice in an epoch.
+
+    With `dataloader_persistent_workers`, the workers go on with what they drew in the first epoch.
 
     Args:
         flip: chance that it is mirrored left to right.
         crop: smallest share of its area that is kept; the share is drawn evenly from here to 1, the box's shape within
             3:4 and 4:3 of the picture's, its place evenly (Szegedy et al. 2014, arXiv:1409.4842). 1 keeps all.
         light: brightness, contrast and saturation are each multiplied by a number up to this far from 1; 0 leaves them.
-
-    Raises:
-        ValueError: for a value out of these ranges, or if nothing would change.
     """
 
     off: ClassVar[tuple[Any, ...]] = ("none",)
@@ -53,38 +54,50 @@ class ImageAugmentation(Technique, key="pictures"):
 
     def collator(self, collator: Any) -> Any:
         """Change pictures before they are prepared."""
-        collator = copy(collator)
-        collator.change_image = partial(change_picture, flip=self.flip, crop=self.crop, light=self.light)
-        return collator
+        self._change = PictureChange(asdict(self), self.setting.seed)
+        return collator.after(self._change)
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Change them in another way than in the epoch before."""
+        self._change.epoch = int(state.epoch or 0)
 
 
-def change_picture(image: Image.Image, flip: float, crop: float, light: float) -> Image.Image:
-    """Change a picture; arguments as for `ImageAugmentation`.
+class PictureChange:
+    """Changes the picture of a row, in every epoch in another way."""
 
-    Returns:
-        a new picture, smaller where it was cropped.
-    """
+    def __init__(self, shares: Mapping[str, float], seed: int) -> None:
+        self.shares, self.seed, self.epoch = shares, seed, 0
+
+    def __call__(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the row with another picture."""
+        if row.get("image") is None:
+            return row
+        generator = random.Random(f"{self.seed}/{self.epoch}/{row['id']}")
+        with suppress(ValueError):  # no picture, which the collator says with the row's id
+            return {**row, "image": change_picture(open_image(row["image"]), generator, **self.shares)}
+        return row
+
+
+def change_picture(image: Image.Image, generator: random.Random, flip: float, crop: float, light: float) -> Image.Image:
+    """Make a changed picture, smaller where it is cropped; the shares are those of `ImageAugmentation`."""
+    draw = generator.random
     if crop < 1:
-        image = image.crop(_box(*image.size, crop))
-    if _draw() < flip:
+        image = image.crop(_box(*image.size, crop, draw))
+    if draw() < flip:
         image = ImageOps.mirror(image)
     if light:
         for kind in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
-            image = kind(image).enhance(1 + light * (2 * _draw() - 1))
+            image = kind(image).enhance(1 + light * (2 * draw() - 1))
     return image
 
 
-def _box(width: int, height: int, crop: float) -> tuple[int, int, int, int]:
+def _box(width: int, height: int, crop: float, draw: Callable[[], float]) -> tuple[int, int, int, int]:
     """Draw left, top, right and bottom of what is kept."""
     for _ in range(_TRIES):
-        area = width * height * (crop + (1 - crop) * _draw())
-        shape = width / height * math.exp(math.log(4 / 3) * (2 * _draw() - 1))
+        area = width * height * (crop + (1 - crop) * draw())
+        shape = width / height * math.exp(math.log(4 / 3) * (2 * draw() - 1))
         wide, high = round(math.sqrt(area * shape)), round(math.sqrt(area / shape))
         if 0 < wide <= width and 0 < high <= height:
-            left, top = int(_draw() * (width - wide + 1)), int(_draw() * (height - high + 1))
+            left, top = int(draw() * (width - wide + 1)), int(draw() * (height - high + 1))
             return left, top, left + wide, top + high
     return 0, 0, width, height  # nearly all of it was asked for, in a shape that does not fit
-
-
-def _draw() -> float:
-    return torch.rand(()).item()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ from accelerate.utils import recursively_apply
 from torch import Tensor
 
 from ...models.heads import disagreement
-from .base import Technique
+from .base import Technique, check_range
 
 
 class RDrop(Technique, key="r_drop"):
@@ -23,8 +22,7 @@ class RDrop(Technique, key="r_drop"):
     weight: float = 4.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.weight < math.inf:
-            raise ValueError(f"r_drop must be 0 or more, not {self.weight}.")
+        check_range("r_drop", self.weight)
 
     def batch(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Put the batch below itself."""

@@ -5,7 +5,6 @@ All of these say something of heads that the task leaves open: what a task says 
 
 from __future__ import annotations
 
-import math
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,21 +12,18 @@ import numpy as np
 from ...models.configuration_multihead import HeadConfig
 from ...models.heads import HIERARCHY_LOSSES
 from ...models.problems import HeadLoss
-from .base import Technique
+from .base import Setting, Technique, check_range
 
 CLASS_WEIGHTS = ("balanced", "sqrt", "effective")
 
 
-class HeadTechnique(Technique, key=None):
-    """A technique that changes heads' losses; base of those below."""
-
-    def _losses(self, exclusive: bool = False) -> list[tuple[HeadConfig, HeadLoss]]:
-        """The heads that have labels (one label a row, if `exclusive`), and what their losses are told."""
-        heads = [(head, self.setting.losses[head.name]) for head in self.setting.heads]
-        return [(head, loss) for head, loss in heads if (head.rules.exclusive if exclusive else head.rules.has_labels)]
+def _losses(setting: Setting, exclusive: bool = False) -> list[tuple[HeadConfig, HeadLoss]]:
+    """The heads that have labels (one label a row, if `exclusive`), and what their losses are told."""
+    heads = [(head, setting.losses[head.name]) for head in setting.heads]
+    return [(head, loss) for head, loss in heads if (head.rules.exclusive if exclusive else head.rules.has_labels)]
 
 
-class ClassWeights(HeadTechnique, key="class_weights"):
+class ClassWeights(Technique, key="class_weights"):
     """Let mistakes in rare classes cost more, in single-label heads; the mean weight over the training rows is 1.
 
     Args:
@@ -42,19 +38,18 @@ class ClassWeights(HeadTechnique, key="class_weights"):
     def __post_init__(self) -> None:
         if self.kind not in CLASS_WEIGHTS:
             raise ValueError(f"class_weights {self.kind!r} is not one of none, {', '.join(CLASS_WEIGHTS)}.")
-        if not 0 <= self.beta < 1:
-            raise ValueError(f"class_weights.beta must be in [0, 1), not {self.beta}.")
+        check_range("class_weights.beta", self.beta, 1)
 
     def model(self, model: Any) -> Any:
         """Weigh the classes; heads of soft labels stay as they are."""
-        for head, loss in self._losses(exclusive=True):
+        for head, loss in _losses(self.setting, exclusive=True):
             labels = self.setting.labels(head)
             if loss.class_weights is None and labels is not None and labels.ndim == 1:
                 loss.class_weights = balanced_weights(labels, len(head.labels), self.kind, self.beta)
         return model
 
 
-class Focal(HeadTechnique, key="focal"):
+class Focal(Technique, key="focal"):
     """Let what is right already cost less (Lin et al. 2017, arXiv:1708.02002), in all heads with labels.
 
     Args:
@@ -64,16 +59,16 @@ class Focal(HeadTechnique, key="focal"):
     gamma: float = 2.0
 
     def __post_init__(self) -> None:
-        _check("focal", self.gamma, math.inf)
+        check_range("focal", self.gamma)
 
     def model(self, model: Any) -> Any:
         """Set it."""
-        for _, loss in self._losses():
+        for _, loss in _losses(self.setting):
             loss.focal_gamma = loss.focal_gamma or self.gamma
         return model
 
 
-class LogitAdjustment(HeadTechnique, key="logit_adjustment", default={"strength": 0.0}):
+class LogitAdjustment(Technique, key="logit_adjustment", default={"strength": 0.0}):
     """Learn by logits to which the classes' log-frequencies are added, so that answers favor no class by its size.
 
     Menon et al. 2021, arXiv:2007.07314; in single-label heads. Choose this, or `sampling`, or `class_weights`.
@@ -87,18 +82,18 @@ class LogitAdjustment(HeadTechnique, key="logit_adjustment", default={"strength"
     strength: float = 1.0
 
     def __post_init__(self) -> None:
-        _check("logit_adjustment", self.strength, math.inf)
+        check_range("logit_adjustment", self.strength)
 
     def model(self, model: Any) -> Any:
         """Set it, and the shares of the training rows where it is asked for."""
-        for head, loss in self._losses(exclusive=True):
+        for head, loss in _losses(self.setting, exclusive=True):
             loss.logit_adjustment = loss.logit_adjustment or self.strength
             if loss.logit_adjustment and loss.prior is None:
                 loss.prior = label_prior(self.setting.labels(head), len(head.labels))
         return model
 
 
-class LabelSmoothing(HeadTechnique, key="label_smoothing"):
+class LabelSmoothing(Technique, key="label_smoothing"):
     """Spread a share of every target evenly over the labels, in all heads with labels.
 
     Args:
@@ -108,11 +103,11 @@ class LabelSmoothing(HeadTechnique, key="label_smoothing"):
     share: float = 0.1
 
     def __post_init__(self) -> None:
-        _check("label_smoothing", self.share, 1)
+        check_range("label_smoothing", self.share, 1)
 
     def model(self, model: Any) -> Any:
         """Set it."""
-        for _, loss in self._losses():
+        for _, loss in _losses(self.setting):
             loss.label_smoothing = loss.label_smoothing or self.share
         return model
 
@@ -138,20 +133,10 @@ class HierarchyLoss(Technique, key="hierarchy_loss"):
         return model
 
 
-def _check(name: str, value: float, below: float) -> None:
-    if not 0 <= value < below:
-        raise ValueError(f"{name} must be in [0, {below}), not {value}.")
-
-
 def label_prior(labels: np.ndarray, classes: int) -> list[float]:
-    """Return each label's share of the labelled rows.
+    """Return each label's share of the labelled rows; a class without any counts as if it had one, for its logarithm.
 
-    Args:
-        labels: int `(rows,)`, negative where unknown; or `(rows, classes)`, distributions with NaN rows.
-        classes: number of classes.
-
-    Returns:
-        one share a class, in all 1; a class without rows counts as if it had one, for its logarithm's sake.
+    `labels` are int `(rows,)`, negative where unknown, or distributions `(rows, classes)` with NaN rows.
     """
     if labels.ndim == 1:
         counts = np.bincount(labels[labels >= 0], minlength=classes).astype(float)
@@ -162,16 +147,9 @@ def label_prior(labels: np.ndarray, classes: int) -> list[float]:
 
 
 def balanced_weights(labels: np.ndarray, classes: int, kind: str, beta: float = 0.999) -> list[float]:
-    """Weigh classes by rarity, so that the mean weight over the labelled rows is 1.
+    """Weigh classes by rarity as `ClassWeights` says, so that the mean weight over the labelled rows is 1.
 
-    Args:
-        labels: int `(rows,)`, negative where unknown.
-        classes: number of classes.
-        kind: `balanced` (1 / count), `sqrt` (1 / √count) or `effective` ((1 - β) / (1 - β^count)).
-        beta: the β of `effective`.
-
-    Returns:
-        one weight a class; 1.0 for classes without rows.
+    `labels` are int `(rows,)`, negative where unknown; classes without rows weigh 1.
     """
     counts = np.bincount(labels[labels >= 0], minlength=classes).astype(float)
     weights = np.ones(classes)

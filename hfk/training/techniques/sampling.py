@@ -6,9 +6,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch.utils.data import Sampler, WeightedRandomSampler
+from torch.utils.data import Sampler
 
+from ..order import EpochSampler
 from .base import Setting, Technique
+from .rare_classes import balanced_weights
 
 
 class Sampling(Technique, key="sampling"):
@@ -36,24 +38,11 @@ class Sampling(Technique, key="sampling"):
 
     def sampler(self, rows: Any) -> Sampler:
         """Draw as many rows as there are."""
-        weights = sampling_weights(np.asarray(self.setting.labels(self._head, rows)), self.kind)
-        generator = torch.Generator().manual_seed(self.setting.seed)
-        return WeightedRandomSampler(weights.tolist(), len(rows), generator=generator)
+        labels = self.setting.labels(self._head, rows)
+        classes = np.array(balanced_weights(labels, len(self._head.labels), self.kind))
+        weights = torch.tensor(np.where(labels >= 0, classes[labels.clip(0)], 1.0))  # unknown: the mean
 
+        def draw(generator: torch.Generator) -> list[int]:
+            return torch.multinomial(weights, len(rows), replacement=True, generator=generator).tolist()
 
-def sampling_weights(labels: np.ndarray, kind: str) -> np.ndarray:
-    """Weight every row by the rarity of its class.
-
-    Args:
-        labels: int `(rows,)`, negative where unknown; those rows get the mean weight.
-        kind: `balanced` (1 / count) or `sqrt` (1 / √count).
-
-    Returns:
-        float64 `(rows,)`, mean 1.
-    """
-    known = labels >= 0
-    counts = np.bincount(labels[known])
-    weights = np.ones(len(labels))
-    weights[known] = 1.0 / counts[labels[known]] ** (0.5 if kind == "sqrt" else 1.0)
-    weights[~known] = weights[known].mean() if known.any() else 1.0
-    return weights / weights.mean()
+        return EpochSampler(draw, len(rows), self.setting.seed)

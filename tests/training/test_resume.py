@@ -1,0 +1,117 @@
+"""A run that is stopped at any step goes on bit by bit, and a kill leaves a checkpoint to go on from, or none."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import TrainerCallback
+
+from hfk import MultiHeadForClassification
+from hfk.runs.run import Run, last_checkpoint
+from hfk.training.techniques import TECHNIQUES
+from tests import tiny
+from tests.training.small import trainable, trainer
+
+BOTH = {"text": "bert", "vision": "resnet"}
+CASES = {
+    "length groups": ({}, {}),
+    "random order": ({}, {"train_sampling_strategy": "random", "gradient_accumulation_steps": 2}),
+    "sampling, losses": (
+        {"sampling": "balanced", "class_weights": "sqrt", "focal": 1.0, "logit_adjustment": 1.0,
+         "label_smoothing": 0.1, "hierarchy_loss": "marginal"}, {},
+    ),
+    "eda, r_drop, ema, rates": (
+        {"eda": {"head": "cat1"}, "r_drop": 4, "ema": 0.5, "layer_decay": 0.5, "head_learning_rate": 1e-2}, {},
+    ),
+    "lora, ema": ({"lora": True, "ema": 0.5}, {}),
+    "pictures beside texts": (
+        {"pictures": True, "modality_dropout": 0.5, "modality_loss": 1.0, "freeze_batch_norm": True,
+         "standardize_rows": 8, "calibrate": True}, BOTH,
+    ),
+    "unfreezing, ema": ({"unfreezing": {"schedule": [0, 0, 1, 9]}, "ema": 0.5}, {"vision": "efficientnet-lite"}),
+    "pictures, drawn again": ({"pictures": True, "sampling": "sqrt"}, {"vision": "vit"}),
+    "mixed pictures": ({"cutmix": {"copies": 1}, "mixup": 0.4}, {"vision": "resnet"}),
+    "distillation": ({"distillation": {"hidden": 1.0}}, {}),
+    "patience": (
+        {"early_stopping": 4},
+        {"eval_strategy": "steps", "eval_steps": 2, "metric_for_best_model": "loss", "greater_is_better": False,
+         "learning_rate": 0.0, "max_steps": 20},
+    ),
+}  # fmt: skip
+"""Techniques, and what else they are tried with."""
+
+
+class SaveAt(TrainerCallback):
+    """Saves after one step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        control.should_save = state.global_step == self.step
+
+
+@pytest.fixture(scope="module")
+def wide_teacher(tmp_path_factory) -> str:
+    """A teacher whose embedding is wider than the student's, so that a layer between them is learned."""
+    folder = tmp_path_factory.mktemp("teacher")
+    config = tiny.model("roberta").config
+    config.text_config.hidden_size = 48
+    MultiHeadForClassification(config).save_pretrained(folder)
+    tiny.processor().save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_resumed_run_ends_bit_by_bit_where_an_uninterrupted_one_does(name, wide_teacher, tmp_path):
+    """Stopped in the middle of the second epoch, where its order and its random numbers have been drawn already."""
+    techniques, options = CASES[name]
+    if "distillation" in techniques:
+        techniques = {"distillation": techniques["distillation"] | {"teacher": wide_teacher}}
+    options = {"max_steps": 11, "learning_rate": 1e-2, "per_device_train_batch_size": 4} | options
+    if options.get("gradient_accumulation_steps"):
+        options["per_device_train_batch_size"] = 2
+    whole = trainer(tmp_path, techniques, callbacks=[SaveAt(8)], **options)
+    whole.train()
+    resumed = trainer(tmp_path, techniques, **options)
+    resumed.train(resume_from_checkpoint=last_checkpoint(tmp_path))
+    assert last_checkpoint(tmp_path).endswith("checkpoint-8")
+    assert resumed.state.global_step == whole.state.global_step > 8
+    for name, weight in trainable(whole.model).items():
+        assert torch.equal(trainable(resumed.model)[name], weight), name
+
+
+def test_every_technique_is_resumed():
+    assert {name for techniques, _ in CASES.values() for name in techniques} >= {
+        key for key, kind in TECHNIQUES.items() if kind.__module__.startswith("hfk.")
+    }
+
+
+def test_a_kill_at_any_moment_of_a_save_leaves_no_broken_pick(tmp_path):
+    """Whatever files there are when the next one is touched: what a kill would leave at that moment."""
+    run, moments, watching = tmp_path / "run", [], [True]
+
+    def remember(event: str, details: tuple) -> None:
+        touched = event.startswith(("open", "os.", "shutil.")) and event not in ("os.listdir", "os.scandir")
+        if touched and watching and str(run) in str(details[:1]) and run.is_dir():
+            watching.clear()
+            moments.append(shutil.copytree(run, tmp_path / str(len(moments))))
+            watching.append(True)
+
+    sys.addaudithook(remember)
+    made = trainer(run, {"ema": 0.5}, max_steps=3, save_strategy="steps", save_steps=1, save_total_limit=1)
+    made.train()
+    Run(run).remove_checkpoints()
+    watching.clear()
+    picks = [last_checkpoint(moment) for moment in moments]
+    assert len(picks) > 30 and {Path(pick).name for pick in picks if pick} == {f"checkpoint-{n}" for n in (1, 2, 3)}
+    seen = {tuple((file.name, file.stat().st_mtime_ns) for file in sorted(Path(pick).iterdir())): pick
+            for pick in picks if pick}  # fmt: skip
+    for pick in seen.values():
+        made._load_from_checkpoint(pick)
+        made._load_optimizer_and_scheduler(pick)
+        made._load_rng_state(pick)
