@@ -38,6 +38,13 @@ Overrides = Annotated[
         help="key=value, such as learning_rate=2e-4: an option of hfk.runs.recipe or transformers' TrainingArguments."
     ),
 ]
+ReadAs = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KEY=VALUE",
+        help="How the table is read, if it can't be seen: header, delimiter, quoting, encoding, sheet.",
+    ),
+]
 RepoId = Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Repository on the Hub.")]
 Private = Annotated[bool | None, typer.Option("--private/--public", help="Of a new repository; the owner's default.")]
 Branch = Annotated[str | None, typer.Option("--revision", help="Branch to commit to, made if needed; main by default.")]
@@ -218,15 +225,18 @@ def evaluate_command(
     data: Annotated[str, typer.Option(help="Table with the columns of the training table; some of its heads do.")],
     image_dir: ImageDir = None,
     output_dir: Annotated[Path | None, typer.Option(help="Of the report; CHECKPOINT/report-FILE by default.")] = None,
+    read: ReadAs = None,
     batch_size: BatchSize = 64,
     revision: Revision = None,
 ) -> None:
     """Score a checkpoint on labelled rows and write a report."""
+    from .runs.recipe import parse_overrides
     from .runs.score import evaluate
 
     if output_dir is None:
         output_dir = (Path(checkpoint) if Path(checkpoint).is_dir() else Path()) / f"report-{Path(data).stem}"
-    table = evaluate(checkpoint, data, output_dir, image_dir=image_dir, batch_size=batch_size, revision=revision)
+    reading = parse_overrides(read or [])
+    table = evaluate(checkpoint, data, output_dir, image_dir, batch_size, revision, reading)
     if table:
         typer.echo(f"{table}\n\nreport: {output_dir / 'report.html'}")
 
@@ -265,13 +275,7 @@ def predict_command(
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Also write every label's probability, in H_p_LABEL.")
     ] = False,
-    read: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="KEY=VALUE",
-            help="How the input is read, if it can't be seen: header, delimiter, quoting, encoding, sheet.",
-        ),
-    ] = None,
+    read: ReadAs = None,
     batch_size: BatchSize = 32,
     device: Device = None,
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",

@@ -258,6 +258,12 @@ def test_an_input_is_read_as_it_is_said_to_be(hfk, finished_run, tmp_path):
     code, output, errors = hfk("predict", finished_run, tmp_path / "in.txt", tmp_path / "out.csv", *words)
     assert (code, errors) == (0, "") and "2 rows" in output
     assert read_table(tmp_path / "out.csv")["1"].tolist() == ["7", "8"]
+    (tmp_path / "in.txt").write_text(
+        f"overview||photo||cat1\n{tiny.SENTENCES[0]}||||자연\n{tiny.SENTENCES[1]}||||음식\n"
+    )
+    words = ("--data", tmp_path / "in.txt", "--read", "delimiter='||'", "--output-dir", tmp_path / "report")
+    code, output, errors = hfk("evaluate", finished_run, *words)
+    assert code == 0 and re.search(r"cat1 +2 ", output), errors
 
 
 def test_uncertain_answers_are_left_open_and_paths_are_listed(hfk, finished_run, tmp_path):

@@ -315,7 +315,11 @@ def state_of(task: Task, data: Mapping[str, Dataset]) -> dict[str, Any]:
 
 
 def read_labelled(
-    checkpoint: str | Path, data: str | Path, image_dir: str | Path | None = None, revision: str | None = None
+    checkpoint: str | Path,
+    data: str | Path,
+    image_dir: str | Path | None = None,
+    revision: str | None = None,
+    reading: Mapping[str, Any] | None = None,
 ) -> Dataset:
     """Read a labelled table by the columns that a checkpoint was trained on, or some; arguments as `score.evaluate`'s.
 
@@ -328,7 +332,7 @@ def read_labelled(
         "heads": [{"name": head.name, "problem": head.problem} for head in config.heads],
     }
     task = columns.pop("task", None) or fallback | columns
-    where = {} if image_dir is None else {"image_dir": image_dir}
+    where = dict(reading or {}) | ({} if image_dir is None else {"image_dir": image_dir})
     made = load_task(task, data=str(data), split=None, heads=config.heads, **where)
     _leave_out(made.source, Path(data).name)
     rows = concatenate_datasets(list(made.load().values()))
@@ -343,7 +347,7 @@ def _leave_out(source: TableSource, file: str) -> None:
     if columns is None:
         return
     source.id = source.id if source.id in columns else None
-    heads = [head for head in source.heads if head.column in columns]
+    heads = [head for head in source.heads if set(head.sources(columns)) <= set(columns)]
     if not heads:
         wanted = ", ".join(repr(head.column) for head in source.heads)
         raise ValueError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,17 +33,18 @@ def evaluate(
     image_dir: str | Path | None = None,
     batch_size: int = 64,
     revision: str | None = None,
+    reading: Mapping[str, Any] | None = None,
 ) -> str:
     """Score a checkpoint, a folder or Hub id, on a labelled table with the columns that it was trained on.
 
     Writes the report folder `output_dir` (see `write_report`), and returns its table of scores for a terminal; the main
     process alone does the work, others return an empty text. Picture paths are relative to `image_dir`, by default the
-    table's folder.
+    table's folder; `reading` says how the table is read, where it can't be seen (`tasks.tables.layout`).
     """
     if int(os.environ.get("RANK", 0)):
         return ""
     model, processor = load_checkpoint(checkpoint, revision=revision)
-    rows = read_labelled(checkpoint, data, image_dir, revision)
+    rows = read_labelled(checkpoint, data, image_dir, revision, reading)
     started = time.perf_counter()
     predictions = Predictor(model, processor, batch_size, device=find_device()).predictions(rows, "evaluate")
     facts = {
