@@ -60,7 +60,7 @@ def test_the_guides_task_and_recipe_hold(tmp_path):
         (tmp_path / name).write_text("place_id,title,overview,photo,cat1,cat2,mood,rating\n", encoding="utf-8")
     (tmp_path / "places.yaml").write_text(task, encoding="utf-8")
     assert [column.name for column in load_task(tmp_path / "places.yaml").source.heads] == [
-        "cat1", "cat2", "mood", "rating",
+        "cat1", "cat2", "topic", "group", "kind", "mood", "feeling", "rating",
     ]  # fmt: skip
     for recipe in recipes:
         # no accelerator here

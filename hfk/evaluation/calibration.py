@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.optimize import minimize_scalar
+from sklearn.metrics import precision_recall_curve
 from torch.nn.functional import logsigmoid
 
 from ..models.configuration_multihead import HeadConfig
@@ -24,6 +25,7 @@ from .metrics import tree_roots
 from .modules.single_label_scores import expected_calibration_error
 from .predictions import Predictions
 
+FEW = 5  # rows of a label, for a threshold of its own
 LOWEST, HIGHEST = 0.1, 10.0  # a handful of rows that are all right would give 0
 
 
@@ -119,6 +121,31 @@ def fit_temperatures(predictions: Predictions) -> dict[str, float]:
             )
             found |= {head.name: round(math.exp(best.x), 4) for head in group}
     return {head.name: found[head.name] for head in predictions.heads if head.name in found}
+
+
+def fit_thresholds(predictions: Predictions) -> dict[str, list[float]]:
+    """Find the probability from which on each label of the `multi_label` heads is best chosen, by F1 on labelled rows.
+
+    Labels on fewer than `FEW` rows keep 0.5: the best threshold of so few is chance.
+    """
+    found = {}
+    for head in predictions.heads:
+        present, target = predictions.target[head.name]
+        if head.rules.exclusive or not head.rules.has_labels or not present.any():
+            continue
+        probs, target = predictions.probabilities[head.name][present], target[present]
+        found[head.name] = [_best_threshold(target[:, label], probs[:, label]) for label in range(len(head.labels))]
+    return found
+
+
+def _best_threshold(target: np.ndarray, probs: np.ndarray) -> float:
+    if target.sum() < FEW:
+        return 0.5
+    precision, recall, thresholds = precision_recall_curve(target, probs)
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    best = int(f1[:-1].argmax())
+    below = thresholds[best - 1] if best else 0.0  # halfway to the next row, so that none lies on the line
+    return round(float(np.clip((thresholds[best] + below) / 2, 0.01, 0.99)), 4)
 
 
 def _loss(predictions: Predictions, head: HeadConfig) -> Callable[[float], np.ndarray]:

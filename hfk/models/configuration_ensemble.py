@@ -141,7 +141,7 @@ def common_heads(members: Sequence[MultiHeadConfig], names: Sequence[str] | None
     for place, head in enumerate(first):
         same = [member.heads[place] for member in members]
         means = {name: sum(getattr(one, name) for one in same) / len(same) for name in ("path_weight", "mean", "std")}
-        heads.append(replace(head, kind="linear", dropout=0.0, temperature=1.0, **means))
+        heads.append(replace(head, kind="linear", dropout=0.0, temperature=1.0, thresholds=None, **means))
     return heads
 
 

@@ -45,6 +45,8 @@ class HeadConfig:
         kind: `linear`; `mlp` (Linear-ReLU-Linear); `residual` (a Linear and an MLP path, summed).
         dropout: dropout probability before the head's first layer.
         temperature: logits are divided by it before softmax or sigmoid; set by calibration, 1.0 changes nothing.
+        thresholds: `multi_label` only: the probability from which on each label is chosen where no other is asked for;
+            None is 0.5 for all.
         path_weight: `single_label` only: power of this head's probability in the product that chooses a path through a
             hierarchy. Below 1 it has less to say, with 0 nothing: its answer is then the parent of what is chosen below
             it, which suits heads whose finer ones learned with class weights or a logit adjustment.
@@ -64,6 +66,7 @@ class HeadConfig:
     kind: str = "linear"
     dropout: float = 0.1
     temperature: float = 1.0
+    thresholds: list[float] | None = None
     path_weight: float = 1.0
     mean: float = 0.0
     std: float = 1.0
@@ -85,6 +88,8 @@ class HeadConfig:
         for name in ("temperature", "std"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{where}{name} must be above 0, not {getattr(self, name)}.")
+        if self.thresholds is not None and (self.rules.exclusive or len(self.thresholds) != len(self.labels)):
+            raise ValueError(f"{where}thresholds are for problem multi_label, one a label.")
         if (self.parent is None) != (self.parent_of is None):
             raise ValueError(f"{where}`parent` and `parent_of` come together; one of them is missing.")
         if self.parent_of is not None and len(self.parent_of) != len(self.labels):

@@ -21,12 +21,12 @@ def probabilities(logits: dict[str, Tensor], heads: list[HeadConfig]) -> dict[st
 
 
 def decide(
-    probs: dict[str, Tensor], heads: list[HeadConfig], threshold: float = 0.5, consistent_paths: bool = True
+    probs: dict[str, Tensor], heads: list[HeadConfig], threshold: float | None = None, consistent_paths: bool = True
 ) -> dict[str, Tensor]:
     """Choose labels from probabilities: those of a hierarchy together by `best_path`, or else each head alone.
 
-    A `multi_label` label is chosen when its probability reaches `threshold`. Returns head name → int64 `(batch,)`, bool
-    `(batch, labels)` for `multi_label`, float32 `(batch,)` for `regression`.
+    A `multi_label` label is chosen when its probability reaches `threshold`, by default its own. Returns head name →
+    int64 `(batch,)`, bool `(batch, labels)` for `multi_label`, float32 `(batch,)` for `regression`.
     """
     chosen = {head.name: head.rules.decide(probs[head.name], threshold) for head in heads}
     parents = head_parents(heads)

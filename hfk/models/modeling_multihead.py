@@ -308,10 +308,10 @@ class MultiHeadForClassification(PreTrainedModel):
         self.train(training)
 
     @torch.no_grad()
-    def predict(self, threshold: float = 0.5, **inputs: Tensor) -> dict[str, Tensor]:
+    def predict(self, threshold: float | None = None, **inputs: Tensor) -> dict[str, Tensor]:
         """Classify one batch, `inputs` of `forward` without labels, and decide: hierarchical heads always agree.
 
-        A `multi_label` label is chosen when its probability reaches the threshold.
+        A `multi_label` label is chosen when its probability reaches the threshold: the head's own by default, 0.5.
         """
         training = self.training
         try:

@@ -132,8 +132,8 @@ class Problem:
         """Probabilities, float32 `(batch, labels)`; for a number its value `(batch,)` in the target's unit."""
         raise NotImplementedError
 
-    def decide(self, probs: Tensor, threshold: float) -> Tensor:
-        """The answer of this head alone, from `probabilities`."""
+    def decide(self, probs: Tensor, threshold: float | None) -> Tensor:
+        """The answer of this head alone, from `probabilities`; None for the head's own threshold, or thresholds."""
         raise NotImplementedError
 
     def disagreement(self, one: Tensor, other: Tensor) -> Tensor:
@@ -305,7 +305,7 @@ class SingleLabel(Problem):
     def probabilities(self, logits: Tensor) -> Tensor:
         return self.log_probabilities(self.scaled(logits)).exp()
 
-    def decide(self, probs: Tensor, threshold: float) -> Tensor:
+    def decide(self, probs: Tensor, threshold: float | None) -> Tensor:
         return probs.argmax(-1)
 
     def disagreement(self, one: Tensor, other: Tensor) -> Tensor:
@@ -389,8 +389,11 @@ class MultiLabel(Problem):
     def probabilities(self, logits: Tensor) -> Tensor:
         return self.scaled(logits).sigmoid()
 
-    def decide(self, probs: Tensor, threshold: float) -> Tensor:
-        return probs >= threshold
+    def decide(self, probs: Tensor, threshold: float | None) -> Tensor:
+        return probs >= (self._thresholds(probs) if threshold is None else threshold)
+
+    def _thresholds(self, probs: Tensor) -> Tensor | float:
+        return 0.5 if self.head.thresholds is None else torch.tensor(self.head.thresholds).to(probs)
 
     def disagreement(self, one: Tensor, other: Tensor) -> Tensor:
         return ((one.sigmoid() - other.sigmoid()) * (one - other)).mean(-1) / 2
@@ -406,9 +409,11 @@ class MultiLabel(Problem):
         return yes - no
 
     def readable(self, probs: Tensor, chosen: Tensor, top_k: int | None, threshold: float | None) -> list[Any]:
-        if threshold is None:
-            threshold = 0.0 if top_k else 0.5
-        return _listed(self.head, probs, probs, top_k or len(self.head.labels), threshold)
+        if threshold is None and not top_k:
+            said, threshold = probs.where(probs >= self._thresholds(probs), -1.0), 0.0
+        else:
+            said, threshold = probs, threshold or 0.0
+        return _listed(self.head, said, probs, top_k or len(self.head.labels), threshold)
 
     def _read(self, values: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
         present, values = super()._read(values, rows)
@@ -465,7 +470,7 @@ class Regression(Problem):
     def probabilities(self, logits: Tensor) -> Tensor:
         return self.scaled(logits).squeeze(-1)
 
-    def decide(self, probs: Tensor, threshold: float) -> Tensor:
+    def decide(self, probs: Tensor, threshold: float | None) -> Tensor:
         return probs
 
     def disagreement(self, one: Tensor, other: Tensor) -> Tensor:

@@ -42,10 +42,11 @@ def _cut(data: DatasetDict, processor: MultiHeadProcessor) -> list[str]:
         return []
     of = (
         f"{longer:,} of {len(lengths):,} texts"
-        if len(texts) == len(rows)
+        if len(rows) <= _TEXTS
         else f"about {longer / len(lengths):.0%} of texts"
     )
     return [
-        f"{of} are longer than max_length {processor.max_length} (the longest seen has {max(lengths):,} tokens); "
-        "what comes after it is not read"
+        f"{of} are longer than max_length {processor.max_length} (the longest seen has {max(lengths):,} tokens); of "
+        f"them the {'end' if processor.tokenizer.truncation_side == 'left' else 'beginning'} is read: `truncation:` "
+        "says which"
     ]

@@ -29,6 +29,8 @@ from ..tasks.yaml_task import read_yaml
 
 logger = logging.get_logger(__name__)
 BUILT_IN = Path(__file__).parents[1] / "recipes"
+TRUNCATIONS = {"head": "right", "tail": "left"}
+"""Which end of a longer text is read → the side that the tokenizer cuts."""
 EMBEDDINGS = ("random", "fasttext")
 MAIN = "value"
 """In a technique's mapping, the option that a lone value stands for: `{value: effective, beta: 0.99}`."""
@@ -119,6 +121,7 @@ class Recipe:
     text_pooling: str = "mean"  # or cls, max or attention
     image_pooling: str = "mean"  # or cls or max
     max_length: int = 128  # tokens a text is cut to
+    truncation: str = "head"  # which end of a longer text is read: head or tail
     # Put before every text; "" for nothing, None for what the encoder was trained with, such as "query: " of E5.
     text_prefix: str | None = None
     # simple, elaborate (needs the extra `korean`), or a list of steps, run on every text before the prefix, in training
@@ -138,6 +141,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.embeddings not in EMBEDDINGS:
             raise ValueError(f"embeddings {self.embeddings!r} is not one of {', '.join(EMBEDDINGS)}.")
+        if self.truncation not in TRUNCATIONS:
+            raise ValueError(f"truncation {self.truncation!r} is not one of {', '.join(TRUNCATIONS)}.")
         if self.vision_config is not None and self.vision_encoder not in FROM_SCRATCH["vision"]:
             nothing = ", ".join(FROM_SCRATCH["vision"])
             raise ValueError(f"vision_config is for an encoder that starts from nothing: {nothing}.")

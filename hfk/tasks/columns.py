@@ -23,7 +23,7 @@ from .names import canonical, whole_number
 RESERVED = ("id", "text", "image", "mean", "error", "paths")
 """What a head can't be called: columns of the rows and of predictions, and names among the scores."""
 MISSING_WORDS = frozenset({"", "nan", "NaN", "<NA>", "NaT"})
-HEAD_OPTIONS = ("kind", "dropout", "temperature", "path_weight", "mean", "std")
+HEAD_OPTIONS = ("kind", "dropout", "temperature", "thresholds", "path_weight", "mean", "std")
 OPTIONS = (*HEAD_OPTIONS, *LOSS_OPTIONS)
 YES = frozenset({"1", "true", "y", "yes", "o", "✓", "예"})
 NO = frozenset({"0", "false", "n", "no", "x", "아니오"})

@@ -44,7 +44,7 @@ _NO_ARCHITECTURE = (
     "transformers_version", "auto_map", "custom_pipelines", "_name_or_path", "architectures", "dtype",
     "fusion_dropout", "initializer_range",
 )  # fmt: skip
-_TRAINING_ONLY = ("temperature", "dropout", "path_weight")
+_TRAINING_ONLY = ("temperature", "thresholds", "dropout", "path_weight")
 _SUM_OF_ONE = {"type": "eq", "fun": lambda weights: weights.sum() - 1, "jac": np.ones_like}
 
 
@@ -240,7 +240,7 @@ def cook_soup(
             )
     kept, soup, processor = list(range(len(models))), copy.deepcopy(models[0]), processors[0]
     for head in soup.config.heads:
-        head.temperature = 1.0
+        head.temperature, head.thresholds = 1.0, None
     facts: dict[str, Any] = {"kind": f"{kind} soup", "runs": parts.names}
     if rows is None:
         _pour(soup, models)

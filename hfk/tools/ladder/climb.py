@@ -144,10 +144,8 @@ def _figures(recipe: str, runs: list[Run], head: str) -> dict[str, Any]:
         line |= {score: middle, f"{score}_low": low, f"{score}_high": high}
     kept, left = (".safetensors", ".json", ".model", ".txt"), ("training_log.json", "task.json", "run.json")
     files = [path for path in runs[0].folder.iterdir() if path.suffix in kept and path.name not in left]
-    size, seconds = (
-        sum(path.stat().st_size for path in files),
-        [run.facts.get("train_seconds", math.nan) for run in runs],
-    )
+    size = sum(path.stat().st_size for path in files)
+    seconds = [run.facts.get("train_seconds", math.nan) for run in runs]  # a vote has none
     line |= {"parameters": runs[0].facts.get("parameters", math.nan), "checkpoint_mb": size / 1e6 or math.nan}
     return line | {"train_seconds": statistics.fmean(seconds), "seeds": len(runs)}
 
