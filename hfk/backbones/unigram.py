@@ -51,6 +51,28 @@ def build_tokenizer(
     )
 
 
+def build_word_tokenizer(pieces: list[str], scores: list[float], keep_spaces: bool = False) -> PreTrainedTokenizerFast:
+    """Build a fast tokenizer that cuts words, at spaces, into pieces; NFC, and nothing is put around a text.
+
+    Args:
+        pieces: in id order after `[PAD]` 0 and `[UNK]` 1.
+        scores: one natural-log score a piece.
+        keep_spaces: give the piece of id 2, which must be a space, for the spaces between words.
+    """
+    vocabulary = [("[PAD]", 0.0), ("[UNK]", 0.0), *zip(pieces, scores, strict=True)]
+    tokenizer = Tokenizer(Unigram(vocabulary, unk_id=1, byte_fallback=False))
+    one_space = normalizers.Replace(Regex(r"\s+"), " ")
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), one_space, normalizers.Strip()])
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "isolated" if keep_spaces else "removed")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        model_input_names=["input_ids", "attention_mask"],
+        clean_up_tokenization_spaces=False,
+    )
+
+
 def keep_for_korean(pieces: list[str], scores: np.ndarray) -> np.ndarray:
     """Choose the pieces that Korean text uses, and return their indices in increasing order.
 
@@ -96,6 +118,11 @@ def _is_sign(character: str) -> bool:
 
 def _is_kept_character(text: str) -> bool:
     return len(text) == 1 and (unicodedata.name(text, "").startswith("LATIN ") or _in_ks_x_1001(text))
+
+
+def korean_print() -> list[str]:
+    """Return the characters of KS X 1001 and of ASCII, those that are seen."""
+    return [c for c in map(chr, range(0x21, 0xFFFF)) if _in_ks_x_1001(c) and c.isprintable() and not c.isspace()]
 
 
 @cache

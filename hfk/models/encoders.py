@@ -8,6 +8,7 @@ from __future__ import annotations
 from .encoder_base import ENCODERS
 from .modeling_cnn import CNNModel, MLPModel  # noqa: F401
 from .modeling_efficientnet_lite import EfficientNetLiteModel  # noqa: F401
+from .modeling_morphemes import MorphemesModel  # noqa: F401
 from .modeling_ngram import NGramModel  # noqa: F401
 from .modeling_recurrent import RecurrentModel  # noqa: F401
 from .modeling_textcnn import TextCNNModel  # noqa: F401

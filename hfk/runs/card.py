@@ -13,6 +13,7 @@ import io
 import json
 import re
 from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.utils import validate_repo_id
 
-from ..backbones.registry import FROM_SCRATCH, PACKAGED
+from ..backbones.registry import FROM_SCRATCH, PACKAGED, PackagedBackbone
 from ..evaluation.report import COLUMNS, OVERALL, file_stems
 from ..files import write_atomic
 from ..inference.loading import load_config
@@ -114,8 +115,14 @@ class CardRun:
     @property
     def bases(self) -> list[tuple[str, str]]:
         """The pretrained encoders: Hub id, and the name that a recipe gives."""
-        scratch = [name for names in FROM_SCRATCH.values() for name in names]
-        return [(HUB_IDS.get(name, name), name) for name in self.encoders if name and name not in scratch]
+        others = {None, *chain(*FROM_SCRATCH.values()), *(part.name for part in self.parts)}
+        return [(HUB_IDS.get(name, name), name) for name in self.encoders if name not in others]
+
+    @property
+    def parts(self) -> list[PackagedBackbone]:
+        """What it was made from that is on no Hub: its origin is named, and its notices lie beside the checkpoint."""
+        names = (*self.encoders, self.recipe.get("embeddings"))
+        return [PACKAGED[name] for name in names if name in PACKAGED and name not in HUB_IDS]
 
     @property
     def divided_by_hfk(self) -> bool | None:

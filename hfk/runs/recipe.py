@@ -31,7 +31,7 @@ logger = logging.get_logger(__name__)
 BUILT_IN = Path(__file__).parents[1] / "recipes"
 TRUNCATIONS = {"head": "right", "tail": "left"}
 """Which end of a longer text is read → the side that the tokenizer cuts."""
-EMBEDDINGS = ("random", "fasttext")
+EMBEDDINGS = ("random", "fasttext", "kiwi-morphemes")
 MAIN = "value"
 """In a technique's mapping, the option that a lone value stands for: `{value: effective, beta: 0.99}`."""
 
@@ -104,14 +104,14 @@ class Recipe:
     # File of corrected labels, columns id, head, from, to, reason (see hfk.tasks.corrections); None for the task's own.
     corrections: str | None = None
     max_train_rows: int | None = None  # train on this many rows only, drawn by the seed; for trying things out
-    # Packaged backbone, Hub id or folder; or ngram, recurrent or textcnn, which start from nothing on the training
-    # texts (see hfk.training.scratch). None leaves text out. Ignored if the task has no text.
+    # Packaged backbone, Hub id or folder; or morphemes, ngram, recurrent or textcnn, which start from nothing on the
+    # training texts (see hfk.training.scratch). None leaves text out. Ignored if the task has no text.
     text_encoder: str | None = None
     text_config: dict | None = None  # of an encoder from nothing: options of its configuration, such as {cell: gru}
     # Of an encoder from nothing: {kind: bpe, vocab_size: 8000}, or a folder that `hfk tokenizer` made.
     tokenizer: str | dict | None = None
-    # What an encoder from nothing begins with: random, or fasttext for vectors trained on the training texts (needs
-    # the extra `fasttext`; nothing of it is needed later).
+    # What an encoder from nothing begins with: random, fasttext for vectors trained on the training texts (needs the
+    # extra `fasttext`; nothing of it is needed later), or kiwi-morphemes for the packaged pieces and their vectors.
     embeddings: str = "random"
     vision_encoder: str | None = None  # as text_encoder, for images; cnn or mlp start from nothing
     vision_config: dict | None = None  # of those: options of their configuration, such as {hidden_sizes: [32, 64]}

@@ -1,4 +1,4 @@
-"""Encoders that start from nothing: `text_encoder: ngram`, `recurrent` or `textcnn`, `vision_encoder: cnn` or `mlp`.
+"""Encoders that start from nothing, as `backbones.registry.FROM_SCRATCH` names them.
 
 A text encoder's tokenizer is trained on the run's own training texts (`hfk tokenizer` trains one alone), and what else
 can be learned before the first step is: how rare each n-gram is, or word vectors. What comes of it is an encoder folder
@@ -9,6 +9,7 @@ not know how it was made. The same texts give the same tokenizer.
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -28,16 +29,20 @@ from transformers import (
 )
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
+from ..backbones.registry import NOTICES, prepare
 from ..files import replacing
 from ..models.modeling_cnn import CNNConfig, MLPConfig
+from ..models.modeling_morphemes import MorphemesConfig, MorphemesModel, PieceTable
 from ..models.modeling_ngram import NGramConfig, NGramModel
 from ..models.modeling_recurrent import RecurrentConfig
 from ..models.modeling_textcnn import TextCNNConfig
 from ..models.processing_multihead import MultiHeadProcessor
 from ..runs.recipe import Recipe, unknown_option
 from ..tasks import load_task
+from .morphemes import MORPHEMES, morpheme_tokenizer, morpheme_vectors
 
-ENCODERS = {kind.model_type: kind for kind in (NGramConfig, RecurrentConfig, TextCNNConfig, CNNConfig, MLPConfig)}
+_CONFIGS = (MorphemesConfig, NGramConfig, RecurrentConfig, TextCNNConfig, CNNConfig, MLPConfig)
+ENCODERS = {kind.model_type: kind for kind in _CONFIGS}
 FOLDERS = {"text": "text_encoder", "vision": "vision_encoder"}
 """Where in a run's folder an encoder waits for the first step; a finished run needs it no more."""
 
@@ -65,6 +70,8 @@ def make_encoder(recipe: Recipe, side: str, rows: Dataset, anew: bool) -> str:
     with replacing(target) as part:
         model.save_pretrained(part)
         reader.save_pretrained(part)
+    for name in NOTICES if side == "text" and recipe.embeddings == MORPHEMES else ():
+        shutil.copy(prepare(MORPHEMES) / name, args.output_dir)
     return str(target)
 
 
@@ -77,31 +84,48 @@ def _vision_encoder(recipe: Recipe) -> tuple[PreTrainedModel, ViTImageProcessorP
 
 
 def _text_encoder(recipe: Recipe, rows: Dataset) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    if recipe.text_encoder == "ngram" and recipe.embeddings != "random":
+        raise ValueError("an ngram encoder has no embeddings of words: leave embeddings out.")
     prefix = recipe.text_prefix or ""
     processor = MultiHeadProcessor(tokenizer=_BLANK, text_prefix=prefix, text_cleaning=recipe.text_cleaning)
     texts = _clean_texts(rows["text"], processor)
     if not texts:
         raise ValueError(f"text_encoder {recipe.text_encoder!r} starts from nothing, and no training row has a text.")
     tokenizer = _make_tokenizer(recipe, texts)
-    config = _text_config(recipe, tokenizer)
+    config = _text_config(recipe, tokenizer, texts)
     set_seed(recipe.arguments.seed)
     model = AutoModel.from_config(config)
     if isinstance(model, NGramModel):
-        if recipe.embeddings != "random":
-            raise ValueError("an ngram encoder has no embeddings of words: leave embeddings out.")
         processor.text_separator = f" {tokenizer.sep_token} "  # known to the tokenizer, which need not learn it
         model.fit(_batches(_clean_texts(rows["text"], processor), tokenizer, recipe.max_length))
-    elif recipe.embeddings == "fasttext":
-        vectors = train_vectors(texts, tokenizer, config.embedding_size, recipe.arguments.seed)
-        weight = model.get_input_embeddings().weight
-        with torch.no_grad():
-            weight.copy_(vectors / vectors.std() * config.initializer_range)
-            weight[tokenizer.pad_token_id] = 0.0
+    elif recipe.embeddings != "random":
+        if recipe.embeddings == MORPHEMES:
+            vectors = morpheme_vectors(tokenizer, config.embedding_size)
+        else:
+            vectors = train_vectors(texts, tokenizer, config.embedding_size, recipe.arguments.seed)
+        vectors *= config.initializer_range / vectors.std()
+        vectors[tokenizer.pad_token_id] = 0.0
+        table = model.get_input_embeddings()
+        if isinstance(table, PieceTable):
+            table.fill(vectors)
+        else:
+            table.weight.data.copy_(vectors)
+    if isinstance(model, MorphemesModel) and model.ngrams is not None:
+        special = set(tokenizer.all_special_tokens)
+        pieces = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+        model.learn_letters(["" if piece in special else piece.replace("▁", " ") for piece in pieces])
+        spelled = (model.spell(*batch) for batch in _batches(texts, tokenizer, recipe.max_length))
+        model.ngrams.fit((letters, letters != 0) for letters in spelled)
     return model, tokenizer
 
 
 def _make_tokenizer(recipe: Recipe, texts: list[str]) -> PreTrainedTokenizerFast:
     wanted = recipe.tokenizer
+    if recipe.embeddings == MORPHEMES:
+        if isinstance(wanted, str):
+            raise ValueError(f"embeddings: {MORPHEMES} brings its tokenizer: of `tokenizer`, say vocab_size alone.")
+        _check("tokenizer", wanted or {}, ("vocab_size",))
+        return morpheme_tokenizer(texts, **(wanted or {}), keep_spaces=recipe.text_encoder == "morphemes")
     if isinstance(wanted, str):
         if not Path(wanted).is_dir():
             raise ValueError(
@@ -114,7 +138,7 @@ def _make_tokenizer(recipe: Recipe, texts: list[str]) -> PreTrainedTokenizerFast
     return train_tokenizer(texts, **options)
 
 
-def _text_config(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> PreTrainedConfig:
+def _text_config(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> PreTrainedConfig:
     """A text encoder's configuration: the recipe's `text_config`, and what the tokenizer decides."""
     kind = ENCODERS[recipe.text_encoder]
     known = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
@@ -123,6 +147,9 @@ def _text_config(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> PreTrain
         known["space_token_id"] = tokenizer.convert_tokens_to_ids(" ")
         if known["space_token_id"] in (None, tokenizer.unk_token_id):
             raise ValueError("an ngram encoder needs a tokenizer of single characters: kind character.")
+    if kind is MorphemesConfig and recipe.embeddings == MORPHEMES:  # its first pieces are those of the texts
+        known["num_trained"] = 1 + max(max(ids, default=0) for ids in tokenizer(texts)["input_ids"])
+        known["space_token_id"] = tokenizer.convert_tokens_to_ids(" ")
     return _configure("text_config", kind, recipe.text_config, known)
 
 

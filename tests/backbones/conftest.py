@@ -30,3 +30,8 @@ def e5_small_ko(cache) -> Path:
 @pytest.fixture(scope="session")
 def efficientnet_lite0(cache) -> Path:
     return _prepared("efficientnet-lite0", cache)
+
+
+@pytest.fixture(scope="session")
+def kiwi_morphemes(cache) -> Path:
+    return _prepared("kiwi-morphemes", cache)

@@ -177,17 +177,17 @@ def test_the_image_processor_needs_no_torchvision(efficientnet_lite0):
 # --- folders --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["e5-small-ko", "efficientnet-lite0"])
+@pytest.mark.parametrize("name", ["e5-small-ko", "kiwi-morphemes", "efficientnet-lite0"])
 def test_a_prepared_folder_is_an_ordinary_checkpoint(name, request):
     folder = request.getfixturevalue(name.replace("-", "_"))
     backbone = PACKAGED[name]
     files = {file.name for file in folder.iterdir()}
     assert {"config.json", "model.safetensors", "README.md"} <= files
-    assert {Path(file).suffix for file in files} <= {".json", ".safetensors", ".md", ".py"}
+    assert {Path(file).suffix for file in files} <= {".json", ".safetensors", ".md", ".py", ".txt", ""}
     card = (folder / "README.md").read_text(encoding="utf-8")
     for fact in (f"license: {backbone.license.lower()}", backbone.package, backbone.source, backbone.sha256):
         assert fact in card
-    options = {"add_pooling_layer": False} if backbone.kind == "text" else {}
+    options = {"add_pooling_layer": False} if name == "e5-small-ko" else {}
     assert AutoModel.from_pretrained(folder, **options).num_parameters() == backbone.parameters
 
 

@@ -48,7 +48,7 @@ def test_the_recipes_that_are_promised_are_there():
     assert (args.lr_scheduler_type, args.warmup_steps, args.optim) == ("cosine", 0.1, "adamw_torch_fused")
     assert load_recipe("tour-text")["vision_encoder"] is None and load_recipe("tour-image")["text_encoder"] is None
     ladder = {load_recipe(name).get("text_encoder") for name in list_recipes() if "text_config" in load_recipe(name)}
-    assert ladder == {"ngram", "recurrent", "textcnn"}
+    assert ladder == {"morphemes", "ngram", "recurrent", "textcnn"}
 
 
 def test_options_are_read_alike_every_time():

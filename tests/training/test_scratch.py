@@ -82,6 +82,12 @@ def test_the_command_says_what_it_made(hfk, tmp_path):
 # --- encoders from nothing ----------------------------------------------------------------------------------------
 
 SMALL = {
+    "morphemes": {
+        "embedding_size": 12,
+        "num_filters": 4,
+        "deep_size": 16,
+        "ngrams": {"num_buckets": 4096, "embedding_size": 8},
+    },
     "ngram": {"num_buckets": 4096, "embedding_size": 8},
     "recurrent": {"embedding_size": 12, "hidden_size": 16},
     "textcnn": {"embedding_size": 12, "num_filters": 4, "recurrent": {"hidden_size": 8}},
