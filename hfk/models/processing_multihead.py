@@ -9,6 +9,7 @@ import html
 import importlib.util
 import inspect
 import math
+import re
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,10 +41,7 @@ MAX_CHARACTERS = 100_000
 
 _ENCODING = {"input_ids": "ids", "token_type_ids": "type_ids", "attention_mask": "attention_mask"}
 
-_COUNT_FROM_PADDING = (
-    "roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "roberta-prelayernorm", "data2vec-text", "longformer",
-    "ibert", "luke", "mluke", "mpnet", "xmod",
-)  # fmt: skip
+_COUNT_FROM_PADDING = re.compile("roberta|camembert|data2vec-text|longformer|ibert|luke|mpnet|xmod")
 """Encoders whose first position is that after padding's id, so that RoBERTa reads two tokens fewer than it has."""
 
 _SAVED_BESIDES = ("has_tokenizer", "processor_class", "auto_map", "chat_template", "count")
@@ -371,7 +369,7 @@ def _count_positions(text: str, tokenizer: Any) -> float:
             "encoder was trained with there, or resize the encoder's embeddings."
         )
     positions = getattr(config, "max_position_embeddings", None) or 0
-    if config.model_type in _COUNT_FROM_PADDING:
+    if _COUNT_FROM_PADDING.search(config.model_type):
         positions -= config.pad_token_id + 1
     return positions if positions > 0 else math.inf
 

@@ -176,7 +176,19 @@ _AMPERSANDS = re.compile(r"&(?:amp;)+(?=#?\w+;)")
 _HIDDEN = re.compile(r"<(!--|(?:script|style)\b[^<>]*>)", re.IGNORECASE)
 _ENDS = {start: re.compile(end, re.IGNORECASE)
          for start, end in (("!--", "-->"), ("scr", r"</script\s*>"), ("sty", r"</style\s*>"))}  # fmt: skip
-_MARKUP = re.compile(r"</?[a-zA-Z][^<>]*>|<![a-zA-Z][^<>]*>")
+_ELEMENTS = (
+    "a abbr article aside b blockquote body br button caption center cite code col dd del div dl dt em embed "
+    "figcaption figure font footer form h[1-6] head header hr html i iframe img input ins label li link main "
+    "mark meta nav o:p object ol option p param pre q s script section select small source span strike "
+    "strong style sub sup svg table tbody td textarea tfoot th thead title tr u ul video"
+)
+_BOOLEAN = "allowfullscreen async autoplay checked controls defer disabled hidden loop muted nowrap open selected"
+# An element's own attributes, so that "a<b 이고 c>d" stays.
+_MARKUP = re.compile(
+    rf"</?(?:{_ELEMENTS.replace(' ', '|')})(?:\s+(?:{_BOOLEAN.replace(' ', '|')}))*"
+    r"(?:\s+[a-z][a-z0-9:_-]*\s*=[^<>]*)?\s*/?>|<![a-z][^<>]*>",
+    re.IGNORECASE | re.ASCII,
+)
 _URL = re.compile(
     r"(?:https?://|www\.)[^\s가-힣<>\"']+|(?<![\w.+-])[\w.+-]+@[a-zA-Z0-9-]+(?:\.[a-zA-Z0-9-]+)+", re.ASCII
 )
@@ -204,7 +216,10 @@ _INVISIBLE = re.compile(
 
 
 def html(text: str) -> str:
-    """Resolve entities, even where they were escaped twice, and put a space for each tag, comment, script or style."""
+    """Resolve entities, even where they were escaped twice, and put a space for each tag, comment, script or style.
+
+    Only HTML's own elements are tags: `<KBS 뉴스>` stays.
+    """
     text = html_entities.unescape(_AMPERSANDS.sub("&", text)) if "&" in text else text
     return _MARKUP.sub(" ", _without_hidden(text)) if "<" in text else text
 
@@ -274,21 +289,46 @@ def whitespace(text: str) -> str:
 def hanja_words(words: Replacements = None, suffixes: Replacements = None) -> Step:
     """Spell out the Hanja abbreviations of headlines: 美 → 미국, and behind a name 현대重 → 현대중공업.
 
-    Only before a space, a sign or Hangul ("日정부"), never inside a word of several Hanja, which are for `hanja`.
+    Only before a space, a sign or Hangul ("日정부"), never inside a word of several Hanja, which are for `hanja`. The
+    particle behind one then fits the longer word: 美와 → 미국과.
     `words` and `suffixes` are added to `HANJA_WORDS` and `HANJA_SUFFIXES`; null takes one out.
     """
     found = _merge(HANJA_WORDS, words, "words")
     behind = _merge(HANJA_SUFFIXES, suffixes, "suffixes")
     first = _alternatives(found, rf"(?<!\w)({{}})(?![0-9{HANJA}])")
     second = _alternatives(behind, rf"(?<=[가-힣A-Za-z])({{}})(?![{HANJA}])")
-    return lambda text: second.sub(lambda match: behind[match[1]], first.sub(lambda match: found[match[1]], text))
+    return lambda text: second.sub(_expand(behind), first.sub(_expand(found), text))
 
 
 def abbreviations(words: Replacements = None) -> Step:
-    """Spell out English abbreviations in Korean: IMF → 국제통화기금; `words` are added to `ABBREVIATIONS`."""
+    """Spell out English abbreviations in Korean: IMF가 → 국제통화기금이; `words` are added to `ABBREVIATIONS`."""
     found = _merge(ABBREVIATIONS, words, "words")
     pattern = _alternatives(found, r"(?<![A-Za-z0-9])({})(?![A-Za-z0-9])")
-    return lambda text: pattern.sub(lambda match: found[match[1]], text)
+    return lambda text: pattern.sub(_expand(found), text)
+
+
+_PARTICLES = (
+    ("은", "는"),
+    ("이", "가"),
+    ("을", "를"),
+    ("과", "와"),
+    ("으로", "로"),
+)  # after a consonant, after a vowel
+_PARTICLE = f"(?:({'|'.join(one for pair in _PARTICLES for one in pair)})(?=(?:의|는|도|만|서|써)?(?![가-힣])))?"
+
+
+def _expand(words: Mapping[str, str]) -> Callable[[re.Match[str]], str]:
+    """What puts words in place of what `_alternatives` finds, with the particle that fits."""
+
+    def replace(match: re.Match[str]) -> str:
+        word, particle = words[match[1]], match[2] or ""
+        if particle and word and "가" <= word[-1] <= "힣":
+            final = (ord(word[-1]) - 0xAC00) % 28
+            closed = final not in (0, 8) if particle in ("으로", "로") else final != 0  # 서울로
+            particle = next(pair[0 if closed else 1] for pair in _PARTICLES if particle in pair)
+        return word + particle
+
+    return replace
 
 
 def _merge(own: dict[str, str], given: Replacements, option: str) -> dict[str, str]:
@@ -302,12 +342,12 @@ def _merge(own: dict[str, str], given: Replacements, option: str) -> dict[str, s
 
 def _alternatives(words: Mapping[str, str], pattern: str) -> re.Pattern[str]:
     listed = "|".join(re.escape(word) for word in sorted(words, key=lambda word: (-len(word), word)))
-    return re.compile(pattern.format(listed or r"(?!)"))
+    return re.compile(pattern.format(listed or r"(?!)") + _PARTICLE)
 
 
 _HANJA_RUN = re.compile(f"[{HANJA}]+")
 # One reading each is right for most words; these are the words of the news in which it is another.
-_READING_OF = {"車": "차", "更": "경", "畫": "화", "滑": "활", "廓": "곽", "暈": "훈"}
+_READING_OF = {"車": "차", "更": "경", "畫": "화", "滑": "활", "廓": "곽", "暈": "훈", "研": "연"}
 _LONE = {"金": "김", "茶": "차", "沈": "심"}  # a surname, or a word of its own
 _WORDS = {
     "自轉車": "자전거", "人力車": "인력거", "停車場": "정거장", "更新": "갱신", "更生": "갱생", "更年期": "갱년기",
@@ -319,10 +359,24 @@ _WORDS = {
     "海參": "해삼", "山參": "산삼", "綠茶": "녹차", "紅茶": "홍차", "茶禮": "차례", "宅內": "댁내", "率直": "솔직",
     "輕率": "경솔", "引率": "인솔", "統率": "통솔", "憎惡": "증오", "嫌惡": "혐오", "一切": "일체", "要塞": "요새",
     "令狀": "영장", "賞狀": "상장", "暴惡": "포악", "橫暴": "횡포", "龜裂": "균열", "拓本": "탁본", "洞察": "통찰",
-    "承諾": "승낙", "受諾": "수락", "許諾": "허락", "大怒": "대로", "十月": "시월", "六月": "유월",
+    "訴狀": "소장", "告發狀": "고발장", "委任狀": "위임장", "信任狀": "신임장", "推薦狀": "추천장", "招請狀": "초청장",
+    "招待狀": "초대장", "請牒狀": "청첩장", "案內狀": "안내장", "感謝狀": "감사장", "挑戰狀": "도전장", "計畫": "계획",
+    "企畫": "기획", "區畫": "구획", "畫期": "획기", "畫一": "획일", "金海": "김해", "金浦": "김포", "金泉": "김천",
+    "金堤": "김제", "金九": "김구", "金氏": "김씨", "承諾": "승낙", "受諾": "수락", "許諾": "허락", "大怒": "대로",
+    "十月": "시월", "六月": "유월",
     "金正恩": "김정은", "金正日": "김정일", "金日成": "김일성", "金大中": "김대중", "金泳三": "김영삼",
 }  # fmt: skip
-_WORD_OR_SIGN = re.compile("|".join([*sorted(_WORDS, key=len, reverse=True), "."]))
+# Words of their own also as the second part of a compound, where the first sound changes too: 국민연금, 해외여행.
+_COMPOUNDED = (
+    "年金 年俸 年度 年齡 女性 女子 女王 女優 女高 女大 落選 落札 來日 來韓 冷房 冷戰 老人 老朽 勞動 勞使 "
+    "勞組 路線 露出 綠色 錄音 論文 論理 論議 論爭 論難 量産 力量 歷史 旅客 旅券 旅行 連帶 聯盟 聯邦 聯合 "
+    "戀愛 練習 列車 廉恥 零下 領空 領事 領域 領土 領海 例外 禮節 料金 料理 療法 龍山 流入 流出 流通 流行 "
+    "留學 陸軍 陸上 倫理 離婚 利益 利用 利子 理念 理論 理事 理解 臨床 臨時 立法 立場"
+)
+_YEARS = "少靑青今昨每來數多學老中壯幼當前後週周停定豊凶明千百十"  # before 年 they are one word with it: 청소년 금융
+_SECOND = rf"(?:(?<=..)|(?<=[新舊非反總駐]))(?<![{_YEARS}](?=年))(?:{_COMPOUNDED.replace(' ', '|')})"
+_WORD_OR_SIGN = re.compile("|".join([*sorted(_WORDS, key=len, reverse=True), _SECOND, "."]))
+_GOLD = tuple("融利額錢屬庫塊銀曜冠賞品剛門星山言色字管型髮箔鑛製一城光石泉")  # behind 金, of which it is gold
 _INITIAL = dict(zip("녀뇨뉴니라래로뢰루르랴려례료류리", "여요유이나내노뇌누느야여예요유이", strict=True))
 
 
@@ -337,20 +391,33 @@ def _read(match: re.Match[str]) -> str:
     run = unicodedata.normalize("NFC", match[0])  # compatibility ideographs
     if len(run) == 1 and run in _LONE and not before.isalnum() and not text.startswith(_METAL, match.end()):
         return _LONE[run]
+    return _read_signs(run, before, text[match.end() :][:1])
+
+
+def _read_signs(run: str, before: str, after: str) -> str:
+    """Read a run of Hanja between two signs."""
     readings, result, place = _readings(), "", 0
+    if len(run) > 2 and run[0] == "金" and not before.isalnum() and not run[1:].startswith(_GOLD):
+        readings = readings | {"金": "김"}  # a name: 金哲洙
     for piece in _WORD_OR_SIGN.findall(run):
         place += len(piece)
         if piece in _WORDS:
             result += _WORDS[piece]
         elif piece in readings:
-            following = readings.get(run[place], "") if place < len(run) else text[match.end() :][:1]
+            following = readings.get(run[place], "") if place < len(run) else after
             result += _spell(piece, readings[piece], (result or before)[-1:], following)
+        elif len(piece) > 1:
+            result += _read_signs(piece, "", run[place : place + 1] or after)
         else:  # a sign that Korean does not use
             result += piece
     return result
 
 
-_METAL = ("메달", "값", "은", "·銀", "·은", "테크", "거래")  # 金 before these is gold, not a surname
+# 金 before these is gold, not a surname.
+_METAL = (
+    *("메달", "값", "은", "·銀", "·은", "과 銀", "과 은", "테크", "거래", "반지", "괴", "광", "목걸이", "도금"),
+    *(" 값", " 가격", " 시세", " 투자", " 선물", " 거래"),
+)
 
 
 def _spell(sign: str, syllable: str, previous: str, following: str) -> str:

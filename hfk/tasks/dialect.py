@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import unicodedata
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from .delimited import SHOWN
 from .inputs import plain_text
 from .names import canonical
 from .samples import read_sample, sample_stamp
-from .source import WHOLE, RawTable, TableSource, as_files, file_stamps
+from .source import WHOLE, RawTable, TableSource, as_files, file_stamps, read_files
 from .tables import Chunk, iter_columns
 from .task import Task
 
@@ -94,54 +94,43 @@ def dialect_task(data: Any = None, **options: Any) -> Task:
             "use the embedded sample, dialect-mini."
         )
     files = as_files(data)
-    source = _source(partial(_tables, files), options)
-    source.fingerprint = file_stamps(files)
-    return Task("dialect", source, split=options.get("split", SPLIT))
+    return _task("dialect", partial(read_files, files), file_stamps(files), SPLIT, options)
 
 
 def dialect_mini_task(data: Any = None, **options: Any) -> Task:
-    """The task `dialect-mini`: sentences from templates in four dialects, and in the standard language.
-
-    Args:
-        data: files to read instead, as in `dialect_task`.
-        **options: `split`, `bad_rows`.
-    """
+    """The task `dialect-mini`: sentences from templates; with `data`, those files as `dialect_task` reads them."""
     if data is not None:
         return dialect_task(data, **options)
-    source = _source(_sample_tables, options)
-    source.fingerprint = sample_stamp("dialect_mini")
-    return Task("dialect-mini", source, split=options.get("split", SPLIT | {"validation": 0.1, "test": 0.2}))
+    stamp, split = sample_stamp("dialect_mini"), SPLIT | {"test": 0.2}
+    return _task("dialect-mini", partial(read_sample, "dialect_mini"), stamp, split, options)
 
 
-def _source(read: Any, options: dict[str, Any]) -> TableSource:
-    bad_rows = options.get("bad_rows", "error")
-    return TableSource(read=read, heads=[HeadColumn("region")], text=["text"], id="id", bad_rows=bad_rows)
+def _task(name: str, read: Callable[[], list[RawTable]], stamp: Any, split: dict[str, Any], options: Any) -> Task:
+    source = TableSource(
+        read=partial(_tables, read),
+        heads=[HeadColumn("region")],
+        text=["text"],
+        id="id",
+        bad_rows=options.get("bad_rows", "error"),
+        fingerprint=stamp,
+    )
+    return Task(name, source, split=options.get("split", split))
 
 
-def _tables(files: dict[str, list[Path]]) -> list[RawTable]:
-    """Every file as its sentences and, where they may be trained on, its words."""
+def _tables(read: Callable[[], list[RawTable]]) -> list[RawTable]:
+    """Every table as its sentences and, where they may be trained on, its words."""
     tables = []
-    for split, paths in files.items():
-        for path in paths:
-            tables.append(RawTable(path.name, partial(_sides, partial(iter_columns, path), path, False), split=split))
-            if split in (WHOLE, "train"):
-                tables.append(
-                    RawTable(path.name, partial(_sides, partial(iter_columns, path), path, True), split="train")
-                )
+    for table in read():
+        tables.append(RawTable(table.file, partial(_sides, table, False), split=table.split))
+        if table.split in (WHOLE, "train"):
+            tables.append(RawTable(table.file, partial(_sides, table, True), split="train"))
     return tables
 
 
-def _sample_tables() -> list[RawTable]:
-    return [
-        RawTable(table.file, partial(_sides, table.chunks, Path(table.file), False))
-        for table in read_sample("dialect_mini")
-    ]
-
-
-def _sides(read: Any, path: Path, words: bool) -> Iterator[Chunk]:
+def _sides(table: RawTable, words: bool) -> Iterator[Chunk]:
     """The sides of a table's sentences, or of its words, as rows; a chunk for each of the table's."""
     names = ("id", "text", "region", *GROUPS)
-    for pairs in _clean_pairs(read, path):
+    for pairs in _clean_pairs(table.chunks, table.file):
         rows = []
         for pair in pairs:
             if pair.is_word != words:
@@ -166,17 +155,18 @@ def read_pairs(path: str | Path) -> Iterator[Pair]:
         >>> next(read_pairs("pairs.tsv")).dialect  # doctest: +SKIP
         '밥 묵자'
     """
-    for pairs in _clean_pairs(partial(iter_columns, Path(path)), Path(path)):
+    path = Path(path)
+    for pairs in _clean_pairs(partial(iter_columns, path), path.name):
         yield from pairs
 
 
-def _clean_pairs(read: Any, path: Path) -> Iterator[list[Pair]]:
+def _clean_pairs(read: Callable[[], Iterator[Chunk]], file: str) -> Iterator[list[Pair]]:
     row, misaligned = 0, []
     for chunk in read():
         pairs = []
-        for cells in zip(*_columns(chunk, path), strict=True):
+        for cells in zip(*_columns(chunk, file), strict=True):
             row += 1
-            pair = _pair(cells, f"{path.stem}:{row}", row)
+            pair = _pair(cells, f"{Path(file).stem}:{row}", row)
             if pair.is_misaligned:
                 misaligned.append(row)
             else:
@@ -185,13 +175,13 @@ def _clean_pairs(read: Any, path: Path) -> Iterator[list[Pair]]:
     if misaligned:
         more = f" and {len(misaligned) - SHOWN:,} more" * (len(misaligned) > SHOWN)
         warnings.warn(
-            f"{path.name}: pairs of rows {', '.join(map(str, misaligned[:SHOWN]))}{more} are left out, for one side is "
+            f"{file}: pairs of rows {', '.join(map(str, misaligned[:SHOWN]))}{more} are left out, for one side is "
             "more than twice as long as the other.",
             stacklevel=2,
         )
 
 
-def _columns(chunk: Chunk, path: Path) -> list[list[Any]]:
+def _columns(chunk: Chunk, file: str) -> list[list[Any]]:
     """Region, dialect, standard, id, conversation, and what tells a speaker, each None where a table lacks it."""
     nothing = [None] * len(next(iter(chunk.values())))
 
@@ -200,7 +190,7 @@ def _columns(chunk: Chunk, path: Path) -> list[list[Any]]:
 
     dialect, identities = column("form", "dialect", "dialect_form"), column("utterance_id", "id")
     if dialect is nothing:
-        raise ValueError(f"column 'dialect' is missing from {path.name}; it has: {', '.join(chunk)}.")
+        raise ValueError(f"column 'dialect' is missing from {file}; it has: {', '.join(chunk)}.")
     conversations = column("conversation_id", "conversation")
     if "form" in chunk and conversations is nothing:
         conversations = [str(identity).partition(".")[0] for identity in identities]
@@ -209,7 +199,7 @@ def _columns(chunk: Chunk, path: Path) -> list[list[Any]]:
         regions = [REGION_OF.get(str(name)[:2]) for name in conversations]
         if None in regions:
             raise ValueError(
-                f"column 'region' is missing from {path.name}, and its ids don't begin as AI-Hub's do "
+                f"column 'region' is missing from {file}, and its ids don't begin as AI-Hub's do "
                 f"({', '.join(REGION_OF)}); it has: {', '.join(chunk)}."
             )
     speakers = list(zip(column("speaker_id", "speaker"), column("speaker_sex"), column("speaker_age"), strict=True))

@@ -68,9 +68,8 @@ def find_hashtags(
     helper = _helper(checkpoint)
     with helper.lock:
         count, floor = max(0, min(MOST_KEYWORDS, int(keywords))), min(1.0, max(0.0, min_score))
-        # By statistics alone: no worse for encoders that were trained (see hfk.tools.hashtags), and at once.
         try:
-            tagger = Hashtagger(helper.predictor, count, floor, ranking="statistics")
+            tagger = Hashtagger(helper.predictor, count, floor)
         except ImportError:  # no Korean analyzer here: the categories alone
             tagger = Hashtagger(helper.predictor, 0, floor)
         (made,) = tagger([{"text": text, "image": picture}])

@@ -21,9 +21,6 @@ def command(
     keywords: Annotated[int, typer.Option(help="Keywords of the text, at most.")] = 5,
     min_score: Annotated[float, typer.Option(help="Use categories from this probability on.")] = 0.5,
     analyzer: Annotated[str, typer.Option(help="kiwi, mecab, or auto for the first installed.")] = "auto",
-    ranking: Annotated[
-        str, typer.Option(help="What ranks keywords: both (encoder and statistics), or statistics, much faster.")
-    ] = "both",
     as_json: Annotated[bool, typer.Option("--json", help="Print scores too, as JSON.")] = False,
     batch_size: BatchSize = 32,
     device: Device = None,
@@ -41,7 +38,7 @@ def command(
     if source is not None and not source.is_file():
         raise FileNotFoundError(f"input file {source} does not exist.")
     predictor = Predictor.from_pretrained(checkpoint, device, batch_size=batch_size, revision=revision)
-    tagger = Hashtagger(predictor, keywords, min_score, analyzer, ranking=ranking)
+    tagger = Hashtagger(predictor, keywords, min_score, analyzer)
     if source is None:
         (made,) = tagger([{"text": text, "image": image}])
         if "error" in made:

@@ -69,8 +69,10 @@ def find_phrases(text: str, analyzer: str = "auto") -> list[Phrase]:
     return [phrase for run in runs for phrase in _phrases(text, run)]
 
 
-# Letters and digits, at least two letters; no measure: 1.2km쯤, 300년, 2층.
-_FORM = re.compile(r"(?!\d+(?:[a-z]{1,2}|.)(?:쯤|여|가량|정도|대)?$)(?=(?:\d*[^\W\d]){2})\w+")
+# Letters and digits, at least two letters; no measure: 1.2km쯤, 300년, 2층, and none inside: 남북22m.
+_FORM = re.compile(
+    r"(?!\d+(?:[a-z]{1,2}|.)(?:쯤|여|가량|정도|대)?$)(?!\w*\d(?:[ckm]?m|ha|kg|㎞|㎡|m²)(?![a-z]))(?=(?:\d*[^\W\d]){2})\w+"
+)
 
 
 class _Word(NamedTuple):
@@ -103,8 +105,11 @@ def _phrases(text: str, run: list[_Word]) -> Iterable[Phrase]:
 # ---------------------------------------------------------------------------------------------------------- analyzers
 
 _NOUNS = frozenset({"NNG", "NNP", "SL", "SH", "XR"})
-_INSIDE = _NOUNS | {"XPN", "XSN", "SN", "NNB"}
+_BEFORE = frozenset({"XPN", "SN", "NNB", "NR", "MM"})  # at the beginning alone: 삼천포항 is 삼천/NR and 포항
+_INSIDE = _NOUNS | _BEFORE | {"XSN"}
 _SUFFIXES = ("들", "쯤", "씩", "여", "간")
+_RELATIONS = frozenset("때 후 전 뒤 앞 옆 안 밖 위 밑 중 내 등 적".split())  # noqa: SIM905
+"""Words of one letter that say when and where: they end a phrase. So do nouns in -적, which describe."""
 _lock = threading.Lock()
 
 
@@ -159,9 +164,12 @@ def _runs(text: str, tokens: list[Token]) -> list[list[_Word]]:
         follows = tokens[place] if place < len(tokens) and tokens[place].start == end else None
         if follows is not None and follows.tag in ("XSV", "XSA", "VV", "VA", "VX"):  # 설치하다: a verb
             continue
-        while part and (part[-1].tag in ("SN", "NNB", "XPN") or text[part[-1].start : part[-1].end] in _SUFFIXES):
+        while part and (part[-1].tag in _BEFORE or text[part[-1].start : part[-1].end] in _SUFFIXES):
             part = part[:-1]
-        if not any(token.tag in _NOUNS for token in part):
+        inside = bool(part) and part[0].start > 0 and text[part[0].start - 1].isalnum()
+        words = {text[token.start : token.end] for token in part[-1:]}
+        if inside or words & _RELATIONS or not any(token.tag in _NOUNS for token in part):
+            open_end = -1
             continue
         proper = any(token.tag == "NNP" for token in part)
         word = _Word(part[0].start, part[-1].end, proper, part[0].tag == "NNP")
