@@ -83,8 +83,8 @@ def split_indices(
         for group, count in zip(dealt[:-1].tolist(), groups.sizes[dealt[:-1]].tolist(), strict=True):
             room = [part for part in need if need[part] >= (count / 2 if grouped else count)]
             if room:
-                # Of equal needs the first, unless another lacks a quarter of its rows: thin labels give nothing but ties.
-                lag = {name: int(4 * (seen - given[name] / fractions[name]) / rows) for name in room}
+                # Of equal needs the first, unless another lacks a tenth of its rows: thin labels give nothing but ties.
+                lag = {name: int(10 * (seen - given[name] / fractions[name]) / rows) for name in room}
                 part = max(room, key=lambda name: (need[name], lag[name]))
                 part_of[group] = parts.index(part)
                 need[part] -= count
