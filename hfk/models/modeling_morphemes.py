@@ -164,7 +164,8 @@ class MorphemesModel(TextEncoder):
         if self.config.space_token_id is not None:  # pieces move together, spaces to the end
             mask = mask & (ids != self.config.space_token_id)
             order = (~mask).int().argsort(dim=1, stable=True)
-            mask, vectors = mask.gather(1, order), vectors.gather(1, order[..., None].expand_as(vectors))
+            order = order[:, : _longest(mask)]
+            mask, vectors = mask.gather(1, order), vectors.gather(1, order[..., None].expand(-1, -1, vectors.shape[-1]))
         if self.training and self.config.word_dropout:
             mask = mask & (torch.rand(mask.shape, device=mask.device) >= self.config.word_dropout)
         mask = mask[..., None]
@@ -182,9 +183,7 @@ class MorphemesModel(TextEncoder):
         letters = self.letters[input_ids].int() & 0xFFFF
         letters = (letters * attention_mask[..., None].to(letters.dtype)).flatten(1)
         letters = letters.gather(1, (letters == 0).int().argsort(dim=1, stable=True))
-        if torch.compiler.is_compiling() or torch.jit.is_tracing():  # shapes must not depend on the texts
-            return letters
-        return letters[:, : max(1, int((letters != 0).sum(1).max()))]
+        return letters[:, : _longest(letters != 0)]
 
     def learn_letters(self, pieces: list[str]) -> None:
         """Take what the vocabulary's pieces are spelled like, in small letters; an empty one is spelled as nothing."""
@@ -200,6 +199,12 @@ class MorphemesModel(TextEncoder):
         self.config.num_trained = 1
         self.embeddings = PieceTable(self.config).to(vectors)
         self.embeddings.fill(vectors)
+
+
+def _longest(mask: Tensor) -> int | None:
+    """How many places the fullest row of a mask takes; None, for all, where shapes must not depend on the texts."""
+    fixed = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return None if fixed else max(1, int(mask.sum(1).max()))
 
 
 register_encoder(MorphemesConfig, MorphemesModel)
