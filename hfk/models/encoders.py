@@ -6,6 +6,7 @@ In a checkpoint, only the lines of the encoders that it has are left, so that no
 from __future__ import annotations
 
 from .encoder_base import ENCODERS
+from .modeling_cnn import CNNModel, MLPModel  # noqa: F401
 from .modeling_efficientnet_lite import EfficientNetLiteModel  # noqa: F401
 from .modeling_morphemes import MorphemesModel  # noqa: F401
 from .modeling_ngram import NGramModel  # noqa: F401

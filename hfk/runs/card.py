@@ -13,6 +13,7 @@ import io
 import json
 import re
 from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,7 @@ class CardRun:
     @property
     def bases(self) -> list[tuple[str, str]]:
         """The pretrained encoders: Hub id, and the name that a recipe gives."""
-        others = {None, *FROM_SCRATCH, *(part.name for part in self.parts)}
+        others = {None, *chain(*FROM_SCRATCH.values()), *(part.name for part in self.parts)}
         return [(HUB_IDS.get(name, name), name) for name in self.encoders if name not in others]
 
     @property

@@ -113,7 +113,8 @@ class Recipe:
     # What an encoder from nothing begins with: random, fasttext for vectors trained on the training texts (needs the
     # extra `fasttext`; nothing of it is needed later), or kiwi-morphemes for the packaged pieces and their vectors.
     embeddings: str = "random"
-    vision_encoder: str | None = None  # as text_encoder, for images
+    vision_encoder: str | None = None  # as text_encoder, for images; cnn or mlp start from nothing
+    vision_config: dict | None = None  # of those: options of their configuration, such as {hidden_sizes: [32, 64]}
     fusion: str = "tokens"  # or pooled or gated; see MultiHeadConfig
     fusion_layers: int = 2  # TransformerEncoder layers of tokens fusion
     fusion_dropout: float = 0.1
@@ -142,10 +143,14 @@ class Recipe:
             raise ValueError(f"embeddings {self.embeddings!r} is not one of {', '.join(EMBEDDINGS)}.")
         if self.truncation not in TRUNCATIONS:
             raise ValueError(f"truncation {self.truncation!r} is not one of {', '.join(TRUNCATIONS)}.")
-        if self.text_encoder not in FROM_SCRATCH:
+        if self.vision_config is not None and self.vision_encoder not in FROM_SCRATCH["vision"]:
+            nothing = ", ".join(FROM_SCRATCH["vision"])
+            raise ValueError(f"vision_config is for an encoder that starts from nothing: {nothing}.")
+        if self.text_encoder not in FROM_SCRATCH["text"]:
+            nothing = ", ".join(FROM_SCRATCH["text"])
             for name in ("text_config", "tokenizer"):
                 if getattr(self, name) is not None:
-                    raise ValueError(f"{name} is for an encoder that starts from nothing: {', '.join(FROM_SCRATCH)}.")
+                    raise ValueError(f"{name} is for an encoder that starts from nothing: {nothing}.")
             if self.embeddings != "random":
                 raise ValueError(f"embeddings: {self.embeddings} is for an encoder that starts from nothing.")
 

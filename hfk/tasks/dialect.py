@@ -145,7 +145,9 @@ def _sides(table: RawTable, words: bool) -> Iterator[Chunk]:
 
 
 def read_pairs(path: str | Path) -> Iterator[Pair]:
-    """Read the pairs of a table or of AI-Hub's JSON, without those whose sides don't match; of them a warning speaks.
+    """Read the pairs of a table or of AI-Hub's JSON.
+
+    Pairs of no words, or whose sides don't match, are left out; a warning names their rows.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -167,7 +169,7 @@ def _clean_pairs(read: Callable[[], Iterator[Chunk]], file: str) -> Iterator[lis
         for cells in zip(*_columns(chunk, file), strict=True):
             row += 1
             pair = _pair(cells, f"{Path(file).stem}:{row}", row)
-            if pair.is_misaligned:
+            if pair.is_misaligned or not (pair.dialect or pair.standard):
                 misaligned.append(row)
             else:
                 pairs.append(pair)
@@ -176,7 +178,7 @@ def _clean_pairs(read: Callable[[], Iterator[Chunk]], file: str) -> Iterator[lis
         more = f" and {len(misaligned) - SHOWN:,} more" * (len(misaligned) > SHOWN)
         warnings.warn(
             f"{file}: pairs of rows {', '.join(map(str, misaligned[:SHOWN]))}{more} are left out, for one side is "
-            "more than twice as long as the other.",
+            "more than twice as long as the other, or nothing is left of both.",
             stacklevel=2,
         )
 

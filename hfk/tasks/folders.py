@@ -6,6 +6,7 @@ macOS and NAS boxes leave them, are not looked into. Two levels of classes are t
 
 from __future__ import annotations
 
+import hashlib
 import os
 import warnings
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .names import canonical
-from .source import WHOLE, RawTable, split_name
+from .source import WHOLE, RawTable, file_stamps, split_name
 from .tables import Chunk, is_saved_dataset, iter_columns
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
@@ -63,6 +64,20 @@ def read_folders(directories: Mapping[str, Path]) -> list[RawTable]:
         read = partial(_read_pictures, directories, split) if metadata is None else partial(_read_metadata, metadata)
         tables.append(RawTable((metadata or folder).name, read, folder, split))
     return tables
+
+
+def folder_stamps(directories: Mapping[str, Path]) -> list[list[Any]]:
+    """What identifies the pictures in folders: where they are and what they are called, or their metadata file."""
+    stamps: list[list[Any]] = []
+    for split, folder in directories.items():
+        metadata = _metadata(folder)
+        if metadata is not None:
+            stamps += file_stamps({split: [metadata]})
+            continue
+        names = "\n".join(path.as_posix() for path in pictures_below(folder))
+        digest = hashlib.blake2b(names.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+        stamps.append([split, str(folder.resolve()), digest])
+    return stamps
 
 
 def _metadata(folder: Path) -> Path | None:

@@ -38,7 +38,7 @@ import yaml
 from ..models.configuration_multihead import validate_parents
 from .columns import OPTIONS, HeadColumn, label_name
 from .fashion import boxed
-from .folders import picture_folders, read_folders
+from .folders import folder_stamps, picture_folders, read_folders
 from .names import canonical
 from .source import BAD_ROWS, MISSING_IMAGES, WHOLE, TableSource, as_files, file_stamps, read_files
 from .tables import READING, check_file, read_table
@@ -112,7 +112,7 @@ def table_task(spec: Mapping[str, Any], folder: str | Path | None = None, settin
     image, identity = _column(spec.get("image")), _column(spec.get("id"))
     directories = picture_folders(spec["data"], folder)
     if directories is not None:
-        read, fingerprint = partial(read_folders, directories), [str(path) for path in directories.values()]
+        read, fingerprint = partial(read_folders, directories), folder_stamps(directories)
         image, identity, heads = image or "image", identity or "file", heads or ["label"]
     else:
         files = as_files(spec["data"], folder)

@@ -41,13 +41,14 @@ def build_trainer(
     args = recipe.arguments
     with args.main_process_first(desc="preparing encoders"):
         names = _encoder_names(recipe, techniques, task)
-        starts_from_nothing = names["text"] in FROM_SCRATCH
-        names = {side: name if name in (None, *FROM_SCRATCH) else resolve(name, side) for side, name in names.items()}
+        known = {side: (None, *own) for side, own in FROM_SCRATCH.items()}
+        from_nothing = [side for side, name in names.items() if name in FROM_SCRATCH[side]]
+        names = {side: name if name in known[side] else resolve(name, side) for side, name in names.items()}
     if "train" not in rows:
         raise ValueError(f"task {task.name!r} has no train split; it has: {', '.join(rows)}.")
-    if starts_from_nothing:
-        with args.main_process_first(desc="making the text encoder"):
-            names["text"] = scratch.make_encoder(recipe, rows["train"], anew=checkpoint is None)
+    for side in from_nothing:
+        with args.main_process_first(desc=f"making the {side} encoder"):
+            names[side] = scratch.make_encoder(recipe, side, rows["train"], anew=checkpoint is None)
     heads = finish_heads(task.heads, recipe)
     set_seed(args.seed)
     model, processor = build(recipe, heads, names["text"], names["vision"])

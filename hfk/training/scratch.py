@@ -1,9 +1,9 @@
-"""Text encoders that start from nothing: `text_encoder: morphemes`, `ngram`, `recurrent` or `textcnn`.
+"""Encoders that start from nothing, as `backbones.registry.FROM_SCRATCH` names them.
 
-Their tokenizer is trained on the run's own training texts (`hfk tokenizer` trains one alone), and what else can be
-learned before the first step is: how rare each n-gram is, or word vectors. What comes of it is an encoder folder like
-any other inside the run's folder, so that the rest of the house, several processes and resumed runs included, need not
-know how it was made. The same texts give the same tokenizer.
+A text encoder's tokenizer is trained on the run's own training texts (`hfk tokenizer` trains one alone), and what else
+can be learned before the first step is: how rare each n-gram is, or word vectors. What comes of it is an encoder folder
+like any other inside the run's folder, so that the rest of the house, several processes and resumed runs included, need
+not know how it was made. The same texts give the same tokenizer.
 """
 
 from __future__ import annotations
@@ -19,10 +19,19 @@ import torch
 from datasets import Dataset
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor
-from transformers import AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerFast, set_seed
+from transformers import (
+    AutoModel,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    set_seed,
+)
+from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
-from ..backbones.registry import FROM_SCRATCH, NOTICES, prepare
+from ..backbones.registry import NOTICES, prepare
 from ..files import replacing
+from ..models.modeling_cnn import CNNConfig, MLPConfig
 from ..models.modeling_morphemes import MorphemesConfig, MorphemesModel, PieceTable
 from ..models.modeling_ngram import NGramConfig, NGramModel
 from ..models.modeling_recurrent import RecurrentConfig
@@ -32,10 +41,10 @@ from ..runs.recipe import Recipe, unknown_option
 from ..tasks import load_task
 from .morphemes import MORPHEMES, morpheme_tokenizer, morpheme_vectors
 
-_CONFIGS = (MorphemesConfig, NGramConfig, RecurrentConfig, TextCNNConfig)
-ENCODERS = dict(zip(FROM_SCRATCH, _CONFIGS, strict=True))
-FOLDER = "text_encoder"
-"""Where in a run's folder the encoder waits for the first step; a finished run needs it no more."""
+_CONFIGS = (MorphemesConfig, NGramConfig, RecurrentConfig, TextCNNConfig, CNNConfig, MLPConfig)
+ENCODERS = {kind.model_type: kind for kind in _CONFIGS}
+FOLDERS = {"text": "text_encoder", "vision": "vision_encoder"}
+"""Where in a run's folder an encoder waits for the first step; a finished run needs it no more."""
 
 _NGRAM_TOKENIZER = {"kind": "character", "vocab_size": 16000, "lowercase": True}
 
@@ -47,15 +56,34 @@ _BLANK = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE()))
 """Stands for the tokenizer of a processor that only has texts to clean."""
 
 
-def make_encoder(recipe: Recipe, rows: Dataset, anew: bool) -> str:
+def make_encoder(recipe: Recipe, side: str, rows: Dataset, anew: bool) -> str:
     """Make the encoder folder of a recipe that starts from nothing, in the folder of its run, and return its path.
 
-    Processes that do not save find the folder made. `anew=False` takes what an interrupted run has left.
+    `side` is `text` or `vision`. Processes that do not save find the folder made. `anew=False` takes what an
+    interrupted run has left.
     """
     args = recipe.arguments
-    target = Path(args.output_dir) / FOLDER
+    target = Path(args.output_dir) / FOLDERS[side]
     if not args.should_save or (not anew and (target / "config.json").is_file()):
         return str(target)
+    model, reader = _text_encoder(recipe, rows) if side == "text" else _vision_encoder(recipe)
+    with replacing(target) as part:
+        model.save_pretrained(part)
+        reader.save_pretrained(part)
+    for name in NOTICES if side == "text" and recipe.embeddings == MORPHEMES else ():
+        shutil.copy(prepare(MORPHEMES) / name, args.output_dir)
+    return str(target)
+
+
+def _vision_encoder(recipe: Recipe) -> tuple[PreTrainedModel, ViTImageProcessorPil]:
+    known = {} if recipe.image_size is None else {"image_size": recipe.image_size}
+    config = _configure("vision_config", ENCODERS[recipe.vision_encoder], recipe.vision_config, known)
+    set_seed(recipe.arguments.seed)
+    size = {"height": config.image_size, "width": config.image_size}
+    return AutoModel.from_config(config), ViTImageProcessorPil(size=size)
+
+
+def _text_encoder(recipe: Recipe, rows: Dataset) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     if recipe.text_encoder == "ngram" and recipe.embeddings != "random":
         raise ValueError("an ngram encoder has no embeddings of words: leave embeddings out.")
     prefix = recipe.text_prefix or ""
@@ -64,8 +92,8 @@ def make_encoder(recipe: Recipe, rows: Dataset, anew: bool) -> str:
     if not texts:
         raise ValueError(f"text_encoder {recipe.text_encoder!r} starts from nothing, and no training row has a text.")
     tokenizer = _make_tokenizer(recipe, texts)
-    config = _make_config(recipe, tokenizer, texts)
-    set_seed(args.seed)
+    config = _text_config(recipe, tokenizer, texts)
+    set_seed(recipe.arguments.seed)
     model = AutoModel.from_config(config)
     if isinstance(model, NGramModel):
         processor.text_separator = f" {tokenizer.sep_token} "  # known to the tokenizer, which need not learn it
@@ -74,7 +102,7 @@ def make_encoder(recipe: Recipe, rows: Dataset, anew: bool) -> str:
         if recipe.embeddings == MORPHEMES:
             vectors = morpheme_vectors(tokenizer, config.embedding_size)
         else:
-            vectors = train_vectors(texts, tokenizer, config.embedding_size, args.seed)
+            vectors = train_vectors(texts, tokenizer, config.embedding_size, recipe.arguments.seed)
         vectors *= config.initializer_range / vectors.std()
         vectors[tokenizer.pad_token_id] = 0.0
         table = model.get_input_embeddings()
@@ -88,12 +116,7 @@ def make_encoder(recipe: Recipe, rows: Dataset, anew: bool) -> str:
         model.learn_letters(["" if piece in special else piece.replace("▁", " ") for piece in pieces])
         spelled = (model.spell(*batch) for batch in _batches(texts, tokenizer, recipe.max_length))
         model.ngrams.fit((letters, letters != 0) for letters in spelled)
-    with replacing(target) as part:
-        model.save_pretrained(part)
-        tokenizer.save_pretrained(part)
-    for name in NOTICES if recipe.embeddings == MORPHEMES else ():
-        shutil.copy(prepare(MORPHEMES) / name, args.output_dir)
-    return str(target)
+    return model, tokenizer
 
 
 def _make_tokenizer(recipe: Recipe, texts: list[str]) -> PreTrainedTokenizerFast:
@@ -115,11 +138,10 @@ def _make_tokenizer(recipe: Recipe, texts: list[str]) -> PreTrainedTokenizerFast
     return train_tokenizer(texts, **options)
 
 
-def _make_config(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> PreTrainedConfig:
-    """The encoder's configuration: the recipe's `text_config`, and what the tokenizer decides."""
+def _text_config(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> PreTrainedConfig:
+    """A text encoder's configuration: the recipe's `text_config`, and what the tokenizer decides."""
     kind = ENCODERS[recipe.text_encoder]
     known = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
-    options = dict(recipe.text_config or {})
     if kind is NGramConfig:
         known["unk_token_id"] = tokenizer.unk_token_id
         known["space_token_id"] = tokenizer.convert_tokens_to_ids(" ")
@@ -128,12 +150,20 @@ def _make_config(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, texts: list
     if kind is MorphemesConfig and recipe.embeddings == MORPHEMES:  # its first pieces are those of the texts
         known["num_trained"] = 1 + max(max(ids, default=0) for ids in tokenizer(texts)["input_ids"])
         known["space_token_id"] = tokenizer.convert_tokens_to_ids(" ")
+    return _configure("text_config", kind, recipe.text_config, known)
+
+
+def _configure(
+    where: str, kind: type[PreTrainedConfig], options: dict[str, Any] | None, known: dict[str, Any]
+) -> PreTrainedConfig:
+    """Make a configuration of a recipe's options and of what is known without them."""
+    options = dict(options or {})
     names = [field.name for field in dataclasses.fields(kind) if field.name in kind.__annotations__]
-    _check("text_config", options, [name for name in names if name not in known])
+    _check(where, options, [name for name in names if name not in known])
     try:
         return kind(**options, **known)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"text_config: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{where}: {' '.join(str(error).split())}") from None
 
 
 def _check(where: str, options: dict[str, Any], known: list[str] | tuple[str, ...]) -> None:

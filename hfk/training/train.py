@@ -111,7 +111,8 @@ def _told(ready: Prepared, predictions: Predictions) -> dict[str, Any]:
 def _close(run: Run, trainer: MultiHeadTrainer) -> None:
     """Remove what only training needed, and push if that was asked."""
     args, to = trainer.args, trainer.hub_model_id if trainer.args.push_to_hub else None
-    shutil.rmtree(run.folder / scratch.FOLDER, ignore_errors=True)
+    for folder in scratch.FOLDERS.values():
+        shutil.rmtree(run.folder / folder, ignore_errors=True)
     if not args.keep_checkpoints:
         run.remove_checkpoints()
     if to is not None:

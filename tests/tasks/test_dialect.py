@@ -59,9 +59,10 @@ def test_sides_that_cannot_match_are_left_out_and_named(tmp_path):
             ("jeju", "집이 가게", "집에 가자"),
             ("jeju", "걸귀 둘", "새끼 낳은 암퇘지 두 마리"),
             ("jeju", "겅 허난", "그렇게 하니까"),
+            ("jeju", "&name&", "&name&"),
         ],
     )
-    with pytest.warns(UserWarning, match=r"pairs\.tsv: pairs of rows 2 are left out"):
+    with pytest.warns(UserWarning, match=r"pairs\.tsv: pairs of rows 2, 4 are left out"):
         assert [pair.dialect for pair in read_pairs(path)] == ["집이 가게", "겅 허난"]
 
 

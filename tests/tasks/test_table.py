@@ -345,6 +345,21 @@ def test_a_folder_of_pictures(task, write, picture):
     assert "0.png" in loaded["train"][0]["id"] or "png" in loaded["train"][0]["id"]
 
 
+def test_a_folder_is_read_again_when_it_has_other_pictures(write, picture, tmp_path, monkeypatch):
+    """Also where another folder of the same relative name has been read before."""
+    seen = []
+    for place in ("one", "two"):
+        for number in range(4):
+            file = write(f"{place}/photos/{'산' if number % 2 else '바다'}/{number}.png", "")
+            file.write_bytes(picture((number * 9, 0, 0)))
+        monkeypatch.chdir(tmp_path / place)
+        rows = load_task({"data": "photos", "split": None}).load()["train"]
+        seen.append({row["image"]["path"].split("/")[-4] for row in rows})
+    assert seen == [{"one"}, {"two"}]
+    write("two/photos/산/9.png", "").write_bytes(picture("blue"))
+    assert load_task({"data": "photos", "split": None}).load()["train"].num_rows == 5
+
+
 def test_folders_named_after_splits(task, write, picture):
     for split in ("train", "val", "test"):
         for label in "ab":

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 
 import hfk.tools.ladder.climb as ladder
 from hfk.evaluation import plots
@@ -184,3 +185,28 @@ def test_names_in_the_picture_cover_neither_points_nor_each_other(monkeypatch):
     for place, box in enumerate(boxes):
         assert not any(box.overlaps(other) for other in boxes[place + 1 :])
         assert not any(box.contains(*point) for point in points)
+
+
+def test_a_folder_of_pictures_climbs_from_baseline_to_vote(tmp_path):
+    for number in range(30):
+        color = ["navy", "firebrick"][number % 2]
+        path = tmp_path / "photos" / color / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (20 + number, 24), color).save(path)
+    small = {"image_size": 16, "num_train_epochs": 1, "per_device_train_batch_size": 8, "standardize_rows": 0}
+    entries = ["pictures-mlp+pictures-cnn", "hog", "pictures-mlp", "pictures-cnn"]
+    said = climb(str(tmp_path / "photos"), entries, tmp_path / "ladder", overrides=small)
+    rows = read(tmp_path / "ladder")
+    assert list(rows) == entries and float(rows["hog"]["accuracy"]) == 1.0
+    members, vote = [float(rows[name]["parameters"]) for name in entries[2:]], rows[entries[0]]
+    assert float(vote["parameters"]) == sum(members) and vote["train_seconds"] == "" != rows["hog"]["train_seconds"]
+    assert "| hog | 1.0000" in said and "| – | – |" in said
+    with pytest.raises(ValueError, match=r"pictures\+hog votes with what is no recipe"):
+        climb(str(tmp_path / "photos"), ["hog", "pictures", "pictures+hog"], tmp_path / "ladder")
+
+
+def test_texts_have_a_baseline_too(ground, tmp_path):
+    climb(ground["task"], ["tfidf"], tmp_path)
+    assert float(read(tmp_path)["tfidf"]["accuracy"]) == 1.0
+    with pytest.raises(ValueError, match="baseline hog reads the column image"):
+        climb(ground["task"], ["hog"], tmp_path / "hog")

@@ -32,6 +32,7 @@ CASES = {
         {"pictures": True, "modality_dropout": 0.5, "modality_loss": 1.0, "freeze_batch_norm": True,
          "standardize_rows": 8, "calibrate": True}, BOTH,
     ),
+    "unfreezing, ema": ({"unfreezing": {"schedule": [0, 0, 1, 9]}, "ema": 0.5}, {"vision": "efficientnet-lite"}),
     "pictures, drawn again": ({"pictures": True, "sampling": "sqrt"}, {"vision": "vit"}),
     "mixed pictures": ({"cutmix": {"copies": 1}, "mixup": 0.4}, {"vision": "resnet"}),
     "distillation": ({"distillation": {"hidden": 1.0}}, {}),

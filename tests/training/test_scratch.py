@@ -14,6 +14,7 @@ from hfk import Predictor, train
 from hfk.backbones.registry import FROM_SCRATCH
 from hfk.runs.card import write_card
 from hfk.runs.recipe import Recipe
+from hfk.runs.run import Run
 from hfk.tasks import load_task
 from hfk.training import scratch
 from hfk.training.scratch import KINDS, SPECIAL, train_tokenizer
@@ -94,15 +95,15 @@ SMALL = {
 
 
 def recipe(encoder: str, **options) -> dict:
-    known = tiny.RECIPE | {"text_encoder": encoder, "text_config": SMALL[encoder], "standardize_rows": 0}
+    known = tiny.RECIPE | {"text_encoder": encoder, "text_config": SMALL.get(encoder), "standardize_rows": 0}
     return known | {"learning_rate": 1e-2, "head_learning_rate": 1e-2, "num_train_epochs": 5} | options
 
 
-@pytest.mark.parametrize("encoder", FROM_SCRATCH)
+@pytest.mark.parametrize("encoder", FROM_SCRATCH["text"])
 def test_a_recipe_trains_from_nothing_and_what_it_made_answers(encoder, places, tmp_path):
     results = train(str(places), tmp_path / "run", recipe(encoder, vision_encoder=None))
     assert results["scores"]["cat1_accuracy"] > results["baseline"]["cat1_accuracy"] + 0.1
-    assert not (tmp_path / "run" / scratch.FOLDER).exists()
+    assert not (tmp_path / "run" / scratch.FOLDERS["text"]).exists()
     predictor = Predictor.from_pretrained(str(tmp_path / "run"))
     assert predictor.model.config.text_config.model_type == encoder
     answers = list(predictor([tiny.SENTENCES[2], " ", tiny.SENTENCES[1], "漢"]))
@@ -114,10 +115,26 @@ def test_a_recipe_trains_from_nothing_and_what_it_made_answers(encoder, places, 
     assert used["text_encoder"] == encoder and used["text_config"] == SMALL[encoder]
 
 
+@pytest.mark.parametrize("encoder", FROM_SCRATCH["vision"])
+def test_a_recipe_trains_on_pixels_and_what_it_made_answers(encoder, places, tmp_path):
+    options = recipe(encoder, text_encoder=None, text_config=None, vision_encoder=encoder, standardize_rows=64)
+    options |= {"vision_config": {"hidden_sizes": [8, 16]}, "image_size": 16, "learning_rate": 1e-3}
+    train(str(places), tmp_path / "run", options)
+    losses = [
+        entry["loss_tags"] for entry in Run(tmp_path / "run").read("training_log.json", default=[]) if "loss" in entry
+    ]
+    assert sum(losses[-5:]) < 0.6 * sum(losses[:5])
+    assert not (tmp_path / "run" / scratch.FOLDERS["vision"]).exists()
+    predictor = Predictor.from_pretrained(str(tmp_path / "run"))
+    assert predictor.model.config.vision_config.image_size == predictor.processor.image_processor.size["height"] == 16
+    assert (tmp_path / "run" / "modeling_cnn.py").is_file()
+    assert "base_model" not in (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
+
+
 def make(places, folder, encoder: str, anew: bool = True, **options) -> Path:
     """The encoder folder that a run in `folder` starts from."""
     read = Recipe.read(recipe(encoder, **options), {"task": str(places), "output_dir": str(folder)})
-    return Path(scratch.make_encoder(read, load_task(str(places)).load()["train"], anew))
+    return Path(scratch.make_encoder(read, "text", load_task(str(places)).load()["train"], anew))
 
 
 def test_the_same_recipe_gives_the_same_encoder(places, tmp_path):
@@ -183,6 +200,8 @@ def test_without_gensim_the_extra_is_named(monkeypatch):
             {"text_encoder": "recurrent", "tokenizer": {"size": 5}},
             "tokenizer has no option 'size'. It has: kind, vocab_size, lowercase",
         ),
+        ({"vision_encoder": "mlp", "vision_config": {"sizes": [4]}}, "vision_config has no option 'sizes'"),
+        ({"vision_encoder": "cnn", "image_size": 8}, "vision_config: 4 stages leave nothing of 8 pixels"),
         ({"text_encoder": "recurrent", "tokenizer": "no/such/folder"}, "is no folder"),
         ({"text_encoder": "recurrent", "text_config": {"cell": "mlstm"}}, "text_config: cell 'mlstm' is not one of"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 
 import numpy as np
 import pytest
@@ -68,6 +69,8 @@ def test_a_value_is_true_the_main_option_or_a_mapping():
         ({"eda": {"replace": 0.1}}, "eda has no option 'replace'"),
         ({"pictures": {"crop": 0}}, "pictures.crop must be a number from 0.01 to 1"),
         ({"pictures": {"flip": 0, "crop": 1, "light": 0}}, "no picture would change"),
+        ({"unfreezing": -1}, "whole numbers of blocks that never fall, not"),
+        ({"unfreezing": {"schedule": [2, 0]}}, "whole numbers of blocks that never fall, not"),
         ({"distillation": True}, "distillation needs its teacher"),
         ({"distillation": {"teacher": "x", "temperature": 0}}, "temperature must be above 0"),
         ({"distillation": {"teacher": "x", "alpha": 1.5}}, "alpha from 0 to 1"),
@@ -87,6 +90,7 @@ def test_wrong_options_are_one_sentence(options, message):
         ({"sampling": {"value": "sqrt", "head": "cat9"}}, {}, "sampling 'sqrt' needs a single_label head"),
         ({"ema": 0.9}, {"fsdp": "full_shard"}, "FSDP"),
         ({"pictures": True}, {}, "this model reads none"),
+        ({"lora": True, "unfreezing": 1}, {"max_steps": 1}, "unfreezing and lora both"),
         ({"lora": True}, {}, "lora needs linear layers"),
         ({"hierarchy_loss": "marginal"}, {}, "no head has a `parent`"),
     ],
@@ -97,9 +101,9 @@ def test_what_can_not_work_in_a_training_is_said_before_it(tmp_path, techniques,
         trainer(
             tmp_path,
             techniques,
-            model=tiny.model("recurrent" if "lora" in techniques else "bert", heads=heads),
+            model=tiny.model("recurrent" if techniques == {"lora": True} else "bert", heads=heads),
             **options,
-        )
+        ).create_optimizer()
 
 
 # ---------------------------------------------------------------------------------------------------- what they change
@@ -338,3 +342,45 @@ def test_what_can_not_be_calibrated_is_said_before_training(encoders, tmp_path, 
     task = tiny.write_task(tmp_path / "task", rows=18, split=split, heads=[{"name": "cat1"}])
     with pytest.raises(ValueError, match="calibrate needs validation rows"):
         train(str(task), tmp_path / "run", tiny.RECIPE | encoders | {"calibrate": True})
+
+
+# ---------------------------------------------------------------------------------------------------------- unfreezing
+
+
+def learning(made) -> set[str]:
+    """The parts of the encoders of which a weight learns."""
+    names = [name for name in trainable(made.model) if "encoder." in name]
+    return {re.sub(r"^(?:text|vision)_encoder\.(?:encoder\.)?", "", name).split(".weight")[0] for name in names}
+
+
+@pytest.mark.parametrize(
+    ("text", "vision", "expected"),
+    [
+        ("bert", None, {0: [], 1: [r"layer\.1\."], 2: [r"layer\.[01]\."], 3: [r"layer\.[01]\.", "embeddings"]}),
+        (None, "efficientnet-lite", {0: [], 1: [r"blocks\.1\.", "head"], 3: [r"blocks\.[01]\.", "head", "stem"]}),
+        (None, "cnn", {0: [], 1: [r"stages\.1\."]}),
+    ],
+)
+def test_the_top_blocks_learn_and_nothing_below(tmp_path, text, vision, expected):
+    for blocks, parts in expected.items():
+        made = trainer(tmp_path, {"unfreezing": blocks}, vision, model=tiny.model(text, vision))
+        found = {part for name in learning(made) for part in parts if re.match(part, name)}
+        assert found == set(parts) and all(re.match("|".join(parts), name) for name in learning(made))
+
+
+def test_blocks_thaw_by_epoch_and_what_is_frozen_keeps_its_statistics(tmp_path):
+    model, watch = tiny.model(None, "efficientnet-lite"), Watch()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    options = {"num_train_epochs": 3, "learning_rate": 1e-2, "save_strategy": "epoch", "save_total_limit": 3}
+    made = trainer(tmp_path, {"unfreezing": {"schedule": [0, 1, 9]}}, "efficientnet-lite", model, [watch], **options)
+    made.train()
+    steps = len(watch.weights) // 3
+    parts = [{name.split(".")[1] for name in learnt if "encoder" in name} for learnt in watch.weights[::steps]]
+    assert parts == [set(), {"blocks", "head"}, {"stem", "blocks", "head"}]
+    for epoch, moved in enumerate(([], ["blocks", "head"], ["stem", "blocks", "head"]), 1):
+        after = MultiHeadForClassification.from_pretrained(tmp_path / f"checkpoint-{epoch * steps}").state_dict()
+        for part in ("stem", "blocks.0", "blocks.1", "head"):
+            names = [name for name in after if name.startswith(f"vision_encoder.{part}.") and "num_b" not in name]
+            thawed = part.split(".")[0] in moved and (part != "blocks.0" or epoch == 3)
+            assert any("running_mean" in name for name in names)
+            assert all(torch.equal(after[name], before[name]) != thawed for name in names), (epoch, part)

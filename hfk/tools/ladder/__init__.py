@@ -11,8 +11,8 @@ from .. import numbers, quiet
 
 
 def command(
-    task: Annotated[str, typer.Argument(help="Built-in task (see `hfk tasks`) or a task's YAML.")],
-    recipes: Annotated[str, typer.Option(metavar="A,B,C", help="Recipes to compare, built-in names or YAMLs.")],
+    task: Annotated[str, typer.Argument(help="Built-in task, a task's YAML, or a folder of pictures.")],
+    recipes: Annotated[str, typer.Option(metavar="A,B,C", help="Recipes, tfidf, hog, or A+B: a vote.")],
     options: Annotated[list[str] | None, typer.Argument(help="key=value for every recipe, such as data=FILE.")] = None,
     seeds: Annotated[str | None, typer.Option(metavar="1,2,3", help="For each recipe; its own by default.")] = None,
     output_dir: Annotated[Path, typer.Option(help="Folder of the runs and the table.")] = Path("runs/ladder"),

@@ -17,6 +17,7 @@ from . import (  # noqa: F401
     rare_classes,
     rates,
     sampling,
+    unfreezing,
 )
 from .base import TECHNIQUES, Setting, Technique, make_techniques
 

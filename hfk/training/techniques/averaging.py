@@ -84,8 +84,10 @@ class Ema(Technique, key="ema"):
         path = folder / TRAINED
         if path.is_file():
             with safe_open(path, "pt") as file, torch.no_grad():
+                learned = set(file.keys())  # what was frozen until then is not among it
                 for name, weight, _ in self._pairs:
-                    weight.copy_(file.get_tensor(name))
+                    if name in learned:
+                        weight.copy_(file.get_tensor(name))
                 self._average.n_averaged.fill_(int(file.metadata()["steps"]))
 
     @property

@@ -29,7 +29,7 @@ class HeadLearningRate(Technique, key="head_learning_rate", default=True):
     def groups(self, groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Give what is in no encoder this rate."""
         rate = self.rate if self.rate is not None else 10 * self.setting.arguments.learning_rate
-        return [group if _encoder(group["name"]) else group | {"lr": rate} for group in groups]
+        return [group if encoder_of(group["name"]) else group | {"lr": rate} for group in groups]
 
 
 class LayerDecay(Technique, key="layer_decay"):
@@ -50,25 +50,27 @@ class LayerDecay(Technique, key="layer_decay"):
     def groups(self, groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Lower the encoders' rates by depth."""
         names = [group["name"] for group in groups]
-        depth = {encoder: _depth(names, encoder) for encoder in ENCODERS}
+        depth = {encoder: depth_of(names, encoder) for encoder in ENCODERS}
         return [
-            group | {"lr": group["lr"] * self.factor ** _steps_from_top(group["name"], depth[encoder])}
-            if (encoder := _encoder(group["name"]))
+            group | {"lr": group["lr"] * self.factor ** steps_from_top(group["name"], depth[encoder])}
+            if (encoder := encoder_of(group["name"]))
             else group
             for group in groups
         ]
 
 
-def _encoder(name: str) -> str | None:
+def encoder_of(name: str) -> str | None:
+    """Which encoder a weight of this name is in; None for fusion and heads."""
     return next((encoder for encoder in ENCODERS if f"{encoder}." in name), None)
 
 
-def _depth(names: list[str], encoder: str) -> int:
+def depth_of(names: list[str], encoder: str) -> int:
+    """Count an encoder's layers, by the names of all weights."""
     found = [int(match.group(1)) for name in names if f"{encoder}." in name and (match := LAYER.search(name))]
     return max(found, default=-1) + 1
 
 
-def _steps_from_top(name: str, depth: int) -> int:
+def steps_from_top(name: str, depth: int) -> int:
     """0 for the top layer and what comes after it, `depth` for the embeddings and what comes before the first layer."""
     if match := LAYER.search(name):
         return depth - 1 - int(match.group(1))
