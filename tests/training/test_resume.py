@@ -27,7 +27,7 @@ CASES = {
     "eda, r_drop, ema, rates": (
         {"eda": {"head": "cat1"}, "r_drop": 4, "ema": 0.5, "layer_decay": 0.5, "head_learning_rate": 1e-2}, {},
     ),
-    "lora, ema": ({"lora": True, "ema": 0.5}, {}),
+    "lora, ema": ({"lora": True, "ema": 0.5, "thresholds": True}, {}),
     "pictures beside texts": (
         {"pictures": True, "modality_dropout": 0.5, "modality_loss": 1.0, "freeze_batch_norm": True,
          "standardize_rows": 8, "calibrate": True}, BOTH,
