@@ -137,6 +137,9 @@ class HeadColumn:
         """How the head is read, as an entry under `heads:` says it."""
         kept = ("name", "column", "columns", "problem", "separator", "levels", "qualify", "empty")
         entry = {key: getattr(self, key) for key in kept if getattr(self, key) not in (None, False)}
+        entry |= (
+            {"min_rows": self.min_rows} if self.min_rows > 1 else {}
+        )  # what was too rare to learn is no mistake later
         return entry | ({} if self.codes is None else {"labels": self.codes})
 
     @classmethod

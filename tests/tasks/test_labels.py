@@ -7,8 +7,11 @@ import unicodedata
 
 import pytest
 
+from hfk import HeadConfig
 from hfk.tasks import load_task
 from hfk.tasks.columns import HeadColumn, clean_labels, read_list
+from hfk.tasks.heads import resolve_heads
+from hfk.tasks.labels import encode_labels
 from hfk.tasks.names import canonical
 
 WHOLE = {"split": None}
@@ -201,3 +204,15 @@ def test_rows_of_one_group_stay_in_one_split_and_fold(task):
     for text, fold in zip(pool.rows["text"], pool.folds, strict=True):
         folds.setdefault(int(text.split()[1]) // 7919 % 20, set()).add(int(fold))
     assert all(len(found) == 1 for found in folds.values())
+
+
+def test_a_label_too_rare_to_be_learned_is_no_mistake_where_the_model_is_scored():
+    """A run keeps `min_rows` with how a head is read, so that other rows lose such labels as the training rows did."""
+    column = HeadColumn("mood", problem="multi_label", separator=",", min_rows=20, qualify=False)
+    again = HeadColumn(**column.reading())
+    assert again.min_rows == 20 and "min_rows" not in HeadColumn("mood").reading()
+    head = HeadConfig("mood", ["가벼운", "편안한"], problem="multi_label")
+    labelled = HeadColumn.from_head(head, again)
+    values = clean_labels(labelled, ["가벼운,드문", "드문"], str)
+    assert resolve_heads([labelled], {"mood": values}, str)[0].labels == head.labels
+    assert encode_labels(values, head)[1].to_pylist() == [[0], []]
