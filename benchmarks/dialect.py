@@ -97,7 +97,7 @@ def report(name: str, path: Path, answer: object, confusion: bool = False) -> di
 
 
 def baseline(folder: Path, words: bool = False, **options: object) -> object:
-    """TF-IDF of character 1- to 4-grams and a linear SVM, as `tfidf.py` has them."""
+    """TF-IDF of character 1- to 4-grams and a linear SVM, as the ladder's `tfidf` has them."""
     rows = rows_of(folder / "train.tsv") + (rows_of(folder / "words.tsv") if words else [])
     vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 4), sublinear_tf=True)
     return make_pipeline(vectorizer, LinearSVC(**options)).fit([row[0] for row in rows], [row[1] for row in rows])

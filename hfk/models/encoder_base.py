@@ -19,6 +19,9 @@ class TextEncoder(PreTrainedModel):
     input_modalities = ("text",)
     _input_embed_layer = "embeddings"
 
+    def compact(self) -> None:
+        """Become as small as may be when training has ended; what changes in shape stands in `config`."""
+
 
 def register_encoder(config: type[PreTrainedConfig], model: type[PreTrainedModel]) -> None:
     """Enter an encoder in `ENCODERS`, and let its code go along with its checkpoints."""

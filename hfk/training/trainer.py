@@ -27,7 +27,7 @@ from ..evaluation.metrics import score_heads
 from ..evaluation.predictions import Predictions
 from ..hub.training_checkpoints import push_checkpoint, write_training_card
 from ..models.configuration_multihead import HeadConfig
-from ..models.modeling_morphemes import MorphemesModel
+from ..models.encoder_base import TextEncoder
 from ..models.modeling_multihead import MultiHeadForClassification
 from ..models.processing_multihead import MultiHeadProcessor
 from ..runs.recipe import MultiHeadTrainingArguments
@@ -236,10 +236,10 @@ class MultiHeadTrainer(Trainer):
             (folder / "training_arguments.json").write_text(self.args.to_json_string(), encoding="utf-8")
 
     def finish(self) -> None:
-        """Do what is left when training has ended: a byte a number for fixed vectors, then the techniques' part."""
-        if isinstance(encoder := getattr(self.model, "text_encoder", None), MorphemesModel):
+        """Let the encoder, then the techniques, do what is left when training has ended."""
+        if isinstance(encoder := getattr(self.model, "text_encoder", None), TextEncoder):
             encoder.compact()
-            self.model.config.text_config.num_trained = encoder.config.num_trained
+            self.model.config.text_config = encoder.config
         for technique in self.techniques:
             technique.finish(self)
 
