@@ -272,10 +272,11 @@ def ladder_png(
     room = 10 ** (0.12 * np.log10(seconds.max() / seconds.min()) + 0.1)
     above = 0.08 * (high.max() - low.min()) or 0.05 * abs(high.max()) or 1.0
     plain(axes, x=(seconds.min() / room, seconds.max() * room), y=(low.min() - above, high.max() + above))
-    ticks = [step for step in TIMES if seconds.min() / room <= step <= seconds.max() * room]
-    if len(ticks) > 1:
-        axes.set_xticks(ticks, [TIMES[step] for step in ticks])
-        axes.minorticks_off()
+    ticks = {step: said for step, said in TIMES.items() if seconds.min() / room <= step <= seconds.max() * room}
+    if len(ticks) < 2:  # too narrow for round times: those of the first and the last
+        ticks = {each: f"{each:.3g} s" for each in (seconds.min(), seconds.max())}
+    axes.set_xticks(list(ticks), list(ticks.values()))
+    axes.minorticks_off()
     name_axes(axes, "time to train", score)
     # Names stand in a column beside the axes, a line of text or more apart; a thin line leads to each point.
     order, apart = np.argsort(middle), 0.046 * np.arange(len(rungs))
