@@ -84,11 +84,11 @@ def test_a_pretrained_encoder_reads_morphemes_beside_it(package, places, encoder
     monkeypatch.setenv("HFK_CACHE", str(tmp_path / "empty"))
     model, processor = load_checkpoint(tmp_path / "run")
     encoder = model.text_encoder
-    batch = processor(text=["국회 방문", "방문국회"])
+    batch = processor(text=["해 뜨는", "뜨는 해"])
     spelled = encoder.spell(batch["input_ids"], batch["attention_mask"])
-    assert ["".join(map(chr, filter(None, row))).strip() for row in spelled.tolist()] == ["국회 방문", "방문국회"]
+    assert ["".join(map(chr, filter(None, row))).strip() for row in spelled.tolist()] == ["해 뜨는", "뜨는 해"]
     apart, together = encoder.ngrams(spelled, spelled != 0).pooler_output
-    torch.testing.assert_close(apart, together)  # the package's morphemes are found wherever words end
+    torch.testing.assert_close(apart, together)
     assert apart.any() and {"LICENSE.txt", "NOTICE"} <= {file.name for file in (tmp_path / "run").iterdir()}
 
 
