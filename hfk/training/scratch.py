@@ -135,17 +135,16 @@ def _side_by_side(recipe: Recipe, rows: Dataset) -> tuple[PreTrainedModel, PreTr
         )
     folder = resolve(name, "text")
     encoder, tokenizer = AutoModel.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
-    model = SideBySideModel(
-        _configure("text_config", SideBySideConfig, options, {"encoder": encoder.config}), encoder
-    ).eval()
+    known = {"encoder": encoder.config, "scale": 1.0}
+    model = SideBySideModel(_configure("text_config", SideBySideConfig, options, known), encoder).eval()
     (start,), special = tokenizer.tokenize("a"), {None, *tokenizer.all_special_tokens}  # None has no piece
     before = len(tokenizer.convert_tokens_to_string([start]))  # what comes after it begins with a space, or does not
     pieces = tokenizer.convert_ids_to_tokens(range(encoder.config.vocab_size))
     model.learn_letters(
         ["" if piece in special else tokenizer.convert_tokens_to_string([start, piece])[before:] for piece in pieces]
     )
-    words, vectors, weights = morpheme_ngrams(model.ngrams.config.embedding_size, model.ngrams.config.char_ngrams[1])
-    model.ngrams.adopt(words, vectors, weights)
+    shape = model.ngrams.config
+    model.ngrams.adopt(*morpheme_ngrams(shape.embedding_size, shape.char_ngrams[1]))
     # Both halves are brought to one scale, on which one penalty fits both.
     prefix = prompt_of(folder) if recipe.text_prefix is None else recipe.text_prefix
     processor = MultiHeadProcessor(tokenizer=_BLANK, text_prefix=prefix, text_cleaning=recipe.text_cleaning)
@@ -153,8 +152,8 @@ def _side_by_side(recipe: Recipe, rows: Dataset) -> tuple[PreTrainedModel, PreTr
     with torch.inference_mode():
         halves = [model(*batch).pooler_output for batch in _batches(texts, tokenizer, recipe.max_length)]
     spread = torch.cat(halves).var(0, correction=0)
-    theirs, ours = (half.sum().clamp_min(1e-6) for half in spread.tensor_split([-vectors.shape[1]]))
-    model.ngrams.adopt(words, vectors * _WORDS * (theirs / ours).sqrt(), weights)
+    theirs, ours = (half.sum().clamp_min(1e-6) for half in spread.tensor_split([-shape.hidden_size]))
+    model.config.scale = _WORDS * float((theirs / ours).sqrt())
     return model, tokenizer
 
 
