@@ -36,7 +36,6 @@ PLACES = Path(__file__).parents[1] / "runs" / "tour_places" / "places.csv"
 METHODS = {
     "plain": {},
     "class_weights=balanced": {"class_weights": "balanced"},
-    "class_weights=effective": {"class_weights": "effective"},
     "sampling=balanced": {"sampling": "balanced"},
 }
 SVMS = {"TF-IDF + LinearSVC": None, "the same, balanced class weights": "balanced"}

@@ -1,8 +1,7 @@
 """Hashtags of a row: the categories that a checkpoint is sure of, and keywords of the text.
 
 Keywords are noun phrases (noun_phrases.py), ranked by where, how often, how long and as what a phrase stands in the
-text, as in YAKE; the longer name wins over its pieces. Ranking by an encoder's vectors too, as in KeyBERT, was many
-times slower and no better (benchmarks/README.md).
+text, as in YAKE; the longer name wins over its pieces.
 """
 
 from __future__ import annotations
