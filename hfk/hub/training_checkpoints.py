@@ -11,7 +11,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from transformers.utils.hub import PushInProgress, hf_api
 
 from ..runs.card import write_card
 from ..runs.run import STATE
-from .publishing import LAST_CHECKPOINT, PULLED, check_repo_id, clear_errors
+from .publishing import LAST_CHECKPOINT, PULLED, STALE, Pushed, Target, check_repo_id, clear_errors, commit, plan_push
 
 SERVED = [*PULLED, "training_arguments.json"]
 """What of a training checkpoint comes to the top level: what serves the model, and how it was trained."""
@@ -38,6 +40,36 @@ def write_training_card(trainer: Trainer) -> None:
     folder = Path(trainer.args.output_dir)
     if trainer.is_world_process_zero() and (folder / "config.json").is_file() and not (folder / "README.md").exists():
         write_card(folder, trainer.hub_model_id)
+
+
+def push_run(
+    trainer: Trainer,
+    message: str | None,
+    blocking: bool = True,
+    token: str | None = None,
+    revision: str | None = None,
+    private: bool | None = None,
+    **_: Any,
+) -> Pushed | Future | None:
+    """Save the model whole and push it as one commit, as `publishing.push` does; arguments as of `Trainer.push_to_hub`.
+
+    Upstream pushes all that is in the run folder, the user's rows included, and leaves in the repository what an
+    earlier push brought, such as an adapter's configuration, beside which merged weights can't be loaded. What a run
+    goes on from stays there. None on processes other than the main one.
+    """
+    trainer.callback_handler.on_push_begin(trainer.args, trainer.state, trainer.control)
+    if trainer.hub_model_id is None:
+        trainer.init_hf_repo(token=token, private=private)
+    trainer.save_model(_internal_call=True)
+    if not trainer.is_world_process_zero():
+        return None
+    trainer._finish_current_push()
+    api = HfApi(token=token or trainer.args.hub_token)
+    stale = [name for name in STALE if not name.startswith(LAST_CHECKPOINT)]
+    target = Target(trainer.hub_model_id, revision=revision or trainer.args.hub_revision, message=message)
+    files = plan_push(trainer.args.output_dir, target.repo_id).files
+    push = partial(commit, target, files, stale=stale, api=api)
+    return push() if blocking else api.run_as_future(push)
 
 
 def push_checkpoint(trainer: Trainer, checkpoint_folder: str | os.PathLike) -> None:

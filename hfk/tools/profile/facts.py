@@ -252,7 +252,7 @@ def find_problems(facts: dict[str, Any]) -> Iterator[str]:
     limit = facts["max_length"]
     longer = sum(length > limit for length in facts["lengths"].get("tokens", ()))
     if longer:
-        yield f"{_count(longer, 'text')} longer than max_length ({limit} tokens): what is beyond is not read."
+        yield f"{_count(longer, 'text')} longer than max_length ({limit} tokens): the rest is not read."
     if images.get("missing"):
         yield f"{_count(images['missing'], 'row')} without a picture."
     for split, count in facts["duplicates"]["across"].items():
