@@ -42,7 +42,7 @@ from .folders import folder_stamps, picture_folders, read_folders
 from .names import canonical
 from .source import BAD_ROWS, MISSING_IMAGES, WHOLE, TableSource, as_files, file_stamps, read_files
 from .tables import READING, check_file, read_table
-from .task import DEFAULT_SPLIT, SPLIT_KEYS, Task
+from .task import DEFAULT_SPLIT, SPLIT_KEYS, Task, complete_split
 
 KEYS = (
     "name", "description", "data", "text", "image", "image_dir", "box", "id", "heads", "split", "recipe",
@@ -266,11 +266,10 @@ def _names_file(path: Path, column: str) -> dict[Any, Any]:
 
 
 def _split(spec: Mapping[str, Any], at: str, given: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str | None]:
-    if "split" not in spec:
-        if WHOLE in given or set(given) == {"train"}:
-            return dict(DEFAULT_SPLIT), None
-        return {"validation": DEFAULT_SPLIT["validation"], "seed": DEFAULT_SPLIT["seed"]}, None
-    split = spec["split"]
+    default = dict(DEFAULT_SPLIT)
+    if WHOLE not in given and set(given) != {"train"}:
+        del default["test"]
+    split = spec.get("split", default)
     if split is None or split is False or split == "none":
         return None, None
     if not isinstance(split, Mapping):
@@ -288,7 +287,7 @@ def _split(spec: Mapping[str, Any], at: str, given: Mapping[str, Any]) -> tuple[
             raise ValueError(f"{at}split: {name} must be a share in [0, 1), such as 0.1, not {share!r}.")
     if (split.get("validation") or 0) + (split.get("test") or 0) >= 1:
         raise ValueError(f"{at}split: validation and test take all rows; leave some for train.")
-    return split, None
+    return complete_split(split, default), None
 
 
 def _check_keys(mapping: Mapping[str, Any], known: Iterable[str], at: str) -> None:
