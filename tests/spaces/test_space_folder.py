@@ -38,10 +38,10 @@ def test_requirements_are_those_of_the_package():
 
 
 def test_the_checkpoints_are_small_and_hold_nothing_else():
-    assert [path.name for path in CHECKPOINTS] == ["tour-tiny", "tour-tiny-text", "ynat-tiny"]
+    assert [path.name for path in CHECKPOINTS] == ["headlines", "tour-tiny", "tour-tiny-text"]
     files = [path for folder in CHECKPOINTS for path in folder.rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) <= 10_000_000
-    assert {path.suffix for path in files} <= {".safetensors", ".json", ".csv", ".png"}
+    assert sum(path.stat().st_size for path in files) <= 20_000_000
+    assert {path.suffix for path in files} <= {".safetensors", ".json", ".csv", ".png", ".md", ".txt", ""}
     for folder in CHECKPOINTS:
         assert sum(path.stat().st_size for path in (folder / "report").iterdir()) <= 500_000
     for path in files:
@@ -49,7 +49,7 @@ def test_the_checkpoints_are_small_and_hold_nothing_else():
             assert not re.search(r'"/|"auto_map"|tmp', path.read_text(encoding="utf-8")), path
 
 
-@pytest.mark.parametrize("folder", CHECKPOINTS, ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", CHECKPOINTS[1:], ids=lambda folder: folder.name)
 def test_the_scores_on_the_page_are_those_of_the_checkpoint(folder):
     metrics = json.loads((folder / "report" / "metrics.json").read_text(encoding="utf-8"))
     task = load_task(metrics["extra"]["task"])
@@ -62,6 +62,24 @@ def test_the_scores_on_the_page_are_those_of_the_checkpoint(folder):
             for answer, index in zip(answers, rows[head.name], strict=True)
         ]
         assert sum(right) / len(right) == pytest.approx(metrics["scores"][f"{head.name}_accuracy"], abs=0.02)
+
+
+@pytest.mark.data
+def test_headlines_are_told_on_real_rows_that_it_did_not_see(real_data):
+    metrics = json.loads((CHECKPOINTS[0] / "report" / "metrics.json").read_text(encoding="utf-8"))
+    split = yaml.safe_load((CHECKPOINTS[0] / "recipe.yaml").read_text(encoding="utf-8"))["split"]
+    rows = load_task("ynat", data=str(real_data / "ynat" / "train.csv"), split=split).load()["test"]
+    assert len(rows) == metrics["counts"]["rows"] > 3000
+    head = load_task("ynat").heads[0]
+    answers = list(Predictor.from_pretrained(CHECKPOINTS[0])({"text": text} for text in rows["text"][:500]))
+    right = [answer["topic"][0]["label"] == head.labels[index] for answer, index in zip(answers, rows["topic"], strict=False)]
+    assert sum(right) / len(right) == pytest.approx(metrics["scores"]["topic_accuracy"], abs=0.04)
+    assert metrics["scores"]["topic_accuracy"] > 0.85
+
+
+def test_headlines_says_whose_rows_it_learned_from():
+    card = (CHECKPOINTS[0] / "README.md").read_text(encoding="utf-8")
+    assert "cc-by-sa-4.0" in card and "KLUE" in card and "Kiwi" in card
 
 
 @pytest.mark.parametrize("path", sorted(STUDIO.glob("*.*")), ids=lambda path: path.name)
