@@ -72,7 +72,9 @@ def test_headlines_are_told_on_real_rows_that_it_did_not_see(real_data):
     assert len(rows) == metrics["counts"]["rows"] > 3000
     head = load_task("ynat").heads[0]
     answers = list(Predictor.from_pretrained(CHECKPOINTS[0])({"text": text} for text in rows["text"][:500]))
-    right = [answer["topic"][0]["label"] == head.labels[index] for answer, index in zip(answers, rows["topic"], strict=False)]
+    right = [
+        answer["topic"][0]["label"] == head.labels[index] for answer, index in zip(answers, rows["topic"], strict=False)
+    ]
     assert sum(right) / len(right) == pytest.approx(metrics["scores"]["topic_accuracy"], abs=0.04)
     assert metrics["scores"]["topic_accuracy"] > 0.85
 
