@@ -67,16 +67,15 @@ def test_the_scores_on_the_page_are_those_of_the_checkpoint(folder):
 @pytest.mark.data
 def test_headlines_are_told_on_real_rows_that_it_did_not_see(real_data):
     metrics = json.loads((CHECKPOINTS[0] / "report" / "metrics.json").read_text(encoding="utf-8"))
-    split = yaml.safe_load((CHECKPOINTS[0] / "recipe.yaml").read_text(encoding="utf-8"))["split"]
-    rows = load_task("ynat", data=str(real_data / "ynat" / "train.csv"), split=split).load()["test"]
+    split = {"validation": 0.05, "test": 0.1, "seed": 42}  # as its card says
+    task = load_task("ynat", data=str(real_data / "ynat" / "train.csv"), split=split)
+    rows = task.load()["test"]
     assert len(rows) == metrics["counts"]["rows"] > 3000
-    head = load_task("ynat").heads[0]
-    answers = list(Predictor.from_pretrained(CHECKPOINTS[0])({"text": text} for text in rows["text"][:500]))
-    right = [
-        answer["topic"][0]["label"] == head.labels[index] for answer, index in zip(answers, rows["topic"], strict=False)
-    ]
+    answers = Predictor.from_pretrained(CHECKPOINTS[0])({"text": text} for text in rows["text"][:500])
+    names = [task.heads[0].labels[index] for index in rows["topic"][:500]]
+    right = [answer["topic"][0]["label"] == name for answer, name in zip(answers, names, strict=True)]
     assert sum(right) / len(right) == pytest.approx(metrics["scores"]["topic_accuracy"], abs=0.04)
-    assert metrics["scores"]["topic_accuracy"] > 0.85
+    assert metrics["scores"]["topic_accuracy"] > 0.87
 
 
 def test_headlines_says_whose_rows_it_learned_from():
