@@ -1,11 +1,11 @@
 """Make the Space's small checkpoints: spaces/studio/checkpoints/{headlines,tour-tiny,tour-tiny-text}.
 
-`headlines` learns from the real titles of KLUE's YNAT, which are given by `--titles`; without them it is left as it is. Its
+`headlines` learns from the real titles of KLUE's YNAT, which `--titles` gives; without them it is left as it is. Its
 vocabulary is Kiwi's, so no title's words travel with it, and its card names license and source.
 
-For the others stock transformers encoders, two BERT layers and a three-stage ResNet, start from random weights and are trained through
-`hfk.train` on the embedded samples, so the Space answers at once on a fresh machine, without network. They show what
-the page does; the samples are written by a script, and so is what these models know.
+For the others stock transformers encoders, two BERT layers and a three-stage ResNet, start from random weights and are
+trained through `hfk.train` on the embedded samples, so the Space answers at once on a fresh machine, without network.
+They show what the page does; the samples are written by a script, and so is what these models know.
 
 The tokenizer's pieces are counted here instead of by `tokenizers`' trainers, which break ties by chance: the same
 command then gives the same vocabulary. Hangul is split into its letters (NFD), so that no syllable is unknown.
@@ -80,8 +80,9 @@ HEADLINES = {
 SOURCE = """
 ## Source
 
-Learned from the news titles of KLUE's YNAT (Park et al. 2021, arXiv:2105.09680; CC BY-SA 4.0), of which it keeps no text. The
-vocabulary and the first vectors of its pieces are those of Kiwi's language model (the package kiwipiepy_model, Apache-2.0).
+Learned from the news titles of KLUE's YNAT (Park et al. 2021, arXiv:2105.09680; CC BY-SA 4.0), of which it keeps no
+text. The vocabulary and the first vectors of its pieces are those of Kiwi's language model (the package
+kiwipiepy_model, Apache-2.0).
 """
 
 
