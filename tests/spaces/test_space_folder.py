@@ -9,6 +9,7 @@ import tomllib
 import pytest
 import yaml
 from datasets import concatenate_datasets
+from packaging.requirements import Requirement
 
 from hfk import Predictor
 from hfk.tasks import load_task
@@ -34,7 +35,10 @@ def test_requirements_are_those_of_the_package():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extra = [word for word in project["optional-dependencies"]["space"] if not word.startswith("gradio")]
     lines = (STUDIO / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    assert sorted(line for line in lines if line and line[0] not in "#-") == sorted(project["dependencies"] + extra)
+    pinned = dict(line.split("==") for line in lines if line[0] != "#")
+    allowed = {wanted.name: wanted.specifier for wanted in map(Requirement, project["dependencies"] + extra)}
+    assert pinned.keys() == allowed.keys()
+    assert all(allowed[name].contains(version) for name, version in pinned.items())
 
 
 def test_the_checkpoints_are_small_and_hold_nothing_else():
