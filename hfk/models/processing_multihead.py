@@ -30,6 +30,7 @@ from transformers.image_utils import SizeDict
 from transformers.tokenization_utils_base import TruncationStrategy
 from transformers.utils import PaddingStrategy
 
+from .checked_files import check_configs
 from .image_preparation import letterbox, open_image
 from .optional_cleaning import TextCleaner
 from .shared import CONTROL, check_choice, check_fields, keep_imports
@@ -134,7 +135,7 @@ class MultiHeadProcessor(ProcessorMixin):
             ValueError: if the tokenizer has pieces that the encoder does not know.
             ImportError: if the tokenizer needs sentencepiece, which is not installed.
         """
-        image_processor = AutoImageProcessor.from_pretrained(vision) if vision else None
+        image_processor = AutoImageProcessor.from_pretrained(vision, trust_remote_code=False) if vision else None
         if image_processor is not None and letterbox and image_size is None:
             size = getattr(image_processor, "crop_size", None) or image_processor.size
             image_size = size["height"] or size["shortest_edge"]
@@ -349,7 +350,9 @@ class MultiHeadProcessor(ProcessorMixin):
         if self.cleaner is not None:
             result["text_cleaning"] = self.cleaner.steps
         if self.image_processor is not None:
-            result["image_processor"] = self.image_processor.to_dict()
+            preparation = self.image_processor.to_dict()
+            preparation.pop("auto_map", None)  # as of a tokenizer
+            result["image_processor"] = preparation
         return result | ({"auto_map": self.auto_map} if hasattr(self, "auto_map") else {})
 
     @classmethod
@@ -361,6 +364,7 @@ class MultiHeadProcessor(ProcessorMixin):
             raise OSError(f"{source} has no processor_config.json of a multi-head checkpoint.")
         known = (*inspect.signature(cls.__init__).parameters, *_SAVED_BESIDES)
         check_fields(f"{source}: processor_config.json", has, known)
+        check_configs(source, **kwargs)
         kwargs["trust_remote_code"] = False  # both parts are stock classes; left out, it would be asked for
         pictures = AutoImageProcessor.from_pretrained(source, **kwargs) if "image_processor" in has else None
         return [pictures, AutoTokenizer.from_pretrained(source, **kwargs) if has.pop("has_tokenizer") else None]
@@ -398,7 +402,9 @@ def _share(lengths: list[int], room: int) -> list[int]:
 
 def _load_tokenizer(text: str) -> Any:
     try:
-        return AutoTokenizer.from_pretrained(text)
+        tokenizer = AutoTokenizer.from_pretrained(text, trust_remote_code=False)
+        tokenizer.init_kwargs.pop("auto_map", None)  # code that did not run need not travel
+        return tokenizer
     except Exception as error:  # which names tiktoken where a SentencePiece model can't be read
         named = any(package in str(error).lower() for package in ("sentencepiece", "tiktoken"))
         if not named or importlib.util.find_spec("sentencepiece") is not None:

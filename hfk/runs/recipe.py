@@ -13,6 +13,7 @@ import difflib
 import importlib.util
 import json
 import math
+import re
 import types
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -188,8 +189,8 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """Return the options as used, for YAML: all of the recipe's own, others as they were given, and no tokens."""
         used = {name: getattr(self, name) for name in OWN}
-        names = [name for name in self.options if name in ARGUMENTS and not name.endswith("_token")]
-        return plain(used | {name: getattr(self.arguments, name) for name in names} | self.techniques)
+        names = [name for name in self.options if name in ARGUMENTS]
+        return plain(without_tokens(used | {name: getattr(self.arguments, name) for name in names} | self.techniques))
 
 
 OWN = tuple(f.name for f in dataclasses.fields(Recipe) if f.name not in ("arguments", "techniques", "options"))
@@ -341,6 +342,21 @@ def convert(name: str, value: Any, hint: Any) -> Any:
         return value
     needs = [words for kind, words in _WORDS.items() if kind in kinds]
     raise ValueError(f"option {name!r} needs {' or '.join(needs) or 'another kind of value'}, not {value!r}.")
+
+
+_SECRET = re.compile(r"(?:^|_)(?:token|password|api_key)$", re.I)
+
+
+def without_tokens(options: Any) -> Any:
+    """Leave out of options, and of mappings inside them, what is secret: nothing of hfk's writes a token to a file.
+
+    Example:
+        >>> without_tokens({"seed": 1, "hub_token": "hf_…"})
+        {'seed': 1}
+    """
+    if not isinstance(options, Mapping):
+        return options
+    return {name: without_tokens(value) for name, value in options.items() if not _SECRET.search(str(name))}
 
 
 _WORDS = {

@@ -35,6 +35,7 @@ from typing import Any
 
 import yaml
 
+from ..files import parse_yaml
 from ..models.configuration_multihead import validate_parents
 from .columns import OPTIONS, HeadColumn, label_name
 from .fashion import boxed
@@ -78,7 +79,7 @@ def load_yaml(path: str | Path, **overrides: Any) -> Task:
 def read_yaml(path: Path, example: str) -> dict[str, Any]:
     """Read a YAML that maps keys to values; anything else is one sentence, with an `example` of such a line."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        content = parse_yaml(path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError as error:
         raise ValueError(f"{path.name} is not UTF-8; save it as UTF-8.") from error
     except yaml.YAMLError as error:

@@ -172,7 +172,7 @@ def _make_tokenizer(recipe: Recipe, texts: list[str]) -> PreTrainedTokenizerFast
                 f"tokenizer {wanted!r} is no folder; name one that `hfk tokenizer` made, or say what to train, such as "
                 "{kind: bpe, vocab_size: 8000}."
             )
-        return AutoTokenizer.from_pretrained(wanted)
+        return AutoTokenizer.from_pretrained(wanted, trust_remote_code=False)
     options = ({"kind": "bpe"} if recipe.text_encoder != "ngram" else _NGRAM_TOKENIZER) | (wanted or {})
     _check("tokenizer", options, ("kind", "vocab_size", "lowercase"))
     return train_tokenizer(texts, **options)

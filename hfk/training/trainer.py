@@ -20,8 +20,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler, SequentialSampler
-from transformers import EvalPrediction, PrinterCallback, Trainer
-from transformers.trainer import TRAINING_ARGS_NAME
+from transformers import EvalPrediction, PrinterCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ..evaluation.metrics import score_heads
@@ -38,10 +37,11 @@ from ..tasks.collator import MultiHeadCollator
 from ..tasks.labels import soft_columns
 from .callbacks import Clock, LogLine, SaveAtEpochEnd
 from .order import EpochSampler, count_tokens, length_groups, row_seed
+from .saving import SavingTrainer
 from .techniques.base import Setting, Technique, make_techniques, overriding
 
 
-class MultiHeadTrainer(Trainer):
+class MultiHeadTrainer(SavingTrainer):
     """Train `MultiHeadForClassification`.
 
     With `push_to_hub`, `hub_strategy` says what comes to the Hub when; see `hfk.hub.training_checkpoints`.
@@ -236,9 +236,6 @@ class MultiHeadTrainer(Trainer):
             for technique in self.techniques if resumable else ():
                 technique.save(folder)
             self.processor.save_pretrained(folder)
-            # Upstream pickles the arguments; JSON (with tokens masked) says the same and runs nothing when read.
-            (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
-            (folder / "training_arguments.json").write_text(self.args.to_json_string(), encoding="utf-8")
 
     def finish(self) -> None:
         """Let the encoder, then the techniques, do what is left when training has ended."""

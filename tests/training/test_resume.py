@@ -35,6 +35,7 @@ CASES = {
     "unfreezing, ema": ({"unfreezing": {"schedule": [0, 0, 1, 9]}, "ema": 0.5}, {"vision": "efficientnet-lite"}),
     "pictures, drawn again": ({"pictures": True, "sampling": "sqrt"}, {"vision": "vit"}),
     "mixed pictures": ({"cutmix": {"copies": 1}, "mixup": 0.4}, {"vision": "resnet"}),
+    "heads fitted at the end": ({"fitted_heads": {"folds": 2}}, {}),
     "distillation": ({"distillation": {"hidden": 1.0}}, {}),
     "patience": (
         {"early_stopping": 4},
@@ -125,7 +126,7 @@ def test_a_kill_at_any_moment_of_a_save_leaves_no_broken_pick(tmp_path):
     sys.addaudithook(remember)
     made = trainer(run, {"ema": 0.5}, max_steps=3, save_strategy="steps", save_steps=1, save_total_limit=1)
     made.train()
-    Run(run).remove_checkpoints()
+    Run(run).close()
     watching.clear()
     picks = [last_checkpoint(moment) for moment in moments]
     assert len(picks) > 30 and {Path(pick).name for pick in picks if pick} == {f"checkpoint-{n}" for n in (1, 2, 3)}

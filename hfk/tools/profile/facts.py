@@ -160,7 +160,11 @@ def _shown(facts: dict[str, Any]) -> dict[str, Any]:
 def _tokenizer(encoder: str | None) -> Any:
     """The tokenizer of the recipe's encoder, if it is at hand, for a profile needs no encoder."""
     try:
-        return AutoTokenizer.from_pretrained(backbones.resolve(encoder, "text")) if encoder else None
+        return (
+            AutoTokenizer.from_pretrained(backbones.resolve(encoder, "text"), trust_remote_code=False)
+            if encoder
+            else None
+        )
     except (ValueError, OSError, ImportError) as error:
         warnings.warn(f"tokens are not counted: {error}", stacklevel=2)
         return None
