@@ -238,6 +238,15 @@ RECIPE = {
 """Options of a recipe that trains in a second, the same way whatever the batches' shape."""
 
 
+def without_script(page: str) -> str:
+    """A page less the one script that hfk's own pages have."""
+    from hfk.evaluation.pages import TEMPLATES
+
+    own = f"<script>\n{(TEMPLATES / 'base.js').read_text(encoding='utf-8').rstrip()}</script>\n"
+    assert page.count(own) == 1
+    return page.replace(own, "")
+
+
 def processor(text: str | None = "bert", vision: str | None = None, **options) -> MultiHeadProcessor:
     """The processor that fits `model(text, vision)`: 32-pixel pictures."""
     from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
