@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from hfk.models.dialect_rules import Rules
@@ -82,3 +84,21 @@ def test_rules_from_a_file_are_the_rules_that_were_written(translator, tmp_path)
     (tmp_path / RULES_FILE).write_text('{"regions": {"jeju": 3}}', encoding="utf-8")
     with pytest.raises(ValueError, match="is damaged"):
         DialectTranslator.from_json(tmp_path / RULES_FILE)
+
+
+def test_a_dictionary_is_looked_up_whole_and_yields_to_the_texts():
+    rules = Rules.learn(
+        [("집에 가게", "집에 가자"), ("할망 가게", "할머니 가자"), ("낭", "나무"), ("할망", "할멈")] * 2
+    )
+    assert rules("낭 할망") == "나무 할머니"
+    assert rules("배낭 가게") == "배낭 가자"  # 낭 is no ending
+
+
+def test_the_tagger_puts_together_what_rules_saw_apart():
+    pairs = [(f"{word}것다 {word}는디", f"{word}겠다 {word}는데") for word in "먹좋가없오"] * 3
+    assert Rules.learn(pairs)("집에서 죽것는디") == "집에서 죽것는데"
+    rules = Rules.learn(pairs, tagger=True)
+    assert rules("집에서 죽것는디") == "집에서 죽겠는데"
+    again = Rules.from_dict(json.loads(json.dumps(rules.to_dict())))
+    assert again("죽것는디 없것다.") == rules("죽것는디 없것다.") == "죽겠는데 없겠다."
+    assert rules("Seoul 12:30 🙂") == "Seoul 12:30 🙂"
