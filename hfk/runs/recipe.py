@@ -126,8 +126,8 @@ class Recipe:
     truncation: str = "head"  # which end of a longer text is read: head or tail
     # Put before every text; "" for nothing, None for what the encoder was trained with, such as "query: " of E5.
     text_prefix: str | None = None
-    # simple, elaborate (needs the extra `korean`), or a list of steps, run on every text before the prefix, in training
-    # and in service; see hfk.models.text_cleaning. None leaves texts as they are.
+    # simple, or a list of steps, run on every text before the prefix, in training and in service; see
+    # hfk.models.text_cleaning. None leaves texts as they are.
     text_cleaning: str | list | None = None
     letterbox: bool = False  # keep a picture's shape and fill up with white
     image_size: int | None = None  # pixels a side that pictures are resized to; the vision encoder's own by default
