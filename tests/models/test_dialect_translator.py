@@ -88,7 +88,7 @@ def test_rules_from_a_file_are_the_rules_that_were_written(translator, tmp_path)
 
 def test_a_dictionary_is_looked_up_whole_and_yields_to_the_texts():
     rules = Rules.learn(
-        [("집에 가게", "집에 가자"), ("할망 가게", "할머니 가자"), ("낭", "나무"), ("할망", "할멈")] * 2
+        [("집에 가게", "집에 가자"), ("할망 가게", "할머니 가자"), ("낭", "나무"), ("할망", "할멈")] * 3
     )
     assert rules("낭 할망") == "나무 할머니"
     assert rules("배낭 가게") == "배낭 가자"  # 낭 is no ending
