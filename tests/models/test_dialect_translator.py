@@ -94,11 +94,13 @@ def test_a_dictionary_is_looked_up_whole_and_yields_to_the_texts():
     assert rules("배낭 가게") == "배낭 가자"  # 낭 is no ending
 
 
-def test_the_tagger_puts_together_what_rules_saw_apart():
-    pairs = [(f"{word}것다 {word}는디", f"{word}겠다 {word}는데") for word in "먹좋가없오"] * 3
-    assert Rules.learn(pairs)("집에서 죽것는디") == "집에서 죽것는데"
+def test_the_tagger_knows_letters_in_words_never_seen_and_has_a_say():
+    words = "먹좋가없오"
+    pairs = [(f"참 {word}것{end}", f"참 {word}겠{end}") for word in words for end in "다네지"] * 20
+    pairs += [(f"참 {word}는디", f"참 {word}는데") for word in words] * 20
     rules = Rules.learn(pairs, tagger=True)
-    assert rules("집에서 죽것는디") == "집에서 죽겠는데"
+    assert [max(fates, key=fates.get) for fates in rules.tagger("죽것는디")] == ["죽", "겠", "는", "데"]
     again = Rules.from_dict(json.loads(json.dumps(rules.to_dict())))
-    assert again("죽것는디 없것다.") == rules("죽것는디 없것다.") == "죽겠는데 없겠다."
-    assert rules("Seoul 12:30 🙂") == "Seoul 12:30 🙂"
+    for text in ("참 죽것는디", "참 가것네.", "Seoul 12:30 🙂"):
+        assert again(text) == rules(text)
+    assert rules("참 가것네.") == "참 가겠네." and rules("Seoul 12:30 🙂") == "Seoul 12:30 🙂"
