@@ -82,7 +82,8 @@ def rules(folder: Path, part: str, samples: int) -> None:
     print(f"learned from {len(into)} pairs in {time.process_time() - start:.0f} s", flush=True)
     columns = [scored[name][:] for name in ("id", "source", "to", "text", "target")]
     made = {"copy": columns[3], "rules": translator.rewrite(columns[3], columns[1], columns[2])}
-    judge = fit_judge([*learned["text"], *learned["target"]], [*learned["source"], *learned["to"]])
+    sentences = learned.filter(lambda row: " " in row["text"])
+    judge = fit_judge([*sentences["text"], *sentences["target"]], [*sentences["source"], *sentences["to"]])
     said = Translations(*columns, made, judge)
     print(aligned(translation_table({"translations": said.scores()})))
     for row in random.Random(0).sample(range(len(said)), samples):
