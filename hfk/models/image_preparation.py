@@ -14,6 +14,8 @@ import os
 import re
 import urllib.request
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ MAX_BYTES = 64 * 1024 * 1024
 URL_TIMEOUT_SECONDS = 10
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 """Formats that are decoded; the rarer decoders of Pillow are left closed."""
+_ORIENTATION = 0x0112  # in EXIF; from 5 on, width and height change places
 _BOX = re.compile(r"(?s)(.*)#(xywh|xyxy)=(.*)")
 
 
@@ -48,6 +51,29 @@ def open_image(source: Any) -> Image.Image:
     """
     if isinstance(source, Image.Image):
         return _to_rgb(source, "the picture")
+    name, data, box = _fetch(source)
+    with _decoding(name, data) as image:
+        return _crop(_to_rgb(image, name), box, name)
+
+
+def glance(source: Any, side: int) -> tuple[bytes, Image.Image]:
+    """Refuse what `open_image` refuses, for less: JPEG is decoded at a fraction of its size, of `side` pixels or more.
+
+    Returns the bytes of the file, and the whole picture, upright RGB; a box is checked and not cut out.
+    """
+    name, data, box = _fetch(source)
+    with _decoding(name, data) as image:
+        _check_size(image, name)
+        size = image.size[::-1] if image.getexif().get(_ORIENTATION, 1) >= 5 else image.size
+        image.draft("RGB", (side, side))
+        picture = _to_rgb(image, name)
+    if box is not None:
+        _inside(box, size, name)
+    return data, picture
+
+
+def _fetch(source: Any) -> tuple[str, bytes, tuple[float, float, float, float] | None]:
+    """What a source is called in messages, its bytes, and the box at its end."""
     data = None
     if isinstance(source, dict):
         data, source = source.get("bytes"), source.get("path")
@@ -64,12 +90,18 @@ def open_image(source: Any) -> Image.Image:
             raise ImageError(f"a picture must be a path, URL, bytes or PIL image, not {type(source).__name__}.")
     if not data:
         raise ImageError(f"{name} is empty (0 bytes).")
+    return name, data, box
+
+
+@contextmanager
+def _decoding(name: str, data: bytes) -> Iterator[Image.Image]:
+    """Open a file; whatever the decoder raises, then or later, becomes one sentence."""
     try:
         with warnings.catch_warnings():
-            # Pillow warns of decompression bombs at its own, higher limit; ours is checked below, before decoding.
+            # Pillow warns of decompression bombs at its own, higher limit; ours is checked before decoding.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                return _crop(_to_rgb(image, name), box, name)
+                yield image
     except Image.DecompressionBombError:
         raise ImageError(f"{name} claims a size far above the limit of {MAX_PIXELS:,} pixels.") from None
     except UnidentifiedImageError:
@@ -108,14 +140,17 @@ def split_box(source: Any) -> tuple[Any, tuple[float, float, float, float] | Non
 
 
 def _crop(image: Image.Image, box: tuple[float, float, float, float] | None, name: str) -> Image.Image:
-    if box is None:
-        return image
-    width, height = image.size
+    return image if box is None else image.crop(_inside(box, image.size, name))
+
+
+def _inside(box: tuple[float, float, float, float], size: tuple[int, int], name: str) -> tuple[int, int, int, int]:
+    """The part of a box that lies inside a picture of some size."""
+    width, height = size
     left, top = max(0, round(box[0])), max(0, round(box[1]))
     right, bottom = min(width, round(box[2])), min(height, round(box[3]))
     if left >= right or top >= bottom:
         raise ImageError(f"{name} has {width}×{height} pixels, and its box {tuple(map(round, box))} lies outside.")
-    return image.crop((left, top, right, bottom))
+    return left, top, right, bottom
 
 
 def letterbox(image: Image.Image, height: int, width: int) -> Image.Image:
@@ -123,12 +158,16 @@ def letterbox(image: Image.Image, height: int, width: int) -> Image.Image:
     return ImageOps.pad(image, (width, height), Image.Resampling.BICUBIC, color="white")
 
 
-def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+def _check_size(image: Image.Image, name: str) -> None:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise ImageError(f"{name} has {width}×{height} pixels; the limit is {MAX_PIXELS:,}. Make it smaller.")
     if min(width, height) < 1:
         raise ImageError(f"{name} has {width}×{height} pixels: there is nothing to see.")
+
+
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+    _check_size(image, name)
     image.load()
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith(("I", "F")):  # 16- and 32-bit grey: convert("RGB") would clip instead of scale
