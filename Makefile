@@ -37,6 +37,10 @@ space: .venv/.installed ## Serve the Space on 127.0.0.1:7860 (classify, compare,
 test: .venv/.installed ## Run all tests, on every core
 	@$(BIN)/python -m pytest -q -n auto --dist worksteal
 
+.PHONY: trust
+trust: .venv/.installed ## Run hostile input, kills and load (fifteen minutes on two cores); figures are printed
+	@$(BIN)/python -m pytest -q -s -m trust tests/trust
+
 .PHONY: lint
 lint: .venv/.installed ## Check style and formatting
 	@$(BIN)/ruff check .

@@ -218,7 +218,7 @@ class Predictor:
             if not row.keys() & set(KEYS):
                 has = ", ".join(map(str, row)) or "nothing"
                 raise ValueError(f"an input dict needs 'text', 'image' or both; it has: {has}.")
-            return self.processor.prepare_row(row.get("text"), row.get("image"))
+            return self.processor.settle(self.processor.prepare_row(row.get("text"), row.get("image")))
         except ValueError as error:
             return str(error)
 

@@ -8,12 +8,12 @@ copied. From one dialect into another the way leads through the standard languag
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from difflib import SequenceMatcher
 from typing import Any
 
+from ..models.shared import normalize_letters
 from ..tasks.dialect import STANDARD, Pair
 
 LONGEST_ENDING = 4
@@ -165,7 +165,7 @@ class DialectTranslator:
             if region not in (None, STANDARD, *self.rules):
                 raise ValueError(f"there are no rules of {region!r}; regions: {', '.join((STANDARD, *self.rules))}.")
         for given in texts:
-            text = " ".join(unicodedata.normalize("NFC", given or "").split())
+            text = " ".join(normalize_letters(given or "").split())
             if not text:
                 yield {"error": "the text is empty."}
                 continue

@@ -7,7 +7,6 @@ own result, `morphemes` and words of a user's own excepted.
 
 from __future__ import annotations
 
-import html as html_entities
 import importlib
 import importlib.util
 import inspect
@@ -23,7 +22,7 @@ from typing import Any
 from transformers.utils import logging
 
 from .hanja_readings import READINGS
-from .shared import CONTROL, check_choice
+from .shared import CONTROL, check_choice, normalize_letters, unescape
 
 logger = logging.get_logger(__name__)
 
@@ -220,7 +219,7 @@ def html(text: str) -> str:
 
     Only HTML's own elements are tags: `<KBS 뉴스>` stays.
     """
-    text = html_entities.unescape(_AMPERSANDS.sub("&", text)) if "&" in text else text
+    text = unescape(_AMPERSANDS.sub("&", text)) if "&" in text else text
     return _MARKUP.sub(" ", _without_hidden(text)) if "<" in text else text
 
 
@@ -252,7 +251,7 @@ def normalize(text: str) -> str:
     """
     if text.isascii():
         return text
-    return _COMPATIBILITY_JAMO.sub(lambda part: unicodedata.normalize("NFKC", part[0]), text.translate(_HALFWIDTH_JAMO))
+    return _COMPATIBILITY_JAMO.sub(lambda part: normalize_letters(part[0], "NFKC"), text.translate(_HALFWIDTH_JAMO))
 
 
 def symbols(text: str) -> str:
