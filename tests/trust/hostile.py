@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import random
 import struct
@@ -95,6 +96,7 @@ def _png_header(width: int, height: int, color: int = 2) -> bytes:
     )
 
 
+@functools.cache
 def whole_pictures() -> dict[str, bytes]:
     """Pictures that can be opened, one of every kind that is met."""
     pixels = np.random.default_rng(0).integers(0, 255, (48, 64, 4), dtype=np.uint8)
@@ -122,6 +124,8 @@ def whole_pictures() -> dict[str, bytes]:
         "one pixel": _encode(plain.crop((0, 0, 1, 1)), "PNG"),
         "one wide": _encode(plain.resize((5000, 1)), "PNG"),
         "one high": _encode(plain.resize((1, 5000)), "JPEG"),
+        "flat progressive": _encode(Image.new("RGB", (2_400, 2_400)), "JPEG", progressive=True),
+        "flat tiff": _encode(Image.new("RGB", (3_300, 3_000)), "TIFF", compression="tiff_lzw"),
         "ten megapixels": _encode(plain.resize((4000, 2500)), "JPEG", exif=exif),
         "eight megapixels of png": _encode(
             plain.resize((3200, 2500), Image.Resampling.NEAREST), "PNG", compress_level=1
@@ -135,16 +139,15 @@ def _turned(image: Image.Image, turn: int) -> bytes:
     return _encode(image, "JPEG", exif=exif)
 
 
+@functools.cache
 def bombs() -> dict[str, bytes]:
     """Small files that want much memory, or claim to."""
     made = {f"header {width}×{height}": _png_header(width, height) for width, height in
             ((30_000, 30_000), (7_000, 7_000), (2**31 - 1, 1), (1, 2**31 - 1), (0, 5), (50_000, 1000))}  # fmt: skip
     made["flat png"] = _encode(Image.new("RGB", (7_000, 7_000)), "PNG")
-    made["flat palette"] = _encode(Image.new("P", (7_000, 7_000)), "PNG")
-    made["flat see-through"] = _encode(Image.new("RGBA", (7_000, 7_000)), "PNG")
-    made["flat progressive"] = _encode(Image.new("RGB", (7_000, 7_000)), "JPEG", progressive=True)
-    made["flat webp"] = _encode(Image.new("RGB", (7_000, 7_000)), "WEBP", method=0)
-    made["flat tiff"] = _encode(Image.new("RGB", (7_000, 7_000)), "TIFF", compression="tiff_lzw")
+    made["flat palette"] = _encode(Image.new("P", (3_300, 3_300)), "PNG")
+    made["flat see-through"] = _encode(Image.new("RGBA", (3_300, 3_300)), "PNG")
+    made["flat webp"] = _encode(Image.new("RGB", (2_000, 2_000)), "WEBP", method=0)
     made["beyond the limit"] = _encode(Image.new("1", (20_000, 20_000)), "PNG")
     gif = bytearray(_encode(Image.new("P", (8, 8)), "GIF"))
     gif[6:10] = struct.pack("<HH", 65_535, 65_535)

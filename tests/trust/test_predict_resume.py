@@ -130,7 +130,7 @@ def test_whoever_does_not_ask_for_it_keeps_nothing(checkpoint, table, tmp_path, 
 @pytest.mark.trust
 def test_killed_again_and_again_it_ends_with_the_same_bytes(checkpoint, tmp_path, record_figures):
     """SIGKILL at any moment, as the system's own when memory is short."""
-    lines = [{"id": number, "text": " ".join(tiny.SENTENCES * (1 + number % 3))} for number in range(40_000)]
+    lines = [{"id": number, "text": " ".join(tiny.SENTENCES * (1 + number % 3))} for number in range(20_000)]
     (tmp_path / "in.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
     words = [sys.executable, "-m", "hfk.cli", "predict", str(checkpoint), str(tmp_path / "in.jsonl")]
     generator, kills = random.Random(0), 0

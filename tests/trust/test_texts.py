@@ -18,6 +18,7 @@ from hfk import Predictor
 from hfk.models import shared
 from hfk.models.processing_multihead import CLEANED_CHARACTERS, MAX_CHARACTERS
 from hfk.models.text_cleaning import TextCleaner
+from hfk.tasks import load_task
 from hfk.tasks.dialect import clean_utterance
 from hfk.tasks.inputs import find_picture
 from hfk.tasks.look_alikes import normalize
@@ -93,6 +94,17 @@ def test_long_texts_are_cut_before_they_are_cleaned_and_tokenized(normalized, mo
     assert processor.clean("산␟" * 1_000_000)
     assert max(map(len, normalized)) <= MAX_CHARACTERS and sum(map(len, normalized[1:4])) <= MAX_CHARACTERS
     assert max(cleaned) <= CLEANED_CHARACTERS
+
+
+def test_init_and_a_tasks_rows_sort_no_runs_of_marks(hfk, tmp_path, normalized):
+    """In texts, labels and the names of columns."""
+    lines = [f"본문{MARKS},갈래{MARKS}"]
+    lines += [f"{tiny.SENTENCES[number % 6]}{MARKS},{'산물'[number % 2]}{SIGNS}" for number in range(30)]
+    (tmp_path / "table.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    code, _, errors = hfk("init", tmp_path / "table.csv")
+    assert code == 0, errors
+    load_task(str(tmp_path / "table.yaml")).load(tmp_path / "cache")
+    assert normalized and all(longest_run(asked) <= 2 * shared.MOST_MARKS + 3 for asked in normalized)
 
 
 def test_a_name_that_no_file_has_is_not_looked_for(tmp_path):
