@@ -21,6 +21,7 @@ import torch
 
 from .. import __version__
 from ..files import write_atomic
+from ..models.image_preparation import split_box
 from ..models.processing_ensemble import processor_state
 from .predictor import Predictor
 
@@ -114,7 +115,7 @@ def digest_rows(rows: Iterable[dict[str, Any]]) -> str:
             hasher.update(cell if isinstance(cell, bytes) else f"\0{cell}\0".encode("utf-8", "surrogatepass"))
         if isinstance(row["image"], str):
             try:
-                found = os.stat(row["image"])
+                found = os.stat(split_box(row["image"])[0])
                 hasher.update(f"{found.st_size} {found.st_mtime_ns}".encode())
             except (OSError, ValueError):
                 hasher.update(b"none")
@@ -140,8 +141,9 @@ def digest_model(predictor: Predictor) -> str:
     """Return a digest of all that a model's answers depend on to the last bit: weights, input, batches, versions."""
     model = predictor.model
     how = [__version__, torch.__version__, model.device.type, predictor.batch_size, predictor.window]
-    how += [str(predictor.autocast), model.config.to_json_string(use_diff=False), processor_state(predictor.processor)]
-    hasher = hashlib.blake2b(json.dumps(how).encode(), digest_size=16)
+    config = {name: value for name, value in model.config.to_dict().items() if name != "_name_or_path"}
+    how += [str(predictor.autocast), config, processor_state(predictor.processor)]
+    hasher = hashlib.blake2b(json.dumps(how, sort_keys=True, default=str).encode(), digest_size=16)
     for name, weights in model.state_dict().items():
         hasher.update(f"\0{name} {weights.dtype} {tuple(weights.shape)}\0".encode())
         hasher.update(weights.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())

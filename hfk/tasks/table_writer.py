@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import datetime
 import gzip
 import io
 import json
+import math
 import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -192,9 +194,11 @@ class TableWriter:
             raise ValueError(f"{self.path.name}, row {self.rows + row + 1}, {reason}; write .csv or .jsonl instead.")
 
     def _fit(self, cell: Any) -> tuple[Any, str]:
-        """A cell as text that can be encoded and is no longer than a sheet's cell, and what was done to it."""
+        """A cell as something that the format knows, its text encodable and not too long; and what was done to it."""
         if isinstance(cell, (list, tuple, dict)) and self.kind in (".csv", ".tsv", ".xlsx"):
             cell = _cell(cell)
+        if self.kind == ".xlsx" and not _is_of_sheets(cell):
+            cell = str(cell)
         if not isinstance(cell, str):
             return cell, ""
         if self.kind == ".xlsx" and len(cell) > _SHEET_CHARACTERS:
@@ -235,6 +239,14 @@ class TableWriter:
             self._file = pq.ParquetWriter(self._part, self._schema)
         arrays = [_arrow(cells, field.type) for field, cells in zip(self._schema, data, strict=True)]
         self._file.write_table(pa.Table.from_arrays(arrays, schema=self._schema))
+
+
+def _is_of_sheets(cell: Any) -> bool:
+    """Whether a workbook's cell can hold it: no infinity, no bytes, no time with its zone."""
+    if isinstance(cell, float):
+        return math.isfinite(cell)
+    known = (type(None), str, int, datetime.date, datetime.time, datetime.timedelta)
+    return isinstance(cell, known) and getattr(cell, "tzinfo", None) is None
 
 
 def _is_huge(cell: Any) -> bool:
