@@ -55,6 +55,15 @@ format: .venv/.installed ## Mend style and formatting
 samples: .venv/.installed ## Make the embedded samples anew
 	@$(BIN)/python scripts/make_samples.py
 
+.PHONY: docs
+docs: .venv/.installed ## Build the documentation site into build/docs
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "build/docs/index.html"
+
+.PHONY: floors
+floors: ## Run the tests with every library as old as pyproject.toml allows (downloads gigabytes)
+	@.ci/floors
+
 .PHONY: clean
 clean: ## Remove .venv, caches and runs
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis runs build dist *.egg-info
+	rm -rf .venv .venv-floors .pytest_cache .ruff_cache .hypothesis runs build dist *.egg-info

@@ -73,6 +73,21 @@ def draw():
         yield drawing
 
 
+@pytest.fixture
+def chromium():
+    """The system's browser, started for one test."""
+    sync_api = pytest.importorskip(
+        "playwright.sync_api", reason='browser tests need playwright: pip install "hfk[dev]"'
+    )
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None:
+        pytest.skip("browser tests need a browser: apt-get install chromium fonts-nanum")
+    with sync_api.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)

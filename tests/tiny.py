@@ -18,6 +18,7 @@ from hfk.models.modeling_efficientnet_lite import EfficientNetLiteConfig
 from hfk.models.modeling_morphemes import MorphemesConfig
 from hfk.models.modeling_ngram import NGramConfig
 from hfk.models.modeling_recurrent import RecurrentConfig
+from hfk.models.modeling_side_by_side import SideBySideConfig
 from hfk.models.modeling_textcnn import TextCNNConfig
 
 SENTENCES = [
@@ -71,6 +72,9 @@ TEXT = {
     ),
     "recurrent": lambda: RecurrentConfig(
         vocab_size=VOCABULARY_SIZE, embedding_size=8, hidden_size=16, num_hidden_layers=2, dropout=0.0
+    ),
+    "side-by-side": lambda: SideBySideConfig(
+        encoder=hf.BertConfig(**_bert), ngrams={"num_buckets": 512, "embedding_size": 8}
     ),
     "textcnn": lambda: TextCNNConfig(
         vocab_size=VOCABULARY_SIZE, embedding_size=8, windows=[3, 4], num_filters=8, dropout=0.0
@@ -232,6 +236,15 @@ RECIPE = {
     "logging_steps": 1,
 }
 """Options of a recipe that trains in a second, the same way whatever the batches' shape."""
+
+
+def without_script(page: str) -> str:
+    """A page less the one script that hfk's own pages have."""
+    from hfk.evaluation.pages import TEMPLATES
+
+    own = f"<script>\n{(TEMPLATES / 'base.js').read_text(encoding='utf-8').rstrip()}</script>\n"
+    assert page.count(own) == 1
+    return page.replace(own, "")
 
 
 def processor(text: str | None = "bert", vision: str | None = None, **options) -> MultiHeadProcessor:

@@ -1,19 +1,22 @@
 """Pages for people: `render` fills a jinja2 template with facts and gives one HTML document that stands alone.
 
-`templates/base.html` owns the head, `style.css` the look, `macros.html` tables and figures; a tool's template stands
-beside the tool and extends them. Whatever a template prints is escaped, and a fact that is missing is an error, so that
-labels and texts from outside can neither run nor vanish. The palette is that of the pictures in `plots.py`.
+`templates/base.html` owns the head, `style.css` the look, `base.js` what a reader may do, `macros.html` tables and
+figures, `ko.json` the Korean of what passes the filter `t`; a tool's template stands beside the tool and extends them.
+Whatever a template prints is escaped, and a fact that is missing is an error, so that labels and texts from outside can
+neither run nor vanish. The palette is that of the pictures in `plots.py`.
 """
 
 from __future__ import annotations
 
 import base64
 import io
+import json
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from ..models.image_preparation import ImageError, open_image
 
@@ -65,8 +68,22 @@ def _environment(folder: Path) -> Environment:
         "fixed": lambda value, digits=3: f"{value:.{digits}f}",
         "cut": lambda text, most=240: text if len(text) <= most else text[:most] + "…",
         "picture": _data_url,
+        "t": _in_both_languages,
     }
     return made
+
+
+def _in_both_languages(english: str) -> str:
+    """What a page's reader may switch between: the words as they are, and in Korean where `ko.json` has them."""
+    korean = _korean().get(english)
+    if korean is None:
+        return english
+    return Markup('<span class="t" lang="en">{}</span><span class="t" lang="ko">{}</span>').format(english, korean)
+
+
+@cache
+def _korean() -> dict[str, str]:
+    return json.loads((TEMPLATES / "ko.json").read_text(encoding="utf-8"))
 
 
 def _data_url(picture: bytes) -> str:

@@ -28,7 +28,7 @@ def check_remote_code(config: dict[str, Any], source: str, allow_foreign_code: b
         >>> check_remote_code({"auto_map": {"AutoModel": "modeling.Model"}}, "owner/name")
         >>> check_remote_code({"auto_map": {"AutoModel": "else/where--modeling.Model"}}, "owner/name")
         Traceback (most recent call last):
-        ValueError: owner/name: auto_map would run code from another repository, 'else/where'; …
+        ValueError: owner/name: auto_map would run code from another repository, 'else/where'; ...
     """
     if allow_foreign_code:
         return

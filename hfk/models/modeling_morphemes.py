@@ -5,14 +5,15 @@ of the embeddings of the text's hashed n-grams of letters, which the pieces are 
 no vocabulary has. Both stand side by side, and a linear head above adds them up.
 
 The first pieces, those of the training texts, have weights of their own; all others keep the vectors they came with, in
-one byte a number, so that words of later texts still mean something. `compact` does that to all of them in the end.
+one byte a number, so that words of later texts still mean something. `compact` does that to all of them, and to those
+of n-grams, in the end.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
@@ -20,13 +21,18 @@ from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPoolingAndNoAttention
 from transformers.utils import can_return_tuple
 
-from .encoder_base import TextEncoder, register_encoder
-from .modeling_ngram import NGramConfig, NGramModel
+from .encoder_base import register_encoder
+from .modeling_ngram import (
+    LONGEST,
+    CodedTable,
+    NGramConfig,
+    NGramModel,
+    SpellingEncoder,
+    is_traced,
+    letters_config,
+    most_places,
+)
 from .shared import check_range
-
-_UNKNOWN_LETTER, _SPACE = 0xFFFD, ord(" ")
-LONGEST = 8
-"""Letters of a piece that n-grams are made of; of longer ones, the first."""
 
 
 class MorphemesConfig(PreTrainedConfig):
@@ -76,29 +82,23 @@ class MorphemesConfig(PreTrainedConfig):
         return (self.deep_size or self.found_size) + (self.ngram_config().hidden_size if self.ngrams else 0)
 
     def ngram_config(self) -> NGramConfig:
-        """Return the configuration of the letters' half; its ids are code points."""
-        fixed = {"vocab_size": 1 << 16, "pad_token_id": 0, "unk_token_id": _UNKNOWN_LETTER, "space_token_id": _SPACE}
-        for name in self.ngrams:
-            if name in fixed or name not in NGramConfig.__annotations__:
-                raise ValueError(f"ngrams has no option {name!r}.")
-        return NGramConfig(**self.ngrams, **fixed)
+        """Return the configuration of the letters' half."""
+        return letters_config(self.ngrams)
 
 
-class PieceTable(nn.Module):
-    """Vectors of pieces: weights of the first `num_trained`, the others' in one byte a number with a scale each."""
+class PieceTable(CodedTable):
+    """Vectors of pieces: weights of the first `num_trained`, the others' in one byte a number."""
 
     def __init__(self, config: MorphemesConfig) -> None:
-        super().__init__()
-        self.count, size = config.num_trained, config.embedding_size
-        fixed = max(config.vocab_size - self.count, 1)  # one that nothing leads to, where there is none
+        size = config.embedding_size
+        # one that nothing leads to, where there is none
+        super().__init__(max(config.vocab_size - config.num_trained, 1), size)
+        self.count = config.num_trained
         self.trained = nn.Embedding(self.count, size, padding_idx=config.pad_token_id)
-        self.register_buffer("codes", torch.zeros(fixed, size, dtype=torch.int8))
-        self.register_buffer("scales", torch.zeros(fixed, 1))
 
     def forward(self, ids: Tensor) -> Tensor:
         """Look up `(…)` ids: `(…, size)`."""
-        rows = (ids - self.count).clamp_min(0)
-        fixed = self.codes[rows].to(self.scales.dtype) * self.scales[rows]
+        fixed = super().forward((ids - self.count).clamp_min(0))
         return torch.where(ids[..., None] < self.count, self.trained(ids.clamp_max(self.count - 1)), fixed)
 
     @torch.no_grad()
@@ -106,11 +106,10 @@ class PieceTable(nn.Module):
         """Take `(vocab_size, size)` vectors."""
         self.trained.weight.copy_(vectors[: self.count])
         if len(others := vectors[self.count :]):
-            self.scales.copy_(others.abs().amax(1, keepdim=True) / 127)
-            self.codes.copy_((others / self.scales.clamp_min(1e-12)).round())
+            super().fill(others)
 
 
-class MorphemesModel(TextEncoder):
+class MorphemesModel(SpellingEncoder):
     """The encoder: one vector a text."""
 
     config_class = MorphemesConfig
@@ -133,7 +132,7 @@ class MorphemesModel(TextEncoder):
         if isinstance(module, nn.Conv1d | nn.Linear):
             init.kaiming_normal_(module.weight, nonlinearity="relu")
             init.zeros_(module.bias)
-        elif isinstance(module, PieceTable | MorphemesModel):
+        elif isinstance(module, CodedTable | MorphemesModel):
             for values in module.buffers(recurse=False):
                 init.zeros_(values)
         else:
@@ -159,52 +158,53 @@ class MorphemesModel(TextEncoder):
         )
 
     def _deep(self, ids: Tensor, mask: Tensor) -> Tensor:
-        # In one row where the n-grams have a say too: `hfk explain` then asks the whole model, not the vectors alone.
-        vectors = self.embeddings(ids) if self.ngrams is None else self.embeddings(ids.flatten()).view(*ids.shape, -1)
         if self.config.space_token_id is not None:  # pieces move together, spaces to the end
             mask = mask & (ids != self.config.space_token_id)
-            order = (~mask).int().argsort(dim=1, stable=True)
-            order = order[:, : _longest(mask)]
-            mask, vectors = mask.gather(1, order), vectors.gather(1, order[..., None].expand(-1, -1, vectors.shape[-1]))
+            order = (~mask).int().argsort(dim=1, stable=True)[:, : most_places(mask)]
+            ids, mask = ids.gather(1, order), mask.gather(1, order)
         if self.training and self.config.word_dropout:
             mask = mask & (torch.rand(mask.shape, device=mask.device) >= self.config.word_dropout)
-        mask = mask[..., None]
-        vectors = torch.where(mask, self.dropout(vectors), 0.0)
-        found = [vectors.sum(1) / mask.sum(1).clamp_min(1)]
+        place, vectors, total = self._look_up(ids, mask)
+        found = [total / mask.sum(1, keepdim=True).clamp_min(1)]
+        # A convolution over looked-up vectors is a sum of products with its kernel's columns, each moved to its place.
         for window, convolution in zip(self.config.windows, self.convolutions, strict=True):
-            padded = nn.functional.pad(vectors.transpose(1, 2), ((window - 1) // 2, window // 2))
-            here = nn.functional.relu(convolution(padded)).transpose(1, 2)
-            found.append(torch.where(mask, here, 0.0).amax(1))
+            here = convolution.bias
+            for column, kernel in enumerate(convolution.weight.unbind(2), -((window - 1) // 2)):
+                here = here + _shift(place(vectors @ kernel.T), column)
+            found.append(torch.where(mask[..., None], here, 0.0).amax(1).relu())
         output = torch.cat(found, -1)
         return output if self.dense is None else nn.functional.gelu(self.dense(self.dropout(output)))
 
-    def spell(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return the letters of texts as code points, int32 `(batch, letters)`; zeros fill up."""
-        letters = self.letters[input_ids].int() & 0xFFFF
-        letters = (letters * attention_mask[..., None].to(letters.dtype)).flatten(1)
-        letters = letters.gather(1, (letters == 0).int().argsort(dim=1, stable=True))
-        return letters[:, : _longest(letters != 0)]
+    def _look_up(self, ids: Tensor, mask: Tensor) -> tuple[Callable[[Tensor], Tensor], Tensor, Tensor]:
+        """The vectors of a batch's pieces, how to put what is made of them in `(batch, tokens)`, and a text's sum.
 
-    def learn_letters(self, pieces: list[str]) -> None:
-        """Take what the vocabulary's pieces are spelled like, in small letters; an empty one is spelled as nothing."""
-        letters = np.zeros(self.letters.shape, np.uint16)
-        for row, piece in zip(letters, pieces, strict=True):
-            points = [min(ord(letter), _UNKNOWN_LETTER) for letter in piece.lower()[:LONGEST]]
-            row[: len(points)] = points
-        self.letters.copy_(torch.from_numpy(letters.view(np.int16)))  # `spell` turns the upper half back
+        Where nothing is dropped at random, a piece that comes many times is one vector, so that all products with it
+        are made once: most of a large batch's work.
+        """
+        if self.training or is_traced():
+            vectors = torch.where(mask[..., None], self.dropout(self.embeddings(ids)), 0.0)
+            return (lambda values: values), vectors, vectors.sum(1)
+        pieces, places = ids.unique(return_inverse=True)
+        places = places.masked_fill(~mask, len(pieces))  # zeros after the last
+        vectors = nn.functional.pad(self.embeddings(pieces), (0, 0, 0, 1))
+        total = nn.functional.embedding_bag(places, vectors, mode="sum")
+        return (lambda values: nn.functional.embedding(places, values)), vectors, total
 
     def compact(self) -> None:
         """Bring the vectors to one byte a number, but for padding's; they can't be trained after that."""
+        if self.ngrams is not None:
+            self.ngrams.quantize()
+            self.config.ngrams = self.config.ngrams | {"coded": True}
         vectors = self.embeddings(torch.arange(self.config.vocab_size, device=self.device)).detach()
         self.config.num_trained = 1
         self.embeddings = PieceTable(self.config).to(vectors)
         self.embeddings.fill(vectors)
 
 
-def _longest(mask: Tensor) -> int | None:
-    """How many places the fullest row of a mask takes; None, for all, where shapes must not depend on the texts."""
-    fixed = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    return None if fixed else max(1, int(mask.sum(1).max()))
+def _shift(values: Tensor, by: int) -> Tensor:
+    """Bring what stands at place t + `by` of `(batch, tokens, size)` to place t; zeros come in."""
+    padded = nn.functional.pad(values, (0, 0, max(-by, 0), max(by, 0)))
+    return padded[:, by:] if by > 0 else padded[:, : values.shape[1]]
 
 
 register_encoder(MorphemesConfig, MorphemesModel)

@@ -9,9 +9,11 @@ which one owns a bucket. One that owns none counts nothing, like a word outside 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
@@ -27,6 +29,9 @@ _LOW = (1 << 31) - 1
 # machine's way with overflow matters.
 _MULTIPLIER, _STEP, _SEED = 0x2545F491, 0x1B873593, 0x3C6EF372
 _CHECKS = 255
+_UNKNOWN_LETTER, _SPACE = 0xFFFD, ord(" ")
+LONGEST = 8
+"""Letters of a piece that n-grams are made of, where pieces are spelled; of longer ones, the first."""
 
 
 class NGramConfig(PreTrainedConfig):
@@ -50,6 +55,7 @@ class NGramConfig(PreTrainedConfig):
         pad_token_id: id of padding.
         unk_token_id: id of a character that the tokenizer does not know; no n-gram holds one. None if there is none.
         space_token_id: id of the space between words.
+        coded: keep the embeddings in one byte a number, when training has ended.
     """
 
     model_type = "ngram"
@@ -69,6 +75,7 @@ class NGramConfig(PreTrainedConfig):
     pad_token_id: int | None = 0
     unk_token_id: int | None = 1
     space_token_id: int = 2
+    coded: bool = False
 
     def __post_init__(self, **kwargs):
         if self.char_ngrams is not None:
@@ -95,6 +102,71 @@ class NGramConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
 
 
+def letters_config(options: dict[str, Any]) -> NGramConfig:
+    """Return the configuration of a bag of n-grams whose ids are code points; ValueError for an unknown option."""
+    fixed = {"vocab_size": 1 << 16, "pad_token_id": 0, "unk_token_id": _UNKNOWN_LETTER, "space_token_id": _SPACE}
+    for name in options:
+        if name in fixed or name not in NGramConfig.__annotations__:
+            raise ValueError(f"ngrams has no option {name!r}.")
+    return NGramConfig(**options, **fixed)
+
+
+def code_points(words: Sequence[str], longest: int) -> Tensor:
+    """Spell words in small letters, int32 `(words, longest)`; zeros fill up."""
+    letters = np.zeros((len(words), longest), np.int32)
+    for row, word in zip(letters, words, strict=True):
+        points = [min(ord(letter), _UNKNOWN_LETTER) for letter in word.lower()[:longest]]
+        row[: len(points)] = points
+    return torch.from_numpy(letters)
+
+
+class SpellingEncoder(TextEncoder):
+    """Base of encoders whose pieces are spelled out for a bag of n-grams, their `ngrams`."""
+
+    letters: Tensor | None
+
+    def learn_letters(self, pieces: Sequence[str]) -> None:
+        """Take what the vocabulary's pieces are spelled like; an empty one is spelled as nothing."""
+        self.letters.copy_(code_points(pieces, LONGEST).to(torch.int16))  # `spell` turns the upper half back
+
+    def spell(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return the letters of texts as code points, int32 `(batch, letters)`; zeros fill up."""
+        letters = self.letters[input_ids].int() & 0xFFFF
+        letters = (letters * attention_mask[..., None].to(letters.dtype)).flatten(1)
+        letters = letters.gather(1, (letters == 0).int().argsort(dim=1, stable=True))
+        return letters[:, : most_places(letters != 0)]
+
+
+def most_places(mask: Tensor) -> int | None:
+    """How many places the fullest row of a mask takes; None, for all, where shapes must not depend on the texts."""
+    return None if is_traced() else max(1, int(mask.sum(1).max()))
+
+
+def is_traced() -> bool:
+    """Whether a graph is being made for texts of any kind."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+
+
+class CodedTable(nn.Module):
+    """Vectors in one byte a number, with a scale each; they can't be trained."""
+
+    def __init__(self, rows: int, size: int) -> None:
+        super().__init__()
+        self.register_buffer("codes", torch.zeros(rows, size, dtype=torch.int8))
+        self.register_buffer("scales", torch.zeros(rows, 1))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Look up `(…)` ids: `(…, size)`."""
+        codes, scales = (table.index_select(0, ids.flatten()) for table in (self.codes, self.scales))
+        return (codes.to(scales.dtype) * scales).view(*ids.shape, -1)
+
+    @torch.no_grad()
+    def fill(self, vectors: Tensor) -> None:
+        """Take `(rows, size)` vectors."""
+        self.scales.copy_(vectors.abs().amax(1, keepdim=True) / 127)
+        self.codes.copy_((vectors / self.scales.clamp_min(1e-12)).round())
+
+
 class NGramModel(TextEncoder):
     """The encoder: one vector a text."""
 
@@ -103,7 +175,8 @@ class NGramModel(TextEncoder):
 
     def __init__(self, config: NGramConfig):
         super().__init__(config)
-        self.embeddings = nn.EmbeddingBag(config.num_buckets, config.embedding_size, mode="sum", padding_idx=0)
+        shape = config.num_buckets, config.embedding_size
+        self.embeddings = CodedTable(*shape) if config.coded else nn.EmbeddingBag(*shape, mode="sum", padding_idx=0)
         widths = [config.embedding_size] + [config.hidden_size] * config.num_hidden_layers
         self.layers = nn.ModuleList(nn.Linear(low, high) for low, high in pairwise(widths))
         self.dropout = nn.Dropout(config.hidden_dropout)
@@ -120,6 +193,9 @@ class NGramModel(TextEncoder):
         elif isinstance(module, nn.Linear):
             init.kaiming_uniform_(module.weight, a=math.sqrt(5))
             init.zeros_(module.bias)
+        elif isinstance(module, CodedTable):
+            init.zeros_(module.codes)
+            init.zeros_(module.scales)
         elif isinstance(module, NGramModel):
             init.ones_(module.idf)
             init.zeros_(module.owners)
@@ -139,7 +215,11 @@ class NGramModel(TextEncoder):
             # not scaled up: the weights are brought to length 1 again
             weights = weights * (torch.rand_like(weights) >= self.config.dropout)
         weights = weights / weights.square().sum(1, keepdim=True).clamp_min(1e-12).sqrt()
-        vector = self.embeddings(buckets, per_sample_weights=weights.to(self.embeddings.weight.dtype))
+        if self.config.coded:
+            vectors = self.embeddings(buckets)
+            vector = (weights[:, None].to(vectors.dtype) @ vectors)[:, 0]
+        else:
+            vector = self.embeddings(buckets, per_sample_weights=weights.to(self.embeddings.weight.dtype))
         for layer in self.layers:
             vector = self.dropout(nn.functional.gelu(layer(vector)))
         return BaseModelOutputWithPoolingAndNoAttention(
@@ -152,7 +232,7 @@ class NGramModel(TextEncoder):
         Both are `(batch, n-grams)`. Where a text has a bucket several times, one place has the weight and the others 0.
         """
         buckets, checks = self.hashes(input_ids, attention_mask)
-        owners = self.owners[buckets]
+        owners = self.owners.index_select(0, buckets.flatten()).view_as(buckets)  # faster than indexing
         buckets = torch.where((owners == 0) | (owners == checks), buckets, 0).sort(1).values
         places = torch.arange(buckets.shape[1], device=buckets.device)
         first = nn.functional.pad(buckets[:, 1:] != buckets[:, :-1], (1, 0), value=True)
@@ -162,7 +242,8 @@ class NGramModel(TextEncoder):
         count = torch.cat([starts[:, 1:], end.expand(buckets.shape[0], 1)], 1) - places
         frequency = 1 + count.float().log() if self.config.sublinear_tf else count.float()
         known = first & (buckets > 0)
-        return buckets, torch.where(known, frequency * self.idf[buckets].float(), 0.0)
+        rarity = self.idf.index_select(0, buckets.flatten()).view_as(buckets).float()
+        return buckets, torch.where(known, frequency * rarity, 0.0)
 
     def hashes(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Hash every n-gram of texts to a bucket, 0 where there is none, and to a check byte from 1 to 255."""
@@ -223,6 +304,40 @@ class NGramModel(TextEncoder):
             pair = _fold(_fold(left.clamp_min(0) * _MULTIPLIER + 2 * _STEP) * _MULTIPLIER + right.clamp_min(0))
             found.append((pair, (left >= 0) & (right >= 0)))
         return found
+
+    @torch.no_grad()
+    def adopt(self, words: Sequence[str], vectors: Tensor, weights: Tensor) -> None:
+        """Know these n-grams alone, by their vectors `(words, embedding_size)` and weights `(words,)`.
+
+        Of those that share a bucket, the first one counts. For ids that are code points; a word must not be longer than
+        the longest n-gram.
+        """
+        low, high = self.config.char_ngrams
+        letters = code_points(words, high)
+        buckets, checks = self.hashes(letters, letters != 0)
+        sizes = (letters != 0).sum(1, keepdim=True)
+        columns = (sizes - low) * (high + 1) + 1  # of every size, the window that begins after the space in front
+        buckets, checks = (found.gather(1, columns)[:, 0] for found in (buckets.long(), checks))
+        first = torch.full((self.config.num_buckets,), len(words))
+        first = first.scatter_reduce(0, buckets, torch.arange(len(words)), "amin")
+        first[0] = len(words)  # what is no n-gram
+        owned = (first < len(words)).nonzero()[:, 0]
+        self.idf.zero_()
+        self.owners.zero_()
+        table = torch.zeros(self.config.num_buckets, self.config.embedding_size)
+        for target, values in ((self.idf, weights), (self.owners, checks), (table, vectors)):
+            target[owned] = values[first[owned]].to(target)
+        if self.config.coded:
+            self.embeddings.fill(table)
+        else:
+            self.embeddings.weight.copy_(table)
+
+    def quantize(self) -> None:
+        """Bring the embeddings to one byte a number; they can't be trained after that."""
+        vectors = self.embeddings.weight.detach()
+        self.config.coded = True
+        self.embeddings = CodedTable(*vectors.shape).to(vectors)
+        self.embeddings.fill(vectors)
 
     @torch.no_grad()
     def fit(self, batches: Iterable[tuple[Tensor, Tensor | None]]) -> None:

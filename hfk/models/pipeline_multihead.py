@@ -25,20 +25,20 @@ class MultiHeadClassificationPipeline(Pipeline):
     Call it with a str, a dict `{"text": …, "image": path | URL | bytes | PIL image}` with either or both, a picture, or
     a list, Dataset or generator of these. Two texts are a list under `text`, or `text` and `text_pair`.
 
-    Args:
-        top_k: how many labels to list a head; by default the one chosen label, and of a multi-label head every label
-            that reaches the threshold.
-        threshold: labels with a lower probability are left out (default 0.5 for multi-label heads, none for others).
-        heads: names of the heads to return, or one name; all by default.
-        min_score: a single-label answer of a lower score is given as `{"label": None, "score": …}`: "other", as is all
-            that lies under it in a hierarchy.
-        paths: how many whole paths through the hierarchy to list, under the key `paths`: finest head → list of
-            `{"labels": {head: label}, "score": float}`, most probable first.
-        batch_size: rows a forward pass; 1 by default.
+    Options of a call:
 
-    Returns:
-        one dict a row: head name → list of `{"label": str, "score": float}`, the chosen label first; for a regression
-        head, the number. A list for a list, an iterator for a Dataset or generator.
+    - `top_k`: how many labels to list a head; by default the one chosen label, and of a multi-label head every label
+      that reaches the threshold.
+    - `threshold`: labels with a lower probability are left out (default 0.5 for multi-label heads, none for others).
+    - `heads`: names of the heads to return, or one name; all by default.
+    - `min_score`: a single-label answer of a lower score is given as `{"label": None, "score": …}`: "other", as is all
+      that lies under it in a hierarchy.
+    - `paths`: how many whole paths through the hierarchy to list, under the key `paths`: finest head → list of
+      `{"labels": {head: label}, "score": float}`, most probable first.
+    - `batch_size`: rows a forward pass; 1 by default.
+
+    A call returns one dict a row: head name → list of `{"label": str, "score": float}`, the chosen label first; for a
+    regression head, the number. A list for a list, an iterator for a Dataset or generator.
 
     Example:
         >>> classify = pipeline("multi-head-classification", model="runs/tour-mini")  # doctest: +SKIP

@@ -23,6 +23,7 @@ from ..models.modeling_morphemes import MorphemesModel
 MORPHEMES = "kiwi-morphemes"
 _WHOLE_WORDS = re.compile("[0-9]{2,}|[A-Za-z]{2,}|[一-鿿]{2,}")  # one piece each, if two texts have them
 _SPECIAL = 2  # [PAD] and [UNK]
+_SYLLABLE = 0.3  # weight of an n-gram of one letter
 
 
 @cache
@@ -64,14 +65,39 @@ def morpheme_vectors(tokenizer: PreTrainedTokenizerFast, size: int) -> Tensor:
         tokenizer: of `morpheme_tokenizer`.
         size: width of a vector; below the package's 512, as many principal components. ValueError above.
     """
-    source, table = package()
-    if size > table.shape[1]:
-        raise ValueError(f"{MORPHEMES} has vectors of {table.shape[1]} numbers, and embedding_size is {size}.")
-    table = table - table.mean(0)
-    if size < table.shape[1]:
-        table = table @ torch.linalg.eigh(table.T @ table).eigenvectors[:, -size:].flip(1)
+    source, table = package()[0], _components(size)
     known = source.get_vocab()
     pieces = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
     vectors = table[[known.get(piece, known.get(piece[0], source.unk_token_id)) for piece in pieces]]
     vectors[[number for number, piece in enumerate(pieces) if piece in (tokenizer.pad_token, " ")]] = 0.0
     return vectors
+
+
+def morpheme_ngrams(size: int, longest: int) -> tuple[list[str], Tensor, Tensor]:
+    """Give the package's pieces as n-grams: which, frequent ones first, their vectors `(pieces, size)` and weights.
+
+    A text is then the sum of whatever it holds, wherever words would be cut. Weights grow with the length, since of
+    pieces that overlap the longest means most; single syllables mean little.
+
+    Args:
+        size: width of a vector, as for `morpheme_vectors`.
+        longest: letters of the longest ones.
+    """
+    source = package()[0]
+    numbers = [number for number in range(_SPECIAL, len(source))]
+    pieces = source.convert_ids_to_tokens(numbers)
+    kept = [(piece, number) for piece, number in zip(pieces, numbers, strict=True) if len(piece) <= longest]
+    weights = torch.tensor([len(piece) if len(piece) > 1 else _SYLLABLE for piece, _ in kept])
+    return [piece for piece, _ in kept], _components(size)[[number for _, number in kept]], weights
+
+
+@cache
+def _components(size: int) -> Tensor:
+    """Center the package's vectors, and keep as many principal components."""
+    table = package()[1]
+    if size > table.shape[1]:
+        raise ValueError(f"{MORPHEMES} has vectors of {table.shape[1]} numbers, and embedding_size is {size}.")
+    table = table - table.mean(0)
+    if size < table.shape[1]:
+        table = table @ torch.linalg.eigh(table.T @ table).eigenvectors[:, -size:].flip(1)
+    return table

@@ -29,19 +29,20 @@ from transformers import (
 )
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
-from ..backbones.registry import NOTICES, prepare
+from ..backbones.registry import NOTICES, keep_prompt, prepare, prompt_of, resolve
 from ..files import replacing
 from ..models.modeling_cnn import CNNConfig, MLPConfig
 from ..models.modeling_morphemes import MorphemesConfig, MorphemesModel, PieceTable
 from ..models.modeling_ngram import NGramConfig, NGramModel
 from ..models.modeling_recurrent import RecurrentConfig
+from ..models.modeling_side_by_side import SideBySideConfig, SideBySideModel
 from ..models.modeling_textcnn import TextCNNConfig
 from ..models.processing_multihead import MultiHeadProcessor
 from ..runs.recipe import Recipe, unknown_option
 from ..tasks import load_task
-from .morphemes import MORPHEMES, morpheme_tokenizer, morpheme_vectors
+from .morphemes import MORPHEMES, morpheme_ngrams, morpheme_tokenizer, morpheme_vectors
 
-_CONFIGS = (MorphemesConfig, NGramConfig, RecurrentConfig, TextCNNConfig, CNNConfig, MLPConfig)
+_CONFIGS = (MorphemesConfig, NGramConfig, RecurrentConfig, SideBySideConfig, TextCNNConfig, CNNConfig, MLPConfig)
 ENCODERS = {kind.model_type: kind for kind in _CONFIGS}
 FOLDERS = {"text": "text_encoder", "vision": "vision_encoder"}
 """Where in a run's folder an encoder waits for the first step; a finished run needs it no more."""
@@ -52,6 +53,7 @@ KINDS = ("bpe", "character")
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _NAMES = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
 _FITTING_ROWS = 512
+_WORDS = 0.7  # how far n-grams spread texts, relative to the encoder beside them; benchmarks/few_shot.md
 _BLANK = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE()))
 """Stands for the tokenizer of a processor that only has texts to clean."""
 
@@ -70,6 +72,8 @@ def make_encoder(recipe: Recipe, side: str, rows: Dataset, anew: bool) -> str:
     with replacing(target) as part:
         model.save_pretrained(part)
         reader.save_pretrained(part)
+        if isinstance(model, SideBySideModel):
+            keep_prompt(part, prompt_of(recipe.text_config["encoder"]))
     for name in NOTICES if side == "text" and recipe.embeddings == MORPHEMES else ():
         shutil.copy(prepare(MORPHEMES) / name, args.output_dir)
     return str(target)
@@ -84,6 +88,8 @@ def _vision_encoder(recipe: Recipe) -> tuple[PreTrainedModel, ViTImageProcessorP
 
 
 def _text_encoder(recipe: Recipe, rows: Dataset) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    if recipe.text_encoder == SideBySideConfig.model_type:
+        return _side_by_side(recipe, rows)
     if recipe.text_encoder == "ngram" and recipe.embeddings != "random":
         raise ValueError("an ngram encoder has no embeddings of words: leave embeddings out.")
     prefix = recipe.text_prefix or ""
@@ -116,6 +122,39 @@ def _text_encoder(recipe: Recipe, rows: Dataset) -> tuple[PreTrainedModel, PreTr
         model.learn_letters(["" if piece in special else piece.replace("▁", " ") for piece in pieces])
         spelled = (model.spell(*batch) for batch in _batches(texts, tokenizer, recipe.max_length))
         model.ngrams.fit((letters, letters != 0) for letters in spelled)
+    return model, tokenizer
+
+
+def _side_by_side(recipe: Recipe, rows: Dataset) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """A pretrained encoder with its tokenizer, and n-grams that mean what the package of morphemes says."""
+    options = dict(recipe.text_config or {})
+    name = options.pop("encoder", None)
+    if not isinstance(name, str) or recipe.embeddings != MORPHEMES or recipe.tokenizer is not None:
+        raise ValueError(
+            "a side-by-side encoder needs text_config: {encoder: NAME}, embeddings: kiwi-morphemes and no tokenizer."
+        )
+    folder = resolve(name, "text")
+    encoder, tokenizer = AutoModel.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    model = SideBySideModel(
+        _configure("text_config", SideBySideConfig, options, {"encoder": encoder.config}), encoder
+    ).eval()
+    (start,), special = tokenizer.tokenize("a"), {None, *tokenizer.all_special_tokens}  # None has no piece
+    before = len(tokenizer.convert_tokens_to_string([start]))  # what comes after it begins with a space, or does not
+    pieces = tokenizer.convert_ids_to_tokens(range(encoder.config.vocab_size))
+    model.learn_letters(
+        ["" if piece in special else tokenizer.convert_tokens_to_string([start, piece])[before:] for piece in pieces]
+    )
+    words, vectors, weights = morpheme_ngrams(model.ngrams.config.embedding_size, model.ngrams.config.char_ngrams[1])
+    model.ngrams.adopt(words, vectors, weights)
+    # Both halves are brought to one scale, on which one penalty fits both.
+    prefix = prompt_of(folder) if recipe.text_prefix is None else recipe.text_prefix
+    processor = MultiHeadProcessor(tokenizer=_BLANK, text_prefix=prefix, text_cleaning=recipe.text_cleaning)
+    texts = _clean_texts(rows.shuffle(recipe.arguments.seed)["text"][:_FITTING_ROWS], processor)
+    with torch.inference_mode():
+        halves = [model(*batch).pooler_output for batch in _batches(texts, tokenizer, recipe.max_length)]
+    spread = torch.cat(halves).var(0, correction=0)
+    theirs, ours = (half.sum().clamp_min(1e-6) for half in spread.tensor_split([-vectors.shape[1]]))
+    model.ngrams.adopt(words, vectors * _WORDS * (theirs / ours).sqrt(), weights)
     return model, tokenizer
 
 

@@ -17,6 +17,8 @@ from hfk.evaluation.predictions import Predictions
 from hfk.models.configuration_multihead import HeadConfig
 from hfk.models.problems import MISSING
 
+from .. import tiny
+
 EVIL = "<script>alert('x')</script>"
 COARSE = HeadConfig("대분류", ["자연", EVIL])
 FINE = HeadConfig("a/b c", ["야영장,오토캠핑장", "바다", "한식"], parent="대분류", parent_of=[0, 0, 1])
@@ -141,14 +143,34 @@ def test_the_page_is_whole_self_contained_and_escapes_everything(written):
     page = _Page()
     page.feed(text)
     assert not page.open
-    assert not {"script", "link"} & set(page.tags)
+    assert "link" not in page.tags and "<script" not in tiny.without_script(text)
     assert EVIL not in text
     assert "&lt;script&gt;" in text
     assert all(source.startswith("data:image/png;base64,") for source in page.sources)
-    assert page.targets == [f"#{name}" for name in page.ids]
+    assert page.targets == [f"#{name}" for name in page.ids if name != "language"]
     assert "http" not in text.split("</style>")[0]
     for shown in ("야영장,오토캠핑장", "No row is labelled", "majority accuracy", "TRAIN_", 'name="viewport"'):
         assert shown in text
+
+
+@pytest.mark.slow
+def test_a_reader_sorts_unfolds_and_reads_korean(written, chromium):
+    page = chromium.new_context(locale="ko-KR", viewport={"width": 390, "height": 800}).new_page()
+    page.set_default_timeout(20_000)
+    page.goto((written[0] / "report.html").as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.locator("th", has_text="정확도").first.is_visible()
+    page.locator("#language").click()
+    assert page.locator("th", has_text="accuracy").first.is_visible()
+
+    part = page.locator(f"#{report.file_stems(HEADS)['a/b c']}")
+    assert not part.locator("h3").first.is_visible()
+    page.locator("nav a", has_text="a/b c").click()
+    assert part.locator("h3").first.is_visible()
+    table = part.locator("table", has=page.locator("th", has_text="precision"))
+    table.locator("th", has_text="precision").click()
+    column = [float(cell) for cell in table.locator("tbody td:nth-child(2)").all_inner_texts()]
+    assert len(column) == 3 and column == sorted(column, reverse=True)
 
 
 def test_without_matplotlib_there_is_a_report_and_one_warning(case, tmp_path, monkeypatch):

@@ -59,6 +59,19 @@ def test_both_halves_stand_side_by_side():
     assert both.last_hidden_state.shape == (2, 6, 12)
 
 
+def test_looking_each_piece_up_once_changes_no_answer():
+    made = model(dropout=0.0, word_dropout=0.0, windows=[1, 2, 3, 4], ngrams={"num_buckets": 64, "embedding_size": 4})
+    every = [made.train(mode)(WORDS, MASK).pooler_output for mode in (True, False)]
+    torch.testing.assert_close(*every)
+    kernel = made.convolutions[3]
+    vectors = made.embeddings(torch.tensor([[3, 4, 5]])).transpose(1, 2)
+    expected = kernel(torch.nn.functional.pad(vectors, (1, 2))).relu().amax(2)
+    found = model(windows=[4], deep_size=0)
+    found.convolutions[0].load_state_dict(kernel.state_dict())
+    found.embeddings.load_state_dict(made.embeddings.state_dict())
+    torch.testing.assert_close(found(WORDS, MASK).pooler_output[:1, 6:], expected)
+
+
 def test_pieces_without_weights_stay_and_the_others_learn():
     made = model()
     made.train()(WORDS, MASK).pooler_output.sum().backward()
@@ -76,6 +89,7 @@ def test_compacting_changes_little_and_comes_back_from_a_folder(tmp_path):
     made.save_pretrained(tmp_path)
     loaded = MorphemesModel.from_pretrained(tmp_path)
     assert len(loaded.embeddings.trained.weight) == 1 and loaded.embeddings.codes.dtype == torch.int8
+    assert loaded.ngrams.embeddings.codes.dtype == torch.int8 and not list(loaded.ngrams.parameters())
     torch.testing.assert_close(loaded(WORDS, MASK).pooler_output, after)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import re
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -195,61 +194,52 @@ def test_rows_with_pictures_show_them(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_page_is_reviewed_by_keyboard_and_saves_what_was_chosen(tmp_path):
-    sync_api = pytest.importorskip(
-        "playwright.sync_api", reason='browser tests need playwright: pip install "hfk[dev]"'
-    )
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("browser tests need a browser: apt-get install chromium fonts-nanum")
+def test_the_page_is_reviewed_by_keyboard_and_saves_what_was_chosen(tmp_path, chromium):
     write_run(tmp_path)
     audit(tmp_path)
     complaints = []
-    with sync_api.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page(viewport={"width": 390, "height": 800})
-        page.set_default_timeout(20_000)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", lambda request: complaints.append(request.url)
-                if not request.url.startswith(("file:", "data:", "blob:")) else None)  # fmt: skip
-        page.goto((tmp_path / "audit" / "audit.html").as_uri())
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390
-        assert page.locator("article b", has_text="<b>").count() == 0  # what rows say is text, not markup
+    page = chromium.new_page(viewport={"width": 390, "height": 800})
+    page.set_default_timeout(20_000)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda request: complaints.append(request.url)
+            if not request.url.startswith(("file:", "data:", "blob:")) else None)  # fmt: skip
+    page.goto((tmp_path / "audit" / "audit.html").as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.locator("article b", has_text="<b>").count() == 0  # what rows say is text, not markup
 
-        def count() -> list[int]:
-            return [int(number) for number in re.findall(r"\d+", page.locator("#count").inner_text())]
+    def count() -> list[int]:
+        return [int(number) for number in re.findall(r"\d+", page.locator("#count").inner_text())]
 
-        shown, ticked, total = count()
-        assert (shown, ticked, total) == (5, page.locator("article input:checked").count(), 5)
+    shown, ticked, total = count()
+    assert (shown, ticked, total) == (5, page.locator("article input:checked").count(), 5)
 
-        page.locator("#head").select_option("cat2")
-        page.locator("#given").select_option("일식")
-        assert count()[0] == 2  # the rows 5 and 77
-        page.locator("#none").click()
-        page.keyboard.press("j")
-        page.keyboard.press("Space")
-        assert count()[1] == ticked - 1
-        article = page.locator("article:not([hidden])").first
-        identity = article.get_attribute("data-id")
-        page.keyboard.press("k")
+    page.locator("#head").select_option("cat2")
+    page.locator("#given").select_option("일식")
+    assert count()[0] == 2  # the rows 5 and 77
+    page.locator("#none").click()
+    page.keyboard.press("j")
+    page.keyboard.press("Space")
+    assert count()[1] == ticked - 1
+    article = page.locator("article:not([hidden])").first
+    identity = article.get_attribute("data-id")
+    page.keyboard.press("k")
 
-        # Another leaf by hand: its branch follows.
-        article.locator("select[data-head=cat2]").focus()
-        article.locator("select[data-head=cat2]").select_option("한식")
-        assert article.locator("select[data-head=cat1]").input_value() == "음식"
-        # A branch by hand leaves the leaf open, as no one has said it.
-        article.locator("select[data-head=cat1]").select_option("자연")
-        assert article.locator("select[data-head=cat2]").input_value() == ""
-        article.locator("select[data-head=cat2]").select_option("산")
+    # Another leaf by hand: its branch follows.
+    article.locator("select[data-head=cat2]").focus()
+    article.locator("select[data-head=cat2]").select_option("한식")
+    assert article.locator("select[data-head=cat1]").input_value() == "음식"
+    # A branch by hand leaves the leaf open, as no one has said it.
+    article.locator("select[data-head=cat1]").select_option("자연")
+    assert article.locator("select[data-head=cat2]").input_value() == ""
+    article.locator("select[data-head=cat2]").select_option("산")
 
-        with page.expect_download() as download:
-            page.locator("#save").click()
-        assert download.value.suggested_filename == "corrections.csv"
-        download.value.save_as(tmp_path / "saved.csv")
-        page.reload()  # what was chosen is still there
-        assert page.locator(f'article[data-id="{identity}"] select[data-head=cat2]').input_value() == "산"
-        assert count()[1] == ticked - 1
-        browser.close()
+    with page.expect_download() as download:
+        page.locator("#save").click()
+    assert download.value.suggested_filename == "corrections.csv"
+    download.value.save_as(tmp_path / "saved.csv")
+    page.reload()  # what was chosen is still there
+    assert page.locator(f'article[data-id="{identity}"] select[data-head=cat2]').input_value() == "산"
+    assert count()[1] == ticked - 1
     assert not complaints
     saved = read(tmp_path / "saved.csv")
     own = {line["head"]: (line["from"], line["to"]) for line in saved if line["id"] == identity}

@@ -76,6 +76,22 @@ def test_encoders_start_from_the_package_and_need_it_no_more(encoder, package, p
     assert "github.com/bab2min/Kiwi" in card and "Apache-2.0, from the package `kiwipiepy_model`" in card
 
 
+def test_a_pretrained_encoder_reads_morphemes_beside_it(package, places, encoders, tmp_path, monkeypatch):
+    shape = {"encoder": encoders["text_encoder"]}
+    shape["ngrams"] = {"char_ngrams": [1, 6], "num_buckets": 4096, "embedding_size": 16, "coded": True}
+    options = recipe("side-by-side", num_train_epochs=0, fitted_heads=2, load_best_model_at_end=False)
+    train(str(places), tmp_path / "run", options | {"text_config": shape})
+    monkeypatch.setenv("HFK_CACHE", str(tmp_path / "empty"))
+    model, processor = load_checkpoint(tmp_path / "run")
+    encoder = model.text_encoder
+    batch = processor(text=["해 뜨는", "뜨는 해"])
+    spelled = encoder.spell(batch["input_ids"], batch["attention_mask"])
+    assert ["".join(map(chr, filter(None, row))).strip() for row in spelled.tolist()] == ["해 뜨는", "뜨는 해"]
+    apart, together = encoder.ngrams(spelled, spelled != 0).pooler_output
+    torch.testing.assert_close(apart, together)
+    assert apart.any() and {"LICENSE.txt", "NOTICE"} <= {file.name for file in (tmp_path / "run").iterdir()}
+
+
 def test_a_finished_run_holds_a_byte_a_number_and_was_scored_so(package, places, tmp_path):
     train(str(places), tmp_path / "run", recipe(text_config={"deep_size": 16}))
     model, processor = load_checkpoint(tmp_path / "run")

@@ -32,7 +32,8 @@ def test_every_built_in_recipe_is_whole(name):
     make_techniques(recipe.techniques)
     if "text_config" in options:
         kind = scratch.ENCODERS[recipe.text_encoder]
-        assert kind(vocab_size=99, **recipe.text_config).model_type == recipe.text_encoder
+        shape = {option: value for option, value in recipe.text_config.items() if option != "encoder"}
+        assert kind(vocab_size=99, **shape).model_type == recipe.text_encoder
 
 
 def test_the_recipes_that_are_promised_are_there():
@@ -48,7 +49,7 @@ def test_the_recipes_that_are_promised_are_there():
     assert (args.lr_scheduler_type, args.warmup_steps, args.optim) == ("cosine", 0.1, "adamw_torch_fused")
     assert load_recipe("tour-text")["vision_encoder"] is None and load_recipe("tour-image")["text_encoder"] is None
     ladder = {load_recipe(name).get("text_encoder") for name in list_recipes() if "text_config" in load_recipe(name)}
-    assert ladder == {"morphemes", "ngram", "recurrent", "textcnn"}
+    assert ladder == {"morphemes", "ngram", "recurrent", "side-by-side", "textcnn"}
 
 
 def test_options_are_read_alike_every_time():

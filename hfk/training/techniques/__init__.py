@@ -9,6 +9,7 @@ from . import (  # noqa: F401
     early_stopping,
     eda,
     features,
+    fitted_heads,
     lora,
     mixing,
     modalities,

@@ -1,0 +1,131 @@
+"""Heads fitted to their optimum instead of by steps: what a frozen encoder and few rows need.
+
+The problem is convex, so that neither learning rate nor order of rows decides anything; how strong the penalty is,
+which does, inner folds of the training rows say. `num_train_epochs: 0` makes it all of the training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ...inference.predictor import KEYS, Predictor
+from ...tasks.labels import label_arrays
+from ...tasks.split import fold_numbers
+from .base import Setting, Technique
+
+_PENALTIES = [0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0]
+"""What the sum of squared weights costs, beside the sum of the rows' losses; features have a mean square norm of 1."""
+
+
+class FittedHeads(Technique, key="fitted_heads"):
+    """Fit linear heads, when training has ended, to the training rows' embeddings: their own loss and an L2 penalty.
+
+    Args:
+        folds: the training rows are divided into so many, to choose each head's penalty by the loss on each fold of
+            what is fitted on the others.
+
+    Raises:
+        ValueError: for heads that are not linear.
+    """
+
+    folds: int = 5
+
+    def begin(self, setting: Setting) -> None:
+        """Refuse heads that have hidden layers."""
+        super().begin(setting)
+        for head in setting.heads:
+            if head.kind != "linear":
+                raise ValueError(f"fitted_heads fits linear heads, and head {head.name!r} is {head.kind}.")
+
+    def on_train_end(self, args: Any, state: Any, control: Any, model: nn.Module, **kwargs: Any) -> None:
+        """Fit them."""
+        rows, heads = self.setting.rows["train"], self.setting.heads
+        predictor = Predictor(model, self.setting.processor, args.per_device_eval_batch_size)
+        outputs = list(
+            predictor.outputs(rows.select_columns([name for name in KEYS if name in rows.column_names]), True)
+        )
+        usable = [row for row, output in enumerate(outputs) if output.error is None]
+        features = torch.from_numpy(np.stack([outputs[row].embedding for row in usable]))
+        self._found = {}
+        for head, layer in zip(heads, model.heads.layers, strict=True):
+            labels = torch.from_numpy(label_arrays(rows, [head])[head.name][usable])
+            loss = partial(head.rules.loss, options=self.setting.losses[head.name])
+            strata = labels.tolist() if head.rules.exclusive and labels.dim() == 1 else None
+            weight, bias, self._found[head.name] = fit_head(
+                features, labels, head.num_outputs, loss, self.folds, strata, self.setting.seed
+            )
+            with torch.no_grad():
+                layer.short.weight.copy_(weight)
+                layer.short.bias.copy_(bias)
+
+    def facts(self) -> dict[str, Any]:
+        """Return the penalties that were chosen."""
+        return {"fitted_heads": self._found}
+
+
+def fit_head(
+    features: Tensor,
+    labels: Tensor,
+    outputs: int,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    folds: int = 5,
+    strata: list[Any] | None = None,
+    seed: int = 42,
+) -> tuple[Tensor, Tensor, float]:
+    """Fit one linear head: weight `(outputs, size)`, bias `(outputs,)`, and the penalty that the folds chose.
+
+    Args:
+        features: what it reads, `(rows, size)`.
+        labels: as `loss` takes them beside logits.
+        outputs: width of the logits.
+        loss: of logits and labels, a mean over rows.
+        folds: of the rows, to choose the penalty by the loss on each of what is fitted on the others.
+        strata: one value a row; those of one value are spread over the folds.
+        seed: deals rows to folds.
+    """
+    middle = features.mean(0)
+    size = (features - middle).square().sum(1).mean().sqrt().clamp_min(1e-6)
+    # What lies outside of the rows' own span has no weight at the optimum: few rows need few numbers.
+    left, values, right = torch.linalg.svd((features - middle) / size, full_matrices=False)
+    scores = left * values
+    numbers = [str(row) for row in range(len(labels))]
+    of_row = torch.from_numpy(fold_numbers(numbers, None, strata, min(folds, len(labels)), seed, False))
+
+    def held_out(penalty: float) -> float:
+        total = 0.0
+        for fold in range(int(of_row.max()) + 1):
+            inside = of_row == fold
+            weight, bias = _minimize(scores[~inside], labels[~inside], outputs, loss, penalty)
+            logits = nn.functional.linear(scores[inside], weight, bias)
+            total += float(loss(logits, labels[inside])) * int(inside.sum())
+        return total
+
+    penalty = min(_PENALTIES, key=held_out)
+    weight, bias = _minimize(scores, labels, outputs, loss, penalty)
+    weight = weight @ right / size
+    return weight, bias - weight @ middle, penalty
+
+
+def _minimize(
+    features: Tensor, labels: Tensor, outputs: int, loss: Callable[[Tensor, Tensor], Tensor], penalty: float
+) -> tuple[Tensor, Tensor]:
+    weight = torch.zeros(outputs, features.shape[1], requires_grad=True)
+    bias = torch.zeros(outputs, requires_grad=True)
+    optimizer = torch.optim.LBFGS([weight, bias], max_iter=100, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        value = loss(nn.functional.linear(features, weight, bias), labels)
+        value = value + penalty / len(features) * weight.square().sum()
+        value.backward()
+        return value
+
+    with torch.enable_grad():
+        optimizer.step(closure)
+    return weight.detach(), bias.detach()
