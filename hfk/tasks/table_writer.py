@@ -255,7 +255,7 @@ def _is_huge(cell: Any) -> bool:
 
 def _arrow(cells: list[Any], kind: pa.DataType) -> pa.Array:
     if pa.types.is_string(kind):
-        cells = [cell if cell is None else str(_cell(cell)) for cell in cells]
+        cells = [cell if cell is None else _HALF_PAIR.sub("\ufffd", str(_cell(cell))) for cell in cells]
     return pa.array(cells, type=kind)
 
 

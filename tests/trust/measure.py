@@ -12,11 +12,16 @@ import pytest
 
 
 def memory_mb(pid: int | str = "self", highest: bool = False) -> float:
-    """What a process has in memory, now or at its highest since `taking` began."""
+    """What a process has in memory, now or at its highest since `begin_anew`."""
     status = Path(f"/proc/{pid}/status")
     if not status.exists():
         pytest.skip("memory is measured on Linux only")
     return int(re.search(rf"Vm{'HWM' if highest else 'RSS'}:\s+(\d+)", status.read_text())[1]) / 1024
+
+
+def begin_anew(pid: int | str = "self") -> None:
+    """Forget how high a process has been."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
 class Taken:
@@ -30,7 +35,7 @@ class Taken:
 def taking() -> Iterator[Taken]:
     """Measure a block."""
     taken, before = Taken(), memory_mb()
-    Path("/proc/self/clear_refs").write_text("5")  # the highest begins anew
+    begin_anew()
     started = time.thread_time()
     yield taken
     taken.seconds, taken.mb = time.thread_time() - started, memory_mb(highest=True) - before
