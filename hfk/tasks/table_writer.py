@@ -32,6 +32,7 @@ FORMATS = (".csv", ".tsv", ".jsonl", ".parquet", ".xlsx")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 _SHEET_ROWS, _SHEET_CHARACTERS = 1_048_576, 32_767  # what Excel takes, in a sheet and in a cell
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
+_NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 _REPLACED = "half of a surrogate pair is replaced by U+FFFD"
 _UNFIT = (pa.ArrowException, ValueError, TypeError, OverflowError, RecursionError)  # what Arrow says of a cell
 
@@ -216,7 +217,7 @@ class TableWriter:
             cells = []
             for value in row:
                 if isinstance(value, str):
-                    value = openpyxl.cell.cell.ILLEGAL_CHARACTERS_RE.sub(" ", value)
+                    value = _NO_XML.sub(" ", value)
                     value = openpyxl.cell.WriteOnlyCell(self._sheet, value)
                     value.data_type = "s"  # text, though it may begin with "="
                 cells.append(value)

@@ -88,7 +88,7 @@ def test_another_input_model_option_or_picture_refuses_and_says_so(
     image = tmp_path / "image.png"
     tiny.Image.new("RGB", (40, 40)).save(image)
     rows = [json.loads(line) | {"image": str(image)} for line in table.read_text().splitlines()]
-    table.write_text("\n".join(map(json.dumps, rows)))
+    table.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows))
     words, before = ["predict", checkpoint, table, tmp_path / "out.csv"], table.read_text()
     forward["stop"] = 2
     assert hfk(*words)[0] == 130

@@ -164,7 +164,7 @@ def write(path: Path, ids: list[str], texts: list[str]) -> list[str]:
         with path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, delimiter=delimiter, quoting=csv.QUOTE_ALL)
             writer.writerows([["id", "text"], *zip(ids, texts, strict=True)])
-        return ["--read", "quoting=true", "--read", f"delimiter={'tab' if delimiter != ',' else ','}"]
+        return ["--read", "quoting=true", "--read", "delimiter=','" if delimiter == "," else "delimiter=tab"]
     if path.suffix == ".jsonl":
         lines = [json.dumps({"id": one, "text": text}) for one, text in zip(ids, texts, strict=True)]
         path.write_text("\n".join(lines) + "\n")
@@ -177,7 +177,7 @@ def write(path: Path, ids: list[str], texts: list[str]) -> list[str]:
         sheet.append(["id", "text"])
         for one, text in zip(ids, texts, strict=True):
             text = openpyxl.cell.cell.ILLEGAL_CHARACTERS_RE.sub("", text)[:32_000]
-            cell = openpyxl.cell.WriteOnlyCell(sheet, text)
+            cell = openpyxl.cell.WriteOnlyCell(sheet, text.replace("\uffff", "").replace("\ufffe", ""))
             cell.data_type = "s"
             sheet.append([one, cell])
         book.save(path)
