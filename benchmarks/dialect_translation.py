@@ -1,9 +1,13 @@
-"""Rules that translate dialect, on real rows: BLEU, chrF, exact match, and how many changed words are changed right.
+"""Translation of dialect on real rows: the parts of benchmarks/dialect.md, and rules scored on them.
 
-python benchmarks/dialect_translation.py ../shared/data/dialect/blessingdev_chungcheong_sentences.tsv
-python benchmarks/dialect_translation.py ../shared/data/dialect/jipyeong_mixed_sentences.tsv --samples 20
+python benchmarks/dialect_translation.py split ../shared/data/dialect runs/translation-rows
+python benchmarks/dialect_translation.py rules runs/translation-rows/choose --on validation
+python benchmarks/dialect_translation.py rules runs/translation-rows/final
+python benchmarks/dialect_translation.py speed runs/translation-rows/final
+hfk train dialect-translation data=runs/translation-rows/final --output-dir runs/dialect-translation
 
-A tenth of the pairs, by a hash of both sides, is scored and seen by nothing else. Needs sacrebleu.
+`choose` has a tenth for validation and none for the test; `final` has the test's tenth, and trains on all others. `few`
+is the regions with few sentences, and word lists to learn from. Needs sacrebleu.
 """
 
 from __future__ import annotations
@@ -12,83 +16,111 @@ import argparse
 import hashlib
 import random
 import time
-from difflib import SequenceMatcher
+from collections import defaultdict
 from pathlib import Path
 
-import sacrebleu
+from datasets import Dataset, DatasetDict
+from dialect import TALK, WORDS
 
-from hfk.inference.translator import DialectTranslator
-from hfk.tasks.dialect import STANDARD, read_pairs
+from hfk.evaluation.report import aligned
+from hfk.evaluation.translation import Translations, fit_judge, translation_table
+from hfk.models.dialect_translator import DialectTranslator
+from hfk.tasks import load_task
+from hfk.tasks.dialect import STANDARD, Pair, read_pairs
+
+CHUNGCHEONG, MIXED, JIT = (
+    "blessingdev_chungcheong_sentences.tsv",
+    "jipyeong_mixed_sentences.tsv",
+    "jit_jeju_sentences.tsv",
+)
 
 
-def changed(words: list[str], other: list[str]) -> set[int]:
-    """Places of `words` that `other` does not keep."""
-    kept = {
-        block.a + step
-        for block in SequenceMatcher(None, words, other, autojunk=False).get_matching_blocks()
-        for step in range(block.size)
+def part_of(pair: Pair) -> str:
+    """Which part a pair is in, by a hash of both sides: a tenth is the test, another one may choose."""
+    digit = hashlib.blake2b(f"{pair.dialect}\t{pair.standard}".encode(), digest_size=4).digest()[0] % 10
+    return {0: "test", 1: "validation"}.get(digit, "train")
+
+
+def split(data: Path, folder: Path) -> None:
+    """Divide the pairs and write them as three sets of tables."""
+    parts: dict[str, list[Pair]] = defaultdict(list)
+    for file in (CHUNGCHEONG, MIXED):
+        for pair in read_pairs(data / file):
+            parts[part_of(pair)].append(pair)
+    _save(folder / "choose", {name: parts[name] for name in ("train", "validation")})
+    _save(folder / "final", {"train": parts["train"] + parts["validation"], "test": parts["test"]})
+    few: dict[str, list[Pair]] = defaultdict(list)
+    for pair in read_pairs(data / JIT):
+        few[part_of(pair).replace("validation", "train")].append(pair)
+    talks: dict[str, list[Pair]] = defaultdict(list)
+    for pair in read_pairs(data / TALK):
+        talks[pair.conversation].append(pair)
+    for pairs in talks.values():  # the last 30 % of each conversation, as for detection
+        few["train"] += pairs[: int(0.7 * len(pairs))]
+        few["test"] += pairs[int(0.7 * len(pairs)) :]
+    _save(folder / "few-alone", few)
+    for file in WORDS:
+        few["train"] += list(read_pairs(data / file))
+    _save(folder / "few", few)
+
+
+def _save(folder: Path, parts: dict[str, list[Pair]]) -> None:
+    names = ("region", "dialect", "standard", "id", "conversation")
+    tables = {
+        part: Dataset.from_dict({name: [getattr(pair, name) for pair in pairs] for name in names})
+        for part, pairs in parts.items()
     }
-    return set(range(len(words))) - kept
+    print(folder.name, {part: len(table) for part, table in tables.items()})
+    DatasetDict(tables).save_to_disk(folder)
 
 
-def measure(sources: list[str], made: list[str], meant: list[str]) -> dict[str, float]:
-    """Scores in percent. Edit recall: of the words that must change, those that are gone from a place where what the
-    reference has stands; edit harm: of the words that must stay, those that were changed."""
-    must = right = stay = harm = 0
-    for source, output, reference in zip(sources, made, meant, strict=True):
-        words, produced, wanted = source.split(), output.split(), reference.split()
-        needed, done = changed(words, wanted), changed(words, produced)
-        must, stay = must + len(needed), stay + len(words) - len(needed)
-        harm += len(done - needed)
-        wrong = changed(wanted, produced)
-        right += max(0, len(changed(wanted, words)) - len(wrong & changed(wanted, words)))
-    must = max(1, sum(len(changed(r.split(), s.split())) for r, s in zip(meant, sources, strict=True)))
-    return {
-        "BLEU": sacrebleu.corpus_bleu(made, [meant]).score,
-        "chrF": sacrebleu.corpus_chrf(made, [meant]).score,
-        "exact": 100 * sum(map(str.__eq__, made, meant)) / len(meant),
-        "changed right": 100 * right / must,
-        "wrongly changed": 100 * harm / max(1, stay),
-    }
+def rules(folder: Path, part: str, samples: int) -> None:
+    rows = load_task("dialect-translation", data=folder).load()
+    learned, scored = rows["train"], rows[part]
+    start = time.perf_counter()
+    into = learned.filter(lambda row: row["to"] == STANDARD)
+    translator = DialectTranslator.learn(zip(into["source"], into["text"], into["target"], strict=True))
+    print(f"learned from {len(into)} pairs in {time.perf_counter() - start:.1f} s")
+    columns = [scored[name][:] for name in ("id", "source", "to", "text", "target")]
+    made = {"copy": columns[3], "rules": translator.rewrite(columns[3], columns[1], columns[2])}
+    judge = fit_judge([*learned["text"], *learned["target"]], [*learned["source"], *learned["to"]])
+    said = Translations(*columns, made, judge)
+    print(aligned(translation_table({"translations": said.scores()})))
+    for row in random.Random(0).sample(range(len(said)), samples):
+        print(f"- {said.texts[row]} → {made['rules'][row]} ({said.references[row]})")
+    differing = [row for row in range(len(said)) if said.texts[row] != said.references[row]]
+    sources = [said.sources[row] for row in differing]
+    found = [translator.detect(said.texts[row]) for row in differing]
+    print(f"source found: {sum(map(str.__eq__, sources, found)) / len(found):.3f} of {len(found)} differing texts")
 
 
-def part_of(text: str) -> str:
-    """Which part a pair is in: a tenth is scored, another one may choose."""
-    digit = hashlib.blake2b(text.encode(), digest_size=4).digest()[0] % 10
-    return {0: "scored", 1: "chosen by"}.get(digit, "learned from")
+def speed(folder: Path) -> None:
+    rows = load_task("dialect-translation", data=folder).load()
+    into = rows["train"].filter(lambda row: row["to"] == STANDARD)
+    translator = DialectTranslator.learn(zip(into["source"], into["text"], into["target"], strict=True))
+    for to in translator.regions:
+        texts = [row["text"] for row in rows["test"] if row["to"] == to]
+        start = time.perf_counter()
+        list(translator(texts, to))
+        print(f"to {to}, source found out: {len(texts) / (time.perf_counter() - start):,.0f} sentences/s")
+    start = time.perf_counter()
+    next(translator([texts[0]], STANDARD))
+    print(f"one sentence: {1000 * (time.perf_counter() - start):.1f} ms")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("table", type=Path)
-    parser.add_argument("--choose", action="store_true", help="score the tenth that chooses, for several trusts")
+    parser.add_argument("what", choices=["split", "rules", "speed"])
+    parser.add_argument("folders", nargs="+", type=Path)
+    parser.add_argument("--on", default="test", help="the part that is scored")
     parser.add_argument("--samples", type=int, default=0)
     arguments = parser.parse_args()
-    parts: dict[str, list] = {"scored": [], "chosen by": [], "learned from": []}
-    for pair in read_pairs(arguments.table):
-        if pair.standard:
-            parts[part_of(f"{pair.dialect}\t{pair.standard}")].append(pair)
-    scored = parts["chosen by" if arguments.choose else "scored"]
-    learned = parts["learned from"] if arguments.choose else parts["learned from"] + parts["chosen by"]
-    region = learned[0].region
-    print(f"{arguments.table.name}: {len(learned)} pairs, {len(scored)} scored")
-    start = time.perf_counter()
-    rules = DialectTranslator.learn(learned)
-    print(f"learned in {time.perf_counter() - start:.1f} s")
-    for to, sides in ((STANDARD, ("dialect", "standard")), (region, ("standard", "dialect"))):
-        sources, meant = ([getattr(pair, side) for pair in scored] for side in sides)
-        made = {"copy": sources}
-        direction = rules.rules[region][to != STANDARD]
-        for trust in (0.5, 1.0, 2.0, 4.0, 8.0, 16.0) if arguments.choose else (direction.trust,):
-            direction.trust = trust
-            start = time.perf_counter()
-            found = [one["text"] for one in rules(sources, to, region if to == STANDARD else STANDARD)]
-            made[f"rules, trust {trust}, {len(sources) / (time.perf_counter() - start):,.0f}/s"] = found
-        for name, outputs in made.items():
-            scores = measure(sources, outputs, meant)
-            print(f"to {to:18}{name:32}", *(f"{key} {value:.1f}" for key, value in scores.items()), flush=True)
-        for place in random.Random(0).sample(range(len(scored)), arguments.samples):
-            print(f"- {sources[place]} → {found[place]} ({meant[place]})")
+    if arguments.what == "split":
+        split(*arguments.folders)
+    elif arguments.what == "rules":
+        rules(arguments.folders[0], arguments.on, arguments.samples)
+    else:
+        speed(arguments.folders[0])
 
 
 if __name__ == "__main__":

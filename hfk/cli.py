@@ -85,6 +85,7 @@ def recipes_command() -> None:
     for name in list_recipes():
         options = load_recipe(name)
         encoders = [options[key] for key in ("text_encoder", "vision_encoder") if options.get(key)]
+        encoders += [options["translation"]["base"]] if "translation" in options else []
         found.append((name, f"task {options['task'] or '(a table)'}, {' + '.join(encoders)}"))
     _print_columns(found)
 

@@ -29,6 +29,7 @@ from .calibration import Calibration
 from .metrics import most_confused, rejection_scores, score_heads, score_intervals
 from .pages import render
 from .predictions import Predictions
+from .translation import translation_table
 
 # One table a problem: (column title, metric suffix, taken from the baseline).
 COLUMNS = {
@@ -121,9 +122,9 @@ def format_table(results: dict[str, Any]) -> str:
         head    rows  accuracy  macro-F1
         큰분류    40     0.900     0.850
     """
-    blocks = []
-    for header, lines in _tables(results):
-        blocks.append(aligned([header, *lines]))
+    blocks = [aligned([header, *lines]) for header, lines in _tables(results)]
+    if "translations" in results:
+        blocks.append(aligned(translation_table(results)))
     overall = _overall(results["scores"])
     if overall:
         blocks.append(aligned(overall))

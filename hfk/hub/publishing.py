@@ -36,13 +36,18 @@ from safetensors import SafetensorError, safe_open
 
 from ..files import write_atomic
 from ..inference.remote_code import check_remote_code, code_files
+from ..inference.translator import is_translator
 from ..models.configuration_ensemble import MultiHeadEnsembleConfig
 from ..models.configuration_multihead import MultiHeadConfig
+from ..models.dialect_translator import RULES_FILE
 from ..runs.card import build_card, recipe_yaml, write_card
 from ..runs.run import Run
 from . import endpoint_handler
 
-CONFIGS = ("config.json", "processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
+CONFIGS = (
+    "config.json", "processor_config.json", "preprocessor_config.json", "tokenizer_config.json",
+    "generation_config.json",
+)  # fmt: skip
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 WEIGHTS = (WHOLE, INDEX, "model-*-of-*.safetensors")
 LAST_CHECKPOINT = "last-checkpoint"
@@ -53,7 +58,16 @@ TOKENIZER = (
     "tokenizer.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json", "merges.txt",
     "spiece.model", "tokenizer.model", "sentencepiece.bpe.model",
 )  # fmt: skip
-RECORDS = ("task.json", "recipe.yaml", "training_log.json", "metrics.json", "LICENSE", "LICENSE.txt", "NOTICE")
+RECORDS = (
+    RULES_FILE,
+    "task.json",
+    "recipe.yaml",
+    "training_log.json",
+    "metrics.json",
+    "LICENSE",
+    "LICENSE.txt",
+    "NOTICE",
+)
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".msgpack")
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".svg")
 PULLED = (
@@ -277,7 +291,8 @@ def plan_push(checkpoint: str | Path, repo_id: str, license: str | None = None) 
     names |= {"README.md", *_card_pictures(folder)}
     names |= {name for name in ("handler.py", *RECORDS) if (folder / name).is_file()}
     files: Files = {name: folder / name for name in names}
-    files.setdefault("handler.py", Path(endpoint_handler.__file__))
+    if "processor_config.json" in files:  # a translator's endpoint is the stock one
+        files.setdefault("handler.py", Path(endpoint_handler.__file__))
     if "recipe.yaml" in files:
         files["recipe.yaml"] = recipe_yaml(Run.open(folder).recipe).encode()
     if (folder / "report" / "metrics.json").is_file():
@@ -296,6 +311,13 @@ def check_checkpoint(folder: Path, source: str, allow_foreign_code: bool = False
     config, processor = run.read("config.json"), run.read("processor_config.json")
     if not config:
         raise ValueError(f"the folder {folder} has no config.json, so it is not a checkpoint.")
+    if is_translator(config):
+        rules = Run(folder).read(RULES_FILE)
+        if not rules or not (folder / "tokenizer_config.json").is_file():
+            raise ValueError(f"{folder} lacks its rules or its tokenizer: copy or train the translator again.")
+        configs = check_configs(folder, source, allow_foreign_code)
+        code = set() if allow_foreign_code else code_files(folder, config)
+        return {*configs, *code, RULES_FILE, *_names(folder, TOKENIZER), *_weight_files(folder)}
     if config.get("model_type") not in (MultiHeadConfig.model_type, MultiHeadEnsembleConfig.model_type):
         raise ValueError(f"{folder} is a checkpoint of type {config.get('model_type')!r}, not a multi-head one.")
     if not processor:

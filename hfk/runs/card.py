@@ -23,14 +23,17 @@ from huggingface_hub.utils import validate_repo_id
 
 from ..backbones.registry import FROM_SCRATCH, PACKAGED, PackagedBackbone
 from ..evaluation.report import COLUMNS, OVERALL, file_stems
+from ..evaluation.translation import translation_table
 from ..files import write_atomic
 from ..inference.loading import load_config
 from ..inference.table import TASK_FILE
+from ..inference.translator import is_translator
 from ..models.configuration_multihead import HeadConfig
 from .facts import FEW_ROWS
 from .run import CONFIG, Run
 
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
+TRANSLATION_TEMPLATE = Path(__file__).with_name("translation_card_template.md")
 DATA: dict[str, dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("card_facts.yaml").read_text("utf-8"))
 # The Hub ids of the packaged weights' originals. The EfficientNet package and timm ported the same published weights.
 HUB_IDS = {name: packaged.source for name, packaged in PACKAGED.items() if not packaged.source.startswith("http")} | {
@@ -66,10 +69,33 @@ def build_card(folder: str | Path, repo_id: str | None = None, license: str | No
     """Build the card that `write_card` writes; its `data` is the front matter."""
     if repo_id is not None:
         validate_repo_id(repo_id)
+    if is_translator(Run.open(folder).read(CONFIG)):
+        return _translation_card(Run.open(folder), repo_id, license)
     run = CardRun(folder)
     name = repo_id.split("/")[-1] if repo_id else str(run.extra.get("task") or run.folder.resolve().name)
     front = _front_matter(run, name, license or run.recipe.get("license"))
     return ModelCard.from_template(front, template_path=str(TEMPLATE), **_body(run, name, repo_id))
+
+
+def _translation_card(run: Run, repo_id: str | None, license: str | None) -> ModelCard:
+    """The card of a translator; nothing in it needs the weights either."""
+    recipe, facts, task = run.recipe, run.facts, run.read(TASK_FILE).get("task")
+    license = license or recipe.get("license")
+    name = repo_id.split("/")[-1] if repo_id else str(facts.get("task") or run.folder.resolve().name)
+    base = (recipe.get("translation") or {}).get("base", "bart")
+    front = ModelCardData(
+        language="ko",
+        license=license,
+        library_name="transformers",
+        pipeline_tag="translation",
+        base_model=public_name(base) if "/" in base else None,
+        tags=["hfk", "korean", "dialect", "custom_code"],
+    )
+    tables = translation_table(run.results) if run.results.get("translations") else []
+    data, regions = DATA.get(task, {}), run.read(CONFIG)["dialect"]["regions"]
+    words = {"title": name, "repo": repo_id or "owner/name", "table": tables, "recipe": recipe_yaml(recipe)}
+    words |= {"regions": regions, "facts": facts, "data": data, "license": license, "md": md}
+    return ModelCard.from_template(front, template_path=str(TRANSLATION_TEMPLATE), **words)
 
 
 # --- the run's files ------------------------------------------------------------------------------------------------
@@ -154,6 +180,8 @@ def recipe_yaml(recipe: dict[str, Any]) -> str:
             continue
         if key in ("text_encoder", "vision_encoder"):
             value = public_name(value) or "(a local folder)"
+        elif isinstance(value, list) and key == "data":
+            value = [re.split(r"[\\/]", str(file))[-1] for file in value]
         elif isinstance(value, str) and (key in ("task", "data") or value.startswith(("/", "~", "../", "./"))):
             value = re.split(r"[\\/]", value)[-1]
         kept[key] = value

@@ -32,7 +32,7 @@ def overview(data: DatasetDict, heads: list[HeadConfig], processor: MultiHeadPro
 
 def _cut(data: DatasetDict, processor: MultiHeadProcessor) -> list[str]:
     rows = data.get("train", next(iter(data.values())))
-    if processor.tokenizer is None or "text" not in rows.column_names:
+    if "target" in rows.column_names or processor.tokenizer is None or "text" not in rows.column_names:
         return []
     texts = rows.select(range(0, len(rows), max(1, len(rows) // _TEXTS)))["text"]
     texts = [processor.text_prefix + text for text in texts if text]

@@ -99,7 +99,8 @@ class Recipe:
     """A recipe, read; a ValueError if an option contradicts another."""
 
     task: str  # name of a built-in task, or path of a task YAML
-    data: str | None = None  # data file for a built-in task that needs one; None for what the task itself names
+    # Data file, or list of files, for a built-in task that needs some; None for what the task itself names.
+    data: str | list | None = None
     split: dict | None = None  # such as {validation: 0.2, test: 0} or {folds: 5, fold: 0}; None for the task's own
     # File of corrected labels, columns id, head, from, to, reason (see hfk.tasks.corrections); None for the task's own.
     corrections: str | None = None
@@ -115,6 +116,7 @@ class Recipe:
     embeddings: str = "random"
     vision_encoder: str | None = None  # as text_encoder, for images; cnn or mlp start from nothing
     vision_config: dict | None = None  # of those: options of their configuration, such as {hidden_sizes: [32, 64]}
+    translation: dict | None = None  # of a task that translates: options of hfk.training.translation.Seq2Seq
     fusion: str = "tokens"  # or pooled or gated; see MultiHeadConfig
     fusion_layers: int = 2  # TransformerEncoder layers of tokens fusion
     fusion_dropout: float = 0.1

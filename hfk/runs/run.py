@@ -26,6 +26,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from ..evaluation.predictions import Predictions
 from ..evaluation.report import write_report
+from ..evaluation.translation import Translations, write_translation_report
 from ..files import write_atomic
 from ..inference.loading import load_checkpoint, load_config
 from ..inference.predictor import Predictor, find_device
@@ -246,9 +247,10 @@ class Run:
             shutil.copyfile(like.folder / TASK_FILE, self.folder / TASK_FILE)
         write_atomic(self.folder / ENSEMBLE, json.dumps(facts, ensure_ascii=False, indent=1))
 
-    def report(self, predictions: Predictions, facts: dict[str, Any], **more: Any) -> dict[str, Any]:
+    def report(self, predictions: Predictions | Translations, facts: dict[str, Any], **more: Any) -> dict[str, Any]:
         """Score the run, and leave its report and its predictions; arguments and result as for `write_report`."""
-        results = write_report(self.folder / REPORT, predictions, facts, **more)
+        write = write_translation_report if isinstance(predictions, Translations) else write_report
+        results = write(self.folder / REPORT, predictions, facts, **more)
         out_of_fold = any(self.folder.glob("fold-*"))
         predictions.save(self.folder / (OUT_OF_FOLD if out_of_fold else PREDICTIONS))
         return results
@@ -265,6 +267,8 @@ def _without_folders(state: Any) -> Any:
     """Leave of paths their names: a run may be gone on with elsewhere, and what it was made from may be published."""
     if isinstance(state, dict):
         return {name: _without_folders(value) for name, value in state.items()}
+    if isinstance(state, list):
+        return [_without_folders(value) for value in state]
     return re.split(r"[\\/]", state)[-1] if isinstance(state, str) else state
 
 

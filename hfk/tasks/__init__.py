@@ -18,6 +18,7 @@ from .samples import unseen_places
 from .split import finest_head
 from .task import DEFAULT_SPLIT, Task
 from .tour import tour_mini_task, tour_task, tour_tree
+from .translation import dialect_translation_mini_task, dialect_translation_task
 from .yaml_task import load_yaml, table_task
 from .ynat import TOPICS, ynat_mini_task, ynat_task
 
@@ -77,6 +78,16 @@ _BUILT_IN: dict[str, tuple[Callable[..., Task], str, tuple[str, ...]]] = {
         dialect_mini_task,
         "dialect, embedded sample: sentences from templates → standard and four regions",
         ("data", "split", "bad_rows"),
+    ),
+    "dialect-translation": (
+        dialect_translation_task,
+        "dialect, the same pairs: a sentence and a region → the sentence as it is said there, or in the standard",
+        ("data", "split"),
+    ),
+    "dialect-translation-mini": (
+        dialect_translation_mini_task,
+        "dialect, the same embedded sample, translated",
+        ("data", "split"),
     ),
 }
 

@@ -130,7 +130,7 @@ def _tables(read: Callable[[], list[RawTable]]) -> list[RawTable]:
 def _sides(table: RawTable, words: bool) -> Iterator[Chunk]:
     """The sides of a table's sentences, or of its words, as rows; a chunk for each of the table's."""
     names = ("id", "text", "region", *GROUPS)
-    for pairs in _clean_pairs(table.chunks, table.file):
+    for pairs in clean_pairs(table.chunks, table.file):
         rows = []
         for pair in pairs:
             if pair.is_word != words:
@@ -158,11 +158,12 @@ def read_pairs(path: str | Path) -> Iterator[Pair]:
         '밥 묵자'
     """
     path = Path(path)
-    for pairs in _clean_pairs(partial(iter_columns, path), path.name):
+    for pairs in clean_pairs(partial(iter_columns, path), path.name):
         yield from pairs
 
 
-def _clean_pairs(read: Callable[[], Iterator[Chunk]], file: str) -> Iterator[list[Pair]]:
+def clean_pairs(read: Callable[[], Iterator[Chunk]], file: str) -> Iterator[list[Pair]]:
+    """The pairs of a table called `file`, a list for each of its chunks; see `read_pairs`."""
     row, misaligned = 0, []
     for chunk in read():
         pairs = []

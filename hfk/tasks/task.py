@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import datasets
 import numpy as np
@@ -52,7 +52,7 @@ class Pool:
 
 @dataclass
 class Task:
-    """A classification task: its rows, heads and split.
+    """A task: its rows, heads and split. A subclass of another `kind` has rows for another Trainer (`training.kinds`).
 
     Args:
         name: what it is called; names the cache folder too.
@@ -71,6 +71,8 @@ class Task:
         >>> task = load_task("tour-mini")  # doctest: +SKIP
         >>> task.load()["train"][0]  # doctest: +SKIP
     """
+
+    kind: ClassVar[str] = "classification"
 
     name: str
     source: TableSource

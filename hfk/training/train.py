@@ -27,7 +27,7 @@ from ..runs.run import Run, load_rows, state_of
 from ..tasks import Task
 from ..tasks.labels import label_arrays
 from . import scratch
-from .classification import build_trainer
+from .kinds import build_trainer
 from .techniques import make_techniques
 from .trainer import MultiHeadTrainer, unwrap
 

@@ -13,8 +13,8 @@ def run(tmp_path):
     rows = [f"chungcheong\t{word}는디\t{word}는데" for word in ("먹", "가", "자")]
     pairs.write_text("\n".join(["region\tdialect\tstandard", *rows]), encoding="utf-8")
 
-    def run(*arguments):
-        return CliRunner().invoke(app, ["translate", *map(str, arguments), "--pairs", str(pairs)])
+    def run(*arguments, **options):
+        return CliRunner().invoke(app, ["translate", *map(str, arguments), "--pairs", str(pairs)], **options)
 
     return run
 
@@ -22,6 +22,10 @@ def run(tmp_path):
 def test_a_text_is_printed(run):
     assert run("밥 보는디.").stdout == "밥 보는데.\n"
     assert run("밥 보는데.", "--to", "chungcheong").stdout == "밥 보는디.\n"
+
+
+def test_lines_are_answered_one_by_one_an_empty_one_with_an_empty_one(run):
+    assert run("-", input="보는디\n\n자는디\n").stdout == "보는데\n\n자는데\n"
 
 
 def test_every_row_of_a_table_comes_out(run, tmp_path):
@@ -40,5 +44,11 @@ def test_mistakes_are_sentences(run, tmp_path):
         ((tmp_path / "none.csv", tmp_path / "out.csv"), "there is no file"),
         ((tmp_path / "in.csv",), "name the file to write"),
         (("밥", "--to", "busan"), "no rules of 'busan'"),
+        (("밥", "--model", "runs/none"), "name what to translate by"),
+        (("",), "the text is empty"),
     ):
         assert message in str(run(*arguments).exception)
+
+
+def test_a_text_longer_than_a_path_may_be_is_translated(run):
+    assert run("보는디 " * 3000).stdout.split() == ["보는데"] * 3000

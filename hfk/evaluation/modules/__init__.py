@@ -12,5 +12,13 @@ from .multi_head_accuracy import MultiHeadAccuracy
 from .multi_label_scores import MultiLabelScores
 from .regression_scores import RegressionScores
 from .single_label_scores import SingleLabelScores
+from .translation_scores import TranslationScores
 
-__all__ = ["HierarchyConsistency", "MultiHeadAccuracy", "MultiLabelScores", "RegressionScores", "SingleLabelScores"]
+__all__ = [
+    "HierarchyConsistency",
+    "MultiHeadAccuracy",
+    "MultiLabelScores",
+    "RegressionScores",
+    "SingleLabelScores",
+    "TranslationScores",
+]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ...inference.translator import DialectTranslator
+from ...models.dialect_translator import DialectTranslator
 from ...tasks.inputs import plain_text
 from ...tasks.table_writer import TableWriter
 from ...tasks.tables import iter_columns
@@ -19,16 +19,18 @@ def translate_table(
     to: str,
     origin: str | None = None,
     column: str = "text",
+    by: str = "rules",
 ) -> dict[str, int]:
     """Write a table again with `translation` and `error`, every row in its place.
 
     Args:
-        translator: the rules.
+        translator: what translates.
         source: a table, read in chunks.
         target: file to write, format by suffix.
         to: a region, or `standard`.
         origin: what the texts are in; found out by default.
         column: their column.
+        by: `rules` or `model`.
 
     Returns:
         `{"rows": …, "errors": …}`.
@@ -47,7 +49,7 @@ def translate_table(
             taken = [name for name in ("translation", "error") if name in chunk]
             if taken:
                 raise ValueError(f"{Path(source).name} already has a column {taken[0]!r}; rename it first.")
-            answers = list(translator(map(plain_text, chunk[column]), to, origin))
+            answers = list(translator(map(plain_text, chunk[column]), to, origin, by))
             made = {"translation": [one.get("text") for one in answers], "error": [one.get("error") for one in answers]}
             writer.write(pd.DataFrame(chunk | made, dtype=object))
             counts["rows"] += len(answers)

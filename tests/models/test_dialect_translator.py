@@ -2,18 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from hfk.inference.translator import DialectTranslator, Rules
-from hfk.tasks.dialect import Pair
-
-
-def pair(region, dialect, standard):
-    return Pair(region, dialect, standard, "", "", "", "")
-
+from hfk.models.dialect_rules import Rules
+from hfk.models.dialect_translator import RULES_FILE, DialectTranslator
 
 PAIRS = [
-    *(pair("chungcheong", f"{word}는디 몰러.", f"{word}는데 몰라.") for word in "먹가자오" * 4),
-    *(pair("chungcheong", f"집에 {word}는겨", f"집에 {word}는 거야") for word in "먹가자오" * 4),
-    *(pair("jeju", f"{word} 혼저 옵서", f"{word} 어서 오세요") for word in ("삼춘", "할망", "아방")),
+    *(("chungcheong", f"{word}는디 몰러.", f"{word}는데 몰라.") for word in "먹가자오" * 4),
+    *(("chungcheong", f"집에 {word}는겨", f"집에 {word}는 거야") for word in "먹가자오" * 4),
+    *(("jeju", f"{word} 혼저 옵서", f"{word} 어서 오세요") for word in ("삼춘", "할망", "아방")),
 ]
 
 
@@ -52,14 +47,38 @@ def test_what_no_pair_speaks_of_is_copied(translator, text):
 
 
 def test_an_empty_text_costs_itself_only_and_a_wrong_region_is_one_sentence(translator):
-    answers = list(translator(["", "먹는디", None], "standard"))
-    assert [set(answer) for answer in answers] == [{"error"}, {"text", "source"}, {"error"}]
+    answers = list(translator(["", "먹는디", None, float("nan")], "standard"))
+    assert [set(answer) for answer in answers] == [{"error"}, {"text", "source"}, {"error"}, {"error"}]
     with pytest.raises(ValueError, match="no rules of 'busan'; regions: standard, chungcheong, jeju"):
         translate(translator, "밥", "busan")
     with pytest.raises(ValueError, match="nothing to learn from"):
-        DialectTranslator.learn([pair(None, "가게", "가자")])
+        DialectTranslator.learn([(None, "가게", "가자")])
+    with pytest.raises(ValueError, match="no way 'model' of translating; there is: rules"):
+        translator(["밥"], "jeju", by="model")
 
 
 def test_a_rule_of_an_ending_yields_to_what_is_known_of_the_word():
     rules = Rules.learn([("먹는디", "먹는데"), ("가는디", "가는데"), ("어디", "어디"), ("어디", "어디")])
     assert rules("어디 자는디") == "어디 자는데"
+
+
+def test_words_that_only_a_dialect_has_go_and_their_sign_stays():
+    rules = Rules.learn([("가자 이.", "가자."), ("먹자 이", "먹자")] * 3)
+    assert rules("오자 이.") == "오자."
+    assert rules("이") == "이"  # nothing is no translation
+
+
+def test_letters_taken_apart_are_composed(translator):
+    assert translate(translator, "\u1106\u1165\u11a8\u1102\u1173\u11ab\u1103\u1175", "standard")["text"] == "먹는데"
+
+
+def test_rules_from_a_file_are_the_rules_that_were_written(translator, tmp_path):
+    (tmp_path / RULES_FILE).write_text(translator.to_json(), encoding="utf-8")
+    again = DialectTranslator.from_json(tmp_path / RULES_FILE)
+    assert again.regions == translator.regions
+    for text in ("밥을 만드는디 몰러!", "할망 혼저 옵서", "집에 보는 거야."):
+        for to in again.regions:
+            assert translate(again, text, to) == translate(translator, text, to)
+    (tmp_path / RULES_FILE).write_text('{"regions": {"jeju": 3}}', encoding="utf-8")
+    with pytest.raises(ValueError, match="is damaged"):
+        DialectTranslator.from_json(tmp_path / RULES_FILE)
