@@ -34,14 +34,14 @@ from .shared import CONTROL, check_fields, keep_imports, normalize_letters, unes
 
 SEPARATOR = "␟"
 """What stands between the texts of one row; the processor puts the tokenizer's own separator there."""
-MAX_CHARACTERS = 100_000
+MAX_CHARACTERS = 50_000
 """Longer texts are cut before anything is done with them; those of one row together."""
 MAX_TEXTS = 64
 """Further texts of one row are not read."""
-CLEANED_CHARACTERS = 20_000
+CLEANED_CHARACTERS = 16_000
 """Without surplus space, so many characters go on to the steps of the cleaning and the tokenizer; or, if that is more,
 `CHARACTERS_A_TOKEN` for each of `max_length` tokens."""
-CHARACTERS_A_TOKEN = 64
+CHARACTERS_A_TOKEN = 32
 """Far above what a token covers: two or three letters of Korean."""
 PICTURE_PIXELS = 1_000_000
 """Larger pictures are turned into the model's pixels one by one, so that a batch holds nothing larger."""
