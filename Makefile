@@ -12,13 +12,19 @@ export TOKENIZERS_PARALLELISM := false
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
+# LOCKED=1 takes the very files that requirements/dev.lock names, known by their hashes.
 # Torch comes first and by version: left to the resolver, another build of several gigabytes might be taken.
 .venv/.installed: pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { \
 	  echo "python3 -m venv failed: install it first (Debian: apt-get install python3-venv)."; rm -rf .venv; exit 1; }
 	@echo "installing into .venv (once) ..."
 	@$(BIN)/pip install --quiet --disable-pip-version-check "$(TORCH)"
+ifdef LOCKED
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/dev.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
+else
 	@$(BIN)/pip install --quiet --disable-pip-version-check -e ".[dev]"
+endif
 	@touch $@
 
 .PHONY: install
@@ -38,8 +44,8 @@ test: .venv/.installed ## Run all tests, on every core
 	@$(BIN)/python -m pytest -q -n auto --dist worksteal
 
 .PHONY: trust
-trust: .venv/.installed ## Run hostile input, kills and load (fifteen minutes on two cores); figures are printed
-	@$(BIN)/python -m pytest -q -s -m trust tests/trust
+trust: .venv/.installed ## Attack it: kills, full disks, hostile rows and checkpoints (about twenty minutes on two cores)
+	@$(BIN)/python -m pytest -q -n auto --dist worksteal -m trust tests/trust
 
 .PHONY: lint
 lint: .venv/.installed ## Check style and formatting
@@ -50,6 +56,14 @@ lint: .venv/.installed ## Check style and formatting
 format: .venv/.installed ## Mend style and formatting
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+.PHONY: lock
+lock: ## Write the lock files in requirements/ anew (needs uv)
+	@.ci/lock
+
+.PHONY: release
+release: .venv/.installed ## Build the wheel, the same at every try, with a bill of materials and an audit
+	@PYTHON=$(PYTHON) .ci/release
 
 .PHONY: samples
 samples: .venv/.installed ## Make the embedded samples anew
@@ -66,4 +80,4 @@ floors: ## Run the tests with every library as old as pyproject.toml allows (dow
 
 .PHONY: clean
 clean: ## Remove .venv, caches and runs
-	rm -rf .venv .venv-floors .pytest_cache .ruff_cache .hypothesis runs build dist *.egg-info
+	rm -rf .venv .venv-release .venv-floors .pytest_cache .ruff_cache .hypothesis runs build dist *.egg-info

@@ -1,46 +1,42 @@
-"""Keywords of hfk's hashtags against TF-IDF: on rows of a table with tags, or on 46 overviews written for this.
+"""Hashtags against the tags that people gave: words of the text, and tags learned from other rows.
 
-Our own set is small: it tells one way from another only where they differ by much (standard error about 0.03), and says
-nothing of what others would tag. Half of it, the even rows, was looked at when the weights of `statistics` were chosen.
-`--table` names one with columns overview and tags, of which `--rows` are drawn by `--seed`; the weights were chosen on
-others. A keyword is right if it is one of the row's tags, letter for letter; `phrases` is the most that a perfect
-ranking of the same phrases could have. Categories are those of a checkpoint that learned tags from the table's other
-rows (`--rest` writes them); they come first, as in a line of hashtags. TF-IDF's document frequencies are those of the
-texts, or of the table `--corpus`.
+The rows are those of the run `benchmarks/hashtags.yaml`, which learned from the train rows alone. A hashtag is right if
+it is one of the row's tags, letter for letter. TF-IDF and `keywords` rank the same phrases of the text (document
+frequencies are those of the train rows); `phrases` is the most that a perfect ranking of them could have; `frequent`
+are the five most frequent tags of the train rows, whatever the text. `learned` puts the checkpoint's tags first, as
+`hfk hashtags` does, from the `--min-score` on that is best on the validation rows.
 
-    python benchmarks/hashtags.py --table ../shared/data/tour/places.csv.gz --rows 1000 --seed 0 --analyzers kiwi
-    python benchmarks/hashtags.py --table ../shared/data/tour/places.csv.gz --rows 1000 --rest runs/hashtags/rest.csv
-    hfk train benchmarks/hashtags.yaml --output-dir runs/hashtags/places   # then --checkpoint runs/hashtags/places
-    python benchmarks/hashtags.py --corpus ../shared/data/tour/places.csv.gz
+    hfk train benchmarks/hashtags.yaml --output-dir runs/hashtags
+    python benchmarks/hashtags.py runs/hashtags
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import random
-import time
+import statistics
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from transformers.utils import logging
 
-from hfk import Predictor
+from hfk.runs.run import Run
 from hfk.tasks.tables import read_table
 from hfk.tools.hashtags.hashtagger import Hashtagger, keywords_of
-from hfk.tools.hashtags.noun_phrases import ANALYZERS, choose_analyzer, find_phrases
+from hfk.tools.hashtags.noun_phrases import find_phrases
 
-SET = Path(__file__).with_name("hashtags.jsonl")
 COUNT = 5
+CORPUS = 2000  # train rows that document frequencies are counted on
+MIN_SCORES = (0.5, 0.2, 0.1, 0.05, 0.02)
 
 
-def tfidf(texts: list[str], corpus: list[str], analyzer: str) -> list[list[str]]:
-    """Rank the same phrases by how often they stand in a text, and how rarely in others."""
-    seen = Counter(tag for text in corpus for tag in {phrase.tag for phrase in find_phrases(text, analyzer)})
+def tfidf(texts: Sequence[str], corpus: Sequence[str]) -> list[list[str]]:
+    """Rank the phrases of texts by how often they stand in a text, and how rarely in others."""
+    seen = Counter(tag for text in corpus for tag in {phrase.tag for phrase in find_phrases(text)})
     result = []
     for text in texts:
-        counts = Counter(phrase.tag for phrase in find_phrases(text, analyzer))
+        counts = Counter(phrase.tag for phrase in find_phrases(text))
         scores = {tag: count * math.log((1 + len(corpus)) / (1 + seen[tag])) for tag, count in counts.items()}
         chosen: list[str] = []
         for tag in sorted(scores, key=lambda tag: -scores[tag]):
@@ -50,74 +46,59 @@ def tfidf(texts: list[str], corpus: list[str], analyzer: str) -> list[list[str]]
     return result
 
 
+def hits(found: list[list[str]], given: list[set[str]]) -> list[float]:
+    """Precision of the first five hashtags of each row; fewer than five count as wrong."""
+    return [len(set(tags[:COUNT]) & own) / COUNT for tags, own in zip(found, given, strict=True)]
+
+
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", help="whose categories come before the keywords")
-    parser.add_argument("--table", type=Path, help="measure on this table, in place of our own set")
-    parser.add_argument("--seed", type=int, default=0, help="draws the table's rows")
-    parser.add_argument("--rest", type=Path, help="only write the table's other rows, to train on")
-    parser.add_argument("--analyzers", nargs="+", default=list(ANALYZERS[1:]), choices=ANALYZERS[1:])
-    parser.add_argument("--corpus", type=Path, help="table of texts for TF-IDF")
-    parser.add_argument("--column", default="overview", help="its text column")
-    parser.add_argument("--corpus-rows", type=int, default=1500)
-    parser.add_argument("--rows", type=int, help="use the first rows alone")
-    parser.add_argument("--output", type=Path, help="JSON to write")
+    parser.add_argument("run", help="folder of the run")
+    parser.add_argument("--table", type=Path, default=Path("../shared/data/tour/places.csv.gz"))
+    parser.add_argument("--rows", type=int, default=1000, help="the first rows with tags of each split that are used")
     arguments = parser.parse_args()
     logging.disable_progress_bar()
-    rows = [json.loads(line) for line in SET.read_text(encoding="utf-8").splitlines()][: arguments.rows]
-    if arguments.table:
-        table = read_table(arguments.table).replace("", None).dropna(subset=["overview", "tags"])
-        drawn = random.Random(arguments.seed).sample(range(len(table)), arguments.rows or len(table))
-        if arguments.rest:
-            arguments.rest.parent.mkdir(parents=True, exist_ok=True)
-            table.drop(table.index[drawn]).to_csv(arguments.rest, index=False)
-            return
-        table = table.iloc[drawn]
-        pairs = zip(table["overview"], table["tags"], strict=True)
-        rows = [{"overview": text, "hashtags": tags.split()} for text, tags in pairs]
-    texts = [row["overview"] for row in rows]
-    corpus = texts
-    if arguments.corpus:
-        column = read_table(arguments.corpus)[arguments.column].dropna()
-        corpus = [str(text)[:600] for text in column.iloc[:: max(1, len(column) // arguments.corpus_rows)]]
-    predictor = Predictor.from_pretrained(arguments.checkpoint) if arguments.checkpoint else None
-    results: dict[str, dict[str, dict[str, float]]] = {}
-    print("| phrases | ranking | precision@5 | standard error | rows/s |\n|---|---|---|---|---|")
-    for analyzer in arguments.analyzers:
-        choose_analyzer(analyzer)
-        find_phrases("가", analyzer)  # loads it
+    table = read_table(arguments.table).dropna(subset=["overview", "tags"])
+    given = {
+        str(name): set(tags.split()) for name, tags in zip(table["id"], table["tags"], strict=True) if tags.strip()
+    }
+    run = Run.open(arguments.run)
+    data, predictor = run.task().load(), run.predictor()
+    texts, tags = {}, {}
+    for split, rows in data.items():
+        chosen = [
+            (text, given[name]) for name, text in zip(rows["id"][:], rows["text"][:], strict=True) if name in given
+        ]
+        texts[split], tags[split] = zip(*chosen if split == "train" else chosen[: arguments.rows], strict=True)
+    print(", ".join(f"{len(rows):,} {split}" for split, rows in texts.items()), "rows with tags")
 
-        ways = {
-            "phrases": lambda analyzer=analyzer: [
-                list({phrase.tag for phrase in find_phrases(text, analyzer)} & set(row["hashtags"]))[:COUNT]
-                for text, row in zip(texts, rows, strict=True)
-            ],
-            "tfidf": lambda analyzer=analyzer: tfidf(texts, corpus, analyzer),
-            "statistics": lambda analyzer=analyzer: [
-                [tag for tag, _ in keywords_of(text, COUNT, analyzer)] for text in texts
-            ],
-        }
-        if predictor is not None:
-            tagger = Hashtagger(predictor, COUNT, analyzer=analyzer)
-            ways["categories, statistics"] = lambda tagger=tagger: [
-                [tag[1:] for tag in made["hashtags"][:COUNT]] for made in tagger(texts)
-            ]
-        results[analyzer] = {}
-        for name, way in ways.items():
-            start = time.perf_counter()
-            found = way()
-            seconds = time.perf_counter() - start
-            hits = [len(set(tags) & set(row["hashtags"])) / COUNT for tags, row in zip(found, rows, strict=True)]
-            mean = sum(hits) / len(hits)
-            error = (sum((hit - mean) ** 2 for hit in hits) / max(1, len(hits) - 1) / len(hits)) ** 0.5
-            results[analyzer][name] = {"precision_at_5": mean, "standard_error": error}
-            if name not in ("phrases", "tfidf"):  # whose time goes into counting the corpus
-                results[analyzer][name]["rows_per_second"] = len(rows) / seconds
-            speed = f"{len(rows) / seconds:.0f}" if "rows_per_second" in results[analyzer][name] else ""
-            print(f"| {analyzer} | {name} | {mean:.3f} | {error:.3f} | {speed} |", flush=True)
-    if arguments.output:
-        arguments.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    def learned(min_score: float, split: str) -> list[list[str]]:
+        tagger = Hashtagger(predictor, COUNT, min_score)
+        return [[tag[1:] for tag in made["hashtags"]] for made in tagger(texts[split])]
+
+    tried = {score: statistics.mean(hits(learned(score, "validation"), tags["validation"])) for score in MIN_SCORES}
+    print("validation:", ", ".join(f"{value:.3f} from {score}" for score, value in tried.items()))
+    best = max(tried, key=tried.get)
+    frequent = [tag for tag, _ in Counter(tag for own in tags["train"] for tag in own).most_common(COUNT)]
+    asked, own = texts["test"], tags["test"]
+    ways = {
+        "TF-IDF": tfidf(asked, texts["train"][:CORPUS]),
+        "keywords": [[tag for tag, _ in keywords_of(text, COUNT)] for text in asked],
+        "phrases": [
+            sorted({phrase.tag for phrase in find_phrases(text)} & right)
+            for text, right in zip(asked, own, strict=True)
+        ],
+        "frequent": [frequent] * len(asked),
+        f"learned, from {best}": learned(best, "test"),
+    }
+    print("| hashtags | precision@5 | standard error |\n|---|---|---|")
+    for way, found in ways.items():
+        scores = hits(found, own)
+        print(
+            f"| {way} | {statistics.mean(scores):.3f} | {statistics.stdev(scores) / len(scores) ** 0.5:.3f} |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -1,59 +1,47 @@
-"""Ways to deal with rare classes, against each other: one task, one split, one table.
+"""Ways to deal with rare classes, chosen on folds and then scored once on rows apart, beside TF-IDF and a linear SVM.
 
-Each way is a few options of a recipe (`METHODS`). The table gives macro and weighted F1 of the finest head on the test
-split, F1 of its frequent, middling and rare classes (at least 100, 20 to 99, and fewer training rows, as Liu et al.
-2019, arXiv:1904.05160, divide them), and macro F1 on the validation split, by which a way is to be chosen. TF-IDF and a
-linear SVM on the same text stand beside.
+Each way is a few options of a recipe (`METHODS`). All are trained on five folds of the rows that are not test rows; the
+one of the best out-of-fold macro-F1 of the finest head is trained on all of those rows with three seeds and scored on
+the test rows. The SVMs, plain and balanced, are fitted on the same folds and rows. No epoch is chosen. F1 of frequent,
+middling and rare classes is that of classes of at least 100, 20 to 99, and fewer training rows (Liu et al. 2019,
+arXiv:1904.05160).
 
     python benchmarks/imbalance.py --prepare --data ../shared/data/tour/places.csv.gz
-    python benchmarks/imbalance.py --seeds 1 2 3 --output-dir runs/tour_places/ngram text_encoder=ngram
+    python benchmarks/imbalance.py --output-dir runs/tour_places
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import json
 import re
 import statistics
-import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.metrics import f1_score, precision_recall_fscore_support
+from sklearn.metrics import f1_score
 from sklearn.svm import LinearSVC
 from transformers.utils import logging
 
 from hfk import load_task, train
 from hfk.runs.recipe import parse_overrides
+from hfk.runs.run import Run
 from hfk.tasks.labels import label_arrays
 from hfk.tasks.split import finest_head
 from hfk.tasks.tables import read_table
+from hfk.training.folds import train_folds
 
 PLACES = Path(__file__).parents[1] / "runs" / "tour_places" / "places.csv"
 METHODS = {
     "plain": {},
-    "label smoothing 0.1": {"label_smoothing": 0.1},
-    "sampling sqrt": {"sampling": "sqrt"},
-    "sampling balanced": {"sampling": "balanced"},
-    "weights sqrt": {"class_weights": "sqrt"},
-    "weights balanced": {"class_weights": "balanced"},
-    "weights effective 0.99": {"class_weights": {"value": "effective", "beta": 0.99}},
-    "weights effective 0.999": {"class_weights": "effective"},
-    "focal 1": {"focal": 1.0},
-    "focal 2": {"focal": 2.0},
-    "logit adjustment 0.5": {"logit_adjustment": 0.5},
-    "logit adjustment 1": {"logit_adjustment": 1.0},
-    "logit adjustment 1.5": {"logit_adjustment": 1.5},
-    "augmentation": {"eda": True},
-    "marginal": {"hierarchy_loss": "marginal"},
-    "adjustment + augmentation": {"logit_adjustment": 1.0, "eda": True},
-    "adjustment + marginal": {"logit_adjustment": 1.0, "hierarchy_loss": "marginal"},
+    "class_weights=balanced": {"class_weights": "balanced"},
+    "sampling=balanced": {"sampling": "balanced"},
 }
+SVMS = {"TF-IDF + LinearSVC": None, "the same, balanced class weights": "balanced"}
+FOLDS = 5
 GROUPS = {"frequent": (100, None), "middling": (20, 99), "rare": (0, 19)}
-COLUMNS = ("validation macro", "macro", "weighted", *GROUPS, "consistent alone", "macro alone", "seconds")
+COLUMNS = ("out of fold", "test", "weighted", *GROUPS)
 
 
 def mask_name(overview: str, place: str) -> str:
@@ -89,59 +77,34 @@ def prepare(source: Path, target: Path = PLACES) -> str:
     return f"wrote {target}: {len(rows):,} places; {changed:,} overviews named theirs, which is masked"
 
 
-def group_scores(f1: dict[str, float], counts: dict[str, int]) -> dict[str, float]:
-    """Mean F1 over the classes of each group.
+def macro(labels: np.ndarray, answers: np.ndarray) -> float:
+    """Macro-F1."""
+    return f1_score(labels, answers, average="macro", zero_division=0)
 
-    Args:
-        f1: class → F1 on the rows scored.
-        counts: class → training rows.
 
-    Returns:
-        group → mean; a group without a class is left out.
-    """
-    scores = {}
+def test_scores(labels: np.ndarray, answers: np.ndarray, counts: np.ndarray) -> dict[str, float]:
+    """Scores of the test rows; `counts` are the training rows of the classes."""
+    classes = np.unique(labels)
+    f1 = f1_score(labels, answers, labels=classes, average=None, zero_division=0)
+    found = {"test": macro(labels, answers), "weighted": f1_score(labels, answers, average="weighted", zero_division=0)}
     for name, (low, high) in GROUPS.items():
-        group = [f1[label] for label in f1 if low <= counts[label] and (high is None or counts[label] <= high)]
-        if group:
-            scores[name] = statistics.mean(group)
-    return scores
+        group = f1[(counts[classes] >= low) & (counts[classes] <= (high or counts.max()))]
+        if len(group):
+            found[name] = group.mean()
+    return found
 
 
-def read_run(folder: Path, head: str, counts: dict[str, int]) -> dict[str, float]:
-    """Scores of a finished run."""
-    results = json.loads((folder / "report" / "metrics.json").read_text(encoding="utf-8"))
-    log = json.loads((folder / "training_log.json").read_text(encoding="utf-8"))
-    with open(folder / "report" / "per_class.csv", encoding="utf-8-sig", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["head"] == head and int(row["support"])]
-    scores = results["scores"]
-    return {
-        "validation macro": max(entry.get(f"eval_{head}_macro_f1", 0.0) for entry in log),
-        "macro": scores[f"{head}_macro_f1"],
-        "weighted": scores[f"{head}_weighted_f1"],
-        **group_scores({row["label"]: float(row["f1"]) for row in rows}, counts),
-        "consistent alone": scores.get("hierarchy_consistency_independent", 1.0),
-        "macro alone": scores.get(f"{head}_macro_f1_independent", scores[f"{head}_macro_f1"]),
-        "seconds": results["extra"]["train_seconds"],
-    }
-
-
-def svm_scores(texts: dict[str, list[str]], labels: dict[str, np.ndarray], names: list[str], weights: str | None):
-    """Scores of TF-IDF char(1–4) and a linear SVM, by the names of `read_run`."""
-    start = time.perf_counter()
+def svms(texts: np.ndarray, labels: np.ndarray, asked: np.ndarray) -> dict[str, np.ndarray]:
+    """What TF-IDF of one to four letters and a linear SVM say of texts: way → answers."""
     vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 4), sublinear_tf=True)
-    model = LinearSVC(class_weight=weights).fit(vectorizer.fit_transform(texts["train"]), labels["train"])
-    seconds = time.perf_counter() - start
-    chosen = {split: model.predict(vectorizer.transform(texts[split])) for split in ("validation", "test")}
-    _, _, f1, support = precision_recall_fscore_support(labels["test"], chosen["test"], labels=range(len(names)),
-                                                        zero_division=0)  # fmt: skip
-    counts = dict(zip(names, np.bincount(labels["train"], minlength=len(names)).tolist(), strict=True))
-    return {
-        "validation macro": f1_score(labels["validation"], chosen["validation"], average="macro", zero_division=0),
-        "macro": f1_score(labels["test"], chosen["test"], average="macro", zero_division=0),
-        "weighted": f1_score(labels["test"], chosen["test"], average="weighted", zero_division=0),
-        **group_scores({name: value for name, value, rows in zip(names, f1, support, strict=True) if rows}, counts),
-        "seconds": seconds,
-    }
+    features, others = vectorizer.fit_transform(texts), vectorizer.transform(asked)
+    return {way: LinearSVC(class_weight=weights).fit(features, labels).predict(others) for way, weights in SVMS.items()}
+
+
+def said(folder: Path, head: str) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and answers of the rows that a run, or its folds, did not see."""
+    predictions = Run.open(folder).predictions()
+    return predictions.known(next(own for own in predictions.heads if own.name == head))[:2]
 
 
 def main() -> None:
@@ -151,7 +114,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data/tour/places.csv.gz"), help="for --prepare")
     parser.add_argument("--task", default=str(Path(__file__).parent / "tour_places.yaml"), help="a task YAML")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="of the runs on the test rows")
     parser.add_argument("--output-dir", type=Path, default=Path("runs/imbalance"))
     parser.add_argument("options", nargs="*", help="key=value for every run")
     arguments = parser.parse_intermixed_args()
@@ -159,51 +122,55 @@ def main() -> None:
         print(prepare(arguments.data))
         return
     logging.disable_progress_bar()
-    overrides = {"disable_tqdm": True} | parse_overrides(arguments.options)
+    options = {"disable_tqdm": True} | parse_overrides(arguments.options)
     task = load_task(arguments.task)
-    data = task.load()
+    pool, test = task.pool(FOLDS), task.load()["test"]
     name = finest_head(task.heads)
     head = next(head for head in task.heads if head.name == name)
-    labels = {split: label_arrays(rows, [head])[name] for split, rows in data.items()}
-    texts = {
-        split: [text or "" for text, label in zip(rows["text"], labels[split], strict=True) if label >= 0]
-        for split, rows in data.items()
-    }
-    labels = {split: values[values >= 0] for split, values in labels.items()}
-    counts = dict(zip(head.labels, np.bincount(labels["train"], minlength=len(head.labels)).tolist(), strict=True))
-    found = {
-        "TF-IDF + SVM": [svm_scores(texts, labels, head.labels, None)],
-        "TF-IDF + SVM balanced": [svm_scores(texts, labels, head.labels, "balanced")],
-    }
+    rows = {"train": pool.rows, "test": test}
+    labels = {part: label_arrays(data, [head])[name] for part, data in rows.items()}
+    known = {part: values >= 0 for part, values in labels.items()}
+    texts = {part: np.array(data["text"][:], dtype=object)[known[part]] for part, data in rows.items()}
+    labels, folds = {part: values[known[part]] for part, values in labels.items()}, pool.folds[known["train"]]
+    counts = np.bincount(labels["train"], minlength=len(head.labels))
+
+    found: dict[str, list[dict[str, float]]] = {}
+    held_out = {way: np.empty_like(labels["train"]) for way in SVMS}
+    for fold in range(FOLDS):
+        others, held = folds != fold, folds == fold
+        for way, answers in svms(texts["train"][others], labels["train"][others], texts["train"][held]).items():
+            held_out[way][held] = answers
+    for way, answers in svms(texts["train"], labels["train"], texts["test"]).items():
+        scores = test_scores(labels["test"], answers, counts)
+        found[way] = [{"out of fold": macro(labels["train"], held_out[way])} | scores]
     for method in arguments.methods:
-        for seed in arguments.seeds:
-            folder = arguments.output_dir / f"{method.replace(' ', '-').replace('+', 'and')}-{seed}"
-            if not (folder / "report" / "metrics.json").is_file():  # a finished run is not done again
-                train(arguments.task, folder, overrides | METHODS[method] | {"seed": seed})
-            found.setdefault(method, []).append(read_run(folder, name, counts))
-    sizes = {group: sum(low <= n and (high is None or n <= high) for n in counts.values())
+        folder = arguments.output_dir / method.replace("=", "-")
+        train_folds(arguments.task, folder, FOLDS, overrides=options | METHODS[method] | {"seed": arguments.seeds[0]})
+        found[method] = [{"out of fold": macro(*said(folder, name))}]
+    chosen = max(arguments.methods, key=lambda method: found[method][0]["out of fold"])
+    for seed in arguments.seeds:
+        folder = arguments.output_dir / f"chosen-{seed}"
+        if not Run(folder).finished:
+            train(arguments.task, folder, options | METHODS[chosen] | {"seed": seed})
+        found[chosen].append(test_scores(*said(folder, name), counts))
+
+    sizes = {group: int(((counts >= low) & (counts <= (high or counts.max()))).sum())
              for group, (low, high) in GROUPS.items()}  # fmt: skip
-    lines = [
+    print(
         f"{name}: {len(counts)} classes, {', '.join(f'{size} {group}' for group, size in sizes.items())}; "
-        f"{', '.join(f'{len(values):,} {split}' for split, values in labels.items())} rows",
-        "",
-        f"| way | {' | '.join(COLUMNS)} |",
-        "|---|" + "---|" * len(COLUMNS),
-        *(f"| {method} | {' | '.join(spread(runs, column) for column in COLUMNS)} |" for method, runs in found.items()),
-    ]
-    arguments.output_dir.mkdir(parents=True, exist_ok=True)
-    (arguments.output_dir / "table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    (arguments.output_dir / "scores.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
-    print("\n".join(lines))
+        f"{', '.join(f'{len(values):,} {part}' for part, values in labels.items())} rows; chosen: {chosen}\n"
+    )
+    print(f"| way | {' | '.join(COLUMNS)} |\n|---|" + "---|" * len(COLUMNS))
+    for way, runs in found.items():
+        print(f"| {way} | {' | '.join(spread(runs, column) for column in COLUMNS)} |")
 
 
 def spread(runs: list[dict[str, float]], key: str) -> str:
     """Mean ± standard deviation over the seeds, as text."""
     values = [run[key] for run in runs if key in run]
     if not values:
-        return "–"
-    form = ".0f" if key == "seconds" else ".3f"
-    return f"{statistics.mean(values):{form}}" + (f" ± {statistics.stdev(values):{form}}" if len(values) > 1 else "")
+        return ""
+    return f"{statistics.mean(values):.3f}" + (f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else "")
 
 
 if __name__ == "__main__":

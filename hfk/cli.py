@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from . import __version__
+from .files import out_of_room
 from .tools import TOOLS, BatchSize, Checkpoint, Device, Revision, count_rows, group, numbers, quiet
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -472,6 +473,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _sentence(error: Exception) -> str:
     """What went wrong, in one line; an error that was not foreseen names its kind and what caused it."""
+    if out_of_room(error):
+        return "there is no room left on the disk: make some, and give the same command again."
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}."
     message = " ".join(str(error).split())

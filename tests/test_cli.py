@@ -393,8 +393,12 @@ def test_evaluate_refuses_in_one_sentence(fails, finished_run, places, tmp_path)
         return fails("evaluate", finished_run, "--data", tmp_path / "data.csv", *words)
 
     wrong = table.copy()
-    wrong.loc[3, "cat2"] = "사막"
-    assert "data.csv, row 4 (id '003'): '사막' is not a label of head 'cat2'" in evaluate(wrong)
+    wrong.loc[3, "cat2"] = wrong.loc[5, "cat2"] = "사막"
+    wrong.loc[4, ["cat1", "cat2"]] = ["없음", "늪"]
+    message = evaluate(wrong)
+    assert "data.csv, row 5 (id '004'): '없음' is not a label of head 'cat1'" in message
+    rows = "data.csv, row 4 (id '003'), data.csv, row 6 (id '005'): '사막'; data.csv, row 5 (id '004'): '늪'"
+    assert f"{rows} are not labels of head 'cat2'; its " in message
     bare = table[["no", "overview", "photo"]]
     assert "data.csv has no labels to score by: none of the columns 'cat1', 'cat2', 'tags', 'price'" in evaluate(bare)
     message = evaluate(bare.assign(cat1=None))

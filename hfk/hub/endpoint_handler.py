@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
+from pathlib import Path
 from typing import Any
 
 from transformers import pipeline
@@ -32,7 +34,8 @@ class EndpointHandler:
     """
 
     def __init__(self, path: str = "") -> None:
-        # The folder's own code, which came with its weights in one commit.
+        # The folder's own code, which came with its weights in one commit, and which checks what it loads.
+        _refuse_code_from_elsewhere(Path(path or ".", "config.json"))
         self.classify = pipeline("multi-head-classification", model=path or ".", trust_remote_code=True)
 
     def __call__(self, data: dict[str, Any]) -> dict[str, Any] | list[dict[str, Any]]:
@@ -97,6 +100,14 @@ class EndpointHandler:
             raise ValueError(f"the picture has more than {MAX_IMAGE_BYTES:,} bytes.")
         _, image = self.classify.processor.prepare_row(text, image or None)
         return {"text": text, "image": image}  # the text as it came: cleaning it twice could change it
+
+
+def _refuse_code_from_elsewhere(config: Path) -> None:
+    """Refuse, with a ValueError, a configuration whose code is another repository's, which no revision pins."""
+    named = json.loads(config.read_text(encoding="utf-8"))
+    for key in ("auto_map", "custom_pipelines"):
+        if "--" in json.dumps(named.get(key)):
+            raise ValueError(f"{config}: {key} would run code from another repository.")
 
 
 def _decode(image: str) -> bytes:

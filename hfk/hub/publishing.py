@@ -32,11 +32,11 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from huggingface_hub.utils import filter_repo_objects, hf_raise_for_status, validate_repo_id
-from safetensors import SafetensorError, safe_open
 
 from ..files import write_atomic
-from ..inference.remote_code import check_remote_code, code_files
+from ..inference.remote_code import code_files
 from ..inference.translator import is_translator
+from ..models.checked_files import ADAPTER, CONFIGS, INDEX, PICKLES, WHOLE, check_configs, check_weights, shards
 from ..models.configuration_ensemble import MultiHeadEnsembleConfig
 from ..models.configuration_multihead import MultiHeadConfig
 from ..models.dialect_translator import RULES_FILE
@@ -44,15 +44,10 @@ from ..runs.card import build_card, recipe_yaml, write_card
 from ..runs.run import Run
 from . import endpoint_handler
 
-CONFIGS = (
-    "config.json", "processor_config.json", "preprocessor_config.json", "tokenizer_config.json",
-    "generation_config.json",
-)  # fmt: skip
-WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 WEIGHTS = (WHOLE, INDEX, "model-*-of-*.safetensors")
 LAST_CHECKPOINT = "last-checkpoint"
 """The folder in a repository that `hub_strategy: checkpoint` keeps the newest checkpoint in."""
-STALE = (*WEIGHTS, "adapter_config.json", "adapter_model.safetensors", "adapter/*", f"{LAST_CHECKPOINT}/*")
+STALE = (*WEIGHTS, ADAPTER, "adapter_model.safetensors", "adapter/*", f"{LAST_CHECKPOINT}/*")
 """What a push takes away if it does not bring it: beside an adapter's configuration, merged weights can't be loaded."""
 TOKENIZER = (
     "tokenizer.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json", "merges.txt",
@@ -68,14 +63,21 @@ RECORDS = (
     "LICENSE.txt",
     "NOTICE",
 )
-PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".msgpack")
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".svg")
 PULLED = (
     *CONFIGS, *WEIGHTS, *TOKENIZER, *RECORDS, "*.py", "README.md",
     *(f"processor_[0-9]*/{name}" for name in (*CONFIGS, *TOKENIZER)), *(f"report/*{suffix}" for suffix in PICTURES),
 )  # fmt: skip
-_SECRET = re.compile(rb"\bhf_[A-Za-z0-9]{30,}\b")
-_SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
+_SECRETS = {
+    "a Hub token (hf_…)": rb"\bhf_[A-Za-z0-9]{30,}\b",
+    "a GitHub token": rb"\b(?:gh[oprsu]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{40,})",
+    "an AWS key": rb"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b",
+    "an OpenAI or Anthropic key": rb"\bsk-(?:(?:proj|svcacct|admin|ant)-[A-Za-z0-9_-]{40,}|[A-Za-z0-9]{32,})",
+    "a Google key": rb"\bAIza[A-Za-z0-9_-]{35}",
+    "a Slack token": rb"\bxox[abeoprs]-[A-Za-z0-9-]{10,}",
+    "a private key": rb"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY-----",
+}
+"""What no file of a push may hold, in words → how it is known."""
 _FULL_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 _LINK = re.compile(r"!\[[^\]]*\]\(\s*<?([^)\s>]+)|<img[^>]+src=[\"']([^\"']+)")
 
@@ -150,11 +152,12 @@ def commit(
     another push meanwhile) is a ValueError; a Hub that can't be reached, or fails, a ConnectionError.
     """
     for name, file in files.items():
-        if not name.endswith((".safetensors", *PICTURES)) and _SECRET.search(_content(file)):
-            raise ValueError(
-                f"{name} holds what looks like a Hub token (hf_…): take it out, and revoke the token if it was ever "
-                "sent anywhere."
-            )
+        content = b"" if name.endswith((".safetensors", *PICTURES)) else _content(file)
+        for what, known in _SECRETS.items():
+            if re.search(known, content):
+                raise ValueError(
+                    f"{name} holds what looks like {what}: take it out, and revoke it if it was ever sent anywhere."
+                )
     api = api or HfApi()
     with clear_errors(api, target.repo_id, write=True):
         validate_card(api, _content(files["README.md"]).decode(), repo_type)
@@ -315,7 +318,7 @@ def check_checkpoint(folder: Path, source: str, allow_foreign_code: bool = False
         rules = Run(folder).read(RULES_FILE)
         if not rules or not (folder / "tokenizer_config.json").is_file():
             raise ValueError(f"{folder} lacks its rules or its tokenizer: copy or train the translator again.")
-        configs = check_configs(folder, source, allow_foreign_code)
+        configs = _read_configs(folder, source, allow_foreign_code)
         code = set() if allow_foreign_code else code_files(folder, config)
         return {*configs, *code, RULES_FILE, *_names(folder, TOKENIZER), *_weight_files(folder)}
     if config.get("model_type") not in (MultiHeadConfig.model_type, MultiHeadEnsembleConfig.model_type):
@@ -324,7 +327,7 @@ def check_checkpoint(folder: Path, source: str, allow_foreign_code: bool = False
         raise ValueError(f"{folder} has no processor_config.json: nobody could prepare input for it.")
     if config.get("text_config") and not (folder / "tokenizer_config.json").is_file():
         raise ValueError(f"{folder} has no tokenizer_config.json, but reads text: save the processor into it again.")
-    configs = check_configs(folder, source, allow_foreign_code)
+    configs = _read_configs(folder, source, allow_foreign_code)
     if not config.get("auto_map") or not config.get("custom_pipelines") or not processor.get("auto_map"):
         raise ValueError(
             f"{folder} was saved without its code (auto_map, custom_pipelines): load it with hfk imported and save "
@@ -335,13 +338,12 @@ def check_checkpoint(folder: Path, source: str, allow_foreign_code: bool = False
     return {*configs, *code, *tokenizers, *_weight_files(folder)}
 
 
-def check_configs(folder: Path, source: str, allow_foreign_code: bool = False) -> dict[str, dict[str, Any]]:
-    """Read the configurations, those of an ensemble's further processors too, that `check_remote_code` lets pass."""
+def _read_configs(folder: Path, source: str, allow_foreign_code: bool) -> dict[str, dict[str, Any]]:
+    """Read the configurations, those of an ensemble's further processors too, that `check_configs` lets pass."""
+    for below in ("", *sorted(path.name for path in folder.glob("processor_[0-9]*"))):
+        check_configs(folder, allow_foreign_code, source, subfolder=below)
     names = _names(folder, CONFIGS) | _names(folder, CONFIGS, "processor_[0-9]*/")
-    configs = {name: Run(folder).read(name) for name in sorted(names)}
-    for config in configs.values():
-        check_remote_code(config, source, allow_foreign_code)
-    return configs
+    return {name: Run(folder).read(name) for name in sorted(names)}
 
 
 def _names(folder: Path, names: Sequence[str], below: str = "") -> set[str]:
@@ -370,6 +372,11 @@ def pull(
         names = {sibling.rfilename for sibling in info.siblings or []}
         if "config.json" not in names:
             raise ValueError(f"{repo_id} has no config.json, so it is not a checkpoint.")
+        if ADAPTER in names:
+            raise ValueError(
+                f"{repo_id} has an {ADAPTER}, which would put other weights in the place of its own: ask its owner to "
+                "merge the adapter."
+            )
         if not names & {WHOLE, INDEX}:
             pickled = [name for name in sorted(names) if name.endswith(PICKLES)]
             instead = f", only the pickle {pickled[0]}, which could run any code when it is read" if pickled else ""
@@ -378,7 +385,7 @@ def pull(
         where = {"revision": info.sha, "local_dir": part}
         configs = [*CONFIGS, *(f"processor_[0-9]*/{name}" for name in CONFIGS)]
         api.snapshot_download(repo_id, **where, allow_patterns=configs)
-        check_configs(part, repo_id, allow_foreign_code)
+        _read_configs(part, repo_id, allow_foreign_code)
         api.snapshot_download(repo_id, **where, allow_patterns=list(PULLED))
     check_checkpoint(part, repo_id, allow_foreign_code)
     shutil.rmtree(part / ".cache", ignore_errors=True)
@@ -389,25 +396,15 @@ def pull(
 
 
 def _weight_files(folder: Path) -> set[str]:
-    """Find the weights, and open every file of them: a cut-off one is refused by its header."""
+    """Find the weights, and look at every file of them: a cut-off one is refused by its header."""
     names = {WHOLE}
     if (folder / INDEX).is_file() and not (folder / WHOLE).is_file():
-        shards = Run(folder).read(INDEX).get("weight_map")
-        names = set(map(str, shards.values())) if isinstance(shards, dict) else set()
-        if not names or not all(map(_SHARD.fullmatch, names)):
-            raise ValueError(f"{folder / INDEX} is damaged: it names no shards; save the checkpoint again.")
-    elif not (folder / WHOLE).is_file():
-        pickled = next((path.name for path in sorted(folder.iterdir()) if path.suffix in PICKLES), None)
-        instead = f", only the pickle {pickled}; load it where you trust it and save it again" if pickled else ""
-        raise ValueError(f"{folder} has no {WHOLE}{instead}.")
+        names = set(shards(Run(folder).read(INDEX), str(folder / INDEX)))
+    check_weights(folder)
     for name in sorted(names):
-        try:
-            with safe_open(folder / name, framework="numpy"):
-                pass
-        except FileNotFoundError:
-            raise ValueError(f"{folder} is not whole: the shard {name} is missing; save or copy it again.") from None
-        except (SafetensorError, OSError) as error:
-            raise ValueError(f"{folder / name} is damaged ({error}): save or copy it again.") from None
+        if not (folder / name).is_file():
+            what = f"has no {WHOLE}." if name == WHOLE else f"is not whole: the shard {name} is missing; copy it again."
+            raise ValueError(f"{folder} {what}")
     return names if names == {WHOLE} else {*names, INDEX}
 
 

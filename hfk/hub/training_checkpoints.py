@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +27,9 @@ from transformers.utils import logging
 from transformers.utils.hub import PushInProgress, hf_api
 
 from ..runs.card import write_card
+from ..runs.checkpoints import seal
 from ..runs.run import STATE
-from .publishing import LAST_CHECKPOINT, PULLED, check_repo_id, clear_errors
+from .publishing import LAST_CHECKPOINT, PULLED, STALE, Pushed, Target, check_repo_id, clear_errors, commit, plan_push
 
 SERVED = [*PULLED, "training_arguments.json"]
 """What of a training checkpoint comes to the top level: what serves the model, and how it was trained."""
@@ -38,6 +42,36 @@ def write_training_card(trainer: Trainer) -> None:
     folder = Path(trainer.args.output_dir)
     if trainer.is_world_process_zero() and (folder / "config.json").is_file() and not (folder / "README.md").exists():
         write_card(folder, trainer.hub_model_id)
+
+
+def push_run(
+    trainer: Trainer,
+    message: str | None,
+    blocking: bool = True,
+    token: str | None = None,
+    revision: str | None = None,
+    private: bool | None = None,
+    **_: Any,
+) -> Pushed | Future | None:
+    """Save the model whole and push it as one commit, as `publishing.push` does; arguments as of `Trainer.push_to_hub`.
+
+    Upstream pushes all that is in the run folder, the user's rows included, and leaves in the repository what an
+    earlier push brought, such as an adapter's configuration, beside which merged weights can't be loaded. What a run
+    goes on from stays there. None on processes other than the main one.
+    """
+    trainer.callback_handler.on_push_begin(trainer.args, trainer.state, trainer.control)
+    if trainer.hub_model_id is None:
+        trainer.init_hf_repo(token=token, private=private)
+    trainer.save_model(_internal_call=True)
+    if not trainer.is_world_process_zero():
+        return None
+    trainer._finish_current_push()
+    api = HfApi(token=token or trainer.args.hub_token)
+    stale = [name for name in STALE if not name.startswith(LAST_CHECKPOINT)]
+    target = Target(trainer.hub_model_id, revision=revision or trainer.args.hub_revision, message=message)
+    files = plan_push(trainer.args.output_dir, target.repo_id).files
+    push = partial(commit, target, files, stale=stale, api=api)
+    return push() if blocking else api.run_as_future(push)
 
 
 def push_checkpoint(trainer: Trainer, checkpoint_folder: str | os.PathLike) -> None:
@@ -56,21 +90,14 @@ def push_checkpoint(trainer: Trainer, checkpoint_folder: str | os.PathLike) -> N
         return
     trainer.callback_handler.on_push_begin(args, state, trainer.control)
     run, checkpoint = Path(args.output_dir), Path(checkpoint_folder)
-    stage = run / "_push" / checkpoint.name  # `Trainer.push_to_hub` leaves names with _ out
-    shutil.rmtree(stage, ignore_errors=True)
-    stage.mkdir(parents=True)
-    paths = [path for path in (run / "README.md", *checkpoint.iterdir()) if path.is_file()]
-    for path in filter_repo_objects(paths, allow_patterns=SERVED, key=lambda path: path.name):
-        _link(path, stage / path.name)
-    for path in checkpoint.glob("adapter_*"):
-        (stage / "adapter").mkdir(exist_ok=True)
-        _link(path, stage / "adapter" / path.name)
     names = {HubStrategy.CHECKPOINT: LAST_CHECKPOINT, HubStrategy.ALL_CHECKPOINTS: checkpoint.name}
     resumable = names.get(args.hub_strategy)
-    if resumable is not None:
-        shutil.copytree(checkpoint, stage / resumable, copy_function=_link)
-        if (run / STATE).is_file():  # by which `fetch_checkpoint` knows the run again
-            _link(run / STATE, stage / resumable / STATE)
+    stage = run / "_push" / checkpoint.name  # `Trainer.push_to_hub` leaves names with _ out
+    try:
+        _stage(run, checkpoint, stage, resumable)
+    except OSError as error:  # no room for it
+        _not_pushed(stage, trainer.hub_model_id, error)
+        return
     by_step = args.save_strategy == SaveStrategy.STEPS
     reached = f"step {state.global_step}" if by_step else f"epoch {int(state.epoch)}"
     job = hf_api().run_as_future(
@@ -86,17 +113,42 @@ def push_checkpoint(trainer: Trainer, checkpoint_folder: str | os.PathLike) -> N
     trainer.push_in_progress = PushInProgress([*(current.jobs if busy else []), job])
 
 
+def _stage(run: Path, checkpoint: Path, stage: Path, resumable: str | None) -> None:
+    """Link what is to be pushed of a checkpoint into a folder of its own; all of it into `resumable`, if asked."""
+    shutil.rmtree(stage, ignore_errors=True)
+    stage.mkdir(parents=True)
+    paths = [path for path in (run / "README.md", *checkpoint.iterdir()) if path.is_file()]
+    for path in filter_repo_objects(paths, allow_patterns=SERVED, key=lambda path: path.name):
+        _link(path, stage / path.name)
+    for path in checkpoint.glob("adapter_*"):
+        (stage / "adapter").mkdir(exist_ok=True)
+        _link(path, stage / "adapter" / path.name)
+    if resumable is not None:
+        shutil.copytree(checkpoint, stage / resumable, copy_function=_link)
+        if (run / STATE).is_file():  # by which `fetch_checkpoint` knows the run again
+            _link(run / STATE, stage / resumable / STATE)
+
+
 def _upload(stage: Path, repo_id: str, **options: Any) -> None:
     """Push a staged checkpoint and take the stage away; what goes wrong is said, since upstream never looks."""
     try:
         hf_api().upload_folder(repo_id=repo_id, folder_path=stage, **options)
     except Exception as error:  # whatever it is, hours of training must not end for it
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        logger.warning(f"{stage.name} was not pushed to {repo_id}; training goes on. {reason}")
+        _not_pushed(stage, repo_id, error)
     finally:
-        shutil.rmtree(stage, ignore_errors=True)
-        with suppress(OSError):  # another push may be waiting in there
-            stage.parent.rmdir()
+        _clear(stage)
+
+
+def _not_pushed(stage: Path, repo_id: str, error: Exception) -> None:
+    reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    logger.warning(f"{stage.name} was not pushed to {repo_id}; training goes on. {reason}")
+    _clear(stage)
+
+
+def _clear(stage: Path) -> None:
+    shutil.rmtree(stage, ignore_errors=True)
+    with suppress(OSError):  # another push may be waiting in there
+        stage.parent.rmdir()
 
 
 def _link(source: str | os.PathLike, target: str | os.PathLike) -> None:
@@ -127,6 +179,8 @@ def fetch_checkpoint(
         api: the client; one with the saved token by default.
     """
     check_repo_id(repo_id)
+    if not re.fullmatch(rf"{LAST_CHECKPOINT}|{PREFIX_CHECKPOINT_DIR}-\d+", name):
+        raise ValueError(f"{name!r} is no checkpoint's folder: name {LAST_CHECKPOINT} or checkpoint-STEP.")
     api = api or HfApi()
     with clear_errors(api, repo_id):
         sha = api.repo_info(repo_id, revision=revision).sha
@@ -137,10 +191,22 @@ def fetch_checkpoint(
         raise ValueError(
             f"{repo_id} has no whole {name}: it is there after a push with hub_strategy checkpoint or all_checkpoints."
         )
-    target = Path(folder) / f"{PREFIX_CHECKPOINT_DIR}-{json.loads(state.read_text(encoding='utf-8'))['global_step']}"
+    target = Path(folder) / f"{PREFIX_CHECKPOINT_DIR}-{_step(state, repo_id)}"
     shutil.rmtree(target, ignore_errors=True)
     (part / name).replace(target)
     if (target / STATE).is_file():
         (target / STATE).replace(Path(folder) / STATE)
+    seal(target)
     shutil.rmtree(part.parent)
     return str(target)
+
+
+def _step(state: Path, repo_id: str) -> int:
+    """The step that a fetched checkpoint says it is of, which names a folder here: a number, and nothing else."""
+    try:
+        step = json.loads(state.read_text(encoding="utf-8"))["global_step"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        step = None
+    if type(step) is not int or step < 0:
+        raise ValueError(f"{repo_id}: {TRAINER_STATE_NAME} names no step to go on from, so nothing of it was taken.")
+    return step

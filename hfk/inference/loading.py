@@ -1,7 +1,8 @@
 """Loading a checkpoint, single model or ensemble, by hfk's own code: every room to the right does it here.
 
-Nothing is taken on trust: the configuration is read as JSON before anything is loaded by it, no code comes from the
-Hub, and a checkpoint with missing weights is refused, where transformers would only warn.
+Nothing is taken on trust: all configurations are read as JSON before anything is loaded by them, weights are
+safetensors in the checkpoint's own folder, no code comes from the Hub, and a checkpoint with missing weights is
+refused, where transformers would only warn.
 """
 
 from __future__ import annotations
@@ -11,15 +12,15 @@ from pathlib import Path
 import torch
 from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import AutoConfig
 
+from ..models.checked_files import check_configs, check_weights
 from ..models.configuration_ensemble import MultiHeadEnsembleConfig
 from ..models.configuration_multihead import MultiHeadConfig
 from ..models.modeling_ensemble import MultiHeadEnsemble
 from ..models.modeling_multihead import MultiHeadForClassification
 from ..models.processing_ensemble import MultiHeadEnsembleProcessor
 from ..models.processing_multihead import MultiHeadProcessor
-from .remote_code import check_remote_code
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -32,8 +33,8 @@ def load_config(
     if Path(name).is_dir() and not Path(name, "config.json").is_file():
         raise ValueError(f"the folder {name} has no config.json, so it is not a checkpoint.")
     try:
-        check_remote_code(PreTrainedConfig.get_config_dict(name, **origin)[0], name)
-        config = AutoConfig.from_pretrained(name, **origin)
+        check_configs(name, **origin)
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False, **origin)
     except (OSError, HFValidationError) as error:
         if Path(name).is_dir():
             raise
@@ -61,12 +62,14 @@ def load_checkpoint(
 
     Raises:
         ValueError: if there is no such checkpoint, it is of another kind, files or weights of it are missing, or its
-            configuration would run code from elsewhere (see `inference.remote_code`).
+            configuration would run code from elsewhere (see `models.checked_files`).
     """
     name, origin = str(checkpoint), {"revision": revision or "main", "token": token}
     if isinstance(dtype, str) and dtype not in DTYPES:
         raise ValueError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}.")
     config = load_config(name, revision, token)
+    origin["revision"] = getattr(config, "_commit_hash", None) or origin["revision"]  # all of it from one commit
+    check_weights(name, **origin)
     ensemble = isinstance(config, MultiHeadEnsembleConfig)
     model_class = MultiHeadEnsemble if ensemble else MultiHeadForClassification
     processor_class = MultiHeadEnsembleProcessor if ensemble and max(config.readers) else MultiHeadProcessor

@@ -24,6 +24,7 @@ from ..evaluation.predictions import Predictions
 from ..models.decoding import readable
 from ..models.modeling_ensemble import MultiHeadEnsemble
 from ..models.modeling_multihead import MultiHeadForClassification
+from ..models.pipeline_multihead import as_row
 from ..models.processing_ensemble import MultiHeadEnsembleProcessor
 from ..models.processing_multihead import MultiHeadProcessor
 from .loading import load_checkpoint
@@ -213,11 +214,7 @@ class Predictor:
 
     def _prepare(self, row: Any) -> tuple[str | None, Any] | str:
         try:
-            if not isinstance(row, dict):
-                row = {"text" if isinstance(row, str) else "image": row}
-            if not row.keys() & set(KEYS):
-                has = ", ".join(map(str, row)) or "nothing"
-                raise ValueError(f"an input dict needs 'text', 'image' or both; it has: {has}.")
+            row = as_row(row)
             return self.processor.settle(self.processor.prepare_row(row.get("text"), row.get("image")))
         except ValueError as error:
             return str(error)
@@ -226,8 +223,8 @@ class Predictor:
 def _as_rows(rows: Any) -> Iterable[Any]:
     """The rows of a table or a column; one row alone, as a list."""
     if isinstance(rows, pd.DataFrame):
-        columns = [name for name in KEYS if name in rows]
-        if not columns:
+        columns = [name for name in (*KEYS, "text_pair") if name in rows]
+        if not {*columns} & {*KEYS}:
             has = ", ".join(map(str, rows.columns)) or "none"
             raise ValueError(f"the table needs a column 'text', 'image' or both; it has: {has}.")
         return rows[columns].astype(object).where(rows[columns].notna(), None).to_dict("records")

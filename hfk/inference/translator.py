@@ -18,10 +18,10 @@ from transformers.dynamic_module_utils import custom_object_save
 from transformers.utils import cached_file
 
 from ..files import write_atomic
+from ..models.checked_files import check_configs, check_weights
 from ..models.dialect_seq2seq import Seq2SeqRewriter
 from ..models.dialect_translator import RULES_FILE, DialectTranslator
 from ..models.pipeline_dialect import DialectTranslationPipeline
-from .remote_code import check_remote_code
 
 PIPELINE = "dialect-translation"
 
@@ -49,14 +49,16 @@ def load_translator(checkpoint: str | Path, by: str = "rules", revision: str | N
     """
     name, origin = str(checkpoint), {"revision": revision or "main"}
     try:
+        check_configs(name, **origin)
         config = PreTrainedConfig.get_config_dict(name, **origin)[0]
-        check_remote_code(config, name)
         if not is_translator(config):
             kind = f"a checkpoint of type {config['model_type']!r}" if "model_type" in config else "no checkpoint"
             raise ValueError(f"{name} is {kind}: give a translator's folder or Hub id.")
         rules, rewriter = cached_file(name, RULES_FILE, **origin), None
         if by == "model":
-            model = AutoModelForSeq2SeqLM.from_pretrained(name, **origin)
+            check_weights(name, **origin)
+            origin["trust_remote_code"] = False
+            model = AutoModelForSeq2SeqLM.from_pretrained(name, use_safetensors=True, **origin)
             rewriter = Seq2SeqRewriter(model, AutoTokenizer.from_pretrained(name, **origin))
     except (OSError, HFValidationError) as error:
         raise ValueError(f"{name!r} is neither a translator's folder nor a Hub checkpoint that can be read.") from error

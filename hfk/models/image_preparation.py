@@ -45,6 +45,7 @@ MOST_PIXELS_A_BYTE = 256
 """A picture that takes more than `DECODING_BYTES` and is packed more tightly than this is made to fill memory."""
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 """Formats that are decoded; the rarer decoders of Pillow are left closed."""
+_ORIENTATION = 0x0112  # in EXIF; from 5 on, width and height change places
 _BOX = re.compile(r"(?s)(.*)#(xywh|xyxy)=(.*)")
 
 
@@ -66,7 +67,33 @@ def open_image(source: Any) -> Image.Image:
             damaged.
     """
     if isinstance(source, Image.Image):
-        return _decode(source, None, "the picture", 0)
+        with _opened("the picture", source) as image:
+            return _to_rgb(image, "the picture")
+    name, data, box = _fetch(source)
+    with _opened(name, data) as image:
+        factor = _shrinking(image) if box is None else 1
+        smaller = (image.width // factor, image.height // factor) if factor > 1 else None
+        with _decoding(_prepare(image, smaller, box is not None, name, len(data))):
+            return _to_rgb(image, name) if box is None else _shrink(_crop(_upright(image), box, name))
+
+
+def glance(source: Any, side: int) -> tuple[bytes, Image.Image]:
+    """Refuse what `open_image` refuses, for less: JPEG is decoded at a fraction of its size, of `side` pixels or more.
+
+    Returns the bytes of the file, and the whole picture, upright RGB; a box is checked and not cut out.
+    """
+    name, data, box = _fetch(source)
+    with _opened(name, data) as image:
+        size = image.size[::-1] if image.getexif().get(_ORIENTATION, 1) >= 5 else image.size
+        with _decoding(_prepare(image, (side, side), False, name, len(data))):
+            picture = _to_rgb(image, name)
+    if box is not None:
+        _inside(box, size, name)
+    return data, picture
+
+
+def _fetch(source: Any) -> tuple[str, bytes, tuple[float, float, float, float] | None]:
+    """What a source is called in messages, its bytes, and the box at its end."""
     data = None
     if isinstance(source, dict):
         data, source = source.get("bytes"), source.get("path")
@@ -85,7 +112,30 @@ def open_image(source: Any) -> Image.Image:
         raise ImageError(f"{name} is empty (0 bytes).")
     if len(data) > MAX_BYTES:
         raise ImageError(f"{name} has {len(data):,} bytes; the limit is {MAX_BYTES:,}.")
-    return _decode(data, box, name, len(data))
+    return name, data, box
+
+
+@contextmanager
+def _opened(name: str, source: bytes | Image.Image) -> Iterator[Image.Image]:
+    """Open a file; whatever the decoder raises, then or later, becomes one sentence."""
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of decompression bombs at its own, higher limit; ours is checked before decoding.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            if isinstance(source, Image.Image):
+                yield source
+                return
+            with Image.open(io.BytesIO(source), formats=FORMATS) as image:
+                yield image
+    except Image.DecompressionBombError:
+        raise ImageError(f"{name} claims a size far above the limit of {MAX_PIXELS:,} pixels.") from None
+    except UnidentifiedImageError:
+        raise ImageError(f"{name} is not a picture in a known format ({', '.join(FORMATS)}).") from None
+    except ImageError:
+        raise
+    except Exception as error:  # Pillow lets through whatever a broken picture makes its parsers raise
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        raise ImageError(f"{name} is damaged or cut short: {reason}.") from None
 
 
 def split_box(source: Any) -> tuple[Any, tuple[float, float, float, float] | None]:
@@ -116,14 +166,17 @@ def split_box(source: Any) -> tuple[Any, tuple[float, float, float, float] | Non
 
 
 def _crop(image: Image.Image, box: tuple[float, float, float, float] | None, name: str) -> Image.Image:
-    if box is None:
-        return image
-    width, height = image.size
+    return image if box is None else image.crop(_inside(box, image.size, name))
+
+
+def _inside(box: tuple[float, float, float, float], size: tuple[int, int], name: str) -> tuple[int, int, int, int]:
+    """The part of a box that lies inside a picture of some size."""
+    width, height = size
     left, top = max(0, round(box[0])), max(0, round(box[1]))
     right, bottom = min(width, round(box[2])), min(height, round(box[3]))
     if left >= right or top >= bottom:
         raise ImageError(f"{name} has {width}×{height} pixels, and its box {tuple(map(round, box))} lies outside.")
-    return image.crop((left, top, right, bottom))
+    return left, top, right, bottom
 
 
 def letterbox(image: Image.Image, height: int, width: int) -> Image.Image:
@@ -131,38 +184,12 @@ def letterbox(image: Image.Image, height: int, width: int) -> Image.Image:
     return ImageOps.pad(image, (width, height), Image.Resampling.BICUBIC, color="white")
 
 
-def _decode(
-    source: bytes | Image.Image, box: tuple[float, float, float, float] | None, name: str, size: int
-) -> Image.Image:
-    """Make a picture that is no larger than it need be, and what can go wrong one sentence."""
-    try:
-        with warnings.catch_warnings():
-            # Pillow warns of decompression bombs at its own, higher limit; ours is checked before decoding.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            if isinstance(source, Image.Image):
-                return _to_rgb(source, name)
-            with (
-                Image.open(io.BytesIO(source), formats=FORMATS) as image,
-                _decoding(_prepare(image, box is not None, name, size)),
-            ):
-                return _to_rgb(image, name) if box is None else _shrink(_crop(_upright(image), box, name))
-    except Image.DecompressionBombError:
-        raise ImageError(f"{name} claims a size far above the limit of {MAX_PIXELS:,} pixels.") from None
-    except UnidentifiedImageError:
-        raise ImageError(f"{name} is not a picture in a known format ({', '.join(FORMATS)}).") from None
-    except ImageError:
-        raise
-    except Exception as error:  # Pillow lets through whatever a broken picture makes its parsers raise
-        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-        raise ImageError(f"{name} is damaged or cut short: {reason}.") from None
-
-
-def _prepare(image: Image.Image, whole: bool, name: str, size: int) -> int:
+def _prepare(image: Image.Image, smaller: tuple[int, int] | None, whole: bool, name: str, size: int) -> int:
     """Check an opened picture, set it to be decoded small where it can be; returns how many bytes that will take."""
     _check_size(image, name)
     pixels = image.width * image.height
-    if not whole and (factor := _shrinking(image)) > 1:
-        image.draft(None, (image.width // factor, image.height // factor))
+    if smaller is not None:
+        image.draft(None, smaller)
     # As measured with Pillow 12; a progressive JPEG is held whole, whatever size comes out.
     each = 16 if image.format == "WEBP" else {"1": 2, "L": 2}.get(image.mode, 5)
     cost = 8 * pixels if image.info.get("progressive") else each * image.width * image.height * (3 if whole else 1)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from .checked_files import CheckedModel
 from .configuration_ensemble import MultiHeadEnsembleConfig
 from .configuration_multihead import HeadConfig
 from .heads import total_loss
@@ -20,7 +21,7 @@ from .modeling_multihead import MultiHeadForClassification, MultiHeadOutput
 from .processing_ensemble import READS, input_prefix
 
 
-class MultiHeadEnsemble(PreTrainedModel):
+class MultiHeadEnsemble(CheckedModel, PreTrainedModel):
     """Several `MultiHeadForClassification` that vote.
 
     Args:

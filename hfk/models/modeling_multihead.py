@@ -20,6 +20,7 @@ from transformers import MODEL_MAPPING, AutoConfig, AutoModel, PreTrainedConfig,
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
+from .checked_files import CheckedModel, check_encoder
 from .configuration_multihead import HeadConfig, MultiHeadConfig, encoder_hidden_size, validate_heads
 from .decoding import decide, probabilities
 from .encoders import ENCODERS
@@ -47,7 +48,7 @@ class MultiHeadOutput(ModelOutput):
     embedding: Tensor | None = None
 
 
-class MultiHeadForClassification(PreTrainedModel):
+class MultiHeadForClassification(CheckedModel, PreTrainedModel):
     """A multi-head classifier over text, images, or both.
 
     Args:
@@ -366,8 +367,9 @@ def _load_encoder(
         if _pooler_option(source.config):
             source.pooler = None
         return source
-    kwargs = dict(kwargs or {})
+    kwargs = {"trust_remote_code": False, "use_safetensors": True} | (kwargs or {})
     origin = {name: kwargs[name] for name in ("revision", "token", "cache_dir", "trust_remote_code") if name in kwargs}
+    check_encoder(source, **kwargs)
     config = AutoConfig.from_pretrained(source, **origin)
     config = getattr(config, part, None) or config  # CLIP and its kin hold both towers
     kind = _class_beside_auto(config) or AutoModel

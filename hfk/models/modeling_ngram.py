@@ -25,10 +25,11 @@ from .encoder_base import TextEncoder, register_encoder
 from .shared import check_range
 
 _LOW = (1 << 31) - 1
-# Without pattern and below 2**30: with hashes below 2**31 and ids below 2**21, no sum of products reaches 2**62, so no
+# Without pattern and below 2**30: with hashes below 2**31 and ids below 2**27, no sum of products reaches 2**62, so no
 # machine's way with overflow matters.
 _MULTIPLIER, _STEP, _SEED = 0x2545F491, 0x1B873593, 0x3C6EF372
 _CHECKS = 255
+_LETTER_BITS, _TEXTS = 21, 63
 _UNKNOWN_LETTER, _SPACE = 0xFFFD, ord(" ")
 LONGEST = 8
 """Letters of a piece that n-grams are made of, where pieces are spelled; of longer ones, the first."""
@@ -55,6 +56,7 @@ class NGramConfig(PreTrainedConfig):
         pad_token_id: id of padding.
         unk_token_id: id of a character that the tokenizer does not know; no n-gram holds one. None if there is none.
         space_token_id: id of the space between words.
+        sep_token_id: id of what stands between a row's texts, each with n-grams of its own then; None if all are one.
         coded: keep the embeddings in one byte a number, when training has ended.
     """
 
@@ -75,6 +77,7 @@ class NGramConfig(PreTrainedConfig):
     pad_token_id: int | None = 0
     unk_token_id: int | None = 1
     space_token_id: int = 2
+    sep_token_id: int | None = None
     coded: bool = False
 
     def __post_init__(self, **kwargs):
@@ -86,7 +89,7 @@ class NGramConfig(PreTrainedConfig):
             raise ValueError(f"word_ngrams must be 0, 1 or 2, not {self.word_ngrams}.")
         if self.char_ngrams is None and not self.word_ngrams:
             raise ValueError("an n-gram encoder needs char_ngrams, word_ngrams, or both.")
-        for name, low, high in (("num_buckets", 2, _LOW), ("vocab_size", 1, 1 << 21)):
+        for name, low, high in (("num_buckets", 2, _LOW), ("vocab_size", 1, 1 << _LETTER_BITS)):
             if not low <= getattr(self, name) <= high:
                 raise ValueError(f"{name} must be from {low} to {high}, not {getattr(self, name)}.")
         if self.min_count < 1:
@@ -255,8 +258,18 @@ class NGramModel(TextEncoder):
         ids = nn.functional.pad(input_ids.long(), (1, longest), value=config.space_token_id)
         space = ids == config.space_token_id
         unknown = ids == (-1 if config.unk_token_id is None else config.unk_token_id)
+        lengths = []
+        if config.sep_token_id is not None:
+            ends = ids == config.sep_token_id
+            space = space | ends
+            number = ends.cumsum(1).clamp_max(_TEXTS)  # of the text that a letter is in
+            # A letter of the second text is another one than in the first, so that all its n-grams are others. And
+            # each text of several has its length, which tells texts apart whose n-grams are all too rare to count.
+            ids = torch.where(space, config.space_token_id, ids + (number << _LETTER_BITS))
+            lengths = [(_fold((number + 1) * _MULTIPLIER), ~space & (number[:, -1:] > 0))]
         found = self._char_ngrams(ids, space, unknown) if config.char_ngrams else []
         found += self._word_ngrams(ids, space, unknown) if config.word_ngrams else []
+        found += lengths
         hashes = torch.cat([torch.where(valid, value, -1) for value, valid in found], 1)
         mixed = hashes * _MULTIPLIER + _SEED
         buckets = (mixed >> 16 & _LOW) % (config.num_buckets - 1) + 1

@@ -2,10 +2,13 @@
 
 Padding is kept out without packed sequences: it stands at the end, where the forward direction reads it last, and the
 backward direction reads a copy in which every text is turned round by itself. Packing takes shapes from the mask's
-values, which `torch.export` can't know. (Export works for any batch and one length: pad to `max_length` there.)
+values, which `torch.export` can't know. Nor can it keep the networks' own loop for more than one length: an exported
+encoder goes through the tokens with `scan`, which gives the same numbers and takes longer.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -69,10 +72,10 @@ class RecurrentLayer(GradientCheckpointingLayer):
 
     def forward(self, hidden_states: Tensor, turned: Tensor) -> Tensor:
         """Map `(batch, tokens, inputs)` to `(batch, tokens, hidden_size)`; `turned` is where each token stands."""
-        output = self.ahead(hidden_states)[0]
+        output = _read(self.ahead, hidden_states)
         if self.back is None:
             return output
-        behind = _reorder(self.back(_reorder(hidden_states, turned))[0], turned)
+        behind = _reorder(_read(self.back, _reorder(hidden_states, turned)), turned)
         return torch.cat([output, behind], -1)
 
 
@@ -134,6 +137,23 @@ class RecurrentModel(TextEncoder):
             half = self.config.hidden_size // 2
             pooled = torch.cat([pooled[:, :half], hidden_states[:, 0, half:]], -1)
         return BaseModelOutputWithPoolingAndNoAttention(last_hidden_state=hidden_states, pooler_output=pooled)
+
+
+def _read(network: nn.RNNBase, tokens: Tensor) -> Tensor:
+    """Map `(batch, tokens, inputs)` to the network's outputs `(batch, tokens, size)`."""
+    if not torch.compiler.is_exporting():
+        return network(tokens)[0]
+    from torch._higher_order_ops.scan import scan  # not public yet
+
+    cell = {"LSTM": torch.lstm_cell, "GRU": torch.gru_cell, "RNN_TANH": torch.rnn_tanh_cell}[network.mode]
+
+    def step(state: Any, token: Tensor) -> tuple[Any, Tensor]:
+        state = cell(token, state, *network.all_weights[0])
+        return state, (state[0] if network.mode == "LSTM" else state).clone()
+
+    start = tokens.new_zeros(tokens.shape[0], network.hidden_size)
+    state = (start, start.clone()) if network.mode == "LSTM" else start
+    return scan(step, state, tokens.transpose(0, 1))[1].transpose(0, 1)
 
 
 def _reorder(tokens: Tensor, order: Tensor) -> Tensor:

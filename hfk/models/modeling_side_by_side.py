@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPoolingAndNoAttention
 from transformers.utils import can_return_tuple
@@ -27,6 +27,7 @@ class SideBySideConfig(PreTrainedConfig):
 
     encoder: dict[str, Any] | PreTrainedConfig | None = None  # any `AutoModel` text encoder's
     ngrams: dict[str, Any] | None = None  # options of NGramConfig
+    scale: float = 1.0  # length of the n-grams' vector beside the encoder's, whose length is 1
 
     def __post_init__(self, **kwargs):
         if isinstance(self.encoder, dict):
@@ -37,6 +38,8 @@ class SideBySideConfig(PreTrainedConfig):
         letters_config(self.ngrams)
         for name in ("hidden_size", "vocab_size", "pad_token_id"):  # the encoder's
             kwargs.pop(name, None)
+        # The base class gives the encoder its own attention, None here: keep what it was built with.
+        kwargs.setdefault("attn_implementation", getattr(self.encoder, "_attn_implementation", None))
         super().__post_init__(**kwargs)
 
     @property
@@ -81,18 +84,16 @@ class SideBySideModel(SpellingEncoder):
     ) -> BaseModelOutputWithPoolingAndNoAttention:
         """Encode texts: int64 `(batch, tokens)`, of which those count where `attention_mask` is non-zero.
 
-        `pooler_output` `(batch, hidden_size)` is the mean of the encoder's states, then the n-grams' vector;
-        `last_hidden_state` the same vector at every token, so that every pooling gives it back.
+        `pooler_output` `(batch, hidden_size)` is the direction of the mean of the encoder's states, then that of the
+        n-grams' vector; `last_hidden_state` the same vector at every token, so that every pooling gives it back.
         """
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         states = self.encoder(input_ids=input_ids, attention_mask=mask).last_hidden_state
         counted = mask[..., None].to(states.dtype)
         letters = self.spell(input_ids, mask)
-        halves = [
-            (states * counted).sum(1) / counted.sum(1).clamp_min(1),
-            self.ngrams(letters, letters != 0, return_dict=True).pooler_output.to(states.dtype),
-        ]
-        output = torch.cat(halves, -1)
+        words = self.ngrams(letters, letters != 0, return_dict=True).pooler_output.to(states.dtype)
+        ours, theirs = (nn.functional.normalize(half, dim=-1) for half in (words, (states * counted).sum(1)))
+        output = torch.cat([theirs, self.config.scale * ours], -1)
         return BaseModelOutputWithPoolingAndNoAttention(
             last_hidden_state=output[:, None].expand(-1, input_ids.shape[1], -1), pooler_output=output
         )

@@ -23,7 +23,7 @@ class MultiHeadClassificationPipeline(Pipeline):
     """Classify text, pictures, or both, with every head of the model.
 
     Call it with a str, a dict `{"text": …, "image": path | URL | bytes | PIL image}` with either or both, a picture, or
-    a list, Dataset or generator of these. Two texts are a list under `text`, or `text` and `text_pair`.
+    a list, Dataset or generator of these. Two texts are a list under `text`, `text` and `text_pair`, or a tuple.
 
     Options of a call:
 
@@ -54,6 +54,8 @@ class MultiHeadClassificationPipeline(Pipeline):
         """Classify `inputs`; see the class."""
         if hasattr(inputs, "column_names"):  # a `datasets` table, which Pipeline does not know to be one
             inputs = (row for row in inputs)
+        if isinstance(inputs, list) and not inputs:
+            return []
         return super().__call__(inputs, **options)
 
     def _sanitize_parameters(self, **parameters: Any) -> tuple[dict, dict, dict]:
@@ -64,7 +66,7 @@ class MultiHeadClassificationPipeline(Pipeline):
 
     def preprocess(self, rows: Any) -> dict[str, torch.Tensor]:
         """Prepare one row, or a list of rows, as the model's tensors."""
-        rows = [_as_row(row) for row in (rows if isinstance(rows, list) else [rows])]
+        rows = [as_row(row) for row in (rows if isinstance(rows, list) else [rows])]
         return self.processor(
             text=[row.get("text") for row in rows] if self.model.config.text_config is not None else None,
             images=[row.get("image") for row in rows] if self.model.config.vision_config is not None else None,
@@ -86,7 +88,7 @@ class MultiHeadClassificationPipeline(Pipeline):
     ) -> PipelineIterator:
         """Run over many rows, `batch_size` at a time; see `Pipeline.get_iterator`."""
         sized = isinstance(inputs, Sized)
-        rows = (PipelineDataset if sized else PipelineIterator)(inputs, _as_row, {})
+        rows = (PipelineDataset if sized else PipelineIterator)(inputs, as_row, {})
         workers = num_workers if sized else min(num_workers, 1)
         batches = DataLoader(rows, batch_size, num_workers=workers, collate_fn=self.preprocess)
         return _RowIterator(PipelineIterator(batches, self.forward, forward_params), self._answers, postprocess_params)
@@ -105,9 +107,12 @@ class _RowIterator(PipelineIterator):
             yield from self.infer(logits, **self.params)
 
 
-def _as_row(row: Any) -> dict[str, Any]:
+def as_row(row: Any) -> dict[str, Any]:
+    """One input as a dict of `text`, `image` or both, a tuple as several texts; a ValueError for another dict."""
     if isinstance(row, str):
         return {"text": row}
+    if isinstance(row, tuple):
+        return {"text": list(row)}
     if not isinstance(row, dict):
         return {"image": row}
     if "text_pair" in row:

@@ -28,10 +28,12 @@ from transformers.image_utils import SizeDict
 from transformers.tokenization_utils_base import TruncationStrategy
 from transformers.utils import PaddingStrategy
 
+from .checked_files import check_configs
 from .image_preparation import letterbox, open_image
 from .optional_cleaning import TextCleaner
-from .shared import CONTROL, check_fields, keep_imports, normalize_letters, unescape
+from .shared import CONTROL, check_choice, check_fields, keep_imports, normalize_letters, unescape
 
+TRUNCATIONS = ("head", "tail", "middle")
 SEPARATOR = "␟"
 """What stands between the texts of one row; the processor puts the tokenizer's own separator there."""
 MAX_CHARACTERS = 50_000
@@ -71,6 +73,8 @@ class MultiHeadProcessor(ProcessorMixin):
         image_processor: any transformers image processor; None for a text-only model.
         tokenizer: any transformers tokenizer; None for an image-only model.
         max_length: tokens a text is cut to, special tokens included; 3 or more.
+        truncation: what is read of a longer text: its `head`, its `tail`, or `middle`: half of either, without what
+            lies between (Sun et al. 2019, arXiv:1905.05583).
         text_prefix: put before every text, such as "query: " for E5 encoders.
         text_cleaning: preset or steps of `text_cleaning.TextCleaner`, run on every text before the prefix; None for
             none. Kept, and saved, as the list of steps.
@@ -91,7 +95,9 @@ class MultiHeadProcessor(ProcessorMixin):
         text_cleaning: str | list[Any] | None = None,
         text_separator: str = " ",
         letterbox: bool = False,
+        truncation: str = "head",
     ) -> None:
+        check_choice("truncation", truncation, TRUNCATIONS)
         if tokenizer is None and image_processor is None:
             raise ValueError("a processor needs a tokenizer, an image processor, or both.")
         if max_length < 3:
@@ -101,7 +107,11 @@ class MultiHeadProcessor(ProcessorMixin):
         self.tokenizer, self.image_processor = tokenizer, image_processor
         self.max_length, self.text_prefix, self.text_separator = max_length, text_prefix, text_separator
         self.cleaner = TextCleaner(text_cleaning) if text_cleaning else None
-        self.letterbox = letterbox
+        self.letterbox, self.truncation = letterbox, truncation
+        if tokenizer is not None:
+            if truncation == "middle" and not tokenizer.is_fast:
+                raise ValueError("truncation: middle needs a tokenizer with a tokenizer.json: take head or tail.")
+            tokenizer.truncation_side = "left" if truncation == "tail" else "right"
 
     @classmethod
     def from_encoders(
@@ -113,6 +123,7 @@ class MultiHeadProcessor(ProcessorMixin):
         image_size: int | None = None,
         text_cleaning: str | list[Any] | None = None,
         letterbox: bool = False,
+        truncation: str = "head",
     ) -> MultiHeadProcessor:
         """Build the processor that fits `MultiHeadForClassification.from_encoders(text, vision)`.
 
@@ -125,12 +136,13 @@ class MultiHeadProcessor(ProcessorMixin):
                 by default. A smaller one is faster by its square.
             text_cleaning: see the class.
             letterbox: see the class.
+            truncation: see the class.
 
         Raises:
             ValueError: if the tokenizer has pieces that the encoder does not know.
             ImportError: if the tokenizer needs sentencepiece, which is not installed.
         """
-        image_processor = AutoImageProcessor.from_pretrained(vision) if vision else None
+        image_processor = AutoImageProcessor.from_pretrained(vision, trust_remote_code=False) if vision else None
         if image_processor is not None and letterbox and image_size is None:
             size = getattr(image_processor, "crop_size", None) or image_processor.size
             image_size = size["height"] or size["shortest_edge"]
@@ -146,9 +158,9 @@ class MultiHeadProcessor(ProcessorMixin):
         separator = " "
         if tokenizer is not None:
             max_length = min(max_length, tokenizer.model_max_length, _count_positions(text, tokenizer))
-            separator = f" {tokenizer.sep_token or tokenizer.eos_token or '/'} "
+            separator = separator_of(tokenizer)
         cleaning = text_cleaning if text else None
-        return cls(image_processor, tokenizer, max_length, text_prefix, cleaning, separator, letterbox)
+        return cls(image_processor, tokenizer, max_length, text_prefix, cleaning, separator, letterbox, truncation)
 
     @property
     def text_cleaning(self) -> list[Any] | None:
@@ -187,12 +199,19 @@ class MultiHeadProcessor(ProcessorMixin):
         if not isinstance(text, str):
             raise ValueError(f"a text must be a str, not {type(text).__name__}.")
         # Lone surrogates break tokenizers; control characters carry no meaning, and NUL ends strings in some.
-        text = unescape(text[:most]).encode("utf-8", "ignore").decode()
+        text = unescape(self._within(text, most)).encode("utf-8", "ignore").decode()
         text = " ".join(CONTROL.sub(" ", normalize_letters(text)).split())
-        text = text[: max(CLEANED_CHARACTERS, CHARACTERS_A_TOKEN * self.max_length)].strip()
+        text = self._within(text, max(CLEANED_CHARACTERS, CHARACTERS_A_TOKEN * self.max_length)).strip()
         if self.cleaner is not None and text:
             text = " ".join(self.cleaner(text).split())
         return text
+
+    def _within(self, text: str, most: int) -> str:
+        """Cut a text to so many characters, where `truncation` says."""
+        if len(text) <= most:
+            return text
+        first, last = _ends(most, self.truncation)
+        return f"{text[:first]} {text[len(text) - last :]}"
 
     def __call__(
         self,
@@ -271,7 +290,7 @@ class MultiHeadProcessor(ProcessorMixin):
         data: dict[str, torch.Tensor] = {}
         has_text, has_image = (torch.tensor([one is not None for one in side]) for side in (texts, images))
         if has_text.any():
-            data.update(self._tokenize([self._shorten(self.text_prefix + (text or "")) for text in texts], padding))
+            data.update(self._tokenize([self.text_prefix + self.shorten(text or "") for text in texts], padding))
         if has_image.any():
             # One blank pixel grid of the right shape stands in for missing pictures; the model never reads it.
             opened = [image for image in images if not (image is None or isinstance(image, torch.Tensor))]
@@ -283,22 +302,27 @@ class MultiHeadProcessor(ProcessorMixin):
             data |= {"text_present": has_text, "image_present": has_image}
         return data
 
-    def _shorten(self, text: str) -> str:
-        """Cut the longest of a row's several texts, so that all of them are read; as tokenizers do with pairs."""
-        parts = text.split(self.text_separator) if self.text_separator.strip() else []
-        if (
-            len(parts) < 2 or len(text) <= self.max_length or not self.tokenizer.is_fast
-        ):  # a token is no less than a sign
+    def shorten(self, text: str) -> str:
+        """Cut a clean text that is longer than `max_length`, where the tokenizer would not cut it as `truncation` says.
+
+        Of a row's several texts the longest is cut, so that all of them are read, as tokenizers do with pairs.
+        """
+        parts = text.split(self.text_separator) if self.text_separator.strip() else [text]
+        whole = len(parts) < 2 and (self.truncation == "head" or (self.truncation == "tail" and not self.text_prefix))
+        fits = len(self.text_prefix) + len(text) <= self.max_length  # a token is no less than a sign
+        if whole or fits or not self.tokenizer.is_fast:
             return text
-        offsets = self.tokenizer(parts, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-        left = self.max_length - self.tokenizer.num_special_tokens_to_add() - len(parts) + 1
-        shortest_first = sorted(range(len(parts)), key=lambda place: len(offsets[place]))
-        for place, waiting in zip(shortest_first, range(len(parts), 0, -1), strict=True):
-            kept = min(len(offsets[place]), max(1, left // waiting))
-            left -= kept
-            if kept < len(offsets[place]):
-                parts[place] = parts[place][: offsets[place][kept - 1][1]]
-        return self.text_separator.join(parts)
+        found = self.tokenizer(parts, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        room = self.max_length - self.tokenizer.num_special_tokens_to_add() - len(parts) + 1
+        room -= len(self.tokenizer(self.text_prefix, add_special_tokens=False)["input_ids"])
+        while True:
+            shares = _share([len(tokens) for tokens in found], room)
+            cut = [_cut(*part, self.truncation) for part in zip(parts, found, shares, strict=True)]
+            shorter = self.text_separator.join(cut)
+            excess = len(self.tokenizer(self.text_prefix + shorter)["input_ids"]) - self.max_length
+            if excess <= 0 or room <= len(parts):
+                return shorter
+            room -= excess  # what begins inside a word may take more pieces there than it did
 
     def _tokenize(self, texts: list[str], padding: bool | str) -> dict[str, torch.Tensor]:
         """Tokenize a batch.
@@ -349,10 +373,14 @@ class MultiHeadProcessor(ProcessorMixin):
         }
         if self.letterbox:
             result["letterbox"] = True
+        if self.truncation != "head":
+            result["truncation"] = self.truncation
         if self.cleaner is not None:
             result["text_cleaning"] = self.cleaner.steps
         if self.image_processor is not None:
-            result["image_processor"] = self.image_processor.to_dict()
+            preparation = self.image_processor.to_dict()
+            preparation.pop("auto_map", None)  # as of a tokenizer
+            result["image_processor"] = preparation
         return result | ({"auto_map": self.auto_map} if hasattr(self, "auto_map") else {})
 
     @classmethod
@@ -364,14 +392,47 @@ class MultiHeadProcessor(ProcessorMixin):
             raise OSError(f"{source} has no processor_config.json of a multi-head checkpoint.")
         known = (*inspect.signature(cls.__init__).parameters, *_SAVED_BESIDES)
         check_fields(f"{source}: processor_config.json", has, known)
+        check_configs(source, **kwargs)
         kwargs["trust_remote_code"] = False  # both parts are stock classes; left out, it would be asked for
         pictures = AutoImageProcessor.from_pretrained(source, **kwargs) if "image_processor" in has else None
         return [pictures, AutoTokenizer.from_pretrained(source, **kwargs) if has.pop("has_tokenizer") else None]
 
 
+def separator_of(tokenizer: Any) -> str:
+    """What to put between the texts of a row: the sign that the tokenizer has for it."""
+    return f" {tokenizer.sep_token or tokenizer.eos_token or '/'} "
+
+
+def _ends(count: int, truncation: str) -> tuple[int, int]:
+    """How many of `count` are read from the beginning, and how many from the end."""
+    return {"head": (count, 0), "tail": (0, count), "middle": (count - count // 2, count // 2)}[truncation]
+
+
+def _cut(text: str, tokens: list[tuple[int, int]], kept: int, truncation: str) -> str:
+    """Keep so many of a text's tokens, which are given by their places."""
+    if kept >= len(tokens):
+        return text
+    first, last = _ends(kept, truncation)
+    head = text[: tokens[first - 1][1]] if first else ""
+    tail = text[tokens[-last][0] :] if last else ""
+    return f"{head} {tail}".strip()
+
+
+def _share(lengths: list[int], room: int) -> list[int]:
+    """Divide `room` among texts of these lengths: the shortest stay whole, the others get as much each."""
+    kept = [0] * len(lengths)
+    shortest_first = sorted(range(len(lengths)), key=lengths.__getitem__)
+    for waiting, place in zip(range(len(lengths), 0, -1), shortest_first, strict=True):
+        kept[place] = min(lengths[place], max(1, room // waiting))
+        room -= kept[place]
+    return kept
+
+
 def _load_tokenizer(text: str) -> Any:
     try:
-        return AutoTokenizer.from_pretrained(text)
+        tokenizer = AutoTokenizer.from_pretrained(text, trust_remote_code=False)
+        tokenizer.init_kwargs.pop("auto_map", None)  # code that did not run need not travel
+        return tokenizer
     except Exception as error:  # which names tiktoken where a SentencePiece model can't be read
         named = any(package in str(error).lower() for package in ("sentencepiece", "tiktoken"))
         if not named or importlib.util.find_spec("sentencepiece") is not None:

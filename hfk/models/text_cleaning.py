@@ -1,30 +1,21 @@
 """Text cleaning: named steps in an order of one's own, saved with a checkpoint as that list of names and arguments.
 
-Nothing here needs a package but `morphemes`, whose analyzer is looked up when the cleaner is made, so that a checkpoint
-that can't be served as it was trained says so when it is loaded. Every step gives the same text when it is run on its
-own result, `morphemes` and words of a user's own excepted.
+Nothing here needs a package. Every step gives the same text when it is run on its own result, words of a user's own
+excepted. Leaving out parts of speech and spelling out abbreviations are gone: no model was better for it
+(benchmarks/README.md).
 """
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import inspect
-import os
 import re
-import threading
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from importlib import metadata
 from typing import Any
 
-from transformers.utils import logging
-
 from .hanja_readings import READINGS
-from .shared import CONTROL, check_choice, normalize_letters, unescape
-
-logger = logging.get_logger(__name__)
+from .shared import CONTROL, normalize_letters, unescape
 
 Step = Callable[[str], str]
 Replacements = Mapping[str, str | None] | None
@@ -41,61 +32,16 @@ HANJA_WORDS = {
 # Behind a name they stand for a longer word than at its beginning: 현대重, 우리銀, 신세계百, 기계硏, 방통委.
 HANJA_SUFFIXES = {"重": "중공업", "銀": "은행", "百": "백화점", "硏": "연구원", "研": "연구원", "委": "위원회"}
 
-ABBREVIATIONS = {
-    "3D": "3차원", "4G": "4세대 이동통신", "5G": "5세대 이동통신", "6G": "6세대 이동통신", "AI": "인공지능",
-    "AFC": "아시아축구연맹", "AR": "증강현실", "CEO": "최고경영자", "CES": "세계가전전시회",
-    "CIA": "미국 중앙정보국", "DLF": "파생결합펀드", "DMZ": "비무장지대", "ECB": "유럽중앙은행",
-    "ELS": "주가연계증권", "EPL": "잉글랜드 프로축구", "ETF": "상장지수펀드", "ETN": "상장지수증권",
-    "EU": "유럽연합", "FBI": "미국 연방수사국", "FIFA": "국제축구연맹", "FOMC": "미국 연방공개시장위원회",
-    "FTA": "자유무역협정", "GDP": "국내총생산", "GPS": "위성항법장치", "IAEA": "국제원자력기구",
-    "ICBM": "대륙간탄도미사일", "ICT": "정보통신기술", "IMF": "국제통화기금", "IOC": "국제올림픽위원회",
-    "IPO": "기업공개", "IPTV": "인터넷 텔레비전", "IT": "정보기술", "IoT": "사물인터넷", "KAIST": "한국과학기술원",
-    "KBL": "한국프로농구", "KBO": "한국프로야구", "KIST": "한국과학기술연구원", "KOVO": "한국배구연맹",
-    "KTX": "고속철도", "LA": "로스앤젤레스", "LPGA": "미국 여자프로골프", "LTE": "4세대 이동통신",
-    "MLB": "미국 프로야구", "MOU": "양해각서", "MVP": "최우수선수", "MWC": "모바일 박람회",
-    "NASA": "미국 항공우주국", "NATO": "북대서양조약기구", "NBA": "미국 프로농구", "NGO": "비정부기구",
-    "NSC": "국가안전보장회의", "NYT": "뉴욕타임스", "OECD": "경제협력개발기구", "OLED": "유기발광다이오드",
-    "OS": "운영체제", "PGA": "미국 프로골프", "R&D": "연구개발", "RFA": "자유아시아방송",
-    "SLBM": "잠수함발사탄도미사일", "SNS": "사회관계망서비스", "SUV": "스포츠유틸리티차", "TF": "전담조직",
-    "TV": "텔레비전", "UAE": "아랍에미리트", "UEFA": "유럽축구연맹", "UN": "유엔", "VOA": "미국의 소리",
-    "VR": "가상현실", "WHO": "세계보건기구", "WKBL": "한국여자농구연맹", "WNBA": "미국 여자프로농구",
-    "WP": "워싱턴포스트", "WSJ": "월스트리트저널", "WTI": "서부텍사스산 원유", "WTO": "세계무역기구",
-}  # fmt: skip
-
-TAGS = (
-    "NNG", "NNP", "NNB", "NR", "NP", "VV", "VA", "VX", "VCP", "VCN", "MM", "MAG", "MAJ", "IC",
-    "JKS", "JKC", "JKG", "JKO", "JKB", "JKV", "JKQ", "JX", "JC", "EP", "EF", "EC", "ETN", "ETM",
-    "XPN", "XSN", "XSV", "XSA", "XR", "SF", "SP", "SS", "SE", "SO", "SW", "SL", "SH", "SN", "UN",
-    "W_URL", "W_EMAIL", "W_HASHTAG", "W_MENTION", "W_SERIAL", "W_EMOJI",
-)  # fmt: skip
-"""Part-of-speech tags of the Sejong corpus, and Kiwi's for what it finds on the web; UN is what no analyzer knows."""
-
-DROPPED = (
-    "NNB", "NP", "NR", "VCP", "VCN", "MM", "MAG", "MAJ", "IC", "J*", "E*", "XPN", "XSN", "XSV", "XSA", "SF", "SE",
-    "SS", "SL", "SN",
-)  # fmt: skip
-"""What `morphemes` drops by default: particles, endings, affixes, numbers, foreign letters; nouns and verbs stay."""
-
-ANALYZERS = {"kiwi": ("kiwipiepy", "kiwipiepy"), "mecab": ("mecab", "python-mecab-ko")}
-"""Analyzer → its module and its package."""
-_DICTIONARIES = {"kiwi": "kiwipiepy_model", "mecab": "python-mecab-ko-dic"}
-
-PRESETS: dict[str, list[Any]] = {
-    "simple": ["html", "url", "normalize", "hanja_words", "hanja", "symbols", "quotes", "repeat", "whitespace"],
-    "elaborate": [
-        "html", "url", "normalize", "hanja_words", "hanja", "abbreviations", "numbers", "symbols", "quotes", "repeat",
-        "morphemes", "whitespace",
-    ],
-}  # fmt: skip
-"""`simple` writes the same thing one way and needs no package; `elaborate` also filters by part of speech."""
+SIMPLE = ["html", "url", "normalize", "hanja_words", "hanja", "symbols", "quotes", "repeat", "whitespace"]
+"""The preset `simple`: the same thing is written one way."""
+_GONE = ("elaborate", "abbreviations", "numbers", "morphemes")  # what a checkpoint of before may name
 
 
 class TextCleaner:
     """Runs steps one after the other.
 
     Args:
-        steps: a preset's name, or a list of steps: each a name, or a mapping of one name to its options. A preset's
-            name may stand in the list too.
+        steps: `simple`, or a list of steps: each a name, `simple` among them, or a mapping of one name to its options.
 
     Example:
         >>> TextCleaner(["hanja_words", "hanja", "quotes"])("美·中 정상 “訪韓” 무산")
@@ -105,7 +51,7 @@ class TextCleaner:
     """
 
     def __init__(self, steps: str | Sequence[Any]) -> None:
-        self.steps = [_with_version(step) for step in expand_steps(steps)]
+        self.steps = expand_steps(steps)
         self._functions = [_make(step) for step in self.steps]
 
     def __call__(self, text: str) -> str:
@@ -116,16 +62,15 @@ class TextCleaner:
         return text
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return TextCleaner, (self.steps,)  # the functions hold analyzers; they are made again where they are needed
+        return TextCleaner, (self.steps,)  # the functions can't be pickled; they are made again
 
 
 def expand_steps(steps: str | Sequence[Any]) -> list[Any]:
-    """Replace presets by what they stand for, so that what is saved stays the same when a preset changes."""
+    """Replace `simple` by what it stands for, so that what is saved stays the same when it changes."""
     if isinstance(steps, str):
-        check_choice("text_cleaning", steps, PRESETS)
         steps = [steps]
     if not isinstance(steps, Sequence):
-        raise ValueError(f"text_cleaning is a preset ({', '.join(PRESETS)}) or a list of steps, not {steps!r}.")
+        raise ValueError(f"text_cleaning is `simple` or a list of steps, not {steps!r}.")
     result: list[Any] = []
     for step in steps:
         name, options = step, {}
@@ -136,19 +81,19 @@ def expand_steps(steps: str | Sequence[Any]) -> list[Any]:
                 f"text_cleaning: {step!r} is no step; write a name, or a name with its options, such as "
                 "{repeat: {limit: 2}}."
             )
-        known_preset = name in PRESETS and not options
-        if not known_preset and name not in STEPS:
-            raise ValueError(f"text_cleaning has no step {name!r}; it has: {', '.join(STEPS)}.")
-        result += PRESETS[name] if known_preset else [{name: dict(options)} if options else name]
+        if name in _GONE:
+            raise ValueError(f"text_cleaning: {name!r} is gone, for no model was better with it; train again without.")
+        if name == "simple" and not options:
+            result += SIMPLE
+        elif name in STEPS:
+            result.append({name: dict(options)} if options else name)
+        else:
+            raise ValueError(f"text_cleaning has no step {name!r}; it has: simple, {', '.join(STEPS)}.")
     return result
 
 
-def _parts(step: str | dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    return (step, {}) if isinstance(step, str) else next(iter(step.items()))
-
-
 def _make(step: str | dict[str, Any]) -> Step:
-    name, options = _parts(step)
+    name, options = (step, {}) if isinstance(step, str) else next(iter(step.items()))
     known = inspect.signature(_WITH_OPTIONS[name]).parameters if name in _WITH_OPTIONS else {}
     for option in options:
         if option not in known:
@@ -158,15 +103,6 @@ def _make(step: str | dict[str, Any]) -> Step:
         return _PLAIN[name] if name in _PLAIN else _WITH_OPTIONS[name](**options)
     except ValueError as error:
         raise ValueError(f"text_cleaning: step {name!r}: {error}") from None
-
-
-def _with_version(step: str | dict[str, Any]) -> str | dict[str, Any]:
-    """Note which analyzer takes the texts apart, if the step does not say it yet."""
-    name, options = _parts(step)
-    analyzer = options.get("analyzer", "kiwi")
-    if name != "morphemes" or "version" in options or analyzer not in ANALYZERS:
-        return step
-    return {name: options | {"version": analyzer_version(analyzer)}}
 
 
 # -- markup, signs
@@ -208,7 +144,6 @@ _QUOTES = _table({
     '"': "“”„‟″〝〞＂《》『』«»", "'": "‘’‚‛′´`＇〈〉「」‹›", "[": "【〔［｢", "]": "】〕］｣", "(": "（❨", ")": "）❩",
 })  # fmt: skip
 _ELLIPSIS = re.compile(r"(?:\.{2,}|‥|…)+")
-_NUMBER_COMMA = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _INVISIBLE = re.compile(
     "[\u00ad\u115f\u1160\u180e\u200b\u200c\u200e\u200f\u202a-\u202e\u2060-\u2064\u3164\ufeff\uffa0]"
 )
@@ -264,11 +199,6 @@ def quotes(text: str) -> str:
     return text if text.isascii() else text.translate(_QUOTES)
 
 
-def numbers(text: str) -> str:
-    """Take the comma out of 1,350."""
-    return _NUMBER_COMMA.sub("", text) if "," in text else text
-
-
 def repeat(limit: int = 2) -> Step:
     """Shorten runs of one letter or sign to `limit`: ㅋㅋㅋㅋ → ㅋㅋ, !!!! → !!. Digits, capitals and Hanja stay."""
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
@@ -282,7 +212,7 @@ def whitespace(text: str) -> str:
     return " ".join(_INVISIBLE.sub("", text).split())
 
 
-# -- Hanja, abbreviations
+# -- Hanja
 
 
 def hanja_words(words: Replacements = None, suffixes: Replacements = None) -> Step:
@@ -299,20 +229,8 @@ def hanja_words(words: Replacements = None, suffixes: Replacements = None) -> St
     return lambda text: second.sub(_expand(behind), first.sub(_expand(found), text))
 
 
-def abbreviations(words: Replacements = None) -> Step:
-    """Spell out English abbreviations in Korean: IMF가 → 국제통화기금이; `words` are added to `ABBREVIATIONS`."""
-    found = _merge(ABBREVIATIONS, words, "words")
-    pattern = _alternatives(found, r"(?<![A-Za-z0-9])({})(?![A-Za-z0-9])")
-    return lambda text: pattern.sub(_expand(found), text)
-
-
-_PARTICLES = (
-    ("은", "는"),
-    ("이", "가"),
-    ("을", "를"),
-    ("과", "와"),
-    ("으로", "로"),
-)  # after a consonant, after a vowel
+# After a consonant, after a vowel.
+_PARTICLES = (("은", "는"), ("이", "가"), ("을", "를"), ("과", "와"), ("으로", "로"))
 _PARTICLE = f"(?:({'|'.join(one for pair in _PARTICLES for one in pair)})(?=(?:의|는|도|만|서|써)?(?![가-힣])))?"
 
 
@@ -448,133 +366,7 @@ def _at_the_beginning(syllable: str) -> str:
     return chr(ord(_INITIAL.get(chr(ord(syllable) - final), chr(ord(syllable) - final))) + final)
 
 
-# -- morphemes
-
-
-def morphemes(
-    analyzer: str = "kiwi", drop: list[str] | None = None, keep: list[str] | None = None, version: str | None = None
-) -> Step:
-    """Take a text apart into morphemes and leave out some by their part of speech; those left are joined by spaces.
-
-    A text of letters or digits of which nothing would be left, such as a product's name alone, stays as it is.
-
-    Args:
-        analyzer: `kiwi` (package kiwipiepy) or `mecab` (python-mecab-ko); their tags are brought to those of `TAGS`.
-        drop: tags to leave out, `DROPPED` by default; "J*" stands for all that begin with J.
-        keep: in place of `drop`: the tags that stay.
-        version: of the analyzer in training, noted by `TextCleaner`; others may take words apart in another way.
-    """
-    check_choice("analyzer", analyzer, ANALYZERS)
-    if drop is not None and keep is not None:
-        raise ValueError("say drop or keep, not both.")
-    if keep is not None:
-        left = _match_tags(keep, "keep")
-    else:
-        left = set(TAGS) - _match_tags(DROPPED if drop is None else drop, "drop")
-    module, package = ANALYZERS[analyzer]
-    if importlib.util.find_spec(module) is None:
-        raise ImportError(
-            f"texts are cleaned with the analyzer {analyzer!r} here, which is not installed: pip install {package}, or "
-            '"hfk[korean]".'
-        )
-    installed = analyzer_version(analyzer)
-    if version is not None and version != installed:
-        logger.warning(
-            f"texts were cleaned with {version} in training, and {installed} is here: it may take words apart in "
-            "another way, which changes answers."
-        )
-
-    def analyze(text: str) -> str:
-        found = " ".join(form for form, tag in _analyze(analyzer, text) if tag in left)
-        return found or (text if any(map(str.isalnum, text)) else "")
-
-    # Analysis costs a hundred times what the other steps do, and training sees each text once an epoch. Longer texts
-    # are not held, so that the memory this takes has a bound.
-    remembered = lru_cache(maxsize=1 << 16)(analyze)
-    return lambda text: remembered(text) if len(text) <= 200 else analyze(text)
-
-
-def _match_tags(tags: Any, option: str) -> set[str]:
-    if isinstance(tags, str) or not isinstance(tags, Sequence):
-        raise ValueError(f"{option} must be a list of part-of-speech tags, not {tags!r}.")
-    found = set()
-    for tag in tags:
-        stem = str(tag).removesuffix("*")
-        matched = [known for known in TAGS if known == tag or (stem != str(tag) and known.startswith(stem))]
-        if not matched:
-            raise ValueError(
-                f"there is no part-of-speech tag {tag!r}; there are {' '.join(TAGS)}, and J*, E* and the like."
-            )
-        found.update(matched)
-    return found
-
-
-Analyzer = Callable[[str], list[tuple[str, str]]]
-_loaded: dict[tuple[str, int], Analyzer] = {}
-_locks: dict[int, threading.Lock] = {}  # by process: who holds a lock at a fork isn't in the child to give it back
-
-
-def analyzer_version(name: str) -> str | None:
-    """Say which packages an analyzer is here, as "kiwipiepy 0.22.0, kiwipiepy_model 0.22.0"; None if it is not."""
-    try:
-        packages = (ANALYZERS[name][1], _DICTIONARIES[name])
-        return ", ".join(f"{package} {metadata.version(package)}" for package in packages)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _analyze(name: str, text: str) -> list[tuple[str, str]]:
-    """Take a text apart, one at a time, for Mecab's tagger keeps the sentence it is at.
-
-    An analyzer is loaded at a process's first text: that takes seconds, and a fork does not copy threads.
-    """
-    key = name, os.getpid()
-    with _locks.setdefault(os.getpid(), threading.Lock()):
-        if key not in _loaded:
-            _loaded[key] = {"kiwi": _load_kiwi, "mecab": _load_mecab}[name]()
-        return _loaded[key](text)
-
-
-def _load_kiwi() -> Analyzer:
-    kiwi = importlib.import_module("kiwipiepy").Kiwi(num_workers=1)
-    return lambda text: [(token.form, _sejong(token.tag, token.form)) for token in kiwi.tokenize(text)]
-
-
-def _load_mecab() -> Analyzer:
-    mecab = importlib.import_module("mecab").MeCab()
-
-    def analyze(text: str) -> list[tuple[str, str]]:
-        result = []
-        for found in mecab.parse(text):
-            parts = [[found.surface, found.feature.pos]]
-            if found.feature.type == "Inflect" and found.feature.expression:
-                # "아름답/VA/*+ᆫ/ETM/*": the parts, not the contracted whole
-                parts = [part.split("/") for part in found.feature.expression.split("+")]
-            result += [(part[0], _sejong(part[1], part[0])) for part in parts if len(part) > 1]
-        return result
-
-    return analyze
-
-
-_SAME_TAG = {"NNBC": "NNB", "SSO": "SS", "SSC": "SS", "SC": "SP", "SB": "SW", "XSM": "XSA", "Z_CODA": "EF"}
-_SIGN_TAGS = {"SF": ".?!", "SE": "…", "SS": "\"'“”‘’()[]<>{}", "SP": ",·:/", "SO": "-~"}
-
-
-@lru_cache(maxsize=4096)
-def _sejong(tag: str, form: str) -> str:
-    """An analyzer's tag in the words of the Sejong corpus."""
-    if tag == "SY":  # Mecab's for most signs, and for two of any
-        return next((kind for kind, signs in _SIGN_TAGS.items() if all(sign in signs for sign in form)), "SW")
-    tag = tag.split("+")[0].split("-")[0]  # a compound's first part; Kiwi's mark of irregular verbs
-    tag = _SAME_TAG.get(tag, "NNP" if tag.startswith("USER") else tag)
-    return tag if tag in TAGS else "UN"
-
-
-_PLAIN: dict[str, Step] = {
-    step.__name__: step for step in (html, url, normalize, hanja, numbers, symbols, quotes, whitespace)
-}
-_WITH_OPTIONS: dict[str, Callable[..., Step]] = {
-    step.__name__: step for step in (hanja_words, abbreviations, repeat, morphemes)
-}
+_PLAIN: dict[str, Step] = {step.__name__: step for step in (html, url, normalize, hanja, symbols, quotes, whitespace)}
+_WITH_OPTIONS: dict[str, Callable[..., Step]] = {step.__name__: step for step in (hanja_words, repeat)}
 STEPS = _PLAIN | _WITH_OPTIONS
 """Step name → the step itself, or the function that makes it of its options."""

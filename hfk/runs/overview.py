@@ -11,23 +11,27 @@ from ..tasks.labels import label_arrays
 
 _TEXTS = 1000  # whose lengths are looked at
 _SHOWN = 5
+_READ = {"head": "beginning is read", "tail": "end is read", "middle": "beginning and the end are read, half of either"}
 
 
 def overview(data: DatasetDict, heads: list[HeadConfig], processor: MultiHeadProcessor) -> str:
-    """Count the rows of each split and head, the labels that no training row has, and the texts that are cut."""
+    """Count the rows of each split and head; say what has no labels, or no training row, and which texts are cut."""
     arrays = {split: label_arrays(rows, heads) for split, rows in data.items()}
     lines, remarks = [["", *data], ["rows", *(f"{len(rows):,}" for rows in data.values())]], []
+    bare = list(data)
     for head in heads:
         read = {split: head.rules.read(found.get(head.name)) for split, found in arrays.items()}
         lines.append([head.name, *(f"{int(present.sum()):,}" for present, _ in read.values())])
+        bare = [split for split in bare if not read[split][0].any()]
         present, target = read.get("train", next(iter(read.values())))
         counts = head.rules.counts(target[present]) if present.any() else ()
         never = [label for label, count in zip(head.labels, counts, strict=False) if not count]
         if never:
             shown = ", ".join(never[:_SHOWN]) + (", …" if len(never) > _SHOWN else "")
-            remarks.append(f"{head.name}: {len(never):,} of {len(head.labels):,} labels have no training row ({shown})")
-    cut = _cut(data, processor)
-    return "\n".join([aligned(lines), *remarks, *cut])
+            remarks.append(f"{len(never):,} of {len(head.labels):,} labels of {head.name} ({shown})")
+    said = [f"no row of {' and of '.join(bare)} has a label: nothing is scored there"] if bare else []
+    said += [f"without a training row: {'; '.join(remarks)}"] if remarks else []
+    return "\n".join([aligned(lines), *said, *_cut(data, processor)])
 
 
 def _cut(data: DatasetDict, processor: MultiHeadProcessor) -> list[str]:
@@ -47,6 +51,5 @@ def _cut(data: DatasetDict, processor: MultiHeadProcessor) -> list[str]:
     )
     return [
         f"{of} are longer than max_length {processor.max_length} (the longest seen has {max(lengths):,} tokens); of "
-        f"them the {'end' if processor.tokenizer.truncation_side == 'left' else 'beginning'} is read: `truncation:` "
-        "says which"
+        f"them the {_READ[processor.truncation]} (`truncation: {processor.truncation}`)"
     ]

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import importlib.util
 import json
 import math
+import re
 import types
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -25,12 +27,12 @@ from transformers import TrainingArguments
 from transformers.utils import logging
 
 from ..backbones.registry import FROM_SCRATCH
+from ..models.processing_multihead import TRUNCATIONS
+from ..models.shared import check_choice
 from ..tasks.yaml_task import read_yaml
 
 logger = logging.get_logger(__name__)
 BUILT_IN = Path(__file__).parents[1] / "recipes"
-TRUNCATIONS = {"head": "right", "tail": "left"}
-"""Which end of a longer text is read → the side that the tokenizer cuts."""
 EMBEDDINGS = ("random", "fasttext", "kiwi-morphemes")
 MAIN = "value"
 """In a technique's mapping, the option that a lone value stands for: `{value: effective, beta: 0.99}`."""
@@ -85,6 +87,9 @@ class MultiHeadTrainingArguments(TrainingArguments):
             )
             self.bf16 = False
         super().__post_init__()
+        for tracker in {"tensorboard", "trackio"} & set(self.report_to):
+            if importlib.util.find_spec(tracker) is None:
+                raise ImportError(f"report_to={tracker} needs a package of that name: pip install {tracker}")
         if self.label_smoothing_factor:
             raise ValueError("label_smoothing_factor knows one head only; use label_smoothing instead.")
 
@@ -104,6 +109,9 @@ class Recipe:
     split: dict | None = None  # such as {validation: 0.2, test: 0} or {folds: 5, fold: 0}; None for the task's own
     # File of corrected labels, columns id, head, from, to, reason (see hfk.tasks.corrections); None for the task's own.
     corrections: str | None = None
+    bad_rows: str | None = None  # error or drop; as those of a task's YAML, as are the next two
+    image_dir: str | None = None
+    missing_images: str | None = None  # error, drop or text_only
     max_train_rows: int | None = None  # train on this many rows only, drawn by the seed; for trying things out
     # Packaged backbone, Hub id or folder; or morphemes, ngram, recurrent or textcnn, which start from nothing on the
     # training texts (see hfk.training.scratch). None leaves text out. Ignored if the task has no text.
@@ -123,11 +131,11 @@ class Recipe:
     text_pooling: str = "mean"  # or cls, max or attention
     image_pooling: str = "mean"  # or cls or max
     max_length: int = 128  # tokens a text is cut to
-    truncation: str = "head"  # which end of a longer text is read: head or tail
+    truncation: str = "head"  # what is read of a longer text: head, tail, or middle for half of either
     # Put before every text; "" for nothing, None for what the encoder was trained with, such as "query: " of E5.
     text_prefix: str | None = None
-    # simple, elaborate (needs the extra `korean`), or a list of steps, run on every text before the prefix, in training
-    # and in service; see hfk.models.text_cleaning. None leaves texts as they are.
+    # simple, or a list of steps, run on every text before the prefix, in training and in service; see
+    # hfk.models.text_cleaning. None leaves texts as they are.
     text_cleaning: str | list | None = None
     letterbox: bool = False  # keep a picture's shape and fill up with white
     image_size: int | None = None  # pixels a side that pictures are resized to; the vision encoder's own by default
@@ -141,10 +149,8 @@ class Recipe:
     options: dict[str, Any] = field(default_factory=dict)  # all of the recipe's options, as given
 
     def __post_init__(self) -> None:
-        if self.embeddings not in EMBEDDINGS:
-            raise ValueError(f"embeddings {self.embeddings!r} is not one of {', '.join(EMBEDDINGS)}.")
-        if self.truncation not in TRUNCATIONS:
-            raise ValueError(f"truncation {self.truncation!r} is not one of {', '.join(TRUNCATIONS)}.")
+        check_choice("embeddings", self.embeddings, EMBEDDINGS)
+        check_choice("truncation", self.truncation, TRUNCATIONS)
         if self.vision_config is not None and self.vision_encoder not in FROM_SCRATCH["vision"]:
             nothing = ", ".join(FROM_SCRATCH["vision"])
             raise ValueError(f"vision_config is for an encoder that starts from nothing: {nothing}.")
@@ -183,8 +189,8 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """Return the options as used, for YAML: all of the recipe's own, others as they were given, and no tokens."""
         used = {name: getattr(self, name) for name in OWN}
-        names = [name for name in self.options if name in ARGUMENTS and not name.endswith("_token")]
-        return plain(used | {name: getattr(self.arguments, name) for name in names} | self.techniques)
+        names = [name for name in self.options if name in ARGUMENTS]
+        return plain(without_tokens(used | {name: getattr(self.arguments, name) for name in names} | self.techniques))
 
 
 OWN = tuple(f.name for f in dataclasses.fields(Recipe) if f.name not in ("arguments", "techniques", "options"))
@@ -336,6 +342,21 @@ def convert(name: str, value: Any, hint: Any) -> Any:
         return value
     needs = [words for kind, words in _WORDS.items() if kind in kinds]
     raise ValueError(f"option {name!r} needs {' or '.join(needs) or 'another kind of value'}, not {value!r}.")
+
+
+_SECRET = re.compile(r"(?:^|_)(?:token|password|api_key)$", re.I)
+
+
+def without_tokens(options: Any) -> Any:
+    """Leave out of options, and of mappings inside them, what is secret: nothing of hfk's writes a token to a file.
+
+    Example:
+        >>> without_tokens({"seed": 1, "hub_token": "hf_…"})
+        {'seed': 1}
+    """
+    if not isinstance(options, Mapping):
+        return options
+    return {name: without_tokens(value) for name, value in options.items() if not _SECRET.search(str(name))}
 
 
 _WORDS = {

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
@@ -21,26 +22,31 @@ from typing import Any
 import torch
 import yaml
 from datasets import Dataset, DatasetDict, concatenate_datasets
-from transformers import PreTrainedModel, ProcessorMixin
-from transformers.trainer import TRAINER_STATE_NAME
+from filelock import FileLock, Timeout
+from transformers import PreTrainedConfig, PreTrainedModel, ProcessorMixin
 
 from ..evaluation.predictions import Predictions
 from ..evaluation.report import write_report
 from ..evaluation.translation import Translations, write_translation_report
-from ..files import write_atomic
+from ..files import parse_yaml, part_of, remove, sweep, sync, sync_entry, write_atomic
 from ..inference.loading import load_checkpoint, load_config
 from ..inference.predictor import Predictor, find_device
 from ..inference.table import TASK_FILE, read_task_file
 from ..models.configuration_multihead import HeadConfig
+from ..models.image_preparation import split_box
+from ..models.processing_ensemble import processor_state
 from ..tasks import ABOUT_ROWS, Task, list_tasks, load_task
 from ..tasks.source import TableSource
+from .checkpoints import last_checkpoint, remove_checkpoints, set_aside_damaged
 from .recipe import Recipe, plain, translate
 
 CONFIG = "config.json"
 RECIPE = "recipe.yaml"
 """The options of a finished run, as used."""
 STATE = "run.json"
-"""What a run is made from: options as given, labels, rows; by it a folder is known as the same run."""
+"""What a run is made from: options as given, labels, rows, encoders; by it a folder is known as the same run."""
+LOCK = "run.lock"
+"""Held by the process that trains here; see `Run.hold`."""
 LOG = "training_log.json"
 REPORT = "report"
 METRICS = "metrics.json"
@@ -56,6 +62,11 @@ INCIDENTAL = (
     "hub_token", "hub_private_repo", "hub_revision", "hub_always_push", "license",
 )  # fmt: skip
 """Options that another call may change and still go on with the same run."""
+_CHANGED = {
+    "rows": "the rows or their labels have", "pictures": "the pictures have", "text_encoder": "the text encoder has",
+    "vision_encoder": "the vision encoder has", "processor": "the tokenizer, or how input is prepared, has",
+}  # fmt: skip
+"""Facts that are known by a digest, in words."""
 REMEDY = "Choose another --output-dir, or start anew with --fresh."
 
 
@@ -71,23 +82,40 @@ class Run:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.state: dict[str, Any] = {}
+        self._lock: FileLock | None = None
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *rest: Any) -> None:
+        if error is not None:  # else it is held until it is closed
+            self.release()
 
     @classmethod
     def start(cls, folder: str | Path, recipe: Recipe, resume: bool = True) -> Run:
-        """Start a run, or go on with the one that the folder holds; nothing is written before `begin`.
+        """Start a run, or go on with the one that the folder holds, and hold it against others until `release`.
 
-        A finished run, or one of other options, is a ValueError that names them; `resume=False` throws away whatever
-        is there. Processes that do not save leave the folder alone.
+        A finished run, one of other options, or one that another process is at, is a ValueError that says so;
+        `resume=False` throws away whatever is there. Nothing else is written before `begin`. Processes that do not save
+        leave the folder alone.
         """
         run = cls(folder)
         if not recipe.arguments.should_save:
             return run
-        if not resume:
-            run.clear()
-        elif run.finished and not run.started:
-            raise ValueError(f"{folder} holds a finished run, which would be lost. {REMEDY}")
-        used = recipe.to_dict()
-        run.agree(options={name: used[name] for name in recipe.options if name in used and name not in INCIDENTAL})
+        run.hold()
+        try:
+            if not resume:
+                run.clear()
+            elif run.finished and not run.started:
+                raise ValueError(f"{folder} holds a finished run, which would be lost. {REMEDY}")
+            used = recipe.to_dict()
+            run.agree(options={name: used[name] for name in recipe.options if name in used and name not in INCIDENTAL})
+        except BaseException:
+            run.release()
+            raise
+        sweep(run.folder)
+        for sentence in set_aside_damaged(run.folder):
+            print(sentence, flush=True)
         if run.checkpoint is not None:
             print(f"resuming from step {run.checkpoint.rpartition('-')[2]}", flush=True)
         return run
@@ -100,11 +128,39 @@ class Run:
             raise ValueError(f"there is no folder {folder}: give that of a finished run, such as runs/ynat.")
         return run
 
+    def hold(self) -> None:
+        """Refuse, with a ValueError, a folder that another process trains in, and keep others out of it.
+
+        This is a lock of the operating system (flock), which ends with its process however that ends, so none is ever
+        stale. On NFS it holds between machines if the server keeps locks, as NFS 4 does; where a file system knows no
+        flock at all, filelock warns and the lock file itself counts.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(self.folder.resolve() / LOCK, timeout=0, is_singleton=True)
+        try:
+            self._lock.acquire()
+        except Timeout:
+            self._lock = None
+            raise ValueError(
+                f"another process is training in {self.folder}: wait until it has ended, or choose another "
+                "--output-dir."
+            ) from None
+
+    def release(self) -> None:
+        """Let others at the folder, which goes if nothing has come into it."""
+        if self._lock is not None:
+            with suppress(OSError):
+                os.unlink(self._lock.lock_file)  # while it is held: nobody takes one that is gone
+            self._lock.release(force=True)
+            self._lock = None
+            with suppress(OSError):
+                self.folder.rmdir()
+
     # ----------------------------------------------------------------------------------------------- the same run?
 
     @property
     def checkpoint(self) -> str | None:
-        """The newest complete checkpoint, which training goes on from; see `last_checkpoint`."""
+        """The newest whole checkpoint, which training goes on from; see `last_checkpoint`."""
         return last_checkpoint(self.folder)
 
     @property
@@ -128,8 +184,8 @@ class Run:
                 entries = isinstance(value, dict) and isinstance(there, dict)
                 for key in sorted({*there, *value}) if entries else [name]:
                     old, new = (there.get(key), value.get(key)) if entries else (there, value)
-                    if old != new and name == "rows":
-                        raise ValueError(f"{self.folder}: the rows or their labels have changed since. {REMEDY}")
+                    if old != new and name in _CHANGED:
+                        raise ValueError(f"{self.folder}: {_CHANGED[name]} changed since. {REMEDY}")
                     if old != new:
                         raise ValueError(
                             f"{self.folder} holds another run: {key} was {old!r} there and is {new!r} now. {REMEDY}"
@@ -143,17 +199,20 @@ class Run:
 
     def clear(self) -> None:
         """Remove what would be gone on with: checkpoints, folds, and what says that the run has finished."""
-        self.remove_checkpoints()
+        remove_checkpoints(self.folder)
         for run in self.folder.glob("fold-*"):
             shutil.rmtree(run)
         for name in (STATE, FOLDS_BEFORE, PREDICTIONS, OUT_OF_FOLD):
             (self.folder / name).unlink(missing_ok=True)
 
-    def remove_checkpoints(self) -> None:
-        """Remove the Trainer's `checkpoint-*` folders."""
-        for path in self.folder.glob("checkpoint-*"):
-            (path / TRAINER_STATE_NAME).unlink(missing_ok=True)  # first: half a folder is no checkpoint then
-            shutil.rmtree(path)
+    def close(self, keep_checkpoints: bool = False, folders: Iterable[str] = ()) -> None:
+        """Remove what only training needed, checkpoints and the named folders, and let others at the run."""
+        sync_entry(self.folder)
+        if not keep_checkpoints:
+            remove_checkpoints(self.folder)
+        for folder in folders:
+            shutil.rmtree(self.folder / folder, ignore_errors=True)
+        self.release()
 
     # ---------------------------------------------------------------------------------------------------- what it is
 
@@ -164,7 +223,7 @@ class Run:
             content = parse((self.folder / name).read_text(encoding="utf-8-sig"))
         except FileNotFoundError:
             return default
-        except (yaml.YAMLError, ValueError, KeyError, TypeError):
+        except (yaml.YAMLError, ValueError, KeyError, TypeError, RecursionError):
             content = None
         if not isinstance(content, type(default)):
             remedy = REMEDY if name == STATE else "Copy it again."
@@ -174,7 +233,7 @@ class Run:
     @property
     def recipe(self) -> dict[str, Any]:
         """The options of recipe.yaml, those of version 0.1 as they are said now; empty without one."""
-        return translate(self.read(RECIPE, yaml.safe_load))
+        return translate(self.read(RECIPE, parse_yaml))
 
     @cached_property
     def options(self) -> dict[str, Any]:
@@ -227,14 +286,29 @@ class Run:
         log: list[dict[str, Any]] | None = None,
     ) -> None:
         """Write the checkpoint, and what belongs to it: `task` is there for `hfk predict` to find its columns."""
-        model.save_pretrained(self.folder)
-        processor.save_pretrained(self.folder)
+        part = part_of(self.folder / "checkpoint")
+        try:
+            model.save_pretrained(part)
+            processor.save_pretrained(part)
+            sync(part)
+            self._take_in(part)
+        finally:
+            remove(part)
         if task is not None:
             write_atomic(self.folder / TASK_FILE, json.dumps(_columns(task, recipe), ensure_ascii=False, indent=1))
         if log is not None:
             write_atomic(self.folder / LOG, json.dumps(log, indent=1))
         if recipe is not None:
             write_atomic(self.folder / RECIPE, yaml.safe_dump(recipe.to_dict(), allow_unicode=True))
+
+    def _take_in(self, part: Path) -> None:
+        """Move the files of a checkpoint into the folder, config.json last: there is the whole of one, or none."""
+        (self.folder / CONFIG).unlink(missing_ok=True)
+        for old in self.folder.glob("model*.safetensors*"):  # other shards must not stand beside the new ones
+            old.unlink()
+        for path in sorted(part.iterdir(), key=lambda path: path.name == CONFIG):
+            remove(self.folder / path.name) if path.is_dir() else None
+            os.replace(path, self.folder / path.name)
 
     def save_ensemble(
         self, model: PreTrainedModel, processor: ProcessorMixin, like: Run, facts: dict[str, Any]
@@ -272,15 +346,6 @@ def _without_folders(state: Any) -> Any:
     return re.split(r"[\\/]", state)[-1] if isinstance(state, str) else state
 
 
-def last_checkpoint(folder: str | Path) -> str | None:
-    """Return the newest complete `checkpoint-*` folder, or None."""
-    for path in sorted(Path(folder).glob("checkpoint-*"), key=lambda path: -int(path.name.split("-")[1])):
-        with suppress(OSError, ValueError):  # written last: one that was interrupted has none, or half of it
-            json.loads((path / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
-            return str(path)
-    return None
-
-
 def open_task(recipe: Recipe | Mapping[str, Any], heads: list[HeadConfig] | None = None) -> Task:
     """Make the task that a recipe, or a mapping of options, names; a checkpoint's `heads` keep their labels."""
     options = recipe if isinstance(recipe, Mapping) else vars(recipe)
@@ -307,15 +372,38 @@ def scored_split(data: Mapping[str, Any]) -> str:
 
 
 def state_of(task: Task, data: Mapping[str, Dataset]) -> dict[str, Any]:
-    """Say what of a loaded task's rows a run depends on, for `Run.agree`: labels, and a digest of texts and labels."""
-    hasher = hashlib.blake2b(digest_size=16)
+    """Say what of a loaded task's rows a run depends on, for `Run.agree`: labels, and digests of rows and pictures."""
+    hashers = {name: hashlib.blake2b(digest_size=16) for name in ("rows", "pictures")}
     for split, rows in data.items():
-        names = [name for name in rows.column_names if name != "image"]
-        for batch in rows.select_columns(names).iter(10_000):
-            content = json.dumps([split, batch], ensure_ascii=False, default=str)
-            hasher.update(content.encode("utf-8", "surrogatepass"))
+        for batch in rows.iter(10_000):
+            pictures = [_picture(cell) for cell in batch.pop("image", ())]
+            for name, content in (("rows", batch), ("pictures", pictures)):
+                content = json.dumps([split, content], ensure_ascii=False, default=str)
+                hashers[name].update(content.encode("utf-8", "surrogatepass"))
     labels = {f"labels of {head.name}": head.labels or head.problem for head in task.heads}
-    return {"labels": labels, "rows": hasher.hexdigest()}
+    return {"labels": labels} | {name: hasher.hexdigest() for name, hasher in hashers.items()}
+
+
+def _picture(cell: Mapping[str, Any] | None) -> Any:
+    """By what a picture is known again: what is inside the table by its bytes, a file by its name and size."""
+    if cell is None or cell["bytes"] is not None:
+        return None if cell is None else hashlib.blake2b(cell["bytes"], digest_size=16).hexdigest()
+    file, box = split_box(cell["path"])
+    size = os.path.getsize(file) if os.path.isfile(file) else None
+    return [os.path.basename(file), str(box), size]
+
+
+def state_of_model(config: PreTrainedConfig, processor: ProcessorMixin) -> dict[str, str]:
+    """Say what of a new model a run depends on, for `Run.agree`: what its encoders are like, and how input is read."""
+    several = hasattr(config, "text_config")
+    parts = {f"{side}_encoder": getattr(config, f"{side}_config") for side in ("text", "vision")} if several else {}
+    state = {}
+    for name, part in (parts or {"text_encoder": config}).items():
+        told = {} if part is None else part.to_dict()
+        told = {key: value for key, value in told.items() if key[0] != "_" and key != "transformers_version"}
+        content = json.dumps(told, sort_keys=True, default=str).encode()
+        state[name] = hashlib.blake2b(content, digest_size=16).hexdigest()
+    return state | ({"processor": processor_state(processor)} if several else {})
 
 
 def read_labelled(

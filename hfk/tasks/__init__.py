@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from .dialect import dialect_mini_task, dialect_task
 from .fashion import fashion_mini_task, fashion_task
 from .samples import unseen_places
 from .split import finest_head
-from .task import DEFAULT_SPLIT, Task
+from .task import DEFAULT_SPLIT, Task, complete_split
 from .tour import tour_mini_task, tour_task, tour_tree
 from .translation import dialect_translation_mini_task, dialect_translation_task
 from .yaml_task import load_yaml, table_task
@@ -35,39 +36,40 @@ __all__ = [
     "unseen_places",
 ]
 
-ABOUT_ROWS = ("data", "split", "corrections")
+_PICTURES = ("image_dir", "missing_images")
+ABOUT_ROWS = ("data", "split", "corrections", "bad_rows", *_PICTURES)
 """The options of `load_task` that a recipe may set too: they say which rows there are, and what they are for."""
 
 _BUILT_IN: dict[str, tuple[Callable[..., Task], str, tuple[str, ...]]] = {
     "tour": (
         tour_task,
         "tourism, the competition's files: overview + photo → cat1 > cat2 > cat3 (6, 18, 128 classes)",
-        ("data", "labels", "split", "image_dir", "missing_images"),
+        ("data", "labels", "split", "bad_rows", *_PICTURES),
     ),
     "tour-mini": (
         tour_mini_task,
         "tourism, embedded sample: texts from templates + drawn pictures, 16 of the 128 classes",
-        ("data", "labels", "split", "image_dir", "missing_images"),
+        ("data", "labels", "split", "bad_rows", *_PICTURES),
     ),
     "ynat": (
         ynat_task,
         "news headlines → 7 topics: the competition's csv, KLUE's json, or the Hub's klue/ynat",
-        ("data", "split"),
+        ("data", "split", "bad_rows"),
     ),
     "ynat-mini": (
         ynat_mini_task,
         "news headlines, embedded sample from templates → 7 topics",
-        ("data", "split"),
+        ("data", "split", "bad_rows"),
     ),
     "fashion": (
         fashion_task,
         "Fashion-How, the contest's files: a photo and its box → daily, gender, embellishment (or color)",
-        ("data", "split", "image_dir", "missing_images", "bad_rows"),
+        ("data", "split", "bad_rows", *_PICTURES),
     ),
     "fashion-mini": (
         fashion_mini_task,
         "Fashion-How, embedded sample: drawn figures with boxes → daily 7, gender 6, embellishment 3",
-        ("data", "split", "image_dir", "missing_images", "bad_rows"),
+        ("data", "split", "bad_rows", *_PICTURES),
     ),
     "dialect": (
         dialect_task,
@@ -141,8 +143,12 @@ def _make(task: str | Path | Mapping[str, Any], overrides: dict[str, Any]) -> Ta
         for option in overrides:
             if option not in known:
                 raise ValueError(f"task {name!r} has no option {option!r}; it has: {', '.join((*known, 'heads'))}.")
-        made = make(**overrides)
-        made.description = description
+        made = make(**{option: value for option, value in overrides.items() if option in ("data", "labels")})
+        of_source = {option: overrides[option] for option in ("bad_rows", *_PICTURES) if overrides.get(option)}
+        if "image_dir" in of_source:
+            of_source["image_dir"] = Path(of_source["image_dir"])
+        made.source, made.description = replace(made.source, **of_source), description
+        made.divide_by(complete_split(overrides["split"], made.split) if "split" in overrides else made.split)
         return made
     path = Path(name)
     if path.suffix.lower() in (".yaml", ".yml"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import fnmatch
+import functools
 import json
 import math
 import re
@@ -183,12 +184,17 @@ def clean_labels(column: HeadColumn, cells: Iterable[Any], where: Callable[[int]
         read = _level
     else:
         read = column.rules.pick({"single_label": _single, "multi_label": _multi, "regression": _number})
-    values = []
+    values, known = [], {}
     for position, cell in enumerate(cells):
+        if type(cell) is str and cell in known:  # labels recur
+            values.append(known[cell])
+            continue
         try:
             values.append(read(column, cell.tolist() if hasattr(cell, "tolist") else cell))
         except ValueError as error:
             raise ValueError(f"{where(position)}: head {column.name!r} {error}") from None
+        if type(cell) is str:
+            known[cell] = values[-1]
     return values
 
 
@@ -325,12 +331,17 @@ def _multi(column: HeadColumn, cell: Any) -> list[str] | None:
     return list(dict.fromkeys(name for name in names if name))
 
 
+@functools.lru_cache(maxsize=1024)
+def _word(mark: str) -> str:
+    """A mark as it is compared with `YES` and `NO`; "" for a missing one."""
+    return "" if is_missing(mark) else whole_number(label_name(mark).lower())
+
+
 def _marked(column: HeadColumn, cell: dict[str, Any]) -> Any:
     """Labels from one column a label."""
     found, given = [], False
     for name, mark in cell.items():
-        word = "" if is_missing(mark) else label_name(mark).lower()
-        word = whole_number(word)
+        word = _word(mark) if isinstance(mark, str) else _word("" if is_missing(mark) else label_name(mark))
         if word and word not in YES | NO:
             raise ValueError(f"reads column {name!r}, which holds {str(mark)[:40]!r}; write 1 or 0.")
         given = given or bool(word)

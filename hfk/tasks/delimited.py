@@ -304,7 +304,7 @@ def _until_broken(found: Iterator[Record], cut: Cut) -> Iterator[Record]:
     try:
         for line, cells in found:
             yield line, cells
-            line += sum(map(_breaks, cells)) * cut.quoted + 1
+            line += 1 + (sum(map(_breaks, cells)) if cut.quoted else 0)
     except csv.Error as error:
         reason = "a quote is opened there and never closed" if "end of data" in str(error) else f"{error}"
         cut.broken = f"line {line}: {reason}"
@@ -330,7 +330,7 @@ def _header_place(start: list[Record], header: bool | int | None) -> int:
     return first if header is False else below_titles(rows, first)
 
 
-def below_titles(rows: list[list[Any]], first: int) -> int:
+def below_titles(rows: list[list[Any]], first: int, cells: bool = False) -> int:
     """Which of a table's first rows names the columns: the first that isn't blank, unless it and others are titles.
 
     A title is one cell, above a whole row of three cells or more; or of two, if all rows below have as many.
@@ -338,11 +338,14 @@ def below_titles(rows: list[list[Any]], first: int) -> int:
     Args:
         rows: cells of the first rows.
         first: which isn't blank.
+        cells: whether it is certain what a cell is, as in a workbook: titles may then have several, but not all.
     """
     width = Counter(len(row) for row in rows[first:] if row).most_common(1)
     for place in range(first, min(len(rows), first + _HEADER_WITHIN)):
-        filled = sum(cell is not None and str(cell).strip() != "" for cell in rows[place])
-        if filled > 1:
+        blank = [cell is None or not str(cell).strip() for cell in rows[place]]
+        filled = blank.count(False)
+        title = cells and place > first and any(blank[1:])  # a header may lack its first, above numbers of rows
+        if filled > 1 and not title:
             below = [len(row) for row in rows[place:] if row]
             two = len(rows[first]) == 1 and len(below) > 10 and set(below) == {2}
             return place if filled == width[0][0] and (filled > 2 or two) else first

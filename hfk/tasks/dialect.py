@@ -78,12 +78,11 @@ class Pair:
         return 0 < 2 * short < long and long - short >= 8
 
 
-def dialect_task(data: Any = None, **options: Any) -> Task:
+def dialect_task(data: Any = None) -> Task:
     """The task `dialect`.
 
     Args:
         data: tables of pairs, or AI-Hub's JSON; one, a list, or a mapping from split to such.
-        **options: `split`, whose `group` is one of `GROUPS`, and `bad_rows`, as in a task's YAML file.
 
     Raises:
         ValueError: if no file is given.
@@ -94,27 +93,26 @@ def dialect_task(data: Any = None, **options: Any) -> Task:
             "use the embedded sample, dialect-mini."
         )
     files = as_files(data)
-    return _task("dialect", partial(read_files, files), file_stamps(files), SPLIT, options)
+    return _task("dialect", partial(read_files, files), file_stamps(files), SPLIT)
 
 
-def dialect_mini_task(data: Any = None, **options: Any) -> Task:
+def dialect_mini_task(data: Any = None) -> Task:
     """The task `dialect-mini`: sentences from templates; with `data`, those files as `dialect_task` reads them."""
     if data is not None:
-        return dialect_task(data, **options)
+        return dialect_task(data)
     stamp, split = sample_stamp("dialect_mini"), SPLIT | {"test": 0.2}
-    return _task("dialect-mini", partial(read_sample, "dialect_mini"), stamp, split, options)
+    return _task("dialect-mini", partial(read_sample, "dialect_mini"), stamp, split)
 
 
-def _task(name: str, read: Callable[[], list[RawTable]], stamp: Any, split: dict[str, Any], options: Any) -> Task:
+def _task(name: str, read: Callable[[], list[RawTable]], stamp: Any, split: dict[str, Any]) -> Task:
     source = TableSource(
         read=partial(_tables, read),
         heads=[HeadColumn("region")],
         text=["text"],
         id="id",
-        bad_rows=options.get("bad_rows", "error"),
         fingerprint=stamp,
     )
-    return Task(name, source, split=options.get("split", split))
+    return Task(name, source, split=split)
 
 
 def _tables(read: Callable[[], list[RawTable]]) -> list[RawTable]:

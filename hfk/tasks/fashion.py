@@ -34,13 +34,11 @@ def boxed(image: str, box: tuple[str, ...] | list[str]) -> str:
     return f"{path}#xyxy={','.join(f'{{{name}}}' for name in box)}"
 
 
-def fashion_task(data: Any = None, **options: Any) -> Task:
+def fashion_task(data: Any = None) -> Task:
     """The task `fashion` on the contest's files.
 
     Args:
-        data: the csv, or a mapping from split to csv.
-        **options: `split`, `image_dir` (what `image_name` is relative to; the csv's folder by default),
-            `missing_images`, `bad_rows`, as in a task's YAML file.
+        data: the csv, or a mapping from split to csv; `image_name` is relative to its folder, or to `image_dir`.
 
     Raises:
         ValueError: if no file is given, or it has none of the label columns.
@@ -61,23 +59,19 @@ def fashion_task(data: Any = None, **options: Any) -> Task:
         heads=_heads(labels),
         image=boxed("image_name", BOX) if BOX[0] in columns else "image_name",
         id="image_name",
-        image_dir=Path(options["image_dir"]) if options.get("image_dir") else None,
-        missing_images=options.get("missing_images", "error"),
-        bad_rows=options.get("bad_rows", "error"),
         fingerprint=file_stamps(files),
     )
-    return Task("fashion", source, split=options.get("split", SPLIT))
+    return Task("fashion", source, split=SPLIT)
 
 
-def fashion_mini_task(data: Any = None, **options: Any) -> Task:
+def fashion_mini_task(data: Any = None) -> Task:
     """The task `fashion-mini`: drawn figures, two a picture, of which the box shows the one that is meant.
 
     Args:
         data: files to read instead, as in `fashion_task`.
-        **options: `split`.
     """
     if data is not None:
-        return fashion_task(data, **options)
+        return fashion_task(data)
     source = TableSource(
         read=partial(read_sample, "fashion_mini"),
         heads=_heads(LABELS[:3]),
@@ -85,7 +79,7 @@ def fashion_mini_task(data: Any = None, **options: Any) -> Task:
         id="id",
         fingerprint=sample_stamp("fashion_mini"),
     )
-    return Task("fashion-mini", source, split=options.get("split", {"validation": 0.15, "test": 0.25, "seed": 42}))
+    return Task("fashion-mini", source, split={"validation": 0.15, "test": 0.25, "seed": 42})
 
 
 def _heads(labels: list[str] | tuple[str, ...]) -> list[HeadColumn]:

@@ -155,6 +155,8 @@ def resolve_heads(
     for column in columns:
         if column.parent is not None and column.conflicts == "ignore":
             _ignore_conflicts(column, values, where)
+    _check_allowed(columns, values, where)
+    texts = None if texts is None else [(text or "").strip() for text in texts]
     heads, labels = [], {}
     for column in columns:
         labels[column.name] = _labels(column, values[column.name], where, texts)
@@ -165,6 +167,7 @@ def resolve_heads(
             options["parent_of"] = _parent_of(column, labels, values, where)
         heads.append(HeadConfig(name=column.name, labels=labels[column.name], problem=column.problem, **options))
     validate_heads(heads)
+    _remark(columns, values)
     return heads
 
 
@@ -183,13 +186,13 @@ def resolve_losses(
 
 def _counts(column: HeadColumn, values: list[Any]) -> Counter[str]:
     """How many rows have each label; distributions count for none."""
-    counts = Counter(value for value in values if isinstance(value, str))
+    counts = Counter([value for value in values if isinstance(value, str)])
     if column.several:
         counts.update(label for value in values if value for label in value)
     return counts
 
 
-def _labels(column: HeadColumn, values: list[Any], where: Where, texts: Sequence[str | None] | None) -> list[str]:
+def _labels(column: HeadColumn, values: list[Any], where: Where, texts: list[str] | None) -> list[str]:
     name = (
         f"head {column.name!r} (column {column.column!r})" if column.column != column.name else f"head {column.name!r}"
     )
@@ -199,9 +202,6 @@ def _labels(column: HeadColumn, values: list[Any], where: Where, texts: Sequence
             raise ValueError(f"{name} has no numbers: every cell is empty; leave the column out.")
         return []
     counts = _counts(column, values)
-    allowed = column.labels if column.labels is not None else column.known
-    if allowed is not None and column.min_rows == 1:
-        _check_allowed(column, allowed, counts, values, where)
     if column.labels is not None:
         return column.labels
     if not counts:
@@ -218,9 +218,7 @@ def _labels(column: HeadColumn, values: list[Any], where: Where, texts: Sequence
             f"{name} has one value only ({next(iter(counts))!r}): nothing to decide; leave the column out."
         )
     if texts is not None and column.rules.exclusive:
-        same = sum(
-            value is not None and value == (text or "").strip() for value, text in zip(values, texts, strict=True)
-        )
+        same = sum(value is not None and value == text for value, text in zip(values, texts, strict=True))
         if same > 0.9 * given:
             raise ValueError(
                 f"{name} repeats the text in {same} of {given} rows: it is the input; leave the column out."
@@ -230,20 +228,33 @@ def _labels(column: HeadColumn, values: list[Any], where: Where, texts: Sequence
             f"{name} has a different value on each of its {given} rows: it looks like an id, no class could be learnt; "
             "leave the column out."
         )
-    single = [label for label, count in counts.items() if count == 1]
-    if single:
-        warnings.warn(
-            f"{name}: {_count(len(single), 'label')} ({_some(sorted(single))}) with one row only; such rows stay in "
-            "train, so no score can be measured for them.",
-            stacklevel=2,
-        )
-    for group in near_equal(counts)[:_SHOWN]:
-        warnings.warn(
-            f"{name}: {' and '.join(map(repr, group))} are different labels; if they mean one, map them in `labels:`, "
-            f"as in {{{group[0]}: {group[1]}, …}}.",
-            stacklevel=2,
-        )
     return sort_labels(counts)
+
+
+def _remark(columns: Sequence[HeadColumn], values: dict[str, list[Any]]) -> None:
+    """Say which labels that the rows alone tell have one row only, or nearly the same name."""
+    lone, alike = [], []
+    for column in columns:
+        if not column.rules.has_labels or column.labels is not None or column.known is not None:
+            continue
+        counts = _counts(column, values[column.name])
+        counts = {label: count for label, count in counts.items() if count >= column.min_rows}
+        if single := sorted(label for label, count in counts.items() if count == 1):
+            lone.append(f"{_count(len(single), 'label')} of {column.name!r} ({_some(single)})")
+        alike += [(column.name, *group) for group in near_equal(counts)]
+    if lone:
+        warnings.warn(
+            f"{' and '.join(lone)} with one row only; such rows stay in train, so no score can be measured for them.",
+            stacklevel=3,
+        )
+    if alike:
+        pairs = [f"{' and '.join(map(repr, group))} of {name!r}" for name, *group in alike]
+        _, one, other = alike[0][:3]
+        warnings.warn(
+            f"{_some(pairs)} are different labels; if they mean one, map them in `labels:`, as in "
+            f"{{{one}: {other}, …}}.",
+            stacklevel=3,
+        )
 
 
 def sort_labels(labels: Iterable[str]) -> list[str]:
@@ -259,21 +270,28 @@ def sort_labels(labels: Iterable[str]) -> list[str]:
     return sorted(labels)
 
 
-def _check_allowed(
-    column: HeadColumn, allowed: list[str], counts: Counter[str], values: list[Any], where: Where
-) -> None:
-    unknown = set(counts) - set(allowed)
-    if not unknown:
-        return
-    for position, value in enumerate(values):
-        found = unknown.intersection([value] if isinstance(value, str) else value or [])
-        if found:
-            more = f" ({len(unknown)} unknown labels in all)" if len(unknown) > 1 else ""
-            known = ", ".join(allowed[:8]) + (", …" if len(allowed) > 8 else "")
-            raise ValueError(
-                f"{where(position)}: {min(found)!r} is not a label of head {column.name!r}{more}; its {len(allowed)} "
-                f"labels: {known}. Correct the row, or leave its cell empty."
-            )
+def _check_allowed(columns: Sequence[HeadColumn], values: dict[str, list[Any]], where: Where) -> None:
+    """Refuse labels that the heads don't have, all in one message."""
+    said = []
+    for column in columns:
+        allowed = column.labels if column.labels is not None else column.known
+        if not column.rules.has_labels or allowed is None or column.min_rows > 1:
+            continue
+        unknown = set(_counts(column, values[column.name])) - set(allowed)
+        found: dict[str, list[int]] = {}
+        for row, value in enumerate(values[column.name] if unknown else ()):
+            for label in sorted(unknown.intersection([value] if isinstance(value, str) else value or [])):
+                found.setdefault(label, []).append(row)
+        if not found:
+            continue
+        named = [f"{_rows(rows, where)}: {label!r}" for label, rows in found.items()]
+        more = f" and {len(named) - _SHOWN:,} more" * (len(named) > _SHOWN)
+        said.append(
+            f"{'; '.join(named[:_SHOWN])}{more} {'is not a label' if len(named) == 1 else 'are not labels'} of head "
+            f"{column.name!r}; its {len(allowed):,} labels: {', '.join(allowed[:8])}{', …' * (len(allowed) > 8)}."
+        )
+    if said:
+        raise ValueError(f"{' '.join(said)} Correct the rows, or leave their cells empty.")
 
 
 def _ignore_conflicts(column: HeadColumn, values: dict[str, list[Any]], where: Where) -> None:

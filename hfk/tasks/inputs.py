@@ -15,9 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from ..models.image_preparation import open_image
 from ..models.processing_multihead import SEPARATOR
 from .columns import label_name
+from .look_alikes import Picture, look
 
 PICTURE = "the picture"
 """What a reason begins with that speaks of a row's picture."""
@@ -99,22 +99,28 @@ def as_image(cell: Any, folder: Path | None) -> dict[str, Any] | None:
     return path and {"bytes": None, "path": path}
 
 
-def open_all(images: Iterable[Any], but: set[int]) -> dict[int, str]:
-    """Open pictures as training will; row → why it can't be opened."""
-    damaged = {}
+def open_all(images: Iterable[Any], but: set[int]) -> tuple[list[Picture | None], dict[int, str]]:
+    """Open pictures as training will: what tells each apart, and row → why it can't be opened."""
+    damaged: dict[int, str] = {}
+    found: list[Picture | None] = []
 
-    def open_one(numbered: tuple[int, Any]) -> tuple[int, str]:
+    def open_one(numbered: tuple[int, Any]) -> Picture | str | None:
+        row, image = numbered
+        if image is None or row in but:
+            return None
         try:
-            open_image(numbered[1])
+            return look(image)
         except ValueError as error:
-            return numbered[0], f"{PICTURE} {str(error).rstrip('.')}"
-        return numbered[0], ""
+            return f"{PICTURE} {str(error).rstrip('.')}"
 
-    rows = ((row, image) for row, image in enumerate(images) if image is not None and row not in but)
+    rows = enumerate(images)
     with ThreadPoolExecutor() as pool:
         while some := list(itertools.islice(rows, 256)):
-            damaged |= {row: reason for row, reason in pool.map(open_one, some) if reason}
-    return damaged
+            for (row, _), picture in zip(some, pool.map(open_one, some), strict=True):
+                if isinstance(picture, str):
+                    damaged[row], picture = picture, None
+                found.append(picture)
+    return found, damaged
 
 
 def plain_text(cell: Any) -> str | None:

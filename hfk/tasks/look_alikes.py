@@ -15,24 +15,23 @@ stricter similarities. Identical rows are never separated.
 from __future__ import annotations
 
 import hashlib
-import io
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
-from ..models.image_preparation import ImageError, split_box
+from ..models.image_preparation import ImageError, glance, split_box
 from ..models.shared import normalize_letters
 
 # At 0.5, news titles of one template and another day begin to match ("자금 순유출", "자금 순유입").
 TEXT_SIMILARITY = 0.6
 IMAGE_RMS = 0.04  # largest root mean square difference of thumbnails, values in [0, 1]: brightness included
 IMAGE_DIFFERENCE = 0.12  # the same with each channel's mean taken out, as a share of the thumbnails' deviation
-MAX_DECODED_PIXELS = 50_000_000
 IMAGE_FLAT = 0.004  # thumbnails of less deviation show nothing; only equal files are the same picture then
 _SIDE = 16
 _IDENTICAL = 2.0  # strength of a link that is never cut
@@ -302,6 +301,13 @@ class Picture(NamedTuple):
     thumbnail: np.ndarray | None
 
 
+def look(image: Any) -> Picture:
+    """Open a picture once, as training will, for what `describe_images` tells of it; an `ImageError` says why not."""
+    data, picture = glance(image, 4 * _SIDE)
+    small = picture.resize((_SIDE, _SIDE), Image.Resampling.BILINEAR)
+    return Picture(_digest(data), np.asarray(small, dtype=np.uint8).reshape(-1))
+
+
 def image_bytes(image: Any) -> bytes | None:
     """A picture's file contents, from a path, bytes, or a dict with either; None without one that can be read."""
     if isinstance(image, Mapping):
@@ -316,45 +322,26 @@ def image_bytes(image: Any) -> bytes | None:
 
 
 def describe_images(images: Sequence[Any], near_duplicates: bool = True) -> list[Picture | None]:
-    """Read each picture once: its hash and, for near-duplicates, its thumbnail; None without a readable file.
+    """Read each picture once: its hash and, for near-duplicates, its thumbnail, 16×16 RGB values as uint8 `(768,)`.
 
-    What is described already is passed through.
+    What is described already is passed through; None without a readable file. No whole picture has no thumbnail.
     """
-    described = []
+    described: list[Picture | None] = []
     for image in images:
         if image is None or isinstance(image, Picture):
             described.append(image)
             continue
         data = image_bytes(image)
-        digest = hashlib.blake2b(data, digest_size=16).digest() if data else None
-        described.append(Picture(digest, thumbnail(data) if near_duplicates else None) if data else None)
+        found = Picture(_digest(data), None) if data else None
+        if found is not None and near_duplicates:
+            with suppress(ImageError):
+                found = look(bytes(data))
+        described.append(found)
     return described
 
 
-def thumbnail(data: bytes) -> np.ndarray | None:
-    """A picture as 16×16 RGB values in [0, 1], on white where it is transparent: float32 `(768,)`.
-
-    None for what is no whole picture, or has more than `MAX_DECODED_PIXELS` pixels.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data)) as picture:
-                if picture.width * picture.height > MAX_DECODED_PIXELS:
-                    return None
-                picture.draft("RGB", (_SIDE * 4, _SIDE * 4))  # JPEG: decode at a fraction of the size
-                picture = ImageOps.exif_transpose(picture)
-                if picture.mode.startswith("I"):
-                    picture = Image.fromarray(
-                        (np.asarray(picture).astype(np.float32) / 257).clip(0, 255).astype("uint8")
-                    )
-                picture = picture.convert("RGBA" if "A" in picture.mode or "transparency" in picture.info else "RGB")
-                if picture.mode == "RGBA":
-                    picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
-                small = picture.resize((_SIDE, _SIDE), Image.Resampling.BILINEAR)
-    except Exception:  # whatever a broken file makes a decoder raise: the processor will refuse it and say why
-        return None
-    return np.asarray(small, dtype=np.float32).reshape(-1) / 255
+def _digest(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=16).digest()
 
 
 def image_links(images: Sequence[Any], near_duplicates: bool = True) -> np.ndarray:
@@ -376,7 +363,7 @@ def image_links(images: Sequence[Any], near_duplicates: bool = True) -> np.ndarr
             rows.append(row)
             vectors.append(picture.thumbnail)
     if len(vectors) > 1:
-        links.extend(_near_vectors(np.array(rows), np.stack(vectors)))
+        links.extend(_near_vectors(np.array(rows), np.stack(vectors).astype(np.float32) / 255))
     return np.array(links, dtype=float).reshape(-1, 3)
 
 

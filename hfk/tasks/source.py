@@ -1,9 +1,9 @@
 """A task's rows before they are encoded: raw tables in, one Arrow table of clean rows with labels by name out.
 
 `TableSource` knows which columns are id, text, image and labels. It reads its tables chunk by chunk, cleans each chunk
-and writes it through `Dataset.from_generator`, so that memory holds one chunk of cells; a table that has not changed is
-read from that Arrow file the next time. What can't be used (no input, a picture that isn't there or can't be opened, a
-cell that is no label) is found in all rows before anything is trained on, and refused in one message or left out.
+and writes it to an Arrow file, so that memory holds one chunk of cells; a table that has not changed is read from there
+the next time. What can't be used (no input, a picture that isn't there or can't be opened, a cell that is no label) is
+found in all rows before anything is trained on, and refused in one message or left out.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets.exceptions import DatasetGenerationError
 
-from ..files import write_atomic
+from ..files import replacing, write_atomic
 from ..models.image_preparation import ImageError, split_box
 from .columns import HeadColumn, clean_labels, label_name, soft_label
 from .delimited import SHOWN
 from .inputs import PICTURE, as_image, is_address, join_texts, open_all, picture_cells, picture_columns, plain_text
+from .look_alikes import Picture
 from .names import canonical, whole_number
 from .tables import Chunk, check_file, iter_columns
 
@@ -104,9 +104,16 @@ class Rows:
         codes, names = splits.indices.to_numpy(), splits.dictionary.to_pylist()
         self.parts = {name: np.flatnonzero(codes == names.index(name)) for name in (*SPLITS, WHOLE) if name in names}
         """split → its rows' numbers"""
+        self.pictures: list[Picture | None] | None = None
+        """What tells each row's picture apart, if they were opened this time."""
 
     def __len__(self) -> int:
         return len(self.data)
+
+    def with_table(self, table: pa.Table, stamp: str) -> Rows:
+        """The same columns, with another content."""
+        data = datasets.Dataset(datasets.table.InMemoryTable(table), info=self.data.info)
+        return Rows(data, self.named, stamp)
 
     def cells(self, name: str) -> Cells | None:
         """A column; None if there is no such column."""
@@ -220,21 +227,19 @@ class TableSource:
         heads = [{name: getattr(head, name) for name in _READ} for head in self.heads]
         state = json.dumps([_VERSION, self.fingerprint, settings, heads], ensure_ascii=False, default=str)
         digest = hashlib.blake2b(state.encode("utf-8", "surrogatepass"), digest_size=16)
-        try:
-            data = datasets.Dataset.from_generator(
-                self._generate,
-                features=self._features(),
-                cache_dir=None if cache_dir is None else str(cache_dir),
-                fingerprint=digest.hexdigest(),
-                split=datasets.NamedSplit("rows"),
-            )
-        except DatasetGenerationError as error:  # it says nothing that its cause does not say better
-            raise error.__cause__ or error from None
+        kept = Path(cache_dir or datasets.config.HF_DATASETS_CACHE) / "hfk"
+        file = kept / f"rows-{digest.hexdigest()}.arrow"
+        if not file.is_file():
+            schema = self._features().arrow_schema
+            with replacing(file) as part, pa.ipc.new_stream(str(part), schema) as writer:
+                for chunk in self._generate():
+                    columns = [pa.array(chunk[field.name], field.type) for field in schema]
+                    writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+        data = datasets.Dataset.from_file(str(file), split=datasets.NamedSplit("rows"))
         rows = Rows(data, self.id is not None, digest.hexdigest())
         noted = np.flatnonzero(pc.is_valid(data.data.column("_bad")).to_numpy())
         bad = dict(zip(noted.tolist(), rows.cells("_bad").take(noted), strict=True))
         if self.image is not None:
-            kept = Path(cache_dir or datasets.config.HF_DATASETS_CACHE) / "hfk"
             rows = self._look_at_pictures(rows, digest, bad, kept)
         inputs = [pc.is_null(rows.data.data.column(name)) for name in ("text", "image") if name in rows.data.features]
         empty = inputs[0] if len(inputs) == 1 else pc.and_(*inputs)
@@ -264,8 +269,10 @@ class TableSource:
         keep[list(bad)] = False
         digest.update(keep.tobytes())
         table = rows.data.data.table.filter(pa.array(keep))
-        data = datasets.Dataset(datasets.table.InMemoryTable(table), info=rows.data.info)
-        return Rows(data, rows.named, digest.hexdigest())
+        kept = rows.with_table(table, digest.hexdigest())
+        if rows.pictures is not None:
+            kept.pictures = list(itertools.compress(rows.pictures, keep))
+        return kept
 
     def _features(self) -> datasets.Features:
         kinds = {
@@ -287,13 +294,13 @@ class TableSource:
             }
         )
 
-    def _generate(self) -> Iterator[dict[str, Any]]:
+    def _generate(self) -> Iterator[Chunk]:
         starts = dict.fromkeys((*SPLITS, WHOLE), 0)
         for table in sorted(self.read(), key=lambda table: (*SPLITS, WHOLE).index(table.split)):
             row = 0
             for chunk in table.chunks():
                 clean = self._clean(table, chunk, row, starts[table.split])
-                yield from (dict(zip(clean, cells, strict=True)) for cells in zip(*clean.values(), strict=True))
+                yield clean
                 row += len(clean["id"])
             starts[table.split] += row
         if not any(starts.values()):
@@ -308,6 +315,11 @@ class TableSource:
             *(((self.id, "id:"),) if self.id else ()),
             *((name, "heads:") for head in self.heads for name in head.sources(chunk)),
         ):
+            if column not in chunk and option == "heads:" and table.split in ("validation", "test"):
+                raise ValueError(
+                    f"{table.file} has no labels in column {column!r}, so nothing can be scored on it; take it out of "
+                    "`data:`, and have `hfk predict` classify it."
+                )
             if column not in chunk:
                 settings = f" in {self.settings}" if self.settings else ""
                 raise ValueError(
@@ -373,7 +385,7 @@ class TableSource:
         if known.is_file():
             damaged = dict(json.loads(known.read_text(encoding="utf-8")))
         else:
-            damaged = open_all(Cells(column), set(wrong))
+            rows.pictures, damaged = open_all(Cells(column), set(wrong))
             write_atomic(known, json.dumps(list(damaged.items())))
         wrong = {row: reason for row, reason in (wrong | damaged).items() if row not in bad}
         if self.missing_images != "text_only" or not wrong:
@@ -387,8 +399,9 @@ class TableSource:
         digest.update(without.tobytes())
         images = pc.if_else(pa.array(without), pa.scalar(None, column.type), column)
         table = rows.data.data.table.set_column(rows.data.column_names.index("image"), "image", images)
-        data = datasets.Dataset(datasets.table.InMemoryTable(table), info=rows.data.info)
-        return Rows(data, rows.named, digest.hexdigest())
+        changed = rows.with_table(table, digest.hexdigest())
+        changed.pictures = rows.pictures
+        return changed
 
     def _check_ids(self, rows: Rows) -> None:
         if self.id is None:
@@ -452,7 +465,7 @@ def split_name(name: str) -> str:
     Raises:
         ValueError: if it holds none of their names, or several.
     """
-    words = re.findall(r"[a-z]+|[가-힣]+", canonical(str(name)).lower())
+    words = map(str.lower, re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[가-힣]+", canonical(str(name))))
     splits = {_SPLIT_NAMES[word] for word in words if word in _SPLIT_NAMES}
     if len(splits) != 1:
         raise ValueError(f"{name!r} is no split; use train, validation or test.")
@@ -504,11 +517,21 @@ def read_files(files: dict[str, list[Path]], join: Sequence[tuple[Path, str]] = 
         chunks = iter_columns(path, **reading)
         for other, key in join:
             chunks = _joined(chunks, path.name, other, key)
-        return chunks
+        return _some_rows(chunks, path.name)
 
     return [
         RawTable(path.name, partial(read, path), path.parent, split) for split, paths in files.items() for path in paths
     ]
+
+
+def _some_rows(chunks: Iterator[Chunk], file: str) -> Iterator[Chunk]:
+    """A table's chunks; one without a row is said."""
+    empty = True
+    for chunk in chunks:
+        empty = empty and not len(next(iter(chunk.values()), ()))
+        yield chunk
+    if empty:
+        warnings.warn(f"{file} has a header and no rows.", stacklevel=2)
 
 
 def _joined(chunks: Iterator[Chunk], file: str, path: Path, key: str) -> Iterator[Chunk]:

@@ -63,14 +63,40 @@ def split_indices(
         raise ValueError(
             f"split fractions {dict(fractions)} must each be in [0, 1) and sum to less than 1; train takes the rest."
         )
-    grouped = groups is not None  # large ones would fit no label's share, so the share of all so far is what counts
+    grouped = groups is not None
     groups = _Groups(texts, images, labels, seed, near_duplicates, groups)
-    parts = ("train", *fractions)
-    given, part_of = dict.fromkeys(fractions, 0), np.zeros(len(groups.sizes), dtype=int)
-    seen = lone = strata = 0
-    rows = len(groups.of_row)
-    for dealt in groups.strata():
-        lone, strata = lone + (len(dealt) == 1), strata + 1
+    parts, rows = ("train", *fractions), len(groups.of_row)
+    part_of, given, lone, strata = _deal(groups, [*groups.strata()], fractions, grouped)
+    if grouped and not all(given.values()):  # too few for every label to keep its last one in train
+        part_of, given, lone, strata = _deal(groups, [np.arange(len(groups.sizes))], fractions, grouped)
+    largest = int(groups.sizes.max(initial=0))
+    said = []
+    if rows >= 50 and largest > 0.1 * rows:
+        cause = "" if grouped else "; a placeholder picture or a template may be the cause"
+        what = "by its column or as look-alikes" if grouped else "of the same or nearly the same text or picture"
+        said.append(f"{largest} of {rows} rows are one group {what}, kept in one split{cause}.")
+    asked = {part: max(1, round(rows * share)) for part, share in fractions.items()}
+    short = [part for part in fractions if given[part] < 0.8 * asked[part] or not given[part]]
+    if short:
+        listed = " and ".join(f"{part} has {given[part]:,} rows of about {asked[part]:,}" for part in short)
+        listed += "; a split without rows is left out" if not all(given[part] for part in short) else ""
+        said.append(f"{listed}: {_why_short(rows, len(groups.sizes), lone, strata)}.")
+    of_row = part_of[groups.of_row]
+    return {part: np.flatnonzero(of_row == number).tolist() for number, part in enumerate(parts)}, said
+
+
+def _deal(
+    groups: _Groups, strata: list[np.ndarray], fractions: Mapping[str, float], grouped: bool
+) -> tuple[np.ndarray, dict[str, int], int, int]:
+    """Deal groups to train, number 0, and the named splits.
+
+    `grouped` says that a column makes groups: large ones would fit no label's share, so the share of all so far counts.
+    Returns each group's part, the rows that each split is given, and how many strata have one group, and how many
+    there are.
+    """
+    parts, given, part_of = ("train", *fractions), dict.fromkeys(fractions, 0), np.zeros(len(groups.sizes), dtype=int)
+    seen, rows = 0, len(groups.of_row)
+    for dealt in strata:
         dealt = dealt[groups.by_digest(dealt)]
         size = int(groups.sizes[dealt].sum())
         # Cumulative rounding: shares are right over all labels even where each label has few rows. What a label can't
@@ -91,21 +117,7 @@ def split_indices(
                 given[part] += count
             elif not any(left > 0 for left in need.values()):
                 break
-    largest = int(groups.sizes.max(initial=0))
-    said = []
-    if rows >= 50 and largest > 0.1 * rows:
-        said.append(
-            f"{largest} of {rows} rows are one group of the same or nearly the same text or picture, kept in one "
-            "split; a placeholder picture or a template may be the cause."
-        )
-    asked = {part: max(1, round(rows * share)) for part, share in fractions.items()}
-    short = [part for part in fractions if given[part] < 0.8 * asked[part] or not given[part]]
-    if short:
-        listed = " and ".join(f"{part} has {given[part]:,} rows of about {asked[part]:,}" for part in short)
-        listed += "; a split without rows is left out" if not all(given[part] for part in short) else ""
-        said.append(f"{listed}: {_why_short(rows, len(groups.sizes), lone, strata)}.")
-    of_row = part_of[groups.of_row]
-    return {part: np.flatnonzero(of_row == number).tolist() for number, part in enumerate(parts)}, said
+    return part_of, given, sum(len(dealt) == 1 for dealt in strata), len(strata)
 
 
 def _why_short(rows: int, groups: int, lone: int, strata: int) -> str:
@@ -266,10 +278,12 @@ def divide(
     seed: int,
     folder: Path | None = None,
     groups: list[str | None] | None = None,
+    images: Sequence[Any] | None = None,
 ) -> np.ndarray:
     """Say which fold each pooled row is in, as `fold_numbers`; stratified on all heads where rows suffice (`strata`).
 
-    `folder` keeps the division for the next time; it must be another one where texts or pictures differ.
+    `folder` keeps the division for the next time; it must be another one where texts or pictures differ. `images` are
+    the rows' pictures, if they have been opened.
     """
     labels = strata(rows, heads, folds)
     # Looking for near-duplicate pictures takes minutes where there are many.
@@ -277,7 +291,8 @@ def divide(
     if cache is not None and cache.is_file():
         return np.array(json.loads(cache.read_text(encoding="utf-8")))
     texts = rows["text"][:] if "text" in rows.column_names else None
-    images = rows["image"][:] if "image" in rows.column_names else None
+    if images is None and "image" in rows.column_names:
+        images = rows["image"][:]
     numbers = fold_numbers(texts, images, labels, folds, seed, groups=groups)
     if cache is not None:
         write_atomic(cache, json.dumps(numbers.tolist()))

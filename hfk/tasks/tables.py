@@ -462,7 +462,8 @@ def _sheet_layout(path: Path, sheet: str | int | None, header: bool | int | None
     else:
         first = next((number for number, row in enumerate(start) if row), len(start))
         width = max(map(len, start), default=0)
-        place = first if header is False else below_titles([row + [None] * (width - len(row)) for row in start], first)
+        padded = [row + [None] * (width - len(row)) for row in start]
+        place = first if header is False else below_titles(padded, first, cells=True)
     if place >= len(start):
         raise ValueError(f"{path.name} has no header: a row of its sheet must name the columns.")
     if header is False:
@@ -500,6 +501,12 @@ def _sheet_cells(path: Path, sheet: str | int | None) -> Iterator[list[Any]]:
         place = names.index(sheet) if sheet in names else int(sheet or 1) - 1 if str(sheet or 1).isdecimal() else -1
         if not 0 <= place < len(names):
             raise ValueError(f"{path.name} has no sheet {sheet or 1!r}; it has: {', '.join(names) or 'none of cells'}.")
+        if sheet is None and len(names) > 1:
+            warnings.warn(
+                f"{path.name}: its first sheet is read, {names[0]!r}; it has {', '.join(map(repr, names[1:]))} too: "
+                "`sheet: 2` in a task's YAML, or `--read sheet=2`, names another.",
+                stacklevel=2,
+            )
         own = book.worksheets[place]
         own.reset_dimensions()  # what the file claims of itself may be anything
         cells = own.iter_rows(values_only=True)

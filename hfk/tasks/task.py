@@ -8,12 +8,10 @@ looked at once, small, to keep look-alikes in one split.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import statistics
-import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -28,11 +26,27 @@ from ..models.problems import HeadLoss
 from .corrections import apply_corrections, describe
 from .heads import resolve_heads, resolve_losses, settle
 from .labels import encode_labels
+from .look_alikes import Picture
 from .source import SPLITS, WHOLE, Cells, Rows, TableSource, report_conflicts
 from .split import digest, divide, finest_head, split_indices
 
 DEFAULT_SPLIT = {"validation": 0.1, "test": 0.1, "seed": 42}
 SPLIT_KEYS = ("validation", "test", "seed", "group", "folds", "fold")
+
+
+def complete_split(split: Mapping[str, Any] | None, default: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a task's `split` leaves open as `default` has it: seed, group, and the shares if it names none of them.
+
+    Example:
+        >>> complete_split({"group": "author"}, {"validation": 0.1, "seed": 42})
+        {'validation': 0.1, 'seed': 42, 'group': 'author'}
+        >>> complete_split({"test": 0.2}, {"validation": 0.1, "seed": 42})
+        {'seed': 42, 'test': 0.2}
+    """
+    if split is None:
+        return None
+    shared = {"validation", "test", "folds"} & set(split)
+    return {key: value for key, value in default.items() if not (shared and key in ("validation", "test"))} | split
 
 
 @dataclass
@@ -85,12 +99,17 @@ class Task:
     _places: dict[str, np.ndarray] = field(default_factory=dict, init=False, repr=False)
     _folder: Path | None = field(default=None, init=False, repr=False)
     _groups: Cells | None = field(default=None, init=False, repr=False)
+    _pictures: list[Picture | None] | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        unknown = sorted(set(self.split or {}) - set(SPLIT_KEYS))
+        self.divide_by(self.split)
+
+    def divide_by(self, split: dict[str, Any] | None) -> None:
+        """Set `split`; a ValueError for one that can't be."""
+        unknown = sorted(set(split or {}) - set(SPLIT_KEYS))
         if unknown:
             raise ValueError(f"split: {unknown[0]!r} is not one of {', '.join(SPLIT_KEYS)}, column.")
-        self.source.group = (self.split or {}).get("group")
+        self.split, self.source.group = split, (split or {}).get("group")
 
     @property
     def text(self) -> bool:
@@ -145,7 +164,8 @@ class Task:
             ValueError: for whatever is wrong with the rows, naming file, row and column.
         """
         if self.fold is None:
-            return self._load(cache_dir)
+            data, self._pictures = self._load(cache_dir), None  # no folds will be asked for
+            return data
         fold, folds = (self.split.get("fold"), self.split["folds"])
         if isinstance(fold, bool) or not isinstance(fold, int) or not 0 <= fold < folds:
             raise ValueError(f"fold must be from 0 to {folds - 1} for {folds} folds, not {fold}.")
@@ -158,11 +178,12 @@ class Task:
             raise ValueError(f"task {self.name!r} has no train split; it has: {', '.join(data)}.")
         names = [name for name in ("train", "validation") if name in data]
         rows = datasets.concatenate_datasets([data[name] for name in names])
-        order = np.argsort(np.concatenate([self._places[name] for name in names]))
-        groups = None
-        if self._groups is not None:
-            groups = list(self._groups.take(np.concatenate([self._places[name] for name in names])))
-        return Pool(rows, divide(rows, self.heads, folds, self.seed, self._folder, groups), order)
+        places = np.concatenate([self._places[name] for name in names])
+        groups = None if self._groups is None else list(self._groups.take(places))
+        pictures = None if self._pictures is None else [self._pictures[place] for place in places.tolist()]
+        return Pool(
+            rows, divide(rows, self.heads, folds, self.seed, self._folder, groups, pictures), np.argsort(places)
+        )
 
     def look(self, cache_dir: str | Path | None = None) -> None:
         """Read and check all rows and finish the heads, as `load` does, without dividing them."""
@@ -174,14 +195,14 @@ class Task:
         indices = self._divide(rows, divided, self.heads, folder)
         self.heads = self._scale(self.heads, values, indices)
         self.corrected = "" if applied is None else describe(applied.by_split(indices), applied)
-        self._places, self._folder, self._groups = indices, folder, rows.cells("_group")
+        self._places, self._folder = indices, folder
+        self._groups, self._pictures = rows.cells("_group"), rows.pictures
         return _dataset(rows, values, self.heads, indices)
 
     def _read(self, cache_dir: str | Path | None) -> tuple[Rows, dict[str, list[Any]], dict[str, list[Any]], Any]:
         """All rows, their labels, the labels that they are divided by, and what was corrected; sets the heads."""
         columns = self.source.heads
-        with _quiet_progress():
-            rows = self.source.rows(cache_dir)
+        rows = self.source.rows(cache_dir)
         values = {column.name: rows.labels(number) for number, column in enumerate(columns)}
         values = divided = settle(columns, values, rows.where)
         applied = None
@@ -215,8 +236,11 @@ class Task:
         if cache.is_file():
             parts, said = json.loads(cache.read_text(encoding="utf-8"))
         else:
-            inputs = [rows.cells(name) for name in ("text", "image", "_group")]
-            texts, images, groups = (cells and cells.take(own) for cells in inputs)
+            texts, images, groups = (
+                cells and cells.take(own) for cells in map(rows.cells, ("text", "image", "_group"))
+            )
+            if rows.pictures is not None:
+                images = [rows.pictures[row] for row in own.tolist()]
             parts, said = split_indices(texts, images, labels, shares, seed=self.seed, groups=groups)
             write_atomic(cache, json.dumps([parts, said]))
         for sentence in said:
@@ -265,17 +289,3 @@ def _dataset(
 def _hard(value: Any, labels: list[str]) -> Any:
     """A label, or of a distribution over the labels the likeliest."""
     return labels[max(range(len(value)), key=value.__getitem__)] if isinstance(value, list) else value
-
-
-@contextlib.contextmanager
-def _quiet_progress() -> Iterator[None]:
-    """No bars of `datasets` where nobody watches: in a pipe, a log, a test."""
-    watched = sys.stderr is not None and sys.stderr.isatty()
-    if watched or datasets.are_progress_bars_disabled():
-        yield
-        return
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        datasets.enable_progress_bars()

@@ -11,7 +11,6 @@ from __future__ import annotations
 import csv
 from functools import lru_cache, partial
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 from .columns import HeadColumn
@@ -62,7 +61,7 @@ def tour_heads(labels: str = "all") -> list[HeadColumn]:
     return heads
 
 
-def tour_task(data: Any = None, labels: str = "all", **options: Any) -> Task:
+def tour_task(data: Any = None, labels: str = "all") -> Task:
     """The task `tour` on the competition's files.
 
     Args:
@@ -70,7 +69,6 @@ def tour_task(data: Any = None, labels: str = "all", **options: Any) -> Task:
             or a mapping from split to file. A file without img_path makes a text-only task, one without overview an
             image-only one.
         labels: `all` 128 classes, or those `present` in the rows.
-        **options: `split`, `image_dir`, `missing_images`, as in a task's YAML file.
 
     Raises:
         ValueError: if no file is given.
@@ -88,36 +86,26 @@ def tour_task(data: Any = None, labels: str = "all", **options: Any) -> Task:
         text=["overview"] if "overview" in columns or "img_path" not in columns else [],
         image="img_path" if "img_path" in columns else None,
         id="id",
-        image_dir=Path(options["image_dir"]) if options.get("image_dir") else None,
-        missing_images=options.get("missing_images", "error"),
         fingerprint=file_stamps(files),
     )
-    return Task(
-        "tour",
-        source,
-        split=options.get("split", DEFAULT_SPLIT),
-    )
+    return Task("tour", source, split=DEFAULT_SPLIT)
 
 
-def tour_mini_task(data: Any = None, **options: Any) -> Task:
+def tour_mini_task(data: Any = None, labels: str = "present") -> Task:
     """The task `tour-mini`: the embedded sample of `tour`, with the categories that occur in it.
 
     Args:
         data: files to read instead, as in `tour_task`; to score a model of the sample on other rows.
-        **options: `split`.
+        labels: as in `tour_task`.
     """
     if data is not None:
-        return tour_task(data, **{"labels": "present", **options})
+        return tour_task(data, labels)
     source = TableSource(
         read=partial(read_sample, "tour_mini"),
-        heads=tour_heads("present"),
+        heads=tour_heads(labels),
         text=["overview"],
         image="image",
         id="id",
         fingerprint=sample_stamp("tour_mini"),
     )
-    return Task(
-        "tour-mini",
-        source,
-        split=options.get("split", {"validation": 0.15, "test": 0.15, "seed": 42}),
-    )
+    return Task("tour-mini", source, split={"validation": 0.15, "test": 0.15, "seed": 42})

@@ -15,7 +15,7 @@ from typing import Any
 
 import datasets
 
-from .dialect import SPLIT, STANDARD, Pair, clean_pairs
+from .dialect import GROUPS, SPLIT, STANDARD, Pair, clean_pairs
 from .samples import read_sample
 from .source import SPLITS, WHOLE, RawTable, TableSource, as_files, read_files
 from .split import split_indices
@@ -42,6 +42,8 @@ class TranslationTask(Task):
 
     def pairs(self) -> dict[str, list[Pair]]:
         """The pairs with both sides, by split."""
+        if self.source.group not in (None, *GROUPS):
+            raise ValueError(f"split: group {self.source.group!r} is not one of {', '.join(GROUPS)}.")
         parts: dict[str, list[Pair]] = defaultdict(list)
         for table in self.source.read():
             for pairs in clean_pairs(table.chunks, table.file):
@@ -86,19 +88,19 @@ def _directions(pair: Pair) -> list[tuple[str, ...]]:
     return [into, out] if pair.dialect != pair.standard else [into]
 
 
-def dialect_translation_task(data: Any = None, **options: Any) -> Task:
+def dialect_translation_task(data: Any = None) -> Task:
     """The task `dialect-translation`; arguments as for `dialect.dialect_task`."""
     if data is None:
         raise ValueError(
             "pairs of dialect and standard are not part of hfk: give yours, `data=pairs.tsv`, or use the embedded "
             "sample, dialect-translation-mini."
         )
-    return TranslationTask("dialect-translation", partial(read_files, as_files(data)), options.get("split", SPLIT))
+    return TranslationTask("dialect-translation", partial(read_files, as_files(data)), SPLIT)
 
 
-def dialect_translation_mini_task(data: Any = None, **options: Any) -> Task:
+def dialect_translation_mini_task(data: Any = None) -> Task:
     """The task `dialect-translation-mini`: sentences from templates; with `data`, those files."""
     if data is not None:
-        return dialect_translation_task(data, **options)
+        return dialect_translation_task(data)
     read = partial(read_sample, "dialect_mini")
-    return TranslationTask("dialect-translation-mini", read, options.get("split", SPLIT | {"test": 0.2}))
+    return TranslationTask("dialect-translation-mini", read, SPLIT | {"test": 0.2})

@@ -35,6 +35,7 @@ from typing import Any
 
 import yaml
 
+from ..files import parse_yaml
 from ..models.configuration_multihead import validate_parents
 from .columns import OPTIONS, HeadColumn, label_name
 from .fashion import boxed
@@ -42,7 +43,7 @@ from .folders import folder_stamps, picture_folders, read_folders
 from .names import canonical
 from .source import BAD_ROWS, MISSING_IMAGES, WHOLE, TableSource, as_files, file_stamps, read_files
 from .tables import READING, check_file, read_table
-from .task import DEFAULT_SPLIT, SPLIT_KEYS, Task
+from .task import DEFAULT_SPLIT, SPLIT_KEYS, Task, complete_split
 
 KEYS = (
     "name", "description", "data", "text", "image", "image_dir", "box", "id", "heads", "split", "recipe",
@@ -78,7 +79,7 @@ def load_yaml(path: str | Path, **overrides: Any) -> Task:
 def read_yaml(path: Path, example: str) -> dict[str, Any]:
     """Read a YAML that maps keys to values; anything else is one sentence, with an `example` of such a line."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        content = parse_yaml(path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError as error:
         raise ValueError(f"{path.name} is not UTF-8; save it as UTF-8.") from error
     except yaml.YAMLError as error:
@@ -266,11 +267,10 @@ def _names_file(path: Path, column: str) -> dict[Any, Any]:
 
 
 def _split(spec: Mapping[str, Any], at: str, given: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str | None]:
-    if "split" not in spec:
-        if WHOLE in given or set(given) == {"train"}:
-            return dict(DEFAULT_SPLIT), None
-        return {"validation": DEFAULT_SPLIT["validation"], "seed": DEFAULT_SPLIT["seed"]}, None
-    split = spec["split"]
+    default = dict(DEFAULT_SPLIT)
+    if WHOLE not in given and set(given) != {"train"}:
+        del default["test"]
+    split = spec.get("split", default)
     if split is None or split is False or split == "none":
         return None, None
     if not isinstance(split, Mapping):
@@ -288,7 +288,7 @@ def _split(spec: Mapping[str, Any], at: str, given: Mapping[str, Any]) -> tuple[
             raise ValueError(f"{at}split: {name} must be a share in [0, 1), such as 0.1, not {share!r}.")
     if (split.get("validation") or 0) + (split.get("test") or 0) >= 1:
         raise ValueError(f"{at}split: validation and test take all rows; leave some for train.")
-    return split, None
+    return complete_split(split, default), None
 
 
 def _check_keys(mapping: Mapping[str, Any], known: Iterable[str], at: str) -> None:

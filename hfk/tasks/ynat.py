@@ -22,40 +22,30 @@ _LABEL_COLUMNS = ("topic_idx", "label", "topic", "predefined_news_category")
 _ID_COLUMNS = ("index", "guid", "id")
 
 
-def ynat_task(data: Any = None, **options: Any) -> Task:
+def ynat_task(data: Any = None) -> Task:
     """The task `ynat`.
 
     Args:
         data: the competition's csv, KLUE's json, or a mapping from split to such files; None reads `klue`, `ynat` from
             the Hugging Face Hub.
-        **options: `split`, as in a task's YAML file.
     """
     files = None if data is None else as_files(data)
     source = _source(read_hub if files is None else partial(read_ynat, files))
     source.fingerprint = "hub" if files is None else file_stamps(files)
-    return Task(
-        "ynat",
-        source,
-        split=options.get("split", {"validation": 0.1, "seed": 42}),
-    )
+    return Task("ynat", source, split={"validation": 0.1, "seed": 42})
 
 
-def ynat_mini_task(data: Any = None, **options: Any) -> Task:
+def ynat_mini_task(data: Any = None) -> Task:
     """The task `ynat-mini`: an embedded sample of headlines from templates.
 
     Args:
         data: files to read instead, as in `ynat_task`; to score a model of the sample on other rows.
-        **options: `split`.
     """
     if data is not None:
-        return ynat_task(data, **options)
+        return ynat_task(data)
     source = _source(partial(read_sample, "ynat_mini"))
     source.fingerprint = sample_stamp("ynat_mini")
-    return Task(
-        "ynat-mini",
-        source,
-        split=options.get("split", {"validation": 0.15, "test": 0.15, "seed": 42}),
-    )
+    return Task("ynat-mini", source, split={"validation": 0.15, "test": 0.15, "seed": 42})
 
 
 def _source(read: Any) -> TableSource:
@@ -64,6 +54,8 @@ def _source(read: Any) -> TableSource:
 
 def read_ynat(files: dict[str, list[Path]]) -> list[RawTable]:
     """The competition's csv or KLUE's json as tables of id, title and topic (a name, or None where a file has none).
+
+    Other columns stay, for `split: {group: …}`.
 
     Args:
         files: files by split.
@@ -108,7 +100,7 @@ def _canonical(read: Callable[[], Iterator[Chunk]], file: str) -> Iterator[Chunk
         identity = next((name for name in _ID_COLUMNS if name in chunk), None)
         ids = range(row, row + len(chunk["title"])) if identity is None else chunk[identity]
         topics = [_topic(cell, f"{file}, row {number}: {column}") for number, cell in enumerate(chunk[column], row + 1)]
-        yield {"id": list(map(str, ids)), "title": chunk["title"], "topic": topics}
+        yield chunk | {"id": list(map(str, ids)), "topic": topics}
         row += len(topics)
 
 

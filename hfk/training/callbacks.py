@@ -1,4 +1,4 @@
-"""What is said while training goes on: how long it has taken, and one short line a log entry."""
+"""What happens while training goes on: how long it has taken, one short line a log entry, and when it is saved."""
 
 from __future__ import annotations
 
@@ -35,3 +35,22 @@ class LogLine(TrainerCallback):
         if shown and state.is_world_process_zero:
             values = "  ".join(f"{name} {float(value):.4f}" for name, value in shown.items())
             print(f"epoch {state.epoch or 0:5.2f}/{args.num_train_epochs:g}  {values}", flush=True)
+
+
+class SaveAtEpochEnd(TrainerCallback):
+    """Put off a checkpoint that is due at an epoch's last step until the epoch has ended.
+
+    Saved by steps, it would be written before the evaluation that the epoch ends with; a run that is resumed from it
+    begins the next epoch, and that evaluation, its score and the patience that hangs on it would be missing.
+    """
+
+    due = False
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Hold the checkpoint back."""
+        if control.should_save and (state.epoch == int(state.epoch) or state.global_step >= state.max_steps):
+            control.should_save, self.due = False, True
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Have it written after the evaluation."""
+        control.should_save, self.due = control.should_save or self.due, False

@@ -18,7 +18,7 @@ from ..backbones.registry import FROM_SCRATCH, prompt_of, resolve
 from ..models.configuration_multihead import HeadConfig
 from ..models.modeling_multihead import MultiHeadForClassification
 from ..models.processing_multihead import MultiHeadProcessor
-from ..runs.recipe import TRUNCATIONS, MultiHeadTrainingArguments, Recipe
+from ..runs.recipe import MultiHeadTrainingArguments, Recipe
 from ..tasks import Task
 from . import scratch
 from .techniques import Technique
@@ -79,10 +79,8 @@ def build(
         recipe.image_size,
         recipe.text_cleaning,
         recipe.letterbox,
+        recipe.truncation,
     )
-    if processor.tokenizer is not None:
-        side = TRUNCATIONS[recipe.truncation]
-        processor.tokenizer.truncation_side = processor.tokenizer.init_kwargs["truncation_side"] = side
     return model, processor
 
 

@@ -106,6 +106,7 @@ def train_folds(
     print(f"\nout of fold, {len(predictions):,} rows:")
     print(format_table(results))
     build_ensemble([own.folder for _, _, own in runs], run.folder / "ensemble")
+    run.close()
     return results
 
 

@@ -30,8 +30,9 @@ _SYLLABLE = 0.3  # weight of an n-gram of one letter
 def package() -> tuple[PreTrainedTokenizerFast, Tensor]:
     """Load the package's tokenizer and its vectors, float32 `(pieces, 512)`; once."""
     folder = prepare(MORPHEMES)
-    vectors = MorphemesModel.from_pretrained(folder).get_input_embeddings().trained.weight.detach()
-    return AutoTokenizer.from_pretrained(folder), vectors
+    model = MorphemesModel.from_pretrained(folder, use_safetensors=True)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    return tokenizer, model.get_input_embeddings().trained.weight.detach()
 
 
 def morpheme_tokenizer(texts: list[str], vocab_size: int = 30000, keep_spaces: bool = False) -> PreTrainedTokenizerFast:
@@ -45,7 +46,7 @@ def morpheme_tokenizer(texts: list[str], vocab_size: int = 30000, keep_spaces: b
     backend = package()[0].backend_tokenizer
     scores = dict(json.loads(backend.to_str())["model"]["vocab"][_SPECIAL:])
     normal = map(backend.normalizer.normalize_str, texts)
-    words = Counter(word for text in normal for word in set(_WHOLE_WORDS.findall(text)))
+    words = Counter(word for text in normal for word in dict.fromkeys(_WHOLE_WORDS.findall(text)))
     rarest = min(scores.values())
     scores |= {word: rarest for word, count in words.items() if count > 1 and word not in scores}
     every = build_word_tokenizer(list(scores), list(scores.values()))

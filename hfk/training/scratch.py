@@ -37,7 +37,7 @@ from ..models.modeling_ngram import NGramConfig, NGramModel
 from ..models.modeling_recurrent import RecurrentConfig
 from ..models.modeling_side_by_side import SideBySideConfig, SideBySideModel
 from ..models.modeling_textcnn import TextCNNConfig
-from ..models.processing_multihead import MultiHeadProcessor
+from ..models.processing_multihead import MultiHeadProcessor, separator_of
 from ..runs.recipe import Recipe, unknown_option
 from ..tasks import load_task
 from .morphemes import MORPHEMES, morpheme_ngrams, morpheme_tokenizer, morpheme_vectors
@@ -93,17 +93,16 @@ def _text_encoder(recipe: Recipe, rows: Dataset) -> tuple[PreTrainedModel, PreTr
     if recipe.text_encoder == "ngram" and recipe.embeddings != "random":
         raise ValueError("an ngram encoder has no embeddings of words: leave embeddings out.")
     prefix = recipe.text_prefix or ""
-    processor = MultiHeadProcessor(tokenizer=_BLANK, text_prefix=prefix, text_cleaning=recipe.text_cleaning)
-    texts = _clean_texts(rows["text"], processor)
+    texts = _clean_texts(rows["text"], _processor(recipe, _BLANK, prefix))
     if not texts:
         raise ValueError(f"text_encoder {recipe.text_encoder!r} starts from nothing, and no training row has a text.")
     tokenizer = _make_tokenizer(recipe, texts)
     config = _text_config(recipe, tokenizer, texts)
+    processor = _processor(recipe, tokenizer, prefix, separator_of(tokenizer))
     set_seed(recipe.arguments.seed)
     model = AutoModel.from_config(config)
     if isinstance(model, NGramModel):
-        processor.text_separator = f" {tokenizer.sep_token} "  # known to the tokenizer, which need not learn it
-        model.fit(_batches(_clean_texts(rows["text"], processor), tokenizer, recipe.max_length))
+        model.fit(_read(rows, processor))
     elif recipe.embeddings != "random":
         if recipe.embeddings == MORPHEMES:
             vectors = morpheme_vectors(tokenizer, config.embedding_size)
@@ -120,7 +119,7 @@ def _text_encoder(recipe: Recipe, rows: Dataset) -> tuple[PreTrainedModel, PreTr
         special = set(tokenizer.all_special_tokens)
         pieces = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
         model.learn_letters(["" if piece in special else piece.replace("▁", " ") for piece in pieces])
-        spelled = (model.spell(*batch) for batch in _batches(texts, tokenizer, recipe.max_length))
+        spelled = (model.spell(*batch) for batch in _read(rows, processor))
         model.ngrams.fit((letters, letters != 0) for letters in spelled)
     return model, tokenizer
 
@@ -135,26 +134,27 @@ def _side_by_side(recipe: Recipe, rows: Dataset) -> tuple[PreTrainedModel, PreTr
         )
     folder = resolve(name, "text")
     encoder, tokenizer = AutoModel.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
-    model = SideBySideModel(
-        _configure("text_config", SideBySideConfig, options, {"encoder": encoder.config}), encoder
-    ).eval()
+    known = {"encoder": encoder.config, "scale": 1.0}
+    model = SideBySideModel(_configure("text_config", SideBySideConfig, options, known), encoder).eval()
     (start,), special = tokenizer.tokenize("a"), {None, *tokenizer.all_special_tokens}  # None has no piece
     before = len(tokenizer.convert_tokens_to_string([start]))  # what comes after it begins with a space, or does not
     pieces = tokenizer.convert_ids_to_tokens(range(encoder.config.vocab_size))
     model.learn_letters(
         ["" if piece in special else tokenizer.convert_tokens_to_string([start, piece])[before:] for piece in pieces]
     )
-    words, vectors, weights = morpheme_ngrams(model.ngrams.config.embedding_size, model.ngrams.config.char_ngrams[1])
-    model.ngrams.adopt(words, vectors, weights)
+    shape = model.ngrams.config
+    model.ngrams.adopt(*morpheme_ngrams(shape.embedding_size, shape.char_ngrams[1]))
     # Both halves are brought to one scale, on which one penalty fits both.
     prefix = prompt_of(folder) if recipe.text_prefix is None else recipe.text_prefix
-    processor = MultiHeadProcessor(tokenizer=_BLANK, text_prefix=prefix, text_cleaning=recipe.text_cleaning)
-    texts = _clean_texts(rows.shuffle(recipe.arguments.seed)["text"][:_FITTING_ROWS], processor)
+    some = rows.shuffle(recipe.arguments.seed).select(range(min(len(rows), _FITTING_ROWS)))
     with torch.inference_mode():
-        halves = [model(*batch).pooler_output for batch in _batches(texts, tokenizer, recipe.max_length)]
+        halves = [
+            model(*batch).pooler_output
+            for batch in _read(some, _processor(recipe, tokenizer, prefix, separator_of(tokenizer)))
+        ]
     spread = torch.cat(halves).var(0, correction=0)
-    theirs, ours = (half.sum().clamp_min(1e-6) for half in spread.tensor_split([-vectors.shape[1]]))
-    model.ngrams.adopt(words, vectors * _WORDS * (theirs / ours).sqrt(), weights)
+    theirs, ours = (half.sum().clamp_min(1e-6) for half in spread.tensor_split([-shape.hidden_size]))
+    model.config.scale = _WORDS * float((theirs / ours).sqrt())
     return model, tokenizer
 
 
@@ -171,7 +171,7 @@ def _make_tokenizer(recipe: Recipe, texts: list[str]) -> PreTrainedTokenizerFast
                 f"tokenizer {wanted!r} is no folder; name one that `hfk tokenizer` made, or say what to train, such as "
                 "{kind: bpe, vocab_size: 8000}."
             )
-        return AutoTokenizer.from_pretrained(wanted)
+        return AutoTokenizer.from_pretrained(wanted, trust_remote_code=False)
     options = ({"kind": "bpe"} if recipe.text_encoder != "ngram" else _NGRAM_TOKENIZER) | (wanted or {})
     _check("tokenizer", options, ("kind", "vocab_size", "lowercase"))
     return train_tokenizer(texts, **options)
@@ -184,6 +184,7 @@ def _text_config(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, texts: list
     if kind is NGramConfig:
         known["unk_token_id"] = tokenizer.unk_token_id
         known["space_token_id"] = tokenizer.convert_tokens_to_ids(" ")
+        known["sep_token_id"] = tokenizer.sep_token_id
         if known["space_token_id"] in (None, tokenizer.unk_token_id):
             raise ValueError("an ngram encoder needs a tokenizer of single characters: kind character.")
     if kind is MorphemesConfig and recipe.embeddings == MORPHEMES:  # its first pieces are those of the texts
@@ -211,11 +212,17 @@ def _check(where: str, options: dict[str, Any], known: list[str] | tuple[str, ..
             raise unknown_option(name, known, where)
 
 
-def _batches(texts: list[str], tokenizer: PreTrainedTokenizerFast, max_length: int) -> Iterator[tuple[Tensor, Tensor]]:
-    texts = sorted(texts, key=len)  # for little padding; what is counted has no order
+def _processor(recipe: Recipe, tokenizer: Any, prefix: str, separator: str = " ") -> MultiHeadProcessor:
+    """What will prepare the recipe's texts."""
+    how = {"text_cleaning": recipe.text_cleaning, "max_length": recipe.max_length, "truncation": recipe.truncation}
+    return MultiHeadProcessor(tokenizer=tokenizer, text_prefix=prefix, text_separator=separator, **how)
+
+
+def _read(rows: Dataset, processor: MultiHeadProcessor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Ids and mask of the rows' texts, as training and service will read them."""
+    texts = sorted(filter(None, map(processor.clean, rows["text"])), key=len)  # for little padding; order is nothing
     for start in range(0, len(texts), _FITTING_ROWS):
-        part = texts[start : start + _FITTING_ROWS]
-        batch = tokenizer(part, truncation=True, max_length=max_length, padding=True, return_tensors="pt")
+        batch = processor.to_tensors([(text, None) for text in texts[start : start + _FITTING_ROWS]])
         yield batch["input_ids"], batch["attention_mask"]
 
 

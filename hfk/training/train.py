@@ -6,7 +6,6 @@ run's folder holds in `hfk.runs.run`. While it trains, `checkpoint-*` folders ma
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +22,7 @@ from ..runs.card import public_name, write_card
 from ..runs.facts import data_facts, environment, peak_memory
 from ..runs.overview import overview
 from ..runs.recipe import Recipe
-from ..runs.run import Run, load_rows, state_of
+from ..runs.run import Run, load_rows, state_of, state_of_model
 from ..tasks import Task
 from ..tasks.labels import label_arrays
 from . import scratch
@@ -63,17 +62,18 @@ def train(
         what the report's `metrics.json` holds; empty on processes other than the main one.
     """
     ready = prepare(recipe, output_dir, overrides, resume, callbacks)
-    run, trainer = ready.run, ready.trainer
-    trainer.train(resume_from_checkpoint=ready.checkpoint)
-    trainer.finish()
-    predictions = trainer.predictions()
-    if not trainer.args.should_save:
-        return {}
-    run.save(unwrap(trainer.model), trainer.processor, ready.task, ready.recipe, trainer.state.log_history)
-    results = run.report(predictions, **_told(ready, predictions))
-    write_card(run.folder, trainer.hub_model_id if trainer.args.push_to_hub else None)
-    print(format_table(results))
-    _close(run, trainer)
+    trainer = ready.trainer
+    with ready.run as run:
+        trainer.train(resume_from_checkpoint=ready.checkpoint)
+        trainer.finish()
+        predictions = trainer.predictions()
+        if not trainer.args.should_save:
+            return {}
+        run.save(unwrap(trainer.model), trainer.processor, ready.task, ready.recipe, trainer.state.log_history)
+        results = run.report(predictions, **_told(ready, predictions))
+        write_card(run.folder, trainer.hub_model_id if trainer.args.push_to_hub else None)
+        print(format_table(results))
+        _close(run, trainer)
     return results
 
 
@@ -84,14 +84,15 @@ def prepare(
     recipe = Recipe.read(recipe, {**(overrides or {}), "output_dir": str(output_dir)})
     techniques, args = make_techniques(recipe.techniques), recipe.arguments
     task, data = load_rows(recipe)
-    run = Run.start(output_dir, recipe, resume)
-    if args.should_save:
-        run.agree(**state_of(task, data))
-    checkpoint = run.checkpoint if resume else None
-    trainer = build_trainer(recipe, techniques, task, data, checkpoint, callbacks=callbacks)
-    run.begin()
-    if args.should_save:
-        print(overview(data, trainer.heads, trainer.processor), flush=True)
+    with Run.start(output_dir, recipe, resume) as run:
+        if args.should_save:
+            run.agree(**state_of(task, data))
+        checkpoint = run.checkpoint if resume else None
+        trainer = build_trainer(recipe, techniques, task, data, checkpoint, callbacks=callbacks)
+        if args.should_save:
+            run.agree(**state_of_model(trainer.model.config, trainer.processor))
+            run.begin()
+            print(overview(data, trainer.heads, trainer.processor), flush=True)
     return Prepared(run, recipe, task, data, trainer, checkpoint)
 
 
@@ -109,12 +110,9 @@ def _told(ready: Prepared, predictions: Predictions) -> dict[str, Any]:
 
 
 def _close(run: Run, trainer: MultiHeadTrainer) -> None:
-    """Remove what only training needed, and push if that was asked."""
+    """Remove what only training needed, let others at the folder, and push if that was asked."""
     args, to = trainer.args, trainer.hub_model_id if trainer.args.push_to_hub else None
-    for folder in scratch.FOLDERS.values():
-        shutil.rmtree(run.folder / folder, ignore_errors=True)
-    if not args.keep_checkpoints:
-        run.remove_checkpoints()
+    run.close(args.keep_checkpoints, scratch.FOLDERS.values())
     if to is not None:
         target = publishing.Target(to, args.hub_private_repo, args.hub_revision, message="Finish training")
         print(f"pushed: {publishing.push(run.folder, target, HfApi(token=args.hub_token)).url}")

@@ -7,6 +7,7 @@ named here. Pushing while training goes on is the work of `hfk.hub.training_chec
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -19,13 +20,12 @@ import torch
 from datasets import Dataset
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler, SequentialSampler
-from transformers import EvalPrediction, PrinterCallback, Trainer
-from transformers.trainer import TRAINING_ARGS_NAME
+from transformers import EvalPrediction, PrinterCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ..evaluation.metrics import score_heads
 from ..evaluation.predictions import Predictions
-from ..hub.training_checkpoints import push_checkpoint, write_training_card
+from ..hub.training_checkpoints import push_checkpoint, push_run, write_training_card
 from ..models.configuration_multihead import HeadConfig
 from ..models.encoder_base import TextEncoder
 from ..models.modeling_multihead import MultiHeadForClassification
@@ -35,12 +35,13 @@ from ..runs.run import scored_split
 from ..tasks import Task
 from ..tasks.collator import MultiHeadCollator
 from ..tasks.labels import soft_columns
-from .callbacks import Clock, LogLine
+from .callbacks import Clock, LogLine, SaveAtEpochEnd
 from .order import EpochSampler, count_tokens, length_groups, row_seed
+from .saving import SavingTrainer
 from .techniques.base import Setting, Technique, make_techniques, overriding
 
 
-class MultiHeadTrainer(Trainer):
+class MultiHeadTrainer(SavingTrainer):
     """Train `MultiHeadForClassification`.
 
     With `push_to_hub`, `hub_strategy` says what comes to the Hub when; see `hfk.hub.training_checkpoints`.
@@ -108,7 +109,7 @@ class MultiHeadTrainer(Trainer):
             eval_dataset=eval_dataset,
             # The Trainer aligns special tokens with any processor's tokenizer, and fails where there is none.
             processing_class=processing_class if processing_class.tokenizer is not None else None,
-            **kwargs | {"callbacks": [Clock(), *self.techniques, *(kwargs.get("callbacks") or ())]},
+            **kwargs | {"callbacks": [Clock(), *self.techniques, *(kwargs.get("callbacks") or ()), SaveAtEpochEnd()]},
         )
         if args.disable_tqdm:
             self.remove_callback(PrinterCallback)
@@ -225,15 +226,16 @@ class MultiHeadTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: Mapping | None = None) -> None:
         folder = Path(output_dir if output_dir is not None else self.args.output_dir)
+        resumable = folder.name.startswith(PREFIX_CHECKPOINT_DIR)
         with self._serving_weights():
-            super()._save(output_dir, state_dict)
+            if resumable or state_dict is not None or not hasattr(self.model, "merge_and_unload"):
+                super()._save(output_dir, state_dict)
+            elif self.args.should_save:  # to be used, adapters are merged; what training goes on from has them alone
+                unwrap(copy.deepcopy(self.model)).save_pretrained(folder)
         if self.args.should_save:
-            for technique in self.techniques if folder.name.startswith(PREFIX_CHECKPOINT_DIR) else ():
+            for technique in self.techniques if resumable else ():
                 technique.save(folder)
             self.processor.save_pretrained(folder)
-            # Upstream pickles the arguments; JSON (with tokens masked) says the same and runs nothing when read.
-            (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
-            (folder / "training_arguments.json").write_text(self.args.to_json_string(), encoding="utf-8")
 
     def finish(self) -> None:
         """Let the encoder, then the techniques, do what is left when training has ended."""
@@ -273,6 +275,10 @@ class MultiHeadTrainer(Trainer):
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Write hfk's card for what is about to be pushed, unless the run folder has one."""
         write_training_card(self)
+
+    def push_to_hub(self, commit_message: str | None = "End of training", **options: Any) -> Any:
+        """Push what was trained, arguments as upstream; see `hfk.hub.training_checkpoints.push_run`."""
+        return push_run(self, commit_message, **options)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         push_checkpoint(self, checkpoint_folder)

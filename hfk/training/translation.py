@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,11 +26,11 @@ from transformers import (
     Seq2SeqTrainingArguments,
     set_seed,
 )
-from transformers.trainer import TRAINING_ARGS_NAME
 
 from ..evaluation.translation import Translations, fit_judge
 from ..hub.training_checkpoints import push_checkpoint, write_training_card
 from ..inference.translator import DialectProcessor
+from ..models.checked_files import check_encoder
 from ..models.dialect_seq2seq import Seq2SeqRewriter, pieces, prompt_of, tag_of
 from ..models.dialect_translator import DialectTranslator
 from ..models.shared import check_choice
@@ -40,6 +39,7 @@ from ..runs.run import scored_split
 from ..tasks import Task
 from ..tasks.dialect import STANDARD
 from .callbacks import Clock, LogLine
+from .saving import SavingTrainer
 from .techniques import Technique
 
 TOKENS = ("syllable", "jamo", "byte")
@@ -103,7 +103,7 @@ def build_trainer(
     return TranslationTrainer(model, args, DialectProcessor(tokenizer, rules), rows, encoded, **kwargs)
 
 
-class TranslationTrainer(Seq2SeqTrainer):
+class TranslationTrainer(SavingTrainer, Seq2SeqTrainer):
     """Train a seq2seq, and let it and the rules translate the scored split.
 
     Args:
@@ -141,13 +141,6 @@ class TranslationTrainer(Seq2SeqTrainer):
         if args.disable_tqdm:
             self.remove_callback(PrinterCallback)
             self.add_callback(LogLine())
-
-    def _save(self, output_dir: str | None = None, state_dict: Mapping | None = None) -> None:
-        folder = Path(output_dir if output_dir is not None else self.args.output_dir)
-        super()._save(output_dir, state_dict)
-        # Upstream pickles the arguments; JSON (with tokens masked) says the same and runs nothing when read.
-        (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
-        (folder / "training_arguments.json").write_text(self.args.to_json_string(), encoding="utf-8")
 
     def finish(self) -> None:
         """Say in the configuration where the pipeline's code is."""
@@ -200,9 +193,10 @@ def make_model(
         model = AutoModelForSeq2SeqLM.from_config(config)
         model.generation_config.update(**ids, forced_eos_token_id=None)
     else:
-        tokenizer = AutoTokenizer.from_pretrained(options.base)
+        check_encoder(options.base)
+        tokenizer = AutoTokenizer.from_pretrained(options.base, trust_remote_code=False)
         tokenizer.add_special_tokens({"additional_special_tokens": tags})
-        model = AutoModelForSeq2SeqLM.from_pretrained(options.base)
+        model = AutoModelForSeq2SeqLM.from_pretrained(options.base, trust_remote_code=False, use_safetensors=True)
         model.resize_token_embeddings(max(len(tokenizer), model.config.vocab_size))
     model.config.dialect = {"words": options.words, "regions": list(regions)}
     return model, tokenizer

@@ -17,7 +17,8 @@ from transformers import AutoModel
 
 from hfk import cli
 from hfk.hub.publishing import Target, plan_push, pull, push
-from hfk.inference.remote_code import check_remote_code, code_files
+from hfk.inference.remote_code import code_files
+from hfk.models.checked_files import check_remote_code
 from tests import tiny
 from tests.hub_server import ROOT
 

@@ -114,7 +114,7 @@ def test_a_metric_needs_a_name_that_python_can_import(tmp_path):
 def test_what_the_studio_is_sent_with():
     """tests/spaces starts it from these files."""
     files = plan_space(STUDIO).files
-    assert {"app.py", "hfk/cli.py", "hfk/hub/metric_space/app.py.jinja", "checkpoints/ynat-tiny/config.json"} <= set(
+    assert {"app.py", "hfk/cli.py", "hfk/hub/metric_space/app.py.jinja", "checkpoints/headlines/config.json"} <= set(
         files
     )
     assert any(name.startswith("hfk/tasks/samples/") for name in files)

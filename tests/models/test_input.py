@@ -21,6 +21,7 @@ from transformers import pipeline
 from hfk import MultiHeadProcessor, Predictor
 from hfk.models.image_preparation import ImageError, open_image
 from hfk.models.processing_multihead import RowError
+from hfk.training.scratch import train_tokenizer
 from tests import tiny
 
 TEXT = tiny.SENTENCES[0]
@@ -77,6 +78,27 @@ def test_a_text_is_cut_to_what_the_encoder_has_positions_for(tmp_path):
     for name, expected in names.items():
         folder = save_text_encoder(tmp_path / name, tiny.TEXT[name]())
         assert MultiHeadProcessor.from_encoders(folder, max_length=512).max_length == expected
+
+
+@pytest.mark.parametrize(
+    ("truncation", "one", "pair"),
+    [
+        ("head", "q abcdefghijklm", "q abcde [SEP] klmno"),
+        ("tail", "q hijklmnopqrst", "q fghij [SEP] pqrst"),
+        ("middle", "q abcdef opqrst", "q ab ij [SEP] kl st"),
+    ],
+)
+def test_what_is_read_of_longer_texts_in_training_and_from_a_checkpoint(truncation, one, pair, tmp_path):
+    letters = "abcdefghijklmnopqrst"
+    tokenizer = train_tokenizer([f"q {letters}"], "character", 32)
+    made = MultiHeadProcessor(None, tokenizer, 15, "q ", text_separator=" [SEP] ", truncation=truncation)
+    made.save_pretrained(tmp_path)
+    for processor in (made, MultiHeadProcessor.from_pretrained(tmp_path)):
+        ids = processor(text=[letters, "abc", [letters[:10], letters[10:]]])["input_ids"].tolist()
+        read = [tokenizer.decode(row).replace("[PAD]", "").replace(" ", "") for row in ids]
+        assert read == [text.replace(" ", "") for text in (one, "q abc", pair)]
+        ends = processor.clean("a" * 50_000 + "b" * 100_000)
+        assert ("a" in ends, "b" in ends) == (truncation != "tail", True)
 
 
 def test_a_tokenizer_that_is_not_the_encoders_is_refused(tmp_path):
@@ -305,11 +327,13 @@ def test_every_form_of_input_gives_the_same_answers(classify, rows):
     for left, right in zip(classify(table, top_k=3), [classify(TEXT, top_k=3), single[1]], strict=True):
         same(left, right)
     same(classify(Image.open(io.BytesIO(GOOD["cmyk"])), top_k=3), single[2])
-    same(classify({"text": "산", "text_pair": "바다"}), classify({"text": ["산", "바다"]}))
+    for pair in ({"text": "산", "text_pair": "바다"}, ("산", "바다")):
+        same(classify(pair), classify({"text": ["산", "바다"]}))
+    assert classify([]) == []
 
 
 def test_predictor_answers_like_the_pipeline_in_order(classify, checkpoint, rows):
-    many = rows * 7
+    many = [*rows * 7, {"text": "산", "text_pair": "바다"}]
     expected = [classify(row, top_k=2) for row in many]
     for batch_size, window in ((3, 8), (32, 2048), (1, 1)):
         predictor = Predictor.from_pretrained(str(checkpoint), batch_size=batch_size, window=window)

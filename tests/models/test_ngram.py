@@ -96,6 +96,23 @@ def test_hashes_are_the_same_on_every_machine():
     assert checks[buckets > 0].tolist() == CHECKS
 
 
+def test_each_text_of_a_row_has_ngrams_of_its_own_and_a_text_alone_those_it_always_had():
+    for options in ({}, {"char_ngrams": None, "word_ngrams": 2}):
+        known = {"vocab_size": 1000, "char_ngrams": [1, 4]} | options
+        one, apart = (NGramModel(NGramConfig(**known, sep_token_id=sep)) for sep in (None, 9))
+        single, both = torch.tensor([[3, 17, 2, 19]]), torch.tensor([[3, 2, 9, 2, 17, 19], [3, 17, 2, 9, 2, 19]])
+        (mine, my_checks), (theirs, their_checks) = apart.hashes(single), one.hashes(single)
+        assert torch.equal(mine[mine > 0], theirs[theirs > 0])
+        assert torch.equal(my_checks[mine > 0], their_checks[theirs > 0])
+        first, second = apart.hashes(both)[0]
+        assert first.unique().tolist() != second.unique().tolist()
+        apart.fit([(torch.tensor([[5, 6, 9, 7, 8]] * 2), None)])  # of these pairs, no n-gram is known
+        one_two, two_one = (apart(torch.tensor([ids])).pooler_output for ids in ([20, 9, 21, 22], [20, 21, 9, 22]))
+        assert not torch.equal(one_two, two_one)
+        in_first, in_second = (set(apart.hashes(torch.tensor([ids]))[0][0].tolist()) - {0} for ids in ([17], [9, 17]))
+        assert in_first and in_second and not in_first & in_second
+
+
 def test_hashes_spread_evenly():
     model = NGramModel(NGramConfig(vocab_size=3000, num_buckets=4097, char_ngrams=[2, 4]))
     ids = torch.randint(3, 3000, (2000, 40), generator=torch.Generator().manual_seed(0))

@@ -91,14 +91,16 @@ def test_gradient_checkpointing_gives_the_same_gradients():
 
 
 @pytest.mark.filterwarnings("ignore:The tensor attributes.*_flat_weights")
-def test_it_exports_for_any_batch_of_one_length():
-    model, inputs = make(num_hidden_layers=2), batch()
-    auto = torch.export.Dim.AUTO
-    shapes = {"input_ids": {0: auto}, "attention_mask": {0: auto}}
+@pytest.mark.parametrize("options", [{"cell": "lstm"}, {"cell": "gru", "bidirectional": False}])
+def test_it_exports_for_any_batch_and_length(options):
+    model, inputs = make(**options), batch()
+    rows, tokens = torch.export.Dim("rows"), torch.export.Dim("tokens", min=2)
+    shapes = {name: {0: rows, 1: tokens} for name in inputs}
     exported = torch.export.export(model, (), inputs, dynamic_shapes=shapes).module()
-    rows = [3, 1, 0, 2, 1, 1]
-    other = {name: values[rows] for name, values in inputs.items()}
-    torch.testing.assert_close(exported(**other)["pooler_output"], model(**other).pooler_output)
+    ids = torch.randint(1, 8, (6, 23), generator=torch.Generator().manual_seed(0))
+    other = {"input_ids": ids, "attention_mask": (torch.arange(23) < torch.tensor([[23, 9, 1, 4, 22, 2]]).T).long()}
+    for name in ("pooler_output", "last_hidden_state"):
+        torch.testing.assert_close(exported(**other)[name], model(**other)[name])
 
 
 def test_it_learns_what_comes_first():

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import copy
 import csv
-import importlib.util
 import json
-import multiprocessing
-import os
 import pickle
 import time
 
@@ -19,21 +15,9 @@ from hypothesis import strategies as st
 from transformers import AutoProcessor
 
 from hfk import MultiHeadProcessor, Predictor, train
-from hfk.models import text_cleaning
-from hfk.models.text_cleaning import DROPPED, STEPS, TAGS, TextCleaner, expand_steps
+from hfk.models.text_cleaning import STEPS, TextCleaner, expand_steps
 from tests import tiny
 
-INSTALLED = [name for name, (module, _) in text_cleaning.ANALYZERS.items() if importlib.util.find_spec(module)]
-analyzers = pytest.mark.parametrize(
-    "analyzer",
-    [
-        pytest.param(
-            name, marks=pytest.mark.skipif(name not in INSTALLED, reason="the extra `korean` is not installed")
-        )
-        for name in text_cleaning.ANALYZERS
-    ],
-)
-PLAIN = [name for name in STEPS if name != "morphemes"]
 HEADLINE = "美·中 정상 “訪韓” 무산…日정부 ‘유감’ ㅋㅋㅋㅋ"
 
 CASES = {
@@ -54,13 +38,8 @@ CASES = {
     ],
     "symbols": [("가‧나ㆍ다•라...마‥바 ⇒ 사 1∼2 3–4", "가·나·다·라…마…바 → 사 1~2 3-4")],
     "quotes": [("“가” ‘나’ 「다」 『라』 《마》 〈바〉 【사】", "\"가\" '나' '다' \"라\" \"마\" '바' [사]")],
-    "numbers": [("1,350원 12,345,678 1,2 2,0000", "1350원 12345678 1,2 2,0000")],
     "repeat": [("ㅋㅋㅋㅋㅋ 와아아아 !!!! 100000 AAA ㅠㅠ", "ㅋㅋ 와아아 !! 100000 AAA ㅠㅠ")],
     "whitespace": [("  가\u200b나\u3164 \t다\u3000 라 ", "가나 다 라")],
-    "abbreviations": [
-        ("IMF·AI가 5G폰 R&D", "국제통화기금·인공지능이 5세대 이동통신폰 연구개발"),
-        ("AIDS MAI 5Gx", "AIDS MAI 5Gx"),
-    ],
     "hanja_words": [
         ("美·中 정상, 北, 미사일", "미국·중국 정상, 북한, 미사일"),
         ("日정부 靑 與 野 檢 英서", "일본정부 청와대 여당 야당 검찰 영국서"),
@@ -101,24 +80,19 @@ def test_a_step_does_what_it_says(step, text, expected):
 def test_options_change_a_step():
     assert TextCleaner([{"hanja_words": {"words": {"尹": "윤석열", "文": None}}}])("尹·文 회동") == "윤석열·文 회동"
     assert TextCleaner([{"hanja_words": {"suffixes": {"社": "회사"}}}])("신문社 현대重") == "신문회사 현대중공업"
-    assert (
-        TextCleaner([{"abbreviations": {"words": {"KT": "케이티", "AI": None}}}])("KT AI IMF")
-        == "케이티 AI 국제통화기금"
-    )
     assert TextCleaner([{"repeat": {"limit": 1}}])("ㅋㅋㅋ") == "ㅋ"
 
 
-def test_presets_do_the_whole_headline():
+def test_the_preset_does_the_whole_headline():
     assert TextCleaner("simple")(HEADLINE) == "미국·중국 정상 \"방한\" 무산…일본정부 '유감' ㅋㅋ"
-    assert expand_steps(["simple", "numbers"]) == [*expand_steps("simple"), "numbers"]
-    assert "morphemes" in expand_steps("elaborate") and "morphemes" not in expand_steps("simple")
+    assert expand_steps(["simple", "quotes"]) == [*expand_steps("simple"), "quotes"]
 
 
 # Every Unicode character, lone surrogates and unassigned ones included, and what is likelier to be trouble.
 anything = st.text(st.characters() | st.sampled_from("美北金不率車樂ㅋㆍ…“<>&;./@ﾡ\ud800\u200b\u1100\u1161가각ㄱ=-0,A"))
 
 
-@pytest.mark.parametrize("step", PLAIN)
+@pytest.mark.parametrize("step", STEPS)
 @given(text=anything)
 @settings(max_examples=40, deadline=None)
 @example(text="&" + "amp;" * 30 + "lt;b&gt;")
@@ -139,14 +113,6 @@ def test_the_simple_preset_never_fails(text):
     assert cleaned == " ".join(cleaned.split())
 
 
-@analyzers
-@given(text=anything)
-@settings(max_examples=20, deadline=None)
-def test_an_analyzer_never_fails(analyzer, text):
-    cleaned = TextCleaner([{"morphemes": {"analyzer": analyzer}}])(text)
-    cleaned.encode("utf-8")
-
-
 @pytest.mark.parametrize("nasty", ["<", "&amp;", "<!--", "a@", "<script>", "a.", "www.", "ㅋㅎ", "1,", "&#"])
 def test_hostile_texts_take_time_in_proportion_to_their_length(nasty):
     def seconds(letters):
@@ -161,9 +127,10 @@ def test_hostile_texts_take_time_in_proportion_to_their_length(nasty):
 @pytest.mark.parametrize(
     ("steps", "message"),
     [
-        ("thorough", "'thorough' is not one of simple, elaborate"),
-        (3, "is a preset .* or a list of steps, not 3"),
-        (["hanja", "stem"], "no step 'stem'; it has: html, url"),
+        ("thorough", "no step 'thorough'; it has: simple, html, url"),
+        (3, "is `simple` or a list of steps, not 3"),
+        ("elaborate", "'elaborate' is gone"),
+        (["hanja", "stem"], "no step 'stem'; it has: simple, html, url"),
         ([{"repeat": {"limit": 2}, "url": {}}], "is no step"),
         ([["url"]], "is no step"),
         ([{"repeat": 3}], "is no step"),
@@ -171,12 +138,6 @@ def test_hostile_texts_take_time_in_proportion_to_their_length(nasty):
         ([{"quotes": {"most": 3}}], "step 'quotes' has no option 'most'; it has none"),
         ([{"repeat": {"limit": 0}}], "step 'repeat': limit must be a whole number"),
         ([{"hanja_words": {"words": ["美"]}}], "words must map words"),
-        ([{"abbreviations": {"words": {"AI": 3}}}], "not {'AI': 3}"),
-        ([{"morphemes": {"analyzer": "okt"}}], "analyzer 'okt' is not one of kiwi, mecab"),
-        ([{"morphemes": {"drop": ["NNG", "XYZ"]}}], "no part-of-speech tag 'XYZ'; there are NNG"),
-        ([{"morphemes": {"drop": ["Q*"]}}], r"no part-of-speech tag 'Q\*'"),
-        ([{"morphemes": {"drop": "NNG"}}], "drop must be a list"),
-        ([{"morphemes": {"drop": ["NNG"], "keep": ["VV"]}}], "say drop or keep, not both"),
     ],
 )
 def test_a_wrong_list_is_refused_in_one_sentence(steps, message):
@@ -185,47 +146,13 @@ def test_a_wrong_list_is_refused_in_one_sentence(steps, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("analyzer", "package"), [("kiwi", "kiwipiepy"), ("mecab", "python-mecab-ko")])
-def test_a_missing_analyzer_is_named_when_the_checkpoint_is_loaded(analyzer, package, tmp_path, monkeypatch):
-    processor = tiny.processor()
-    processor.save_pretrained(tmp_path)
+@pytest.mark.parametrize("step", ["numbers", {"morphemes": {"analyzer": "kiwi", "version": "kiwipiepy 0.21"}}])
+def test_a_checkpoint_with_a_step_of_before_is_one_sentence(step, tmp_path):
+    tiny.processor().save_pretrained(tmp_path)
     path = tmp_path / "processor_config.json"
-    saved = json.loads(path.read_text()) | {"text_cleaning": ["url", {"morphemes": {"analyzer": analyzer}}]}
-    path.write_text(json.dumps(saved))
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ImportError, match=rf'{analyzer}.*pip install {package}, or "hfk\[korean\]"'):
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"text_cleaning": ["url", step]}))
+    with pytest.raises(ValueError, match=r"'(numbers|morphemes)' is gone, .*; train again without\.$"):
         MultiHeadProcessor.from_pretrained(tmp_path)
-
-
-@analyzers
-def test_morphemes_are_filtered_by_part_of_speech(analyzer):
-    def run(text, **options):
-        return TextCleaner([{"morphemes": {"analyzer": analyzer, **options}}])(text)
-
-    assert run("정부가 새로운 정책을 발표했다.") == "정부 새롭 정책 발표"
-    assert run("정부가 새로운 정책을 발표했다.", keep=["NN*"]) == "정부 정책 발표"
-    assert run("정부가 정책을 발표했다", drop=["J*"]) == run(
-        "정부가 정책을 발표했다", keep=[t for t in TAGS if t[0] != "J"]
-    )
-    # The particle goes and the stem stays, also where Mecab gives the contracted form as one: 봤다 is 보+았+다.
-    assert run("바다를 봤다", keep=["V*"]) == "보"
-    assert run("!!! ...") == ""
-    assert run("LG 42") == "LG 42"  # nothing but what is dropped, and yet something to read
-    assert set(DROPPED) - set(TAGS) == {"J*", "E*"}
-
-
-@analyzers
-def test_threads_and_forked_processes_share_no_analyzer_state(analyzer):
-    cleaner = TextCleaner([{"morphemes": {"analyzer": analyzer}}])
-    texts = [f"{sentence} {number}번째 기사에서 {word}를 전했다" for number, sentence in enumerate(tiny.SENTENCES * 2)
-             for word in ("소식", "바다", "경제")]  # fmt: skip
-    alone = [cleaner(text) for text in texts]
-    fresh = TextCleaner(cleaner.steps)  # remembers nothing
-    with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(fresh, texts)) == alone
-    if hasattr(os, "fork"):
-        with multiprocessing.get_context("fork").Pool(1) as pool:
-            assert pool.map_async(TextCleaner(cleaner.steps), texts[:20]).get(timeout=120) == alone[:20]
 
 
 def test_a_cleaner_is_copied_and_pickled_by_its_steps():
@@ -296,16 +223,3 @@ def test_no_real_headline_keeps_a_lone_hanja_or_becomes_empty(real_data):
     cleaned = [cleaner(title) for title in titles]
     assert all(cleaned)
     assert not [text for text in cleaned if any("\u3400" <= letter <= "\u9fff" for letter in text)]
-
-
-def test_the_analyzer_of_the_training_is_noted_and_another_one_is_said(caplog, monkeypatch):
-    pytest.importorskip("kiwipiepy")
-    (step,) = TextCleaner([{"morphemes": {"keep": ["NN*"]}}]).steps
-    noted = step["morphemes"]["version"]
-    assert noted.startswith("kiwipiepy ")
-    monkeypatch.setattr("hfk.models.text_cleaning.logger.propagate", True)
-    assert TextCleaner([step]).steps == [step]
-    assert not caplog.records
-    cleaner = TextCleaner([{"morphemes": {"keep": ["NN*"], "version": "kiwipiepy 0.1"}}])
-    assert "kiwipiepy 0.1 in training, and kiwipiepy" in caplog.text
-    assert cleaner("바다를 봅니다") == "바다"

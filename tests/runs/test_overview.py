@@ -14,8 +14,6 @@ from hfk.runs.overview import overview
 class Tokenizer:
     """One token a character."""
 
-    truncation_side = "right"
-
     def __call__(self, texts, verbose):
         return {"input_ids": [list(text) for text in texts]}
 
@@ -26,16 +24,18 @@ def test_rows_by_split_and_head_labels_never_seen_and_texts_that_are_cut():
     rows = {"text": ["짧다", "아주 긴 글", None], "갈래": ["가", "나", None]}
     data = datasets.DatasetDict(
         train=datasets.Dataset.from_dict(rows, features),
-        test=datasets.Dataset.from_dict({"text": ["글"], "갈래": ["다"]}, features),
+        validation=datasets.Dataset.from_dict({"text": ["글"], "갈래": ["다"]}, features),
+        test=datasets.Dataset.from_dict({"text": ["글"], "갈래": [None]}, features),
     )
-    processor = SimpleNamespace(tokenizer=Tokenizer(), max_length=5, text_prefix="")
+    processor = SimpleNamespace(tokenizer=Tokenizer(), max_length=5, text_prefix="", truncation="middle")
     assert overview(data, [HeadConfig("갈래", ["가", "나", "다"])], processor).splitlines() == [
-        "      train  test",
-        "rows      3     1",
-        "갈래      2     1",
-        "갈래: 1 of 3 labels have no training row (다)",
-        "1 of 2 texts are longer than max_length 5 (the longest seen has 6 tokens); of them the beginning is read: "
-        "`truncation:` says which",
+        "      train  validation  test",
+        "rows      3           1     1",
+        "갈래      2           1     0",
+        "no row of test has a label: nothing is scored there",
+        "without a training row: 1 of 3 labels of 갈래 (다)",
+        "1 of 2 texts are longer than max_length 5 (the longest seen has 6 tokens); of them the beginning and the end "
+        "are read, half of either (`truncation: middle`)",
     ]
 
 

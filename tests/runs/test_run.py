@@ -13,6 +13,7 @@ from datasets import Dataset, DatasetDict
 
 from hfk import HeadConfig, load_task
 from hfk.evaluation.predictions import Predictions
+from hfk.runs.checkpoints import seal
 from hfk.runs.recipe import Recipe
 from hfk.runs.run import Run, scored_split, state_of
 
@@ -27,7 +28,8 @@ def start(folder: Path, options: dict = OPTIONS, resume: bool = True) -> Run:
 
 def save_checkpoint(folder: Path, step: int = 20) -> None:
     (folder / f"checkpoint-{step}").mkdir(parents=True)
-    (folder / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
+    (folder / f"checkpoint-{step}" / "trainer_state.json").write_text(json.dumps({"global_step": step}))
+    seal(folder / f"checkpoint-{step}")
 
 
 def predictions(rows: int = 2) -> Predictions:
@@ -130,6 +132,7 @@ def test_folds_are_a_run_too(tmp_path):
         not run.finished and (tmp_path / "out_of_fold.parquet").is_file() and len(Run.open(tmp_path).predictions()) == 4
     )
     run.clear()
+    run.close()
     assert {path.name for path in tmp_path.iterdir()} == {"report"}
 
 

@@ -47,7 +47,7 @@ def read(path: str) -> list[dict[str, str]]:
 
 
 def test_the_checkpoints_that_come_along_are_all_ready(studio):
-    for name in ("tour-tiny", "tour-tiny-text", "ynat-tiny", "odd"):
+    for name in ("tour-tiny", "tour-tiny-text", "headlines", "odd"):
         assert f"{name}: ready" in studio.log
     assert list((studio.space / "hfk" / "models").rglob("*.pyc")), "hfk is the one that came along"
 
@@ -101,7 +101,7 @@ def test_every_kind_of_head(client, photo):
 
 
 def test_compare_gives_each_checkpoint_its_answer_or_error(client, photo):
-    answers = client.predict("", handle_file(photo), ["tour-tiny", "ynat-tiny"], api_name="/compare")
+    answers = client.predict("", handle_file(photo), ["tour-tiny", "headlines"], api_name="/compare")
     assert answers[0]["heads"]["cat1"] and "text only" in answers[1]["error"]
 
 
@@ -145,9 +145,10 @@ def test_answers_do_not_wait_for_reasons(client, studio):
 
 
 def test_report(client, studio):
-    found = client.predict("ynat-tiny", api_name="/report")
-    assert found["metrics"]["scores"]["topic_accuracy"] > 0.5
-    assert sum(found["data"]["labels"]["topic"].values()) == 210
+    found = client.predict("tour-tiny", api_name="/report")
+    assert found["metrics"]["scores"]["cat1_accuracy"] > 0.5
+    assert sum(found["data"]["labels"]["cat1"].values()) == 368
+    assert client.predict("headlines", api_name="/report")["metrics"]["scores"]["topic_accuracy"] > 0.85
 
 
 @pytest.mark.parametrize(

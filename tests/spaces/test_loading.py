@@ -15,7 +15,7 @@ loading = pytest.importorskip("loading")
 from answers import ask, find, panels
 from text import Trouble
 
-OWN = ["tour-tiny", "tour-tiny-text", "ynat-tiny"]
+OWN = ["headlines", "tour-tiny", "tour-tiny-text"]
 
 
 @pytest.fixture(autouse=True)
@@ -36,16 +36,16 @@ def test_finished_runs_come_first(tmp_path):
 
 
 def test_named_ones_with_their_revisions(tmp_path, monkeypatch):
-    (tmp_path / "ynat-tiny").mkdir()
-    named = f"owner/model@0a1b2c, owner/other\n{tmp_path / 'ynat-tiny'},"
+    (tmp_path / "tour-tiny").mkdir()
+    named = f"owner/model@0a1b2c, owner/other\n{tmp_path / 'tour-tiny'},"
     monkeypatch.setenv("HFK_CHECKPOINTS", named)
     found = loading.find_checkpoints()
     assert [(c.name, c.revision) for c in found[:3]] == [
         ("owner/model", "0a1b2c"),
         ("owner/other", None),
-        ("ynat-tiny", None),
+        ("tour-tiny", None),
     ]
-    assert [c.name for c in found[3:]] == ["tour-tiny", "tour-tiny-text", "ynat-tiny'"]
+    assert [c.name for c in found[3:]] == ["headlines", "tour-tiny'", "tour-tiny-text"]
 
 
 def test_what_the_hub_preloads_is_offered_at_its_commit():
@@ -77,7 +77,7 @@ def without_heads(folder):
 )
 def test_a_damaged_one_says_why_in_one_line(tmp_path, harm):
     folder = tmp_path / "place" / "harmed"
-    shutil.copytree(STUDIO / "checkpoints" / "ynat-tiny", folder)
+    shutil.copytree(STUDIO / "checkpoints" / "tour-tiny-text", folder)
     harm(folder)
     checkpoint = loading.Checkpoint("harmed", str(folder))
     checkpoint.load()

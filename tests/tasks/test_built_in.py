@@ -117,6 +117,21 @@ def test_ynat_reads_csv_and_json_alike(tmp_path):
     assert (one["id"][1], two["id"][1]) == ("1", "y_1")
 
 
+def test_every_built_in_task_keeps_a_columns_groups_together_and_drops_bad_rows(tmp_path):
+    """The option that a message advises can be given, and what `split` leaves open is the task's own."""
+    lines = [f"{n},{n * 7919}번째 제목,{n % 2},기자{n % 20}" for n in range(60)]
+    (tmp_path / "news.csv").write_text("index,title,topic_idx,기자\n" + "\n".join(lines) + "\n60,,1,기자1\n", "utf-8")
+    with pytest.warns(UserWarning, match="1 of 61 rows can't be used: .* no text. They are left out"):
+        rows = load_task("ynat", data=tmp_path / "news.csv", split={"group": "기자"}, bad_rows="drop").load()
+    reporters = [{int(number) % 20 for number in rows[split]["id"]} for split in ("train", "validation")]
+    assert len(rows["validation"]) == 6 and not reporters[0] & reporters[1]
+    for name in list_tasks():
+        if name.endswith("-mini"):
+            with pytest.raises(ValueError, match=r"'기자' is (missing from \w+_mini\.parquet; it has: |not one of)"):
+                load_task(name, split={"group": "기자"}).load()
+    assert load_task("dialect-mini", split={"folds": 3, "fold": 0}).split["group"] == "conversation"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -172,6 +187,8 @@ def test_unknown_names_list_what_there_is(tmp_path):
         "fashion-mini",
         "dialect",
         "dialect-mini",
+        "dialect-translation",
+        "dialect-translation-mini",
     ]
 
 

@@ -107,10 +107,12 @@ def guess(write, header, make, count=120):
          {"column": "경로", "levels": ["경로1", "경로2", "경로3"], "separator": ">"}),
         ("기쁨,분노,불안", lambda n: [n % 2, int(n % 5 == 0), 1],
          {"name": "labels", "problem": "multi_label", "columns": ["기쁨", "분노", "불안"]}),
+        ("태그", lambda n: [f"#{'가나다'[n % 3]} #{'라마'[n // 3 % 2]}"],
+         {"name": "태그", "problem": "multi_label", "separator": "#"}),
         ("해,달,별", lambda n: [int(n % 3 == k) for k in range(3)], {"name": "labels", "columns": ["해", "달", "별"]}),
     ],
     ids=["Python", "JSON", "vector", "few combined", "with a slash", "long", "codes", "floats", "number", "levels",
-         "columns", "one-hot"],
+         "columns", "hashtags", "one-hot"],
 )  # fmt: skip
 def test_the_form_of_labels(write, header, make, head):
     assert yaml.safe_load(guess(write, header, make))["heads"] == [head]
@@ -140,6 +142,27 @@ def test_what_is_no_label_has_another_role_or_is_proposed(write):
     ]
 
 
+def test_a_cut_off_line_is_left_out_and_a_table_of_many_such_is_refused(write):
+    lines = ["문장,분류"] + [f"{n * 7919}번째 문장은 이렇게 조금 길다,{'가나다'[n % 3]}" for n in range(120)]
+    with pytest.warns(UserWarning, match=r"data\.csv, row 121: no text\. They are left out"):
+        text = inspect_table(write("data.csv", "\n".join([*lines, "끝이 잘린 줄"])))
+    assert yaml.safe_load(text)["bad_rows"] == "drop" and "1 rows have no input (rows 121)" in text
+    with pytest.raises(ValueError, match="line 122: 1 cells"):
+        inspect_table(write("data.csv", "\n".join([*lines, *["끝이 잘린 줄"] * 9])))
+
+
+def test_decimal_commas_are_no_labels(write):
+    text = guess(write, "분류,평점", lambda n: ["가나다"[n % 3], f'"{n % 5},{n % 7}"'])
+    assert yaml.safe_load(text)["heads"] == [{"name": "분류"}] and "평점: numbers with a comma" in text
+
+
+def test_the_public_and_the_private_test_are_one_split(write):
+    text = guess(write, "분류,Usage", lambda n: ["가나다"[n % 3], ["Training", "PublicTest", "PrivateTest"][n // 42]])
+    assert yaml.safe_load(text)["split"] == {"column": "Usage", "validation": 0.1}
+    loaded = load_task(write("task.yaml", text)).load()
+    assert len(loaded["test"]) == 78 and len(loaded["train"]) + len(loaded["validation"]) == 42
+
+
 def test_names_for_codes_are_looked_for_beside_the_table(write, tmp_path):
     write("topic_dict.csv", "topic_idx,topic\n0,음식\n1,여행\n")
     write("notes.csv", "a,b\n0,1\n")
@@ -147,6 +170,9 @@ def test_names_for_codes_are_looked_for_beside_the_table(write, tmp_path):
     assert yaml.safe_load(text)["heads"] == [{"name": "topic_idx", "labels": "topic_dict.csv"}]
     task = load_task(write("task.yaml", text))
     assert task.load()["train"].features["topic_idx"].names == ["음식", "여행"]
+    write("분류코드.csv", "코드,명칭\nC01,음식\nC02,여행\n")
+    text = guess(write, "분류코드", lambda n: [["C01", "C02"][n % 2]])
+    assert yaml.safe_load(text)["heads"] == [{"name": "분류코드", "labels": "분류코드.csv"}]
 
 
 def test_a_child_of_one_name_under_several_parents_is_qualified(write):

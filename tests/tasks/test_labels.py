@@ -59,7 +59,7 @@ def test_whole_numbers_are_written_in_one_way(task):
 
 
 def test_names_that_are_nearly_equal_are_remarked_on(task):
-    with pytest.warns(UserWarning, match="'Shopping' and 'shopping' are different labels"):
+    with pytest.warns(UserWarning, match="'Shopping' and 'shopping' of '.*' are different labels"):
         assert (
             len(labels_of(task(rows("Shopping", "shopping", "문화", "문화"), text="text", heads=["y"], **WHOLE))) == 3
         )

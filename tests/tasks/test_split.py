@@ -117,6 +117,13 @@ def test_rows_of_one_group_stay_together(alike):
                 assert side[one] == side[two] and folds[one] == folds[two]
 
 
+def test_few_groups_are_divided_though_each_label_has_but_one():
+    texts = [f"{n * 7919}번째 글은 {n * 104729}" for n in range(120)]
+    groups = [n % 8 for n in range(120)]
+    parts, _ = split_indices(texts, None, [n % 8 for n in range(120)], {"validation": 0.1, "test": 0.1}, groups=groups)
+    assert len(parts["validation"]) == len(parts["test"]) == 15
+
+
 def test_other_spaces_case_and_signs_are_the_same_text():
     texts = [
         "KTX 역에서 5분 거리의 카페",
@@ -213,7 +220,7 @@ def test_broken_and_empty_pictures_link_only_to_equal_bytes(tmp_path):
 
 
 def test_a_huge_picture_is_not_decoded(monkeypatch):
-    monkeypatch.setattr("hfk.tasks.look_alikes.MAX_DECODED_PIXELS", 1000)
+    monkeypatch.setattr("hfk.models.image_preparation.MAX_PIXELS", 1000)
     assert len(image_links([encode(drawn(1)), encode(drawn(1), "JPEG")])) == 0
 
 

@@ -237,7 +237,7 @@ def test_a_checkpoints_heads_hold_on_a_new_file(task, tmp_path):
     again.load()
     assert again.heads == made.heads
     heads = [HeadConfig("cat1", ["음식", "쇼핑"])]
-    with pytest.raises(ValueError, match=r"data\.csv, row 1: '자연' is not a label of head 'cat1'"):
+    with pytest.raises(ValueError, match=r"data\.csv, row 1, .* more: '자연' is not a label of head 'cat1'"):
         load_task({"data": file, "text": "overview", "heads": HEADS}, heads=heads).load()
 
 
@@ -400,7 +400,7 @@ ROWS = (
         ({"heads": [{"name": "text", "column": "cat1"}]}, "can't be called 'text'"),
         ({"heads": []}, "must be a list"),
         ({"text": None}, "there is no input"),
-        ({"heads": [{"name": "cat1", "labels": ["가", "다"]}]}, r"row 2: '나' is not a label of head 'cat1'"),
+        ({"heads": [{"name": "cat1", "labels": ["가", "다"]}]}, r"row 2, .* 3 more: '나' is not a label of head"),
         ({"heads": [{"name": "cat1", "problem": "regression"}]}, r"rows 1, 3, .*: .* but '가' is not a number"),
         ({"heads": [{"name": "cat1", "problem": "multi_label"}]}, "separator"),
         ({"missing_images": "skip"}, "missing_images must be one of"),
@@ -439,10 +439,21 @@ def test_a_column_that_repeats_the_text_is_refused(task):
         task(csv, text="text", heads=["y"]).load()
 
 
+def test_a_test_table_without_labels_or_rows_is_said(task, write):
+    write("test.csv", "text\n글\n")
+    data = {"train": "data.csv", "test": "test.csv"}
+    csv = "text,y\n" + "".join(f"글 {n * 7919},{'ab'[n % 2]}\n" for n in range(20))
+    with pytest.raises(ValueError, match=r"test\.csv has no labels in column 'y', .* `hfk predict` classify it"):
+        task(csv, text="text", heads=["y"], data=data).load()
+    write("test.csv", "text,y\n")
+    with pytest.warns(UserWarning, match=r"test\.csv has a header and no rows"):
+        assert set(task(csv, text="text", heads=["y"], data=data).load()) == {"train", "validation"}
+
+
 def test_a_class_with_one_row_warns_and_stays_in_train(task):
     csv = "text,y\n" + "\n".join(f"글 {n * 7919},{'ab'[n % 2]}" for n in range(20)) + "\n외톨이 하나,c\n"
     made = task(csv, text="text", heads=["y"])
-    with pytest.warns(UserWarning, match=r"1 label \(c\) with one row only"):
+    with pytest.warns(UserWarning, match=r"1 label of 'y' \(c\) with one row only"):
         loaded = made.load()
     assert 2 in loaded["train"]["y"][:]
 

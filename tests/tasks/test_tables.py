@@ -267,13 +267,23 @@ def test_a_workbook_reads(tmp_path):
     book = openpyxl.Workbook()
     book.active.append(["표지"])
     sheet = book.create_sheet("자료")
-    for row in (["2026년 집계"], [], ["글", "수", "날"], ["=1", 2, datetime.date(2026, 1, 2)], [], ["둘"], []):
+    for row in (
+        ["2026년 집계"],
+        ["담당", None, "기획"],
+        ["글", "수", "날"],
+        ["=1", 2, datetime.date(2026, 1, 2)],
+        [],
+        ["둘"],
+        [],
+    ):
         sheet.append(row)
     sheet["A4"].data_type = "s"
     book.save(tmp_path / "a.xlsx")
     want = {"글": ["=1", None, "둘"], "수": [2, None, None], "날": ["2026-01-02", None, None]}
     assert read_table(tmp_path / "a.xlsx", sheet="자료").to_dict("list") == want
     assert read_table(tmp_path / "a.xlsx", sheet=2).to_dict("list") == want
+    with pytest.warns(UserWarning, match="its first sheet is read, 'Sheet'; it has '자료' too"):
+        assert read_table(tmp_path / "a.xlsx").to_dict("list") == {"표지": []}
     with pytest.raises(ValueError, match="has no sheet '둘'; it has: Sheet, 자료"):
         read_table(tmp_path / "a.xlsx", sheet="둘")
 

@@ -6,9 +6,6 @@ import csv
 import importlib.util
 import json
 import re
-import runpy
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -18,10 +15,9 @@ from PIL import Image
 
 from hfk import HeadConfig, Predictor
 from hfk.tools.hashtags.hashtagger import Hashtagger, hashtag_table, keywords_of, label_tags
-from hfk.tools.hashtags.noun_phrases import ANALYZERS, LONGEST, STOP_WORDS, choose_analyzer, find_phrases
+from hfk.tools.hashtags.noun_phrases import LONGEST, STOP_WORDS, find_phrases
 from tests import tiny
 
-ROOT = Path(__file__).resolve().parents[2]
 SEA = "강릉 안목해변은 남해 바다의 일출 명소다. 커피 거리와 모래사장을 걷는다. 커피 거리는 밤에 붐빈다."
 TWICE = "커피 거리와 모래사장을 걷는다. 커피 거리는 밤에 붐빈다."
 
@@ -32,62 +28,54 @@ def predictor() -> Predictor:
     return Predictor(tiny.model("bert", "vit", fusion="gated", fusion_size=16), tiny.processor("bert", "vit"))
 
 
-def tags_of(text: str, analyzer: str) -> list[str]:
-    return [phrase.tag for phrase in find_phrases(text, analyzer)]
+def tags_of(text: str) -> list[str]:
+    return [phrase.tag for phrase in find_phrases(text)]
 
 
 # ------------------------------------------------------------------------------------------------------- noun phrases
 
 
-@pytest.mark.parametrize("analyzer", ANALYZERS[1:])
-def test_particles_are_off_and_compounds_joined(analyzer):
-    found = tags_of(SEA, analyzer)
+def test_particles_are_off_and_compounds_joined():
+    found = tags_of(SEA)
     assert {"커피거리", "모래사장"} <= set(found)
     assert not [tag for tag in found if tag.endswith(("의", "을", "은", "는"))]
     assert not {"걷는다", "붐빈다", "걷는", "밤에"} & set(found)
 
 
-def test_kiwi_keeps_names_whole():
-    found = tags_of(SEA, "kiwi")
+def test_names_stay_whole():
+    found = tags_of(SEA)
     assert {"강릉", "안목해변", "남해바다", "일출명소"} <= set(found)
     assert not {"남해", "안목", "강릉안목해변", "해변", "바다"} & set(found)
-    assert next(phrase for phrase in find_phrases(SEA, "kiwi") if phrase.tag == "남해바다").proper
+    assert next(phrase for phrase in find_phrases(SEA) if phrase.tag == "남해바다").proper
 
 
-@pytest.mark.parametrize("analyzer", ANALYZERS[1:])
 @settings(max_examples=12, deadline=None)
 @given(st.text(max_size=80))
-def test_any_text_is_borne_and_phrases_are_where_they_say(analyzer, text):
+def test_any_text_is_borne_and_phrases_are_where_they_say(text):
     text = text.encode("utf-8", "ignore").decode()
-    for phrase in find_phrases(text, analyzer):
+    for phrase in find_phrases(text):
         assert 0 <= phrase.start < phrase.end <= len(text)
         assert re.sub(r"\s+", " ", text[phrase.start : phrase.end]) == phrase.words
         assert 2 <= len(phrase.tag) <= LONGEST and phrase.words not in STOP_WORDS
 
 
-@pytest.mark.parametrize("analyzer", ANALYZERS[1:])
-def test_measures_are_no_hashtags(analyzer):
-    found = tags_of("모래밭이 1.2km쯤 이어진다. 300년 된 나무가 있고 2층은 카페다. 2024년 5월에 문을 열었다.", analyzer)
+def test_measures_are_no_hashtags():
+    found = tags_of("모래밭이 1.2km쯤 이어진다. 300년 된 나무가 있고 2층은 카페다. 2024년 5월에 문을 열었다.")
     assert "모래밭" in found and not [tag for tag in found if any(letter.isdigit() for letter in tag)]
 
 
 def test_the_longer_name_wins_and_none_begins_inside_a_word():
     text = "고성박물관은 고성에 있다. 고성에는 공룡이 살았고, 고성의 역사를 본다. 삼천포항에서 남북22m를 걷는다."
-    found = [tag for tag, _ in keywords_of(text, 20, "kiwi")]
+    found = [tag for tag, _ in keywords_of(text, 20)]
     assert found[0] == "고성박물관" and "고성" not in found
     assert "포항" not in found and not [tag for tag in found if "22" in tag]
 
 
-def test_an_analyzer_that_is_missing_is_one_sentence(predictor, monkeypatch):
+def test_kiwi_that_is_missing_is_one_sentence(predictor, monkeypatch):
     found = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name in ("kiwipiepy", "mecab") else found(name)
-    )
-    for name in ("auto", "kiwi"):
-        with pytest.raises(ImportError, match=r"hfk\[korean\]"):
-            choose_analyzer(name)
-    with pytest.raises(ValueError, match="auto, kiwi, mecab"):
-        choose_analyzer("plain")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "kiwipiepy" else found(name))
+    with pytest.raises(ImportError, match=r"hfk\[korean\]"):
+        Hashtagger(predictor)
     assert next(Hashtagger(predictor, keywords=0, min_score=0.0)([SEA]))["categories"]
 
 
@@ -116,6 +104,17 @@ def test_categories_that_are_not_sure_are_left_out(predictor):
     (everything,) = Hashtagger(predictor, min_score=0.0)([SEA])
     (none,) = Hashtagger(predictor, min_score=1.0)([SEA])
     assert everything["categories"] and none["categories"] == [] and none["keywords"]
+
+
+def test_at_most_so_many_and_the_surest_tags_come_first():
+    heads = [HeadConfig("tags", ["바다", "산", "절"], problem="multi_label")]
+    tagged = Predictor(tiny.model("bert", heads=heads), tiny.processor())
+    (whole,) = Hashtagger(tagged, min_score=0.0)([SEA])
+    scores = [item["score"] for item in whole["categories"]]
+    assert len(scores) == 3 and scores == sorted(scores, reverse=True) and len(whole["keywords"]) > 1
+    (two,), (four,) = (list(Hashtagger(tagged, min_score=0.0, most=most)([SEA])) for most in (2, 4))
+    assert two["hashtags"] == whole["hashtags"][:2] and two["keywords"] == []
+    assert four["hashtags"] == whole["hashtags"][:4] and len(four["keywords"]) == 1
 
 
 def test_a_keyword_that_is_a_category_comes_once():
@@ -180,6 +179,7 @@ def test_a_text_of_50000_characters_and_one_of_markup(predictor):
     [
         ({"keywords": -1}, "keywords must be from 0"),
         ({"min_score": 2}, "min_score must be"),
+        ({"most": 0}, "most must be 1"),
     ],
 )
 def test_wrong_options_are_one_sentence(predictor, options, sentence):
@@ -227,33 +227,9 @@ def test_the_command(checkpoint, tmp_path, hfk):
         (["nowhere.csv", "out.csv"], "nowhere.csv does not exist"),
         (["nowhere.csv"], "name the file to write"),
         ([], "no text or image"),
-        (["--text", "글", "--analyzer", "komoran"], "komoran"),
     ],
 )
 def test_the_command_says_what_is_wrong(checkpoint, tmp_path, hfk, monkeypatch, words, sentence):
     monkeypatch.chdir(tmp_path)
     code, _, err = hfk("hashtags", str(checkpoint), *words)
     assert code == 2 and sentence in err and len(err.strip().splitlines()) == 1
-
-
-# ---------------------------------------------------------------------------------------------------------- benchmark
-
-
-def test_the_evaluation_set_is_what_it_says():
-    rows = [json.loads(line) for line in (ROOT / "benchmarks" / "hashtags.jsonl").read_text("utf-8").splitlines()]
-    assert len(rows) >= 40 and len({row["overview"] for row in rows}) == len(rows)
-    for row in rows:
-        assert len(set(row["hashtags"])) == len(row["hashtags"]) >= 5
-        assert all(re.fullmatch(r"\w+", tag) for tag in row["hashtags"])
-
-
-def test_the_benchmark_runs_and_finds_more_than_chance(checkpoint, tmp_path, monkeypatch):
-    script, output = str(ROOT / "benchmarks" / "hashtags.py"), tmp_path / "scores.json"
-    words = [script, "--checkpoint", str(checkpoint), "--analyzers", "kiwi", "--rows", "12", "--output", str(output)]
-    monkeypatch.setattr(sys, "argv", words)
-    runpy.run_path(script, run_name="__main__")
-    scores = json.loads(output.read_text(encoding="utf-8"))["kiwi"]
-    assert set(scores) >= {"tfidf", "statistics", "categories, statistics"}
-    assert (
-        all(0 < way["precision_at_5"] <= 1 for way in scores.values()) and scores["statistics"]["rows_per_second"] > 0
-    )

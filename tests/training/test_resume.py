@@ -35,6 +35,7 @@ CASES = {
     "unfreezing, ema": ({"unfreezing": {"schedule": [0, 0, 1, 9]}, "ema": 0.5}, {"vision": "efficientnet-lite"}),
     "pictures, drawn again": ({"pictures": True, "sampling": "sqrt"}, {"vision": "vit"}),
     "mixed pictures": ({"cutmix": {"copies": 1}, "mixup": 0.4}, {"vision": "resnet"}),
+    "heads fitted at the end": ({"fitted_heads": {"folds": 2}}, {}),
     "distillation": ({"distillation": {"hidden": 1.0}}, {}),
     "patience": (
         {"early_stopping": 4},
@@ -85,6 +86,26 @@ def test_a_resumed_run_ends_bit_by_bit_where_an_uninterrupted_one_does(name, wid
         assert torch.equal(trainable(resumed.model)[name], weight), name
 
 
+def test_a_checkpoint_of_an_epochs_last_step_holds_what_the_epoch_ends_with(tmp_path):
+    """Saved by steps and evaluated by epochs: what is due at step 6 of 6 comes after the evaluation."""
+    options = {"save_strategy": "steps", "save_steps": 3, "save_total_limit": 9, "eval_strategy": "epoch"}
+    options |= {"max_steps": 15, "per_device_train_batch_size": 4}
+    options |= {"metric_for_best_model": "loss", "greater_is_better": False}
+    whole = trainer(tmp_path, {"early_stopping": 9}, **options)
+    whole.train()
+    scores = [entry["eval_loss"] for entry in whole.state.log_history if "eval_loss" in entry]
+    assert len(scores) == 3
+    for step, seen in ((6, 1), (9, 1), (12, 2)):
+        resumed = trainer(tmp_path, {"early_stopping": 9}, **options)
+        resumed.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{step}"))
+        log = [entry for entry in resumed.state.log_history if "eval_loss" in entry]
+        assert [entry["eval_loss"] for entry in log] == scores
+        assert len([entry for entry in log if entry["step"] <= step]) == seen
+        assert resumed.state.best_metric == whole.state.best_metric
+        for name, weight in trainable(whole.model).items():
+            assert torch.equal(trainable(resumed.model)[name], weight), (step, name)
+
+
 def test_every_technique_is_resumed():
     assert {name for techniques, _ in CASES.values() for name in techniques} >= {
         key for key, kind in TECHNIQUES.items() if kind.__module__.startswith("hfk.")
@@ -105,7 +126,7 @@ def test_a_kill_at_any_moment_of_a_save_leaves_no_broken_pick(tmp_path):
     sys.addaudithook(remember)
     made = trainer(run, {"ema": 0.5}, max_steps=3, save_strategy="steps", save_steps=1, save_total_limit=1)
     made.train()
-    Run(run).remove_checkpoints()
+    Run(run).close()
     watching.clear()
     picks = [last_checkpoint(moment) for moment in moments]
     assert len(picks) > 30 and {Path(pick).name for pick in picks if pick} == {f"checkpoint-{n}" for n in (1, 2, 3)}

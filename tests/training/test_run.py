@@ -114,6 +114,7 @@ def test_adapters_stay_beside_a_merged_checkpoint_of_the_same_logits(encoders, p
     train(str(places), tmp_path, tiny.RECIPE | encoders | ONE_EPOCH | {"lora": {"rank": 4}})
     assert not [path for path in tmp_path.rglob("*") if path.suffix in (".bin", ".pt", ".pth")]
     merged = MultiHeadForClassification.from_pretrained(tmp_path).eval()
+    assert "(rank 4, alpha 32) for the linear layers of" in (tmp_path / "adapter" / "README.md").read_text()
     base, processor = build(Recipe.read(tmp_path / "recipe.yaml"), merged.config.heads, *encoders.values())
     wrapped = PeftModel.from_pretrained(base, tmp_path / "adapter").eval()
     batch = processor(text=tiny.SENTENCES[:2], images=[None, str(places.parent / "000.png")])

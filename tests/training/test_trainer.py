@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 from pathlib import Path
@@ -84,6 +85,13 @@ def test_collation_of_every_label_kind():
     )
     with pytest.raises(ValueError, match="row with id 'b': there is no text"):
         MultiHeadCollator(tiny.processor(), [topic])([{"id": "a", "text": "가"}, {"id": "b", "text": " "}])
+
+
+def test_a_tracker_that_is_not_installed_names_its_package(monkeypatch, tmp_path):
+    find = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "trackio" else find(name))
+    with pytest.raises(ImportError, match=r"report_to=trackio needs .* pip install trackio"):
+        arguments(tmp_path, report_to="trackio")
 
 
 @pytest.mark.parametrize("tracker", ["tensorboard", "trackio"])

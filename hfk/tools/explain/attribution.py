@@ -135,6 +135,8 @@ def explain(
         raise ValueError(f"no head is called {head!r}; heads: {', '.join(names)}.")
     config = model.config.heads[names.index(head or names[-1])]
     prepared = processor.prepare_row(text, image)
+    if prepared[0] is not None:
+        prepared = (processor.shorten(prepared[0]), prepared[1])
     place, probability = _find_label(config, model.config.heads, predictor.logits([prepared]), label)
     target = _Target(predictor, config, place)
     tensors = {key: value.to(model.device) for key, value in processor.to_tensors([prepared]).items()}

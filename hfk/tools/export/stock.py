@@ -204,6 +204,11 @@ def _tokenizer(processor: MultiHeadProcessor) -> PreTrainedTokenizerFast:
         raise ValueError(
             "this checkpoint cleans its texts (text_cleaning), which no stock tokenizer does; train without it."
         )
+    if processor.truncation == "middle" or (processor.truncation == "tail" and processor.text_prefix):
+        raise ValueError(
+            f"this checkpoint reads longer texts with truncation: {processor.truncation}"
+            f"{' behind a prefix' * bool(processor.text_prefix)}, which no stock tokenizer does; train with head."
+        )
     if not tokenizer.is_fast:
         raise ValueError("this tokenizer has no tokenizer.json, which stock servers need; it can't be exported.")
     backend = type(tokenizer.backend_tokenizer).from_str(tokenizer.backend_tokenizer.to_str())

@@ -20,7 +20,7 @@ def command(
     image: Annotated[str | None, typer.Option(help="The picture's file; with a table, its column.")] = None,
     keywords: Annotated[int, typer.Option(help="Keywords of the text, at most.")] = 5,
     min_score: Annotated[float, typer.Option(help="Use categories from this probability on.")] = 0.5,
-    analyzer: Annotated[str, typer.Option(help="kiwi, mecab, or auto for the first installed.")] = "auto",
+    most: Annotated[int, typer.Option(help="Hashtags of a row, at most; the categories come first.")] = 30,
     as_json: Annotated[bool, typer.Option("--json", help="Print scores too, as JSON.")] = False,
     batch_size: BatchSize = 32,
     device: Device = None,
@@ -38,7 +38,7 @@ def command(
     if source is not None and not source.is_file():
         raise FileNotFoundError(f"input file {source} does not exist.")
     predictor = Predictor.from_pretrained(checkpoint, device, batch_size=batch_size, revision=revision)
-    tagger = Hashtagger(predictor, keywords, min_score, analyzer)
+    tagger = Hashtagger(predictor, keywords, min_score, most)
     if source is None:
         (made,) = tagger([{"text": text, "image": image}])
         if "error" in made:

@@ -1,8 +1,7 @@
 """Hashtags of a row: the categories that a checkpoint is sure of, and keywords of the text.
 
 Keywords are noun phrases (noun_phrases.py), ranked by where, how often, how long and as what a phrase stands in the
-text, as in YAKE; the longer name wins over its pieces. Ranking by an encoder's vectors too, as in KeyBERT, was many
-times slower and no better (benchmarks/README.md).
+text, as in YAKE; the longer name wins over its pieces.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from typing import Any
 from ...inference.predictor import Predictor
 from ...inference.table import extend_table
 from ...models.text_cleaning import TextCleaner
-from .noun_phrases import Phrase, choose_analyzer, find_phrases
+from .noun_phrases import Phrase, check_kiwi, find_phrases
 
 MAX_CHARACTERS = 5_000
 """What comes later in a text gives no keywords: no encoder of usual length reads as far."""
@@ -32,11 +31,11 @@ class Hashtagger:
         predictor: the checkpoint.
         keywords: how many keywords of the text, at most.
         min_score: a category is used from this probability on.
-        analyzer: `kiwi`, `mecab`, or `auto` for the first of these that is installed.
+        most: hashtags of a row, at most; the categories come first.
 
     Raises:
-        ValueError: for an unknown analyzer, or a number outside its range.
-        ImportError: if the analyzer is not installed, unless no keywords are wanted.
+        ValueError: for a number outside its range.
+        ImportError: if Kiwi is not installed, unless no keywords are wanted.
 
     Example:
         >>> tagger = Hashtagger(Predictor.from_pretrained("runs/tour-mini"))  # doctest: +SKIP
@@ -44,15 +43,19 @@ class Hashtagger:
         '#자연 #자연관광지 #해수욕장 #남해바다 #일출명소'
     """
 
-    def __init__(self, predictor: Predictor, keywords: int = 5, min_score: float = 0.5, analyzer: str = "auto") -> None:
+    def __init__(self, predictor: Predictor, keywords: int = 5, min_score: float = 0.5, most: int = 30) -> None:
         if not 0 <= keywords <= 50:
             raise ValueError(f"keywords must be from 0 to 50, not {keywords}.")
+        if most < 1:
+            raise ValueError(f"most must be 1 or more, not {most}.")
         if not 0 <= min_score <= 1:
             raise ValueError(f"min_score must be from 0 to 1, not {min_score}.")
         self.predictor = predictor
         self.keywords = keywords
         self.min_score = min_score
-        self.analyzer = choose_analyzer(analyzer) if keywords else None
+        self.most = most
+        if keywords:
+            check_kiwi()
         self.heads = [head.name for head in predictor.model.config.heads if head.rules.has_labels]
 
     def __call__(self, rows: Iterable[Any]) -> Iterator[dict[str, Any]]:
@@ -71,23 +74,20 @@ class Hashtagger:
             answers = list(self.predictor(window, threshold=self.min_score, heads=self.heads))
             for row, answer in zip(window, answers, strict=True):
                 text = row.get("text") if isinstance(row, dict) else row
-                found = isinstance(text, str) and self.analyzer and keywords_of(text, self.keywords, self.analyzer)
-                yield answer if isinstance(answer.get("error"), str) else self._join(answer, found or [])
+                found = keywords_of(text, self.keywords) if isinstance(text, str) and self.keywords else []
+                yield answer if isinstance(answer.get("error"), str) else self._join(answer, found)
 
     def _join(self, answer: dict[str, Any], keywords: list[tuple[str, float]]) -> dict[str, Any]:
-        categories: dict[str, dict[str, Any]] = {}
+        found: dict[str, dict[str, Any]] = {}
         for head in self.heads:
             for item in answer[head] or []:
                 for tag in label_tags(item["label"] or ""):
-                    categories.setdefault(tag, {"tag": tag, "head": head, "score": item["score"]})
-        kept = [(tag, score) for tag, score in keywords if not any(tag in category for category in categories)]
-        tags = [f"#{tag}" for tag in [*categories, *(tag for tag, _ in kept)]]
-        return {
-            "text": " ".join(tags),
-            "hashtags": tags,
-            "categories": list(categories.values()),
-            "keywords": [{"tag": tag, "score": round(score, 4)} for tag, score in kept],
-        }
+                    found.setdefault(tag, {"tag": tag, "head": head, "score": item["score"]})
+        categories = list(found.values())[: self.most]
+        others = [(tag, score) for tag, score in keywords if not any(tag in category for category in found)]
+        kept = [{"tag": tag, "score": round(score, 4)} for tag, score in others[: self.most - len(categories)]]
+        tags = [f"#{item['tag']}" for item in [*categories, *kept]]
+        return {"text": " ".join(tags), "hashtags": tags, "categories": categories, "keywords": kept}
 
 
 def label_tags(label: str) -> list[str]:
@@ -119,14 +119,14 @@ def hashtag_table(tagger: Hashtagger, source: str | Path, target: str | Path, *c
 _clean = TextCleaner(["html", "url", "normalize", "whitespace"])
 
 
-def keywords_of(text: str, count: int = 5, analyzer: str = "auto") -> list[tuple[str, float]]:
+def keywords_of(text: str, count: int = 5) -> list[tuple[str, float]]:
     """Find a text's keywords, none inside another: the best first, each with its score.
 
     Scores are above 0 for those better than the text's other phrases.
     """
     text = _clean(text[:MAX_CHARACTERS])
     found: dict[str, list[Phrase]] = {}
-    for phrase in find_phrases(text, choose_analyzer(analyzer)):
+    for phrase in find_phrases(text):
         found.setdefault(phrase.tag, []).append(phrase)
     # A piece of a name of one word speaks for the name: 고성 for 고성박물관.
     times = {tag: len(phrases) for tag, phrases in found.items()}

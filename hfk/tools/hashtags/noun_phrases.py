@@ -1,8 +1,7 @@
-"""Noun phrases of a Korean text, as candidates for keywords, found by Kiwi or Mecab.
+"""Noun phrases of a Korean text, as candidates for keywords, found by Kiwi.
 
 A phrase is a run of nouns, over spaces too where no particle stands between (일출 명소 → 일출명소). A proper noun keeps
-what follows it (남해 바다 → 남해바다), and two proper nouns stay two (강릉 안목해변). Analyzers are loaded at the first
-text.
+what follows it (남해 바다 → 남해바다), and two proper nouns stay two (강릉 안목해변).
 """
 
 from __future__ import annotations
@@ -11,14 +10,11 @@ import importlib
 import importlib.util
 import re
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from ...models.text_cleaning import ANALYZERS as PACKAGES
-
-ANALYZERS = ("auto", *PACKAGES)
 LONGEST = 12
 """Letters of a phrase, spaces aside; longer ones are no hashtags."""
 MOST_WORDS = 3
@@ -47,26 +43,29 @@ class Token(NamedTuple):
     end: int
 
 
-def choose_analyzer(name: str = "auto") -> str:
-    """Say which analyzer `auto` is, the first that is installed; ValueError and ImportError for what can't be used."""
-    if name not in ANALYZERS:
-        raise ValueError(f"analyzer {name!r} is not one of {', '.join(ANALYZERS)}.")
-    for known, (module, _) in PACKAGES.items():
-        if name in ("auto", known) and importlib.util.find_spec(module) is not None:
-            return known
-    missing = "keywords need a Korean analyzer, which" if name == "auto" else f"analyzer {name!r}"
-    raise ImportError(f'{missing} is not installed: pip install "hfk[korean]".')
+def check_kiwi() -> None:
+    """Raise an ImportError if Kiwi is not installed."""
+    if importlib.util.find_spec("kiwipiepy") is None:
+        raise ImportError('keywords need the analyzer Kiwi, which is not installed: pip install "hfk[korean]".')
 
 
-def find_phrases(text: str, analyzer: str = "auto") -> list[Phrase]:
+def find_phrases(text: str) -> list[Phrase]:
     """Find the noun phrases of a Korean text, in order, each as often as it occurs.
 
     Example:
-        >>> [phrase.tag for phrase in find_phrases("남해 바다의 일출 명소를 걷는다.", "kiwi")]
+        >>> [phrase.tag for phrase in find_phrases("남해 바다의 일출 명소를 걷는다.")]
         ['남해바다', '일출명소', '일출']
     """
-    runs = _runs(text, _analyze(choose_analyzer(analyzer), text))
-    return [phrase for run in runs for phrase in _phrases(text, run)]
+    with _lock:  # Kiwi is not safe in two threads at once
+        tokens = [Token(t.tag.split("-")[0], t.start, t.start + t.len) for t in _kiwi().tokenize(text)]
+    return [phrase for run in _runs(text, tokens) for phrase in _phrases(text, run)]
+
+
+@cache
+def _kiwi() -> Any:
+    """Loaded at the first text: that takes seconds."""
+    check_kiwi()
+    return importlib.import_module("kiwipiepy").Kiwi(num_workers=1)
 
 
 # Letters and digits, at least two letters; no measure: 1.2km쯤, 300년, 2층, and none inside: 남북22m.
@@ -102,7 +101,7 @@ def _phrases(text: str, run: list[_Word]) -> Iterable[Phrase]:
             yield phrase
 
 
-# ---------------------------------------------------------------------------------------------------------- analyzers
+# --------------------------------------------------------------------------------------------------------- from tokens
 
 _NOUNS = frozenset({"NNG", "NNP", "SL", "SH", "XR"})
 _BEFORE = frozenset({"XPN", "SN", "NNB", "NR", "MM"})  # at the beginning alone: 삼천포항 is 삼천/NR and 포항
@@ -111,37 +110,6 @@ _SUFFIXES = ("들", "쯤", "씩", "여", "간")
 _RELATIONS = frozenset("때 후 전 뒤 앞 옆 안 밖 위 밑 중 내 등 적".split())  # noqa: SIM905
 """Words of one letter that say when and where: they end a phrase. So do nouns in -적, which describe."""
 _lock = threading.Lock()
-
-
-def _analyze(name: str, text: str) -> list[Token]:
-    with _lock:  # neither is safe in two threads at once
-        return _load(name)(text)
-
-
-@cache
-def _load(name: str) -> Callable[[str], list[Token]]:
-    return {"kiwi": _load_kiwi, "mecab": _load_mecab}[name]()
-
-
-def _load_kiwi() -> Callable[[str], list[Token]]:
-    kiwi = importlib.import_module("kiwipiepy").Kiwi(num_workers=1)
-    return lambda text: [Token(t.tag.split("-")[0], t.start, t.start + t.len) for t in kiwi.tokenize(text)]
-
-
-def _load_mecab() -> Callable[[str], list[Token]]:
-    mecab = importlib.import_module("mecab").MeCab()
-
-    def analyze(text: str) -> list[Token]:
-        tokens = []
-        for found in mecab.parse(text):
-            tag = found.feature.pos.split("+")[0]
-            tag = {"NNBC": "NNB"}.get(tag, tag)
-            if tag == "NNG" and found.feature.semantic == "지명":
-                tag = "NNP"
-            tokens.append(Token(tag, found.span.start, found.span.end))
-        return tokens
-
-    return analyze
 
 
 def _runs(text: str, tokens: list[Token]) -> list[list[_Word]]:

@@ -10,6 +10,8 @@ import json
 import re
 import warnings
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ import yaml
 from ...tasks.columns import NO, RESERVED, YES
 from ...tasks.folders import picture_folders, read_folders
 from ...tasks.heads import sort_labels
-from ...tasks.source import as_files
+from ...tasks.source import as_files, split_name
 from ...tasks.tables import Layout, is_saved_dataset, layout, read_table
 from ...tasks.yaml_task import read_names, table_task
 from .roles import LABELLED, MANY_LABELS, Column, classify
@@ -28,16 +30,19 @@ MAX_LENGTH = 512
 """Tokens that the encoder of the recipe `table` reads at most."""
 _TOKENS = 0.55  # a character of Korean, in tokens of that encoder
 _MANY_HEADS = 8  # columns of few values beside one that is called a label: features, more likely than labels
+_FEW_RAGGED = 0.02  # of the lines; where more have another width, the table is read wrongly
+_FEW_ROWS = 1000
 _NAMES_BYTES = 1 << 16
 _BOX = ("xmin", "ymin", "xmax", "ymax")
 
 
-def inspect_table(path: str | Path, folder: str | Path | None = None) -> str:
+def inspect_table(path: str | Path, folder: str | Path | None = None, **reading: Any) -> str:
     """Guess a task for a table.
 
     Args:
         path: a table, or a folder of pictures with a subfolder a class.
         folder: where the YAML file will stand; the table's own folder by default. `data:` is written relative to it.
+        **reading: how the table is read, if it can't be seen; as for `tables.layout`.
 
     Returns:
         The text of a YAML file, with a comment on each guess and on what was left out.
@@ -49,9 +54,9 @@ def inspect_table(path: str | Path, folder: str | Path | None = None) -> str:
     path = Path(path)
     folder = path.parent if folder is None else Path(folder)
     table = not path.is_dir() or is_saved_dataset(path)
-    how = layout(path) if table else Layout("pictures")
+    how, ragged = _layout(path, reading) if table else (Layout("pictures"), {})
     files = as_files(str(path)) if table else picture_folders(str(path.resolve()), Path()) or {}
-    cells = _cells(files, how) if table else _pictures(files)
+    cells = _cells(files, how.settings | ragged) if table else _pictures(files)
     rows = len(next(iter(cells.values()), []))
     if not rows:
         raise ValueError(f"{path.name} has no rows to look at.")
@@ -89,9 +94,20 @@ def inspect_table(path: str | Path, folder: str | Path | None = None) -> str:
                 head.parent = None if head.parent == named[0].name else head.parent
 
 
-def _cells(files: dict[str, list[Path]], how: Layout) -> dict[str, list[Any]]:
-    tables = [read_table(path, **how.settings) for paths in files.values() for path in paths]
-    return {name: [cell for table in tables for cell in table[name]] for name in tables[0].columns}
+def _layout(path: Path, reading: dict[str, Any]) -> tuple[Layout, dict[str, Any]]:
+    """How a table is read; a few lines of another width are rows without cells, which are left out in the end."""
+    try:
+        how, ragged = layout(path, **reading), {}
+    except ValueError:
+        how, ragged = layout(path, **reading, ragged="empty"), {"ragged": "empty"}
+        if how.cut is not None and how.cut.wrong > max(1, _FEW_RAGGED * how.rows):
+            raise
+    return replace(how, settings=reading | how.settings), ragged
+
+
+def _cells(files: dict[str, list[Path]], reading: dict[str, Any]) -> dict[str, list[Any]]:
+    tables = [read_table(path, **reading) for paths in files.values() for path in paths]
+    return {name: [*chain.from_iterable(table[name].tolist() for table in tables)] for name in tables[0].columns}
 
 
 def _pictures(folders: dict[str, Path]) -> dict[str, list[Any]]:
@@ -199,24 +215,29 @@ def _find_parents(columns: list[Column]) -> None:
     for number, child in enumerate(labels):
         found = {}
         for parent in labels[:number]:
-            if parent.distinct < child.distinct and child.rows >= 4 * child.distinct:
-                both = (child.codes >= 0) & (parent.codes >= 0)
-                pairs = np.bincount(
-                    child.codes[both] * parent.distinct + parent.codes[both], minlength=child.distinct * parent.distinct
-                ).reshape(child.distinct, parent.distinct)
-                conflicts = int(pairs.sum() - pairs.max(1).sum())
-                under = (pairs > 0).sum(1)
+            if parent.distinct >= child.distinct or child.rows < 4 * child.distinct:
+                continue
+            for rows in (_FEW_ROWS, len(child.codes)):  # what few rows refute, more would not confirm
+                under, conflicts = _parents(child.codes[:rows], parent.codes[:rows], child.distinct, parent.distinct)
                 several = int((under > 1).sum())
                 qualify = conflicts > child.rows // 1000
-                if under.all() and (
-                    not qualify or (several <= 0.25 * child.distinct and child.distinct - several >= 3)
-                ):
+                if qualify and (several > 0.25 * child.distinct or child.distinct - several < 3):
+                    break
+            else:
+                if under.all():
                     alike = _stem(parent.name) == _stem(child.name)
                     found[parent.name] = (not qualify, alike, parent.distinct, conflicts)
         if found:  # the closest: without names under several, the one named alike, else the one with most labels
             child.parent = max(found, key=lambda name: found[name][:3])
             strict, _, _, child.conflicts = found[child.parent]
             child.qualify = not strict
+
+
+def _parents(children: np.ndarray, parents: np.ndarray, labels: int, above: int) -> tuple[np.ndarray, int]:
+    """Under how many parents each label stands, and how many rows put it under another than most do."""
+    both = (children >= 0) & (parents >= 0)
+    pairs = np.bincount(children[both] * above + parents[both], minlength=labels * above).reshape(labels, above)
+    return (pairs > 0).sum(1), int(pairs.sum() - pairs.max(1).sum())
 
 
 def _stem(name: str) -> str:
@@ -257,7 +278,7 @@ def _choose(columns: list[Column]) -> tuple[list[Column], list[Column]]:
 
 def _find_names(head: Column, table: Path, folder: Path) -> None:
     """Look beside the table for a file that names a head's codes, such as topic_dict.csv or classes.txt."""
-    if head.role != "label" or not all(value.lstrip("-").isdecimal() for value in head.values):
+    if head.role != "label" or not all(re.fullmatch(r"-?[A-Za-z]{0,4}[-_]?\d+", value) for value in head.values):
         return
     for path in sorted(table.iterdir()):
         small = path.suffix.lower() in (".csv", ".tsv", ".json", ".txt") and path.stat().st_size <= _NAMES_BYTES
@@ -431,7 +452,8 @@ def _split_lines(splits: list[str], of: dict[str, list[Column]]) -> list[str]:
     group = {"group": of["group"][0].name} if of["group"] else {}
     if of["split"]:
         column = of["split"][0]
-        return [f"# {_comment(column.why).capitalize()}.", f"split: {_flow({'column': column.name} | group)}"]
+        shares = {} if "validation" in map(split_name, column.values) else {"validation": 0.1}
+        return [f"# {_comment(column.why).capitalize()}.", f"split: {_flow({'column': column.name} | shares | group)}"]
     if len(splits) > 1:
         shares = {} if "validation" in splits else {"validation": 0.1}
         return [f"# The data give {', '.join(splits)}.", f"split: {_flow(shares | {'seed': 42} | group)}"]
@@ -450,6 +472,8 @@ def _recipe_lines(texts: list[Column]) -> list[str]:
     if tokens <= 128:
         return ["recipe: table"]
     fits = min(MAX_LENGTH, -(-int(tokens) // 64) * 64)
-    note = f"# Texts have up to about {int(tokens):,} tokens (95 % of them fewer)"
-    note += f"; the encoder reads {MAX_LENGTH}, the rest is cut" if tokens > MAX_LENGTH else ""
-    return [f"{note}.", f"recipe: {{base: table, max_length: {fits}}}"]
+    note, part = f"# Texts have up to about {int(tokens):,} tokens (95 % of them fewer)", ""
+    if tokens > MAX_LENGTH:
+        note += f"; the encoder reads {MAX_LENGTH} of them: their head, tail, or middle (half of either)"
+        part = ", truncation: head"
+    return [f"{note}.", f"recipe: {{base: table, max_length: {fits}{part}}}"]

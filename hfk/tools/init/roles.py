@@ -55,12 +55,13 @@ _WORDS = {  # words of a name → what they say of it
 _SAYS = {word: kind for kind, words in _WORDS.items() for word in words.split()}
 _RATES = frozenset("rating score stars star grade similarity 평점 별점 점수 등급 유사도".split())  # noqa: SIM905
 _SCORES = {"target": 2, "perhaps": -1, "about": -2, "date": -2, "id": -2, "group": -2}
+_DECIMAL_COMMA = re.compile(r"-?\d+,\d{1,2}")
 _DATE = re.compile(
     r"(19|20)\d\d\s*[-./년]\s*\d{1,2}(\s*[-./월]\s*\d{1,2}일?)?.{0,16}|(19|20)\d\d[01]\d[0-3]\d|\d{1,2}:\d\d(:\d\d)?"
 )
 
 
-@dataclass
+@dataclass(eq=False)
 class Column:
     """One column, and what was found out about it; `codes` number its cells by value, -1 where missing."""
 
@@ -85,10 +86,11 @@ class Column:
     image: str = ""  # a pattern of the file names
 
     def __post_init__(self) -> None:
-        missing = [is_missing(cell) for cell in self.cells]
-        texts = [None if absent else str(cell) for absent, cell in zip(missing, self.cells, strict=True)]
+        texts = [cell if type(cell) is str or cell is None else _spelled(cell) for cell in self.cells]
         raw, uniques = pd.factorize(np.array(texts, dtype=object))
-        names = [canonical(value) for value in uniques]
+        given = np.array([not is_missing(value) for value in uniques], dtype=bool)
+        raw = np.append(np.where(given, np.cumsum(given) - 1, -1), -1)[raw]
+        names = [canonical(value) for value, there in zip(uniques, given, strict=True) if there]
         if all(re.fullmatch(r"-?\d+(\.0+)?", name) for name in names):
             names = [whole_number(name) for name in names]
         again, values = pd.factorize(np.array(names, dtype=object))
@@ -129,25 +131,29 @@ class Column:
         return sum(" " in value for value in sample) / max(1, len(sample))
 
 
+def _spelled(cell: Any) -> str | None:
+    return None if is_missing(cell) else str(cell)
+
+
 def _korean_end(part: str, word: str) -> bool:
     return part in _SAYS and (part == word or "가" <= part[0] <= "힣")
 
 
 def classify(column: Column, folder: Path) -> None:
     """Find a column's role by its form, and its score by its name and how its values recur."""
-    given = [cell for cell, code in zip(column.cells, column.codes, strict=True) if code >= 0]
+    given = np.flatnonzero(column.codes >= 0)
     says = column.says
     column.score = _SCORES.get(says, 0)
-    if not given:
+    if not len(given):
         column.why = "every cell is empty"
         return
     if not column.name:
         column.why = "it has no name; pandas writes the rows' numbers so"
         return
-    if column.distinct == 1 and not isinstance(given[0], (dict, list, tuple, bytes)):
+    if column.distinct == 1 and not isinstance(column.cells[given[0]], (dict, list, tuple, bytes)):
         column.why = f"one value only ({column.values[0][:30]!r})"
         return
-    sample = given[:: max(1, len(given) // 200)]
+    sample = [column.cells[row] for row in given[:: max(1, len(given) // 200)].tolist()]
     for form in (_inside, _lists, _files, _split, _numbers_or_dates, _levels, _several, _one):
         if form(column, sample, folder, says):
             return
@@ -228,7 +234,7 @@ def _split(column: Column, sample: list[Any], folder: Path, says: str) -> bool:
         splits = {split_name(value) for value in column.values}
     except ValueError:
         return False
-    if len(splits) != column.distinct:
+    if len(splits) < 2:
         return False
     column.role, column.why = "split", f"which split a row is in: {', '.join(column.values)}"
     if "train" not in splits:
@@ -242,6 +248,9 @@ def _numbers_or_dates(column: Column, sample: list[Any], folder: Path, says: str
     dated = sum(bool(_DATE.fullmatch(text)) for text in texts) > 0.9 * len(texts)
     if dated and (says == "date" or None in numbers or (says != "target" and column.distinct > 20)):
         column.role, column.why = "left out", "dates or times"
+        return True
+    if says == "target" and _RATES & set(column.words) and all(map(_DECIMAL_COMMA.fullmatch, column.values)):
+        column.why = "numbers with a comma for the decimal point; write 4.5 in place of 4,5"
         return True
     if None in numbers or any(number is None for number in map(read_number, column.values)):
         return False
@@ -292,7 +301,10 @@ def _several(column: Column, sample: list[Any], folder: Path, says: str) -> bool
     if column.mean > 200:
         return False
     tags = bool({"tag", "tags", "태그", "해시태그", "keywords", "키워드"} & {*column.words})
-    for separator in (*SEPARATORS, *([" "] if tags else [])):
+    hashes = sum(value.startswith("#") for value in column.values) > 0.8 * column.distinct
+    for separator in (*(["#"] if hashes else []), *SEPARATORS, *([" "] if tags else [])):
+        if not any(separator in value for value in column.values):
+            continue
         cut = [[part.strip() for part in value.split(separator) if part.strip()] for value in column.values]
         combined = [number for number, parts in enumerate(cut) if len(parts) > 1]
         several = int(column.counts[combined].sum())

@@ -15,7 +15,7 @@ def command(
     data: Annotated[str | None, typer.Option(help="File of the rows, in place of the task's own.")] = None,
     text_cleaning: Annotated[
         str | None,
-        typer.Option(help="simple, elaborate, none, or a list of steps; the recipe's own by default, or simple."),
+        typer.Option(help="simple, none, or a list of steps; the recipe's own by default, or simple."),
     ] = None,
     checkpoint: Annotated[
         str | None, typer.Option(help="Trained on text and pictures: lists the rows for which the two disagree.")

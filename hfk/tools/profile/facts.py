@@ -160,7 +160,11 @@ def _shown(facts: dict[str, Any]) -> dict[str, Any]:
 def _tokenizer(encoder: str | None) -> Any:
     """The tokenizer of the recipe's encoder, if it is at hand, for a profile needs no encoder."""
     try:
-        return AutoTokenizer.from_pretrained(backbones.resolve(encoder, "text")) if encoder else None
+        return (
+            AutoTokenizer.from_pretrained(backbones.resolve(encoder, "text"), trust_remote_code=False)
+            if encoder
+            else None
+        )
     except (ValueError, OSError, ImportError) as error:
         warnings.warn(f"tokens are not counted: {error}", stacklevel=2)
         return None
@@ -252,7 +256,7 @@ def find_problems(facts: dict[str, Any]) -> Iterator[str]:
     limit = facts["max_length"]
     longer = sum(length > limit for length in facts["lengths"].get("tokens", ()))
     if longer:
-        yield f"{_count(longer, 'text')} longer than max_length ({limit} tokens): what is beyond is not read."
+        yield f"{_count(longer, 'text')} longer than max_length ({limit} tokens): the rest is not read."
     if images.get("missing"):
         yield f"{_count(images['missing'], 'row')} without a picture."
     for split, count in facts["duplicates"]["across"].items():

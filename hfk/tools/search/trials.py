@@ -25,7 +25,7 @@ from transformers import TrainerCallback
 
 from ...evaluation import plots
 from ...files import write_atomic
-from ...runs.recipe import Recipe, check_renamed, load_recipe, merge
+from ...runs.recipe import Recipe, check_renamed, load_recipe, merge, without_tokens
 from ...training.train import prepare
 
 STORAGE = "trials.sqlite"
@@ -148,7 +148,7 @@ def search(
         raise ValueError(f"a search needs validation rows; task {run.task.name!r} has: {', '.join(run.data)}.")
     arguments = run.trainer.args
     goal = arguments.metric_for_best_model.removeprefix("eval_")
-    fixed = {name: value for name, value in options.items() if name not in ranges}
+    fixed = {name: value for name, value in without_tokens(options).items() if name not in ranges}
     drawn = {name: dataclasses.asdict(values) for name, values in ranges.items()}
     _check_same(folder / "search.json", _jsonable({"goal": goal, "options": fixed, "ranges": drawn}))
 
@@ -185,7 +185,7 @@ def search(
         raise ValueError(f"none of {len(reasons)} trials came to an end; the last: {reasons[-1]}")
     best = study.best_trial
     text = f"# Trial {best.number} of {len(study.trials)}: {goal} {best.value:.4f} on validation.\n"
-    text += yaml.safe_dump(_jsonable(merge(options, best.params)), allow_unicode=True, sort_keys=False)
+    text += yaml.safe_dump(_jsonable(merge(without_tokens(options), best.params)), allow_unicode=True, sort_keys=False)
     write_atomic(folder / "best.yaml", text)
     _write_trials(folder, study, ranges, goal)
     _draw_trials(folder, study, ranges, goal, run.task.name)
