@@ -210,7 +210,7 @@ class MultiHeadProcessor(ProcessorMixin):
         """Cut a text to so many characters, where `truncation` says."""
         if len(text) <= most:
             return text
-        first, last = _ends(most, self.truncation)
+        first, last = _ends(most - 1, self.truncation)
         return f"{text[:first]} {text[len(text) - last :]}"
 
     def __call__(
