@@ -20,6 +20,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "HeadConfig": "models.configuration_multihead",
     "HeadLoss": "models.problems",
+    "DialectTranslator": "models.dialect_translator",
     "Hashtagger": "tools.hashtags.hashtagger",
     "MultiHeadClassificationPipeline": "models.pipeline_multihead",
     "MultiHeadCollator": "tasks.collator",

@@ -58,7 +58,7 @@ class Rules:
         self.counts, self.tagger, self.trust = counts, tagger, trust
 
     @classmethod
-    def learn(cls, pairs: Iterable[tuple[str, str]], trust: float = TRUST[0], tagger: bool = True) -> Rules:
+    def learn(cls, pairs: Iterable[tuple[str, str]], trust: float = TRUST[0], tagger: bool = False) -> Rules:
         """Count how words change, from pairs of a text and what becomes of it.
 
         Pairs of single words, as in a dictionary, are looked up whole, where no text has the word.

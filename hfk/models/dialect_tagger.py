@@ -1,8 +1,8 @@
 """`EditTagger`: what becomes of each letter of a text, by a linear model of the letters around it.
 
-The second opinion of `dialect_rules`: a rule of a word's end can't put together what it saw apart, such as 것 → 겠
-inside of 죽것는디 and -는디 → -는데 at its end. Every letter, and every space, has a few fates, those that it had in
-training; features of them are hashed into one vector of weights, learned by AdaGrad with features dropped at random.
+The second opinion of `dialect_rules`, whose counts see a word's end or the whole of it, but not 것 → 겠 inside of one.
+Every letter, and every space, has a few fates, those that it had in training; features of them are hashed into one
+vector of weights, learned by AdaGrad with features dropped at random.
 """
 
 from __future__ import annotations

@@ -44,8 +44,6 @@ def build_trainer(
         known = {side: (None, *own) for side, own in FROM_SCRATCH.items()}
         from_nothing = [side for side, name in names.items() if name in FROM_SCRATCH[side]]
         names = {side: name if name in known[side] else resolve(name, side) for side, name in names.items()}
-    if "train" not in rows:
-        raise ValueError(f"task {task.name!r} has no train split; it has: {', '.join(rows)}.")
     for side in from_nothing:
         with args.main_process_first(desc=f"making the {side} encoder"):
             names[side] = scratch.make_encoder(recipe, side, rows["train"], anew=checkpoint is None)

@@ -25,4 +25,6 @@ def build_trainer(
     **kwargs: Any,
 ) -> Trainer:
     """Build the Trainer of a task's kind, ready for its first step; see the builder for the arguments."""
+    if "train" not in rows:
+        raise ValueError(f"task {task.name!r} has no train split; it has: {', '.join(rows)}.")
     return BUILDERS[task.kind](recipe, techniques, task, rows, checkpoint, **kwargs)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -42,7 +43,6 @@ from .callbacks import Clock, LogLine
 from .saving import SavingTrainer
 from .techniques import Technique
 
-TOKENS = ("syllable", "jamo", "byte")
 SPECIAL = {"pad_token": "[PAD]", "unk_token": "[UNK]", "eos_token": "[EOS]"}
 
 
@@ -64,7 +64,7 @@ class Seq2Seq:
             if name not in known:
                 raise unknown_option(name, known, "translation")
         made = cls(**{name: convert(name, value, known[name]) for name, value in (options or {}).items()})
-        check_choice("translation: tokens", made.tokens, TOKENS)
+        check_choice("translation: tokens", made.tokens, ("syllable", "jamo", "byte"))
         if made.words < 0 or not 0 <= made.unchanged <= 1:
             raise ValueError("translation: words must be 0 or more, and unchanged from 0 to 1.")
         return made
@@ -86,8 +86,8 @@ def build_trainer(
     """Build the Trainer of a recipe and a loaded task; arguments as for `classification.build_trainer`."""
     if recipe.techniques:
         raise ValueError(f"{next(iter(recipe.techniques))!r} is for classifiers; task {task.name!r} translates.")
-    if "train" not in rows:
-        raise ValueError(f"task {task.name!r} has no train split.")
+    if find_spec("sacrebleu") is None:
+        raise ImportError('a translator is scored by sacrebleu: pip install "hfk[translation]".')
     options = Seq2Seq.of(recipe.translation)
     args = TranslationArguments(**{part.name: getattr(recipe.arguments, part.name) for part in fields(recipe.arguments)
                                    if part.init})  # fmt: skip
@@ -237,8 +237,7 @@ def encode(rows: Dataset, tokenizer: PreTrainedTokenizerFast, options: Seq2Seq, 
     for text, target, to in zip(rows["text"], rows["target"], rows["to"], strict=True):
         words = text.split()
         for start, end, meant in pieces(words, target.split(), options.words):
-            stays = words[start:end] == meant
-            if stays and torch.rand((), generator=draw) >= options.unchanged:
+            if words[start:end] == meant and torch.rand((), generator=draw) >= options.unchanged:
                 continue
             prompts.append(prompt_of(words, start, end, to))
             answers.append(" ".join(meant))

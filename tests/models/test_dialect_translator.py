@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from hfk.models.dialect_rules import Rules
@@ -82,3 +84,23 @@ def test_rules_from_a_file_are_the_rules_that_were_written(translator, tmp_path)
     (tmp_path / RULES_FILE).write_text('{"regions": {"jeju": 3}}', encoding="utf-8")
     with pytest.raises(ValueError, match="is damaged"):
         DialectTranslator.from_json(tmp_path / RULES_FILE)
+
+
+def test_a_dictionary_is_looked_up_whole_and_yields_to_the_texts():
+    rules = Rules.learn(
+        [("집에 가게", "집에 가자"), ("할망 가게", "할머니 가자"), ("낭", "나무"), ("할망", "할멈")] * 3
+    )
+    assert rules("낭 할망") == "나무 할머니"
+    assert rules("배낭 가게") == "배낭 가자"  # 낭 is no ending
+
+
+def test_the_tagger_knows_letters_in_words_never_seen_and_has_a_say():
+    words = "먹좋가없오"
+    pairs = [(f"참 {word}것{end}", f"참 {word}겠{end}") for word in words for end in "다네지"] * 20
+    pairs += [(f"참 {word}는디", f"참 {word}는데") for word in words] * 20
+    rules = Rules.learn(pairs, tagger=True)
+    assert [max(fates, key=fates.get) for fates in rules.tagger("죽것는디")] == ["죽", "겠", "는", "데"]
+    again = Rules.from_dict(json.loads(json.dumps(rules.to_dict())))
+    for text in ("참 죽것는디", "참 가것네.", "Seoul 12:30 🙂"):
+        assert again(text) == rules(text)
+    assert rules("참 가것네.") == "참 가겠네." and rules("Seoul 12:30 🙂") == "Seoul 12:30 🙂"
