@@ -282,6 +282,7 @@ def predict_command(
     device: Device = None,
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     revision: Revision = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Drop what an interrupt left; by default it goes on.")] = False,
 ) -> None:
     """Classify every row of a table: the input's columns, then H_pred and H_score for each head H, then error."""
     from tqdm import tqdm
@@ -300,7 +301,7 @@ def predict_command(
         where = {"text": text, "image": image, "image_dir": image_dir, "columns": columns, "on_rows": bar.update}
         where["reading"] = parse_overrides(read or [])
         answers = {"heads": head, "threshold": threshold, "min_score": min_score, "paths": paths}
-        answers |= {"top_k": top_k, "probabilities": probabilities}
+        answers |= {"top_k": top_k, "probabilities": probabilities, "resume": not fresh}
         counts = predict_table(predictor, source, target, **where, **answers)
     typer.echo(f"wrote {target}: {count_rows(counts)}")
 
@@ -456,7 +457,10 @@ def main(arguments: list[str] | None = None) -> None:
         app(args=arguments, prog_name="hfk")
     except SystemExit as end:
         if end.code == 130:  # typer has caught the KeyboardInterrupt
-            typer.echo("hfk: interrupted; the same command resumes a training run.", err=True)
+            typer.echo(
+                "hfk: interrupted; the same command resumes training, and a prediction that kept rows.",
+                err=True,
+            )
         raise
     except Exception as error:
         if os.environ.get("HFK_DEBUG"):

@@ -215,7 +215,7 @@ class Predictor:
     def _prepare(self, row: Any) -> tuple[str | None, Any] | str:
         try:
             row = as_row(row)
-            return self.processor.prepare_row(row.get("text"), row.get("image"))
+            return self.processor.settle(self.processor.prepare_row(row.get("text"), row.get("image")))
         except ValueError as error:
             return str(error)
 

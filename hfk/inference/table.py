@@ -1,11 +1,13 @@
 """Batch prediction: a table in, the same table out with an answer and a score a head, and an `error` column.
 
-Every input row comes out, in order, whatever is wrong with it. Which columns hold text and pictures is read from the
-checkpoint's `task.json`, as training left it. A folder of pictures is a table of their names.
+Every input row comes out, in order, whatever is wrong with it; so does one of whose cells the output can't hold. Which
+columns hold text and pictures is read from the checkpoint's `task.json`, as training left it. A folder of pictures is a
+table of their names.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -21,6 +23,7 @@ from ..tasks.folders import pictures_below
 from ..tasks.inputs import find_picture, is_address, join_texts, picture_cells, picture_columns
 from ..tasks.table_writer import TableWriter
 from ..tasks.tables import Chunk, is_saved_dataset, iter_columns
+from .parts import Parts, digest_input, digest_model
 from .predictor import Predictor
 
 TASK_FILE = "task.json"
@@ -56,6 +59,7 @@ def predict_table(
     top_k: int | None = None,
     probabilities: bool = False,
     reading: Mapping[str, Any] | None = None,
+    resume: bool | None = None,
 ) -> dict[str, int]:
     """Classify every row of a table.
 
@@ -77,6 +81,8 @@ def predict_table(
         top_k: also list so many labels of each head with their probabilities, as JSON in a column `HEAD_top`.
         probabilities: also write every label's probability, a column `HEAD_p_LABEL` each.
         reading: how the source is read, where it can't be seen; see `tasks.tables.layout`.
+        resume: keep answers beside the target until it is whole, and go on after those of an interrupted call (True),
+            or drop those (False). None keeps nothing.
 
     Returns:
         `{"rows": …, "errors": …}`.
@@ -84,8 +90,14 @@ def predict_table(
     Raises:
         FileNotFoundError: if the source is missing.
         ValueError: if a column is missing, or an output column's name is taken; the sentence names it. Also if source
-            and target are one file.
+            and target are one file, or there are answers of another checkpoint, input or options to go on from.
     """
+    parts = None
+    if resume is not None:
+        options = [text, image, image_dir, heads, threshold, columns, min_score, paths, top_k, probabilities, reading]
+        made_of = {"checkpoint": digest_model(predictor), "input": digest_input(Path(source))}
+        made_of["set of options"] = json.dumps(options, ensure_ascii=False, default=str)
+        parts = Parts(Path(target), made_of, fresh=not resume)
     config = predictor.model.config
     for name in heads or []:
         if name not in [head.name for head in config.heads]:
@@ -121,7 +133,7 @@ def predict_table(
             yield [*cells, None]
 
     return extend_table(
-        predictor, source, target, answer, added, text, image, image_dir, columns, on_rows, numbers, reading
+        predictor, source, target, answer, added, text, image, image_dir, columns, on_rows, numbers, reading, parts
     )
 
 
@@ -138,6 +150,7 @@ def extend_table(
     on_rows: Callable[[int], None] | None = None,
     numbers: Iterable[str] = (),
     reading: Mapping[str, Any] | None = None,
+    parts: Parts | None = None,
 ) -> dict[str, int]:
     """Write a table again with more columns, chunk by chunk; what is not named here is as for `predict_table`.
 
@@ -147,6 +160,7 @@ def extend_table(
         answer: makes the new cells of some rows (`text` and `image`), of each in the order of `added`.
         added: names of the new columns; the last is `error`, None for a row that is well.
         numbers: which of `added` hold numbers.
+        parts: where answers are kept until the table is whole.
     """
     source, target, known = Path(source), Path(target), columns or {}
     if target.exists() and target.resolve() == source.resolve():
@@ -157,10 +171,9 @@ def extend_table(
         header = {} if known.get("header") is None else {"header": known["header"]}
         chunks, folder = iter_columns(source, predictor.window, **header | dict(reading or {})), source.parent
     folder = Path(image_dir) if image_dir is not None else folder
-    counts = {"rows": 0, "errors": 0}
-    with TableWriter(target, list(numbers)) as writer:
+    with parts or contextlib.nullcontext(), TableWriter(target, list(numbers), added[-1]) as writer:
         for chunk in chunks:
-            if not counts["rows"]:
+            if not writer.rows:
                 text, image = _find_columns(list(chunk), predictor, text, image, known, source.name)
                 taken = [name for name in added if name in chunk]
                 if taken:
@@ -169,13 +182,16 @@ def extend_table(
             texts = map(join_texts, zip(*map(chunk.get, text), strict=True)) if text else [None] * rows
             images = [_locate(cell, folder) for cell in picture_cells(image, chunk)] if image else [None] * rows
             inputs = [{"text": one, "image": other} for one, other in zip(texts, images, strict=True)]
-            made = pd.DataFrame(list(answer(inputs)), columns=added, dtype=object)
+            cells = parts and parts.answers(writer.rows, inputs)
+            if cells is None:
+                cells = list(answer(inputs))
+                if parts is not None and rows == predictor.window:  # the last chunk's would go at once
+                    cells = parts.keep(writer.rows, inputs, cells)
+            made = pd.DataFrame(cells, columns=added, dtype=object)
             writer.write(pd.concat([pd.DataFrame(chunk, dtype=object), made], axis=1))
-            counts["rows"] += rows
-            counts["errors"] += int(made["error"].notna().sum())
             if on_rows is not None:
                 on_rows(rows)
-    return counts
+    return {"rows": writer.rows, "errors": writer.bad_rows}
 
 
 def _pictures_of(folder: Path, chunk_rows: int) -> Iterator[Chunk]:

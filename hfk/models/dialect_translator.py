@@ -7,7 +7,6 @@ From one dialect into another the way leads through the standard language. A che
 from __future__ import annotations
 
 import json
-import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -16,6 +15,7 @@ from typing import Any
 
 from .dialect_rules import TRUST, Rules
 from .dialect_seq2seq import Seq2SeqRewriter
+from .shared import normalize_letters
 
 STANDARD = "standard"
 RULES_FILE = "dialect_rules.json"
@@ -142,4 +142,4 @@ class DialectTranslator:
 
 def _clean(text: Any) -> str:
     """A text composed (NFC), one space between words; of what is none, such as an empty cell, nothing is left."""
-    return " ".join(unicodedata.normalize("NFC", text).split()) if isinstance(text, str) else ""
+    return " ".join(normalize_letters(text).split()) if isinstance(text, str) else ""

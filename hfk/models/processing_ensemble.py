@@ -93,6 +93,10 @@ class MultiHeadEnsembleProcessor(ProcessorMixin):
         rows = [processor.read(text, image) for processor in self.processors]
         return rows if any(rows) else None
 
+    def settle(self, row: list[tuple[str | None, Any] | None]) -> list[tuple[str | None, Any] | None]:
+        """Replace a large picture of a row from `prepare_row` by what each processor's model sees of it."""
+        return [None if own is None else p.settle(own) for p, own in zip(self.processors, row, strict=True)]
+
     def to_tensors(
         self, rows: list[list[tuple[str | None, Any] | None]], padding: bool | str = True
     ) -> dict[str, torch.Tensor]:

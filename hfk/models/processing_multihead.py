@@ -5,12 +5,10 @@ It is saved with the checkpoint, so that whoever loads the model prepares input 
 
 from __future__ import annotations
 
-import html
 import importlib.util
 import inspect
 import math
 import re
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -33,13 +31,22 @@ from transformers.utils import PaddingStrategy
 from .checked_files import check_configs
 from .image_preparation import letterbox, open_image
 from .optional_cleaning import TextCleaner
-from .shared import CONTROL, check_choice, check_fields, keep_imports
+from .shared import CONTROL, check_choice, check_fields, keep_imports, normalize_letters, unescape
 
 TRUNCATIONS = ("head", "tail", "middle")
 SEPARATOR = "␟"
 """What stands between the texts of one row; the processor puts the tokenizer's own separator there."""
-MAX_CHARACTERS = 100_000
-"""Longer texts are cut before tokenizing; far above what any encoder reads, low enough to bound the time."""
+MAX_CHARACTERS = 50_000
+"""Longer texts are cut before anything is done with them; those of one row together."""
+MAX_TEXTS = 64
+"""Further texts of one row are not read."""
+CLEANED_CHARACTERS = 16_000
+"""Without surplus space, so many characters go on to the steps of the cleaning and the tokenizer; or, if that is more,
+`CHARACTERS_A_TOKEN` for each of `max_length` tokens."""
+CHARACTERS_A_TOKEN = 32
+"""Far above what a token covers: two or three letters of Korean."""
+PICTURE_PIXELS = 1_000_000
+"""Larger pictures are turned into the model's pixels one by one, so that a batch holds nothing larger."""
 
 _ENCODING = {"input_ids": "ids", "token_type_ids": "type_ids", "attention_mask": "attention_mask"}
 
@@ -170,29 +177,41 @@ class MultiHeadProcessor(ProcessorMixin):
         """Prepare one text: NFC, HTML entities resolved, whitespace runs to one space; then the steps of the cleaning.
 
         Several texts, a list or one str with `SEPARATOR` between them, are prepared each and joined by
-        `text_separator`. None (or NaN) if there is no text, or nothing is left of it; ValueError for what is no str.
+        `text_separator`. What no encoder reads is cut off first, so that time and memory have a bound: see
+        `MAX_CHARACTERS` and what follows it. None (or NaN) if there is no text, or nothing is left of it; ValueError
+        for what is no str.
         """
         if text is None or (isinstance(text, float) and math.isnan(text)):
             return None
-        several = (
-            list(text) if isinstance(text, list | tuple) else text.split(SEPARATOR) if isinstance(text, str) else []
-        )
-        if len(several) > 1:
-            parts = [self.clean(part) or "" for part in several]
-            kept = parts if self.text_separator.strip() else filter(None, parts)
-            return self.text_separator.join(kept).strip() if any(parts) else None
-        text = several[0] if several else text
+        several = list(text[:MAX_TEXTS]) if isinstance(text, list | tuple) and text else [text]
+        if isinstance(text, str):
+            several = text.split(SEPARATOR, MAX_TEXTS)[:MAX_TEXTS]
+        parts = [self._clean_one(part, MAX_CHARACTERS // len(several)) for part in several]
+        if len(parts) < 2:
+            return (parts or [""])[0] or None
+        kept = parts if self.text_separator.strip() else filter(None, parts)
+        return self.text_separator.join(kept).strip() if any(parts) else None
+
+    def _clean_one(self, text: Any, most: int) -> str:
+        """Clean one text of a row, of which `most` characters are read; empty if there is none."""
+        if text is None or (isinstance(text, float) and math.isnan(text)):
+            return ""
         if not isinstance(text, str):
             raise ValueError(f"a text must be a str, not {type(text).__name__}.")
         # Lone surrogates break tokenizers; control characters carry no meaning, and NUL ends strings in some.
-        if len(text) > MAX_CHARACTERS:
-            first, last = _ends(MAX_CHARACTERS, self.truncation)
-            text = f"{text[:first]} {text[len(text) - last :]}"
-        text = html.unescape(text).encode("utf-8", "ignore").decode()
-        text = " ".join(CONTROL.sub(" ", unicodedata.normalize("NFC", text)).split())
+        text = unescape(self._within(text, most)).encode("utf-8", "ignore").decode()
+        text = " ".join(CONTROL.sub(" ", normalize_letters(text)).split())
+        text = self._within(text, max(CLEANED_CHARACTERS, CHARACTERS_A_TOKEN * self.max_length)).strip()
         if self.cleaner is not None and text:
             text = " ".join(self.cleaner(text).split())
-        return text or None
+        return text
+
+    def _within(self, text: str, most: int) -> str:
+        """Cut a text to so many characters, where `truncation` says."""
+        if len(text) <= most:
+            return text
+        first, last = _ends(most - 1, self.truncation)
+        return f"{text[:first]} {text[len(text) - last :]}"
 
     def __call__(
         self,
@@ -230,7 +249,7 @@ class MultiHeadProcessor(ProcessorMixin):
         prepared = []
         for row, (one_text, one_image) in enumerate(zip(texts, images, strict=True)):
             try:
-                prepared.append(self.prepare_row(one_text, one_image))
+                prepared.append(self.settle(self.prepare_row(one_text, one_image)))
             except ValueError as error:
                 raise RowError(row, str(error)) from None
         return BatchFeature(self.to_tensors(prepared, padding), tensor_type=return_tensors)
@@ -258,8 +277,15 @@ class MultiHeadProcessor(ProcessorMixin):
             seen = letterbox(seen, size["height"] or size["shortest_edge"], size["width"] or size["shortest_edge"])
         return None if clean is None and seen is None else (clean, seen)
 
+    def settle(self, row: tuple[str | None, Any]) -> tuple[str | None, Any]:
+        """Replace a large picture of a row from `prepare_row` by the pixels that the model sees of it."""
+        text, image = row
+        if image is None or image.width * image.height <= PICTURE_PIXELS:
+            return row
+        return text, self.image_processor([image], return_tensors="pt")["pixel_values"][0]
+
     def to_tensors(self, rows: list[tuple[str | None, Any]], padding: bool | str = True) -> dict[str, torch.Tensor]:
-        """Turn rows from `prepare_row` into the model's tensors; see `__call__` for which."""
+        """Turn rows from `prepare_row`, settled or not, into the model's tensors; see `__call__` for which."""
         texts, images = [text for text, _ in rows], [image for _, image in rows]
         data: dict[str, torch.Tensor] = {}
         has_text, has_image = (torch.tensor([one is not None for one in side]) for side in (texts, images))
@@ -267,7 +293,9 @@ class MultiHeadProcessor(ProcessorMixin):
             data.update(self._tokenize([self.text_prefix + self.shorten(text or "") for text in texts], padding))
         if has_image.any():
             # One blank pixel grid of the right shape stands in for missing pictures; the model never reads it.
-            found = self.image_processor([i for i in images if i is not None], return_tensors="pt")["pixel_values"]
+            opened = [image for image in images if not (image is None or isinstance(image, torch.Tensor))]
+            made = iter(self.image_processor(opened, return_tensors="pt")["pixel_values"] if opened else ())
+            found = torch.stack([i if isinstance(i, torch.Tensor) else next(made) for i in images if i is not None])
             data["pixel_values"] = found.new_zeros(len(images), *found.shape[1:])
             data["pixel_values"][has_image] = found
         if self.tokenizer is not None and self.image_processor is not None:

@@ -1,8 +1,12 @@
-"""What several modules here need: checks of options, and the choice of the modules that travel with a checkpoint."""
+"""What several modules here need: checks of options, letters in one form in bounded time, and the choice of the modules
+that travel with a checkpoint.
+"""
 
 from __future__ import annotations
 
+import html
 import re
+import unicodedata
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -11,6 +15,40 @@ from transformers.dynamic_module_utils import get_relative_import_files
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 """Characters of the Unicode category Cc."""
+MOST_MARKS = 30
+"""Combining marks that may follow each other, as in UAX #15's Stream-Safe Text Format; no script comes near it."""
+_LAST_MARK = 0x1E94A  # of those that Unicode 16 sorts
+_MARKS = "".join(
+    chr(point)
+    for point in range(0x300, _LAST_MARK + 1)
+    if unicodedata.combining(unicodedata.normalize("NFKD", chr(point))[0])
+)
+_MANY_MARKS = re.compile(rf"([{re.escape(_MARKS)}]{{{MOST_MARKS}}})[{re.escape(_MARKS)}]+")
+_HUGE_NUMBER = re.compile(r"&#0*[1-9][0-9]{7,};?")
+
+
+def normalize_letters(text: str, form: str = "NFC") -> str:
+    """Bring letters to a Unicode normal form, in a time that grows with the text's length.
+
+    Python sorts the marks of a letter by insertion, so 100,000 of them would take minutes, and no thread would run
+    beside: of more than `MOST_MARKS` in a row only the first are kept.
+
+    Args:
+        text: any text.
+        form: as for `unicodedata.normalize`.
+
+    Example:
+        >>> normalize_letters("e\u0301"), len(normalize_letters("e" + "\u0316\u0301" * 50_000))
+        ('é', 30)
+    """
+    if text.isascii():
+        return text
+    return unicodedata.normalize(form, _MANY_MARKS.sub(r"\1", text))
+
+
+def unescape(text: str) -> str:
+    """Resolve HTML entities; one of a number that no character has is U+FFFD, however many digits it has."""
+    return html.unescape(_HUGE_NUMBER.sub("\ufffd", text)) if "&" in text else text
 
 
 def check_choice(what: str, value: Any, known: Collection[str | None]) -> None:

@@ -7,7 +7,6 @@ excepted. Leaving out parts of speech and spelling out abbreviations are gone: n
 
 from __future__ import annotations
 
-import html as html_entities
 import inspect
 import re
 import unicodedata
@@ -16,7 +15,7 @@ from functools import lru_cache
 from typing import Any
 
 from .hanja_readings import READINGS
-from .shared import CONTROL
+from .shared import CONTROL, normalize_letters, unescape
 
 Step = Callable[[str], str]
 Replacements = Mapping[str, str | None] | None
@@ -155,7 +154,7 @@ def html(text: str) -> str:
 
     Only HTML's own elements are tags: `<KBS 뉴스>` stays.
     """
-    text = html_entities.unescape(_AMPERSANDS.sub("&", text)) if "&" in text else text
+    text = unescape(_AMPERSANDS.sub("&", text)) if "&" in text else text
     return _MARKUP.sub(" ", _without_hidden(text)) if "<" in text else text
 
 
@@ -187,7 +186,7 @@ def normalize(text: str) -> str:
     """
     if text.isascii():
         return text
-    return _COMPATIBILITY_JAMO.sub(lambda part: unicodedata.normalize("NFKC", part[0]), text.translate(_HALFWIDTH_JAMO))
+    return _COMPATIBILITY_JAMO.sub(lambda part: normalize_letters(part[0], "NFKC"), text.translate(_HALFWIDTH_JAMO))
 
 
 def symbols(text: str) -> str:

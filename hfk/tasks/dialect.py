@@ -10,7 +10,6 @@ words are trained on and never scored. The task `dialect-mini` is an embedded sa
 from __future__ import annotations
 
 import re
-import unicodedata
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ..models.shared import normalize_letters
 from .columns import HeadColumn
 from .delimited import SHOWN
 from .inputs import plain_text
@@ -244,5 +244,5 @@ def clean_utterance(text: str) -> str:
         >>> clean_utterance("어~  ((그지)) -저- @성명1& 가젠  .")
         '어 그지 가젠.'
     """
-    text = _MARKS.sub(" ", unicodedata.normalize("NFC", text))
+    text = _MARKS.sub(" ", normalize_letters(text))
     return re.sub(r"\s+(?=[.,?!…]+(?:\s|$))", "", " ".join(text.split()))

@@ -21,6 +21,7 @@ from .look_alikes import Picture, look
 
 PICTURE = "the picture"
 """What a reason begins with that speaks of a row's picture."""
+LONGEST_NAME = 4096  # what no file is called is not looked for under other names
 
 
 def join_texts(parts: Iterable[Any]) -> str | None:
@@ -75,7 +76,7 @@ def find_picture(folder: str | Path, cell: str) -> str:
 
 def _find(folder: str | Path, cell: str) -> str:
     path = os.path.join(folder, cell)
-    if not os.path.exists(path):
+    if len(cell) <= LONGEST_NAME and not os.path.exists(path):
         for name in (cell, cell.replace("\\", "/")):
             for form in ("NFC", "NFD"):
                 other = os.path.join(folder, unicodedata.normalize(form, name))

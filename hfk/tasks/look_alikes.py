@@ -15,7 +15,6 @@ stricter similarities. Identical rows are never separated.
 from __future__ import annotations
 
 import hashlib
-import unicodedata
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -27,6 +26,7 @@ from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
 from ..models.image_preparation import ImageError, glance, split_box
+from ..models.shared import normalize_letters
 
 # At 0.5, news titles of one template and another day begin to match ("자금 순유출", "자금 순유입").
 TEXT_SIMILARITY = 0.6
@@ -94,7 +94,7 @@ def normalize(text: str) -> str:
         >>> normalize("[속보] 코스피, 2,100 돌파!")
         '속보코스피2100돌파'
     """
-    folded = unicodedata.normalize("NFKC", text).casefold()
+    folded = normalize_letters(text, "NFKC").casefold()
     return "".join(filter(str.isalnum, folded)) or folded.strip()
 
 

@@ -8,9 +8,10 @@ two, and is remarked on.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
+
+from ..models.shared import normalize_letters
 
 # Zero-width and direction signs; the joiner between the parts of an emoji means something and stays.
 _INVISIBLE = re.compile("[\u00ad\u200b\u200e\u200f\u2060\ufeff]|(?<=\\w)[\u200c\u200d]|[\u200c\u200d]$")
@@ -30,7 +31,8 @@ def canonical(name: str) -> str:
     """
     if name.isascii() and name.isalnum():
         return name
-    return " ".join(_INVISIBLE.sub("", unicodedata.normalize("NFC", name)).split())
+    name = name.encode("utf-8", "ignore").decode()  # half of a surrogate pair is no letter
+    return " ".join(_INVISIBLE.sub("", normalize_letters(name)).split())
 
 
 def whole_number(name: str) -> str:
@@ -50,6 +52,6 @@ def near_equal(names: Iterable[str]) -> list[list[str]]:
     """
     groups = defaultdict(set)
     for name in names:
-        folded = unicodedata.normalize("NFKC", name).casefold()
+        folded = normalize_letters(name, "NFKC").casefold()
         groups[_BETWEEN_LETTERS.sub("", folded)].add(name)
     return [sorted(group) for group in groups.values() if len(group) > 1]

@@ -34,6 +34,8 @@ from .table_writer import import_openpyxl
 READING = ("header", "delimiter", "quoting", "encoding", "sheet")
 """How a table is read, where it can't be seen: options of whatever reads one here, and keys of a task's YAML."""
 _JSON = re.compile(r"\s*(?:\{\s*[\"}]|\[\s*[\[\]{])")
+DEEPEST = 64
+"""Lists and objects inside each other that a line of JSON may have; a deeper one is a row without cells."""
 _BINARY = {
     b"\xd0\xcf\x11\xe0": "an old Excel workbook; save it as .xlsx or CSV",
     b"%PDF": "a PDF; save its table as CSV",
@@ -292,22 +294,48 @@ def _json_records(path: Path, encoding: str) -> Iterator[tuple[str, dict[str, An
     start = list(itertools.islice(lines, 2))
     by_line = bool(start) and _called(path, ".jsonl", ".ndjson") and start[0][1][0] == "{"
     if not by_line and len(start) > 1:
-        with contextlib.suppress(json.JSONDecodeError):
+        with contextlib.suppress(ValueError, RecursionError):
             by_line = isinstance(json.loads(start[0][1]), dict)
     if by_line:
         for number, line in itertools.chain(start, lines):
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{path.name}, line {number}: not valid JSON ({error.msg}).") from error
+            record = _json_line(line, f"{path.name}, line {number}")
             yield "JSON lines", _flat_object(record, f"{path.name}, line {number}")
         return
     try:
         document = json.loads("".join(open_lines(path, encoding)))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path.name}, line {error.lineno}: not valid JSON ({error.msg}).") from error
+    except (RecursionError, ValueError) as error:
+        raise ValueError(f"{path.name} is JSON that can't be read: {error}; give one object a line.") from None
     for number, record in enumerate(_rows_of(document), 1):
         yield "JSON", _flat_object(record, f"{path.name}, item {number}")
+
+
+def _json_line(line: str, where: str) -> Any:
+    """The object of a line; an empty one, with a warning, if it is written so as to break whoever reads it."""
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{where}: not valid JSON ({error.msg}).") from error
+    except RecursionError:
+        reason = "it is nested too deeply"
+    except ValueError:
+        reason = "a number in it has thousands of digits"
+    else:
+        if line.count("[") + line.count("{") <= DEEPEST or _depth(record) <= DEEPEST:
+            return record
+        reason = "it is nested too deeply"
+    warnings.warn(f"{where}: {reason}; the row is left without cells.", stacklevel=2)
+    return {}
+
+
+def _depth(value: Any) -> int:
+    depth, level = 0, [value]
+    while level:
+        depth += 1
+        inner = (item.values() if isinstance(item, dict) else item for item in level if isinstance(item, list | dict))
+        level = list(itertools.chain.from_iterable(inner))
+    return depth
 
 
 def _flat_object(record: Any, where: str) -> dict[str, Any]:
@@ -365,7 +393,16 @@ def _parquet_blocks(path: Path, chunk_rows: int) -> Iterator[list[list[Any]]]:
         features = _features(file.schema_arrow)
         batches = map(pa.Table.from_batches, ([batch] for batch in file.iter_batches(batch_size=chunk_rows)))
         for table in batches if file.metadata.num_rows else [file.schema_arrow.empty_table()]:
-            yield [_named(features.get(name), column.to_pylist()) for name, column in _flat_columns(table)]
+            yield [_named(features.get(name), _cells(column)) for name, column in _flat_columns(table)]
+
+
+def _cells(column: pa.ChunkedArray) -> list[Any]:
+    """A column as Python objects; bytes that are no UTF-8 in a column of texts become U+FFFD."""
+    try:
+        return column.to_pylist()
+    except UnicodeDecodeError:
+        cells = column.cast(pa.large_binary()).to_pylist()
+        return [None if cell is None else cell.decode("utf-8", "replace") for cell in cells]
 
 
 def _saved(path: Path) -> datasets.Dataset:

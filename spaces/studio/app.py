@@ -10,6 +10,7 @@ from __future__ import annotations
 import html
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -20,6 +21,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "100")  # which are kept in memory
 
 import batch  # noqa: E402
 import classify  # noqa: E402
@@ -28,6 +30,7 @@ import feedback  # noqa: E402
 import gradio as gr  # noqa: E402
 import report  # noqa: E402
 from answers import usable  # noqa: E402
+from door import SESSIONS, Door  # noqa: E402
 from loading import Checkpoint, load_checkpoints  # noqa: E402
 from store import Corrections  # noqa: E402
 from text import WORDS, both, i18n  # noqa: E402
@@ -72,10 +75,19 @@ def make_page(checkpoints: dict[str, Checkpoint], corrections: Corrections) -> g
 
 
 def main() -> None:
-    """Load what there is, and serve."""
+    """Load what there is, and serve until told to stop; files of visitors are gone then."""
     logging.disable_progress_bar()
     print("loading checkpoints", flush=True)
-    page = make_page(load_checkpoints(), Corrections.from_environment())
+    parent = os.environ.get("GRADIO_TEMP_DIR")
+    if parent:
+        os.makedirs(parent, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="hfk-studio-", dir=parent, ignore_cleanup_errors=True) as folder:
+        tempfile.tempdir, os.environ["GRADIO_TEMP_DIR"] = folder, os.path.join(folder, "uploads")
+        _serve(make_page(load_checkpoints(), Corrections.from_environment()))
+
+
+def _serve(page: gr.Blocks) -> None:
+    door = Door()
     _, address, _ = page.launch(
         theme=make_theme(),
         css_paths=HERE / "studio.css",
@@ -90,11 +102,14 @@ def main() -> None:
         show_error=True,
         quiet=True,
         prevent_thread_lock=True,
+        state_session_capacity=SESSIONS,
+        app_kwargs={"middleware": [door.middleware]},
     )
+    door.page = page
     if page.mcp_error:  # GRADIO_MCP_SERVER asks for it
         print(f"no MCP tools: {page.mcp_error}", flush=True)
     print(f"ready: {address}", flush=True)
-    page.block_thread()
+    door.serve()
 
 
 def _masthead() -> str:

@@ -74,26 +74,31 @@ def studio(tmp_path_factory):
         known = json.loads(state.read_text())
         state.write_text(json.dumps(known | {"users": known["users"] - 1}))
         if known["users"] == 1:
-            os.kill(served.pid, signal.SIGTERM)
+            stop(served)
             log = served.log
             shutil.rmtree(served.folder)
             assert unforeseen(log) == []
 
 
 def serve(folder: Path) -> Served:
-    """Start the app and wait until it says that it is ready."""
+    """Lay the app out in a new folder, start it, and wait until it says that it is ready."""
     for name, file in plan_space(STUDIO).files.items():
         (folder / "space" / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, folder / "space" / name)
     odd_checkpoints(folder)
     (folder / "scratch").mkdir()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    return start(folder)
+
+
+def start(folder: Path, port: int = 0) -> Served:
+    """Start the app from a folder where it is laid out; on any free port, or on this one."""
+    if not port:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
     first = [folder / "space" / "checkpoints" / name for name in ("tour-tiny", "tour-tiny-text")]
     own = {
         "GRADIO_SERVER_PORT": str(port),
-        "GRADIO_TEMP_DIR": str(folder / "uploads"),
         "TMPDIR": str(folder / "scratch"),
         "HFK_FEEDBACK_DIR": str(folder / "feedback"),
         "HFK_CHECKPOINTS": ",".join(map(str, [*first, folder / "odd", folder / "damaged"])),
@@ -112,6 +117,16 @@ def serve(folder: Path) -> Served:
             pytest.fail(f"the app did not start:\n{log.read_text()[-3000:]}")
         time.sleep(0.2)
     return Served(f"http://127.0.0.1:{port}/", process.pid, str(folder))
+
+
+def stop(served: Served, seconds: float = 60) -> None:
+    """Tell the app to stop, and wait until it has: it may be the child of another worker."""
+    os.kill(served.pid, signal.SIGTERM)
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and Path(f"/proc/{served.pid}/cmdline").exists():
+        if not Path(f"/proc/{served.pid}/cmdline").read_bytes():  # a zombie: whose child it is has not looked yet
+            return
+        time.sleep(0.05)
 
 
 def unforeseen(log: str) -> list[str]:

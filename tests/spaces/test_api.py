@@ -350,10 +350,10 @@ def test_a_visitor_who_leaves_takes_the_batch_along(client, studio, tmp_path):
         job.result()
         print("done", flush=True)
     """
-    others = set(studio.scratch.glob("hfk-batch-*"))  # of another worker's visitors
+    others = set(studio.scratch.rglob("hfk-batch-*"))  # of another worker's visitors
     visitor = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True)
     assert visitor.stdout.readline() == "begun\n"
-    (own,) = set(studio.scratch.glob("hfk-batch-*")) - others
+    (own,) = set(studio.scratch.rglob("hfk-batch-*")) - others
     visitor.kill()
     started = time.perf_counter()
     _, counts = client.predict(handle_file(short), "tour-tiny", [], api_name="/batch")

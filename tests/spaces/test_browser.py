@@ -269,11 +269,11 @@ def test_a_batch_can_be_stopped(visit, studio, tmp_path):
     table = tmp_path / "long.csv"
     table.write_text("overview\n" + f"{SEA * 40}\n" * 4000, encoding="utf-8")
     visitor.upload("#upload input[type=file]", table, "#upload .file-preview")
-    others = set(studio.scratch.glob("hfk-batch-*"))  # of another worker's visitors
+    others = set(studio.scratch.rglob("hfk-batch-*"))  # of another worker's visitors
     page.click("#start")
     page.wait_for_selector("#progress [role=progressbar]")
     visitor.look("running")
-    (own,) = set(studio.scratch.glob("hfk-batch-*")) - others
+    (own,) = set(studio.scratch.rglob("hfk-batch-*")) - others
     page.get_by_role("button", name="그만두기").click()
     page.wait_for_function("document.querySelector('#progress').innerText.includes('그만두었습니다')")
     for _ in range(100):

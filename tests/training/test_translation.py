@@ -12,6 +12,7 @@ import yaml
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, TrainerCallback, pipeline
 
 from hfk import load_task, train
+from hfk.hub.publishing import plan_push
 from hfk.inference.translator import load_translator
 from hfk.models.dialect_seq2seq import Seq2SeqRewriter, pieces, prompt_of
 from hfk.training.translation import Seq2Seq, make_tokenizer
@@ -63,6 +64,14 @@ def test_a_translator_is_loaded_by_our_own_code_or_refused(folder, tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "bart"}', encoding="utf-8")
     with pytest.raises(ValueError, match="type 'bart': give a translator's"):
         load_translator(tmp_path)
+
+
+def test_a_push_sends_all_that_a_translator_needs(folder):
+    sent = set(plan_push(folder, "owner/translator").files)
+    assert sent >= {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "README.md",
+                    "dialect_rules.json", "pipeline_dialect.py", "dialect_translator.py", "dialect_rules.py",
+                    "dialect_tagger.py", "dialect_seq2seq.py"}  # fmt: skip
+    assert "handler.py" not in sent and "predictions.parquet" not in sent
 
 
 def test_what_the_model_cannot_say_is_copied(folder):
