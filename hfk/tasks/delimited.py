@@ -291,7 +291,7 @@ def _cut(
             cut.ragged += [(line, len(row))] * (cut.wrong <= SHOWN)
         if len(cut.sample) < _SAMPLE:
             cut.sample.append(row)
-        breaks = sum(map(_breaks, cells)) if quoted else 0
+        breaks = _breaks(cells) if quoted else 0
         cut.joined += breaks
         if breaks > cut.span[1] - cut.span[0] and _could_be_rows(row, delimiter or "\x1f", width):
             cut.span = (line, line + breaks)
@@ -304,14 +304,16 @@ def _until_broken(found: Iterator[Record], cut: Cut) -> Iterator[Record]:
     try:
         for line, cells in found:
             yield line, cells
-            line += 1 + (sum(map(_breaks, cells)) if cut.quoted else 0)
+            line += 1 + (_breaks(cells) if cut.quoted else 0)
     except csv.Error as error:
         reason = "a quote is opened there and never closed" if "end of data" in str(error) else f"{error}"
         cut.broken = f"line {line}: {reason}"
 
 
-def _breaks(cell: str) -> int:
-    return cell.count("\n") or cell.count("\r")
+def _breaks(cells: list[str]) -> int:
+    """How many lines a record has beyond its first; carriage returns end none in a file that others end."""
+    text = "".join(cells)
+    return text.count("\n") or text.count("\r")
 
 
 def _could_be_rows(cells: list[str], delimiter: str, width: int) -> bool:

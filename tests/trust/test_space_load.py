@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from tests import tiny
-from tests.spaces.conftest import Served, serve, start, stop, unforeseen
+from tests.spaces.conftest import START_SECONDS, Served, serve, start, stop, unforeseen
 from tests.spaces.test_uploads import make_zip
 from tests.trust import hostile
 from tests.trust.measure import begin_anew, memory_mb
@@ -73,9 +73,10 @@ def space(tmp_path_factory) -> Served:
     stop(served)
 
 
-def call(client: httpx.Client, url: str, text: str, wait: bool = True, tries: int = 200) -> str | None:
+def call(client: httpx.Client, url: str, text: str, wait: bool = True) -> str | None:
     """Ask as any caller of the API does, again where it is told to; returns the answer as a stream of events."""
-    for _ in range(tries):
+    deadline = time.monotonic() + START_SECONDS  # as long as a new server may take to start
+    while time.monotonic() < deadline:
         try:
             asked = client.post(f"{url}gradio_api/call/classify", json={"data": [text, None, "tour-tiny-text", 3, 0.5]})
         except httpx.TransportError:  # between two servers; nobody was let in
