@@ -45,7 +45,7 @@ class Parts:
     """
 
     def __init__(self, target: Path, made_of: dict[str, str], fresh: bool = False) -> None:
-        self.target, self.made_of, self.rows = target, made_of, 0
+        self.target, self.made_of, self.rows, self._left = target, made_of, 0, 0
         self.folder = target.with_name(f".{target.name}.parts")
         if fresh:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -59,9 +59,7 @@ class Parts:
             raise ValueError(
                 f"{target.name} was begun with another {changed[0]}: give the same again, or start anew with --fresh."
             )
-        self.rows = sum(int(path.stem.partition("-")[2]) for path in self.folder.glob("*-*.json"))
-        if self.rows:
-            warnings.warn(f"{target.name} goes on after {self.rows:,} rows that an interrupt left.", stacklevel=3)
+        self.rows = self._left = sum(int(path.stem.partition("-")[2]) for path in self.folder.glob("*-*.json"))
 
     def __enter__(self) -> Parts:
         return self
@@ -81,6 +79,9 @@ class Parts:
                 f"{self.target.name} was begun with other texts or pictures in rows {first + 1:,} to "
                 f"{first + len(rows):,}: put them back, or start anew with --fresh."
             )
+        if self._left:
+            warnings.warn(f"{self.target.name} goes on after {self._left:,} rows that an interrupt left.", stacklevel=3)
+            self._left = 0  # said
         return cells
 
     def keep(self, first: int, rows: list[dict[str, Any]], cells: list[list[Any]]) -> list[list[Any]]:

@@ -32,7 +32,8 @@ class DialectTranslator:
         rewriter: a trained seq2seq of the same regions, if there is one.
 
     Example:
-        >>> translator = DialectTranslator.learn([("jeju", "가게", "가자"), ("jeolla", "가소", "가자")])
+        >>> pairs = [("jeju", "가게", "가자"), ("jeolla", "가소", "가자")]
+        >>> translator = DialectTranslator.learn(pairs * 2)  # what was seen once is not believed
         >>> [made["text"] for made in translator(["가게"], to="jeolla", source="jeju")]
         ['가소']
     """
