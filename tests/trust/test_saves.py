@@ -298,7 +298,8 @@ def test_every_command_on_a_full_disk_is_one_sentence(unkilled, finished_run, en
         "ensemble": lambda folder: ["ensemble", finished_run, tmp_path / "twin", "--output-dir", folder / "both"],
     }
     stock = ["--as", "sequence-classification"]
-    train(str(task), tmp_path / "text", OPTIONS | {"text_encoder": encoders["text_encoder"], "text_config": None})
+    text = {"text_encoder": encoders["text_encoder"], "text_config": None, "text_pooling": "cls"}
+    train(str(task), tmp_path / "text", OPTIONS | text)
     shutil.copytree(finished_run, tmp_path / "twin")
     for name, words in commands.items():
         sizes = [4, 8, *SIZES] if name in ("predict", "evaluate") else SIZES
