@@ -73,6 +73,20 @@ def draw():
         yield drawing
 
 
+@pytest.fixture(scope="session")
+def wide_teacher(tmp_path_factory) -> str:
+    """A teacher whose embedding is wider than the student's, so that a layer between them is learned."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("teacher")
+    config = tiny.model("roberta").config
+    config.text_config.hidden_size = 48
+    from hfk import MultiHeadForClassification
+
+    MultiHeadForClassification(config).save_pretrained(folder)
+    tiny.processor().save_pretrained(folder)
+    return str(folder)
+
+
 @pytest.fixture
 def chromium():
     """The system's browser, started for one test."""

@@ -1,6 +1,6 @@
 """One training run, from a recipe to a checkpoint folder with its report: what `hfk train` and scripts/train.py call.
 
-`train` is the story; what may change training is in `techniques`, how a Trainer is built in `classification`, what a
+`train` is the story; what may change training is in `techniques`, which Trainer a task gets in `kinds`, what a
 run's folder holds in `hfk.runs.run`. While it trains, `checkpoint-*` folders make it resumable; they go at the end.
 """
 

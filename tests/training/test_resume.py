@@ -10,10 +10,8 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
-from hfk import MultiHeadForClassification
 from hfk.runs.run import Run, last_checkpoint
 from hfk.training.techniques import TECHNIQUES
-from tests import tiny
 from tests.training.small import trainable, trainer
 
 BOTH = {"text": "bert", "vision": "resnet"}
@@ -54,17 +52,6 @@ class SaveAt(TrainerCallback):
 
     def on_step_end(self, args, state, control, **kwargs):
         control.should_save = state.global_step == self.step
-
-
-@pytest.fixture(scope="module")
-def wide_teacher(tmp_path_factory) -> str:
-    """A teacher whose embedding is wider than the student's, so that a layer between them is learned."""
-    folder = tmp_path_factory.mktemp("teacher")
-    config = tiny.model("roberta").config
-    config.text_config.hidden_size = 48
-    MultiHeadForClassification(config).save_pretrained(folder)
-    tiny.processor().save_pretrained(folder)
-    return str(folder)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
-from hfk import MultiHeadForClassification, train
+from hfk import train
 from hfk.runs.checkpoints import damage, last_checkpoint, list_checkpoints
 from hfk.runs.run import Run
 from tests import tiny
@@ -45,17 +45,6 @@ class Killer(TrainerCallback):
     def _look(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step == self.step:
             die()
-
-
-@pytest.fixture(scope="module")
-def wide_teacher(tmp_path_factory) -> str:
-    """A teacher whose embedding is wider than the student's, so that a layer between them is learned."""
-    folder = tmp_path_factory.mktemp("teacher")
-    config = tiny.model("roberta").config
-    config.text_config.hidden_size = 48
-    MultiHeadForClassification(config).save_pretrained(folder)
-    tiny.processor().save_pretrained(folder)
-    return str(folder)
 
 
 def digest(weights: dict[str, torch.Tensor]) -> str:
