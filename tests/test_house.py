@@ -156,13 +156,15 @@ def test_every_file_says_what_it_is():
         assert path in USERS or ast.get_docstring(tree_of(path)), f"{name_of(path)} has no module docstring"
 
 
-def test_no_path_of_one_machine():
+def test_no_path_of_one_machine_and_no_trace_of_a_merge():
     folders = (".ci", "benchmarks", "docs", "hfk", "model_cards", "scripts", "spaces", "tests")
     texts = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file()]
     texts += [ROOT / name for name in ("README.md", "Makefile", "pyproject.toml", "CONTRIBUTING.md", "CHANGELOG.md")]
     for path in texts:
         if path.suffix in (".py", ".md", ".yaml", ".toml", ".txt", ".html", ".sh", "") and path.name != ".DS_Store":
-            found = re.findall(r"(?<![\w.~])/(?:work|root|home)/[\w.-]+", path.read_text(encoding="utf-8"))
+            text = path.read_text(encoding="utf-8")
+            found = re.findall(r"(?<![\w.~])/(?:work|root|home)/[\w.-]+", text)
+            found += re.findall(r"^(?:<{7}|={7}|>{7})(?: .*)?$", text, re.MULTILINE)
             assert not found, f"{name_of(path)}: {found}"
 
 
