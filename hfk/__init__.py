@@ -58,6 +58,7 @@ def __dir__() -> list[str]:
 
 def _register() -> None:
     importlib.import_module("hfk.models.registration")
+    importlib.import_module("hfk.backbones.registry")  # which knows where the encoders are that checkpoints may name
 
 
 class _WhenTransformersComes(MetaPathFinder):

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -567,6 +569,11 @@ def _fill(template: str, rng: random.Random, **fixed: str) -> str:
         "party": rng.choice(_PARTIES),
         **fixed,
     }
+    return fill(template, values)
+
+
+def fill(template: str, values: Mapping[str, Any]) -> str:
+    """Put values into the gaps of a template, with the particles that fit them."""
     text = template
     for name, value in values.items():
         text = re.sub(

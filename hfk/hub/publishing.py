@@ -325,7 +325,7 @@ def check_checkpoint(folder: Path, source: str, allow_foreign_code: bool = False
         raise ValueError(f"{folder} is a checkpoint of type {config.get('model_type')!r}, not a multi-head one.")
     if not processor:
         raise ValueError(f"{folder} has no processor_config.json: nobody could prepare input for it.")
-    if config.get("text_config") and not (folder / "tokenizer_config.json").is_file():
+    if config.get("text_config") and not (processor.get("encoder") or (folder / "tokenizer_config.json").is_file()):
         raise ValueError(f"{folder} has no tokenizer_config.json, but reads text: save the processor into it again.")
     configs = _read_configs(folder, source, allow_foreign_code)
     if not config.get("auto_map") or not config.get("custom_pipelines") or not processor.get("auto_map"):

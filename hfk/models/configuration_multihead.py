@@ -170,6 +170,9 @@ class MultiHeadConfig(PreTrainedConfig):
             reads all of them.
         image_pooling: `mean`, `cls` or `max` over the vision encoder's positions.
         initializer_range: standard deviation of the normal initialization of new weights.
+        encoders: of a checkpoint that is saved without them: `text`, `vision` → how each is named, see
+            `named_encoders.name_encoder`.
+        adapters: of such a one, what changes its encoders: name of each weight → `[rows, rank, columns]`.
         **kwargs: passed to `PreTrainedConfig`.
 
     Example:
@@ -180,6 +183,7 @@ class MultiHeadConfig(PreTrainedConfig):
     """
 
     model_type = "multi-head"
+    encoders = adapters = None
     sub_configs = {"text_config": AutoConfig, "vision_config": AutoConfig}  # noqa: RUF012
     keys_to_ignore_at_inference = ["losses", "embedding"]  # noqa: RUF012
 
@@ -196,6 +200,8 @@ class MultiHeadConfig(PreTrainedConfig):
         text_pooling: str = "mean",
         image_pooling: str = "mean",
         initializer_range: float = 0.02,
+        encoders: dict[str, dict[str, str]] | None = None,
+        adapters: dict[str, list[int]] | None = None,
         **kwargs: Any,
     ) -> None:
         self.text_config, self.vision_config = _sub_config(text_config), _sub_config(vision_config)
@@ -205,6 +211,8 @@ class MultiHeadConfig(PreTrainedConfig):
         self.fusion, self.text_pooling, self.image_pooling = fusion if both else None, text_pooling, image_pooling
         self.fusion_layers, self.fusion_heads, self.fusion_dropout = fusion_layers, fusion_heads, fusion_dropout
         self.initializer_range = initializer_range
+        if encoders:  # others say nothing of it
+            self.encoders, self.adapters = encoders, adapters
         check_choice("fusion", self.fusion, FUSIONS if both else (None,))
         check_choice("text_pooling", text_pooling, TEXT_POOLINGS)
         check_choice("image_pooling", image_pooling, IMAGE_POOLINGS)

@@ -13,15 +13,15 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from .checked_files import CheckedModel
 from .configuration_ensemble import MultiHeadEnsembleConfig
 from .configuration_multihead import HeadConfig
 from .heads import total_loss
 from .modeling_multihead import MultiHeadForClassification, MultiHeadOutput
+from .named_encoders import NamedEncoders
 from .processing_ensemble import READS, input_prefix
 
 
-class MultiHeadEnsemble(CheckedModel, PreTrainedModel):
+class MultiHeadEnsemble(NamedEncoders, PreTrainedModel):
     """Several `MultiHeadForClassification` that vote.
 
     Args:
@@ -74,6 +74,10 @@ class MultiHeadEnsemble(CheckedModel, PreTrainedModel):
         config = MultiHeadEnsembleConfig([member.config for member in members], readers, weights)
         config.dtype = members[0].dtype
         return cls(config, members).eval()
+
+    def parts(self) -> dict[str, MultiHeadForClassification]:
+        """The members, by the prefix of their weights."""
+        return {f"members.{number}.": member for number, member in enumerate(self.members)}
 
     def get_input_embeddings(self) -> nn.Module:
         """Return the first member's."""

@@ -20,12 +20,13 @@ from transformers import MODEL_MAPPING, AutoConfig, AutoModel, PreTrainedConfig,
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
-from .checked_files import CheckedModel, check_encoder
+from .checked_files import check_encoder
 from .configuration_multihead import HeadConfig, MultiHeadConfig, encoder_hidden_size, validate_heads
 from .decoding import decide, probabilities
 from .encoders import ENCODERS
 from .fusion import Pooling, Standardization, TokensFusion, VectorFusion, drop_modalities
 from .heads import HIERARCHY_LOSSES, Heads, total_loss
+from .named_encoders import Adapters, NamedEncoders, fetch
 from .pipeline_multihead import MultiHeadClassificationPipeline  # noqa: F401  (travels with every checkpoint)
 from .problems import HeadLoss
 from .shared import check_choice, check_range
@@ -48,7 +49,7 @@ class MultiHeadOutput(ModelOutput):
     embedding: Tensor | None = None
 
 
-class MultiHeadForClassification(CheckedModel, PreTrainedModel):
+class MultiHeadForClassification(NamedEncoders, PreTrainedModel):
     """A multi-head classifier over text, images, or both.
 
     Args:
@@ -76,8 +77,10 @@ class MultiHeadForClassification(CheckedModel, PreTrainedModel):
         validate_heads(config.heads)
         if config.text_config is None and config.vision_config is None:
             raise ValueError("the model has no encoder: give text_config, vision_config or both.")
-        self.text_encoder = text_encoder or _build_encoder(config.text_config)
-        self.vision_encoder = vision_encoder or _build_encoder(config.vision_config)
+        named = {side: nn.Identity() for side in config.encoders or ()}  # until `from_pretrained` fetches them
+        self.text_encoder = text_encoder or named.get("text") or _build_encoder(config.text_config)
+        self.vision_encoder = vision_encoder or named.get("vision") or _build_encoder(config.vision_config)
+        self.adapters = Adapters(config.adapters) if config.adapters else None
         if config.vision_config is not None and config.vision_config.model_type == "siglip2_vision_model":
             raise ValueError(
                 "a NaFlex encoder reads any number of patches, which is not supported; name one of a fixed size, such "
@@ -173,6 +176,26 @@ class MultiHeadForClassification(CheckedModel, PreTrainedModel):
             **config_kwargs,
         )
         return cls(config, text_encoder, vision_encoder).eval()
+
+    @torch.no_grad()
+    def fetch_encoders(self, token: str | bool | None = None) -> None:
+        """Take the encoders that the configuration names, which others may share, with what adapters change in them.
+
+        ValueError if one is not there, or is another.
+        """
+        changes = self.adapters.changes() if self.adapters is not None else {}
+        dtype, device = self.dtype, self.device
+        for side, named in (self.config.encoders or {}).items():
+            part = f"{side}_config"
+            own = getattr(self.config, part)
+
+            def load(source: str, config: PreTrainedConfig = own, part: str = part, **options: Any) -> nn.Module:
+                return _load_encoder(source, part, options, config)
+
+            setattr(self, f"{side}_encoder", fetch(named, load, dtype, token).to(device))
+        for name, change in changes.items():
+            weight = self.get_parameter(name)
+            weight.data = weight + change.to(weight)
 
     def get_input_embeddings(self) -> nn.Module:
         """Return the text encoder's token embeddings, or the vision encoder's patch embeddings without one."""
@@ -359,7 +382,10 @@ def _class_beside_auto(config: PreTrainedConfig) -> type[PreTrainedModel] | None
 
 
 def _load_encoder(
-    source: str | PreTrainedModel | None, part: str, kwargs: dict[str, Any] | None
+    source: str | PreTrainedModel | None,
+    part: str,
+    kwargs: dict[str, Any] | None,
+    config: PreTrainedConfig | None = None,
 ) -> PreTrainedModel | None:
     if source is None:
         return None
@@ -370,9 +396,10 @@ def _load_encoder(
     kwargs = {"trust_remote_code": False, "use_safetensors": True} | (kwargs or {})
     origin = {name: kwargs[name] for name in ("revision", "token", "cache_dir", "trust_remote_code") if name in kwargs}
     check_encoder(source, **kwargs)
-    config = AutoConfig.from_pretrained(source, **origin)
-    config = getattr(config, part, None) or config  # CLIP and its kin hold both towers
-    kind = _class_beside_auto(config) or AutoModel
+    if config is None:
+        config = AutoConfig.from_pretrained(source, **origin)
+        config = getattr(config, part, None) or config  # CLIP and its kin hold both towers
+    kind = ENCODERS.get(config.model_type) or _class_beside_auto(config) or AutoModel
     return kind.from_pretrained(source, config=config, **_pooler_option(config), **kwargs)
 
 

@@ -30,6 +30,7 @@ from transformers.utils import PaddingStrategy
 
 from .checked_files import check_configs
 from .image_preparation import letterbox, open_image
+from .named_encoders import locate
 from .optional_cleaning import TextCleaner
 from .shared import CONTROL, check_choice, check_fields, keep_imports, normalize_letters, unescape
 
@@ -73,6 +74,8 @@ class MultiHeadProcessor(ProcessorMixin):
         image_processor: any transformers image processor; None for a text-only model.
         tokenizer: any transformers tokenizer; None for an image-only model.
         max_length: tokens a text is cut to, special tokens included; 3 or more.
+        encoder: how the text encoder is named whose tokenizer this is, see `named_encoders.name_encoder`: the tokenizer
+            is then not saved; None to save it.
         truncation: what is read of a longer text: its `head`, its `tail`, or `middle`: half of either, without what
             lies between (Sun et al. 2019, arXiv:1905.05583).
         text_prefix: put before every text, such as "query: " for E5 encoders.
@@ -96,6 +99,7 @@ class MultiHeadProcessor(ProcessorMixin):
         text_separator: str = " ",
         letterbox: bool = False,
         truncation: str = "head",
+        encoder: dict[str, str] | None = None,
     ) -> None:
         check_choice("truncation", truncation, TRUNCATIONS)
         if tokenizer is None and image_processor is None:
@@ -107,7 +111,7 @@ class MultiHeadProcessor(ProcessorMixin):
         self.tokenizer, self.image_processor = tokenizer, image_processor
         self.max_length, self.text_prefix, self.text_separator = max_length, text_prefix, text_separator
         self.cleaner = TextCleaner(text_cleaning) if text_cleaning else None
-        self.letterbox, self.truncation = letterbox, truncation
+        self.letterbox, self.truncation, self.encoder = letterbox, truncation, encoder
         if tokenizer is not None:
             if truncation == "middle" and not tokenizer.is_fast:
                 raise ValueError("truncation: middle needs a tokenizer with a tokenizer.json: take head or tail.")
@@ -359,7 +363,7 @@ class MultiHeadProcessor(ProcessorMixin):
 
     def save_parts(self, folder: Path) -> None:
         """Save what has files of its own."""
-        if self.tokenizer is not None:
+        if self.tokenizer is not None and self.encoder is None:
             self.tokenizer.save_pretrained(folder)
 
     def to_dict(self) -> dict[str, Any]:
@@ -375,6 +379,8 @@ class MultiHeadProcessor(ProcessorMixin):
             result["letterbox"] = True
         if self.truncation != "head":
             result["truncation"] = self.truncation
+        if self.encoder is not None:
+            result["encoder"] = self.encoder
         if self.cleaner is not None:
             result["text_cleaning"] = self.cleaner.steps
         if self.image_processor is not None:
@@ -395,7 +401,12 @@ class MultiHeadProcessor(ProcessorMixin):
         check_configs(source, **kwargs)
         kwargs["trust_remote_code"] = False  # both parts are stock classes; left out, it would be asked for
         pictures = AutoImageProcessor.from_pretrained(source, **kwargs) if "image_processor" in has else None
-        return [pictures, AutoTokenizer.from_pretrained(source, **kwargs) if has.pop("has_tokenizer") else None]
+        if not has.pop("has_tokenizer"):
+            return [pictures, None]
+        if has.get("encoder"):
+            source, origin = locate(has["encoder"], kwargs.get("token"))
+            return [pictures, _load_tokenizer(source, **origin)]
+        return [pictures, AutoTokenizer.from_pretrained(source, **kwargs)]
 
 
 def separator_of(tokenizer: Any) -> str:
@@ -428,9 +439,9 @@ def _share(lengths: list[int], room: int) -> list[int]:
     return kept
 
 
-def _load_tokenizer(text: str) -> Any:
+def _load_tokenizer(text: str, **origin: Any) -> Any:
     try:
-        tokenizer = AutoTokenizer.from_pretrained(text, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(text, trust_remote_code=False, **origin)
         tokenizer.init_kwargs.pop("auto_map", None)  # code that did not run need not travel
         return tokenizer
     except Exception as error:  # which names tiktoken where a SentencePiece model can't be read

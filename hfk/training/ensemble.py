@@ -291,6 +291,8 @@ def _check_one_architecture(parts: _Parts) -> None:
     for run, config in zip(parts.runs, parts.configs, strict=True):
         if isinstance(config, MultiHeadEnsembleConfig):
             raise ValueError(f"{run.folder} is an ensemble; a soup is made of single models.")
+        if config.adapters:  # the mean of two products is not that of the means of their factors
+            raise ValueError(f"{run.folder} has adapters of its own; without --soup such models can vote.")
         left, right = _architecture(parts.configs[0]), _architecture(config)
         for name in sorted({*left, *right}):
             if left.get(name) != right.get(name):

@@ -18,6 +18,7 @@ from . import (  # noqa: F401
     rare_classes,
     rates,
     sampling,
+    thin,
     unfreezing,
 )
 from .base import TECHNIQUES, Setting, Technique, make_techniques
