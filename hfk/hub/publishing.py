@@ -40,14 +40,14 @@ from ..models.checked_files import ADAPTER, CONFIGS, INDEX, PICKLES, WHOLE, chec
 from ..models.configuration_ensemble import MultiHeadEnsembleConfig
 from ..models.configuration_multihead import MultiHeadConfig
 from ..models.dialect_translator import RULES_FILE
-from ..runs.card import build_card, recipe_yaml, write_card
+from ..runs.card import benchmark_results, build_card, recipe_yaml, write_card
 from ..runs.run import Run
 from . import endpoint_handler
 
 WEIGHTS = (WHOLE, INDEX, "model-*-of-*.safetensors")
 LAST_CHECKPOINT = "last-checkpoint"
 """The folder in a repository that `hub_strategy: checkpoint` keeps the newest checkpoint in."""
-STALE = (*WEIGHTS, ADAPTER, "adapter_model.safetensors", "adapter/*", f"{LAST_CHECKPOINT}/*")
+STALE = (*WEIGHTS, ADAPTER, "adapter_model.safetensors", "adapter/*", ".eval_results/hfk-*", f"{LAST_CHECKPOINT}/*")
 """What a push takes away if it does not bring it: beside an adapter's configuration, merged weights can't be loaded."""
 TOKENIZER = (
     "tokenizer.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json", "merges.txt",
@@ -300,6 +300,7 @@ def plan_push(checkpoint: str | Path, repo_id: str, license: str | None = None) 
         files["recipe.yaml"] = recipe_yaml(Run.open(folder).recipe).encode()
     if (folder / "report" / "metrics.json").is_file():
         files.setdefault("metrics.json", folder / "report" / "metrics.json")
+        files |= {name: content.encode() for name, content in benchmark_results(folder).items()}
     return Plan(dict(sorted(files.items())), _left_out(folder, files))
 
 

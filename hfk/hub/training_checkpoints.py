@@ -79,8 +79,8 @@ def push_checkpoint(trainer: Trainer, checkpoint_folder: str | os.PathLike) -> N
 
     Upstream pickles the arguments into the run folder and pushes all that is there, reports on the user's rows
     included, while training writes it and `save_total_limit` deletes checkpoints. Here the files that serve the model
-    are linked into a folder of their own first; adapters, which alone serve nothing, into `adapter/`. A push that fails
-    is a warning: training does not end for it.
+    are linked into a folder of their own first, each encoder's adapters into `adapter/`. A push that fails is a
+    warning: training does not end for it.
     """
     args, state, current = trainer.args, trainer.state, trainer.push_in_progress
     busy = current is not None and not current.is_done()
@@ -120,9 +120,8 @@ def _stage(run: Path, checkpoint: Path, stage: Path, resumable: str | None) -> N
     paths = [path for path in (run / "README.md", *checkpoint.iterdir()) if path.is_file()]
     for path in filter_repo_objects(paths, allow_patterns=SERVED, key=lambda path: path.name):
         _link(path, stage / path.name)
-    for path in checkpoint.glob("adapter_*"):
-        (stage / "adapter").mkdir(exist_ok=True)
-        _link(path, stage / "adapter" / path.name)
+    if (checkpoint / "adapter").is_dir():  # of a run with LoRA: they have bases that others can load
+        shutil.copytree(checkpoint / "adapter", stage / "adapter", copy_function=_link)
     if resumable is not None:
         shutil.copytree(checkpoint, stage / resumable, copy_function=_link)
         if (run / STATE).is_file():  # by which `fetch_checkpoint` knows the run again

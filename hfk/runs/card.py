@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, ModelCardData, eval_result_entries_to_yaml
 from huggingface_hub.utils import validate_repo_id
 
 from ..backbones.registry import FROM_SCRATCH, PACKAGED, PackagedBackbone
@@ -240,6 +240,39 @@ def _eval_results(run: CardRun, tag: str) -> list[EvalResult]:
         for metric, arguments, suffix, title in head.rules.pick(METRICS)
         if f"{head.name}_{suffix}" in run.scores
     ]
+
+
+def benchmark_results(folder: str | Path) -> dict[str, str]:
+    """Say a run's scores in the Hub's `.eval_results/` format: path in the repository → YAML; {} where none is due.
+
+    An entry there stands on a data set's leaderboard, so it is written of that data set's own rows alone: not of rows
+    that hfk held out itself, of a competition's copy, or of a table for which the recipe names no `benchmark`.
+
+    Args:
+        folder: of a finished run.
+    """
+    if is_translator(Run.open(folder).read(CONFIG)):
+        return {}
+    run = CardRun(folder)
+    split, named = run.extra.get("split"), run.recipe.get("benchmark")
+    known = [run.data.get("hub_id"), run.data.get("config")]
+    dataset, task = ([*named.split(":", 1), "default"] if named else known)[:2]
+    copied = run.data.get("of_csv") and str(run.recipe.get("data")).lower().endswith(".csv")
+    if dataset is None or split not in ("validation", "test") or run.divided_by_hfk is not False or copied:
+        return {}
+    told = f"rows of its {split} split" + (", on which the best epoch was chosen" if split == "validation" else "")
+    measures = {"single_label": ("macro_f1", "macro-F1"), "multi_label": ("macro_f1", "macro-F1"),
+                "regression": ("mae", "mean absolute error")}  # fmt: skip
+    entries = [
+        EvalResultEntry(dataset, task, round(run.scores[key], 4), notes=f"{name} of {head.name}, on {told}; hfk")
+        for head in run.heads
+        for key, name in [(f"{head.name}_{head.rules.pick(measures)[0]}", head.rules.pick(measures)[1])]
+        if key in run.scores
+    ]
+    if not entries:
+        return {}
+    content = yaml.safe_dump(eval_result_entries_to_yaml(entries), allow_unicode=True, sort_keys=False)
+    return {f".eval_results/hfk-{task if task != 'default' else dataset.rpartition('/')[2]}.yaml": content}
 
 
 # --- body -----------------------------------------------------------------------------------------------------------

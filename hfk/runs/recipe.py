@@ -87,9 +87,9 @@ class MultiHeadTrainingArguments(TrainingArguments):
             )
             self.bf16 = False
         super().__post_init__()
-        for tracker in {"tensorboard", "trackio"} & set(self.report_to):
+        for tracker in {"tensorboard", "trackio", "wandb"} & set(self.report_to):
             if importlib.util.find_spec(tracker) is None:
-                raise ImportError(f"report_to={tracker} needs a package of that name: pip install {tracker}")
+                raise ImportError(f'report_to={tracker} needs its extra: pip install "hfk[{tracker}]"')
         if self.label_smoothing_factor:
             raise ValueError("label_smoothing_factor knows one head only; use label_smoothing instead.")
 
@@ -143,6 +143,8 @@ class Recipe:
     head_kind: str = "linear"
     head_dropout: float = 0.1
     path_weight: float = 1.0
+    # Hub data set whose own validation or test rows a table holds, owner/name or owner/name:task, for .eval_results/.
+    benchmark: str | None = None
     license: str | None = None  # of the weights, by the Hub's name, such as apache-2.0; None claims none in the card
     arguments: MultiHeadTrainingArguments = field(default_factory=MultiHeadTrainingArguments)
     techniques: dict[str, Any] = field(default_factory=dict)  # name → true, its main value, or a mapping, as given

@@ -59,7 +59,7 @@ FOLDS_BEFORE = "folds.json"
 INCIDENTAL = (
     "output_dir", "run_name", "disable_tqdm", "logging_steps", "logging_strategy", "log_level", "report_to",
     "keep_checkpoints", "save_total_limit", "dataloader_num_workers", "push_to_hub", "hub_model_id", "hub_strategy",
-    "hub_token", "hub_private_repo", "hub_revision", "hub_always_push", "license",
+    "hub_token", "hub_private_repo", "hub_revision", "hub_always_push", "license", "benchmark",
 )  # fmt: skip
 """Options that another call may change and still go on with the same run."""
 _CHANGED = {

@@ -1,4 +1,4 @@
-"""`SavingTrainer`: what the Trainers of every kind of task have in common, which is how a checkpoint is written."""
+"""`SavingTrainer`: what the Trainers of every kind of task share: how a checkpoint is written, and gone on from."""
 
 from __future__ import annotations
 
@@ -16,6 +16,13 @@ from ..runs.checkpoints import saving
 
 class SavingTrainer(Trainer):
     """A Trainer whose checkpoints count when they are whole and on the disk, and hold no pickled arguments."""
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        # Upstream looks after a step only whether it has ended: resumed from its last one, a run would take one more.
+        if self.control.should_training_stop or self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+        else:
+            super()._run_epoch(*args, **kwargs)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         with saving(self.args, self.state):

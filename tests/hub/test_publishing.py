@@ -8,10 +8,12 @@ import runpy
 import shutil
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 import torch
-from huggingface_hub import HfApi, ModelCard
+import yaml
+from huggingface_hub import HfApi, ModelCard, parse_eval_result_entries
 from huggingface_hub.errors import RepositoryNotFoundError
 from transformers import AutoModel
 
@@ -122,6 +124,28 @@ def test_the_license_that_the_user_names_is_on_the_page(hub_here, small, hfk):
     (small / "README.md").unlink()
     assert hfk("push", small, repo_id, "--license", "cc-by-4.0")[0] == 0
     assert hub_here.api().model_info(repo_id).card_data.license == "cc-by-4.0"
+
+
+def test_scores_of_a_benchmarks_own_rows_are_where_the_hub_looks_for_them(hub, online, run):
+    """The format is huggingface_hub's own; nothing of rows that hfk held out, and nothing stale stays."""
+    repo, api = f"{hub.user}/places", hub.api()
+    assert not [name for name in plan_push(run, repo).files if "eval_results" in name], "a table is on no leaderboard"
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text()) | {"benchmark": "owner/places:coarse"}
+    (run / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    first = push(run, Target(repo), api)
+    name = ".eval_results/hfk-coarse.yaml"
+    content = Path(api.hf_hub_download(repo, name, revision=first.sha)).read_text(encoding="utf-8")
+    entries = parse_eval_result_entries(yaml.safe_load(content))
+    scores = json.loads((run / "report" / "metrics.json").read_text())["scores"]
+    assert {(entry.dataset_id, entry.task_id) for entry in entries} == {("owner/places", "coarse")}
+    expected = {"cat1": "cat1_macro_f1", "cat2": "cat2_macro_f1", "tags": "tags_macro_f1", "price": "price_mae"}
+    assert {re.search(r" of (\w+), on rows of its test split", entry.notes)[1]: entry.value for entry in entries} == {
+        head: round(scores[key], 4) for head, key in expected.items()
+    }
+    metrics = json.loads((run / "report" / "metrics.json").read_text())
+    metrics["extra"]["division"] = {"shares": {"test": 0.1}, "seed": 42}
+    (run / "report" / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+    assert name not in files_of(hub, repo, push(run, Target(repo), api).sha)
 
 
 def test_a_branch_or_a_pull_request_leaves_main_alone(hub, small):

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoModel, TrainerCallback, set_seed
 
-from hfk import MultiHeadProcessor, MultiHeadTrainer, MultiHeadTrainingArguments, Predictor, train
+from hfk import (
+    MultiHeadForClassification,
+    MultiHeadProcessor,
+    MultiHeadTrainer,
+    MultiHeadTrainingArguments,
+    Predictor,
+    train,
+)
 from hfk.hub.publishing import PICKLES
 from hfk.hub.training_checkpoints import fetch_checkpoint
 from hfk.runs.run import last_checkpoint
@@ -158,6 +167,55 @@ def test_what_a_trainer_with_adapters_pushes_by_hand_answers_where_hfk_is_not_in
     assert json.loads(out.splitlines()[-1]) == pytest.approx(own["cat2"][0]["score"], abs=1e-5)
 
 
+def test_adapters_make_of_each_encoder_on_the_hub_what_the_model_reads_with(hub_here, places, encoders):
+    """Loaded by peft and transformers alone; pushed while training too."""
+    hub, names = hub_here, {}
+    for side, folder in encoders.items():
+        names[side] = f"{hub.user}/tiny-{side.replace('_', '-')}"
+        hub.api().create_repo(names[side])
+        hub.api().upload_folder(repo_id=names[side], folder_path=folder)
+    repo = f"{hub.user}/adapted"
+    options = {"lora": {"rank": 2}, "learning_rate": 1e-2, "push_to_hub": True, "hub_model_id": repo}
+    options |= {"hub_strategy": "every_save", "hub_always_push": True, "num_train_epochs": 1}
+    train(str(places), "adapted", tiny.RECIPE | names | options)
+    merged, texts = MultiHeadForClassification.from_pretrained("adapted"), {}
+    for side in ("text", "vision"):
+        card = ModelCard.load(f"adapted/adapter/{side}/README.md")
+        assert card.data.base_model == names[f"{side}_encoder"] and card.data.library_name == "peft"
+        config = json.loads(Path(f"adapted/adapter/{side}/adapter_config.json").read_text())
+        assert config["base_model_name_or_path"] == names[f"{side}_encoder"] and not config["modules_to_save"]
+        texts[side] = re.search("```python\n(.*?)```", card.text, re.S)[1]
+    before = hub.api().list_repo_files(repo, revision=hub.api().list_repo_commits(repo)[1].commit_id)
+    assert {f"adapter/{side}/adapter_model.safetensors" for side in ("text", "vision")} <= set(before)
+    assert not [name for name in hub.api().list_repo_files(repo) if name.startswith("adapter")]
+    out = hub.run(
+        f"""
+        import json, os, sys
+        sys.modules["hfk"] = None
+        os.chdir("adapted")
+        from peft import AutoPeftModel
+        told = {{}}
+        for side, code in {texts!r}.items():
+            made = {{}}
+            exec(code, made)
+            by_itself = AutoPeftModel.from_pretrained("adapter/" + side).merge_and_unload().state_dict()
+            encoder = made["encoder"].merge_and_unload().state_dict()
+            assert all((by_itself[name] == weight).all() for name, weight in encoder.items() if "pooler" not in name)
+            told[side] = {{name: weight.flatten()[:4].tolist() for name, weight in encoder.items()}}
+        print(json.dumps(told))
+        """,
+        home="stranger",
+    )
+    changed = 0
+    for side, weights in json.loads(out.splitlines()[-1]).items():
+        own = getattr(merged, f"{side}_encoder").state_dict()
+        base = AutoModel.from_pretrained(encoders[f"{side}_encoder"]).state_dict()
+        for name in own:
+            torch.testing.assert_close(own[name].flatten()[:4], torch.tensor(weights[name]), rtol=1e-4, atol=1e-6)
+            changed += not torch.equal(own[name], base[name])
+    assert changed > 4
+
+
 def test_an_interrupted_run_goes_on_elsewhere_to_the_same_end(hub_here, places, tmp_path):
     hub, task = hub_here, str(places)
     repo, api = f"{hub.user}/places", hub.api()
@@ -192,9 +250,7 @@ def test_a_finished_run_with_adapters_is_pushed_whole_and_answers_where_hfk_is_n
     info = hub.api().model_info(repo)
     assert info.private and f"/commit/{info.sha}" in capsys.readouterr().out and info.card_data.license == "mit"
     before = hub.api().list_repo_commits(repo)[1].commit_id  # the last one of training
-    assert {"adapter/adapter_config.json", "last-checkpoint/optimizer.pt"} <= set(
-        hub.api().list_repo_files(repo, revision=before)
-    )
+    assert "last-checkpoint/optimizer.pt" in hub.api().list_repo_files(repo, revision=before)
     files = {sibling.rfilename for sibling in info.siblings}
     assert files >= SERVED | {"handler.py", "metrics.json", "task.json", "recipe.yaml"}
     assert not [name for name in files if name.endswith(PICKLES) or "adapter" in name or "checkpoint" in name]

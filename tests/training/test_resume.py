@@ -93,6 +93,24 @@ def test_a_checkpoint_of_an_epochs_last_step_holds_what_the_epoch_ends_with(tmp_
             assert torch.equal(trainable(resumed.model)[name], weight), (step, name)
 
 
+@pytest.mark.parametrize("end", ["max_steps", "early_stopping"])
+def test_a_run_that_has_ended_takes_no_further_step(tmp_path, end):
+    """Killed after its last checkpoint, before anything else: steps end it in mid-epoch, patience between two."""
+    options = {"learning_rate": 1e-2, "per_device_train_batch_size": 4, "eval_strategy": "epoch", "save_total_limit": 9}
+    options |= {"save_strategy": "steps", "save_steps": 4, "max_steps": 8} if end == "max_steps" else {}
+    options |= {"metric_for_best_model": "loss", "greater_is_better": True} if end == "early_stopping" else {}
+    techniques = {"early_stopping": 1} if end == "early_stopping" else {}
+    whole = trainer(tmp_path, techniques, **{"num_train_epochs": 20, "save_strategy": "epoch"} | options)
+    whole.train()
+    last = whole.state.global_step
+    assert last == 8 if end == "max_steps" else 0 < last < whole.state.max_steps
+    resumed = trainer(tmp_path, techniques, **{"num_train_epochs": 20, "save_strategy": "epoch"} | options)
+    resumed.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{last}"))
+    assert resumed.state.global_step == last
+    for name, weight in trainable(whole.model).items():
+        assert torch.equal(trainable(resumed.model)[name], weight), name
+
+
 def test_every_technique_is_resumed():
     assert {name for techniques, _ in CASES.values() for name in techniques} >= {
         key for key, kind in TECHNIQUES.items() if kind.__module__.startswith("hfk.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -87,11 +88,14 @@ def test_collation_of_every_label_kind():
         MultiHeadCollator(tiny.processor(), [topic])([{"id": "a", "text": "가"}, {"id": "b", "text": " "}])
 
 
-def test_a_tracker_that_is_not_installed_names_its_package(monkeypatch, tmp_path):
+@pytest.mark.parametrize("tracker", ["tensorboard", "trackio", "wandb"])
+def test_a_tracker_that_is_not_installed_names_its_extra(monkeypatch, tmp_path, tracker):
     find = importlib.util.find_spec
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "trackio" else find(name))
-    with pytest.raises(ImportError, match=r"report_to=trackio needs .* pip install trackio"):
-        arguments(tmp_path, report_to="trackio")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == tracker else find(name))
+    with pytest.raises(ImportError, match=rf'report_to={tracker} needs its extra: pip install "hfk\[{tracker}\]"'):
+        arguments(tmp_path, report_to=tracker)
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["optional-dependencies"][tracker][0].startswith(tracker)
 
 
 @pytest.mark.parametrize("tracker", ["tensorboard", "trackio"])

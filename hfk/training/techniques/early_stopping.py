@@ -28,7 +28,7 @@ class EarlyStopping(Technique, key="early_stopping"):
         self._callback = EarlyStoppingCallback(self.patience)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Stop again where the checkpoint had; its first step is taken, the best weights are another checkpoint's."""
+        """Stop again where the checkpoint had."""
         control.should_training_stop = self._callback.early_stopping_patience_counter >= self.patience
 
     def on_evaluate(self, *args: Any, **kwargs: Any) -> None:
