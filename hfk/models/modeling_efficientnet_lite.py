@@ -8,6 +8,7 @@ because the published weights were trained so; the amount is arithmetic on the s
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -92,14 +93,20 @@ class EfficientNetLiteConvLayer(nn.Module):
             vertical, horizontal = (self.kernel_size - self.stride + -n % self.stride for n in hidden_states.shape[-2:])
             sides = (horizontal // 2, horizontal - horizontal // 2, vertical // 2, vertical - vertical // 2)
             hidden_states = nn.functional.pad(hidden_states, sides)
+        # A normalization whose statistics are fixed is part of the convolution: a pass less over every feature map.
+        norm, plain, weight, bias = self.normalization, self.convolution, self.convolution.weight, None
+        if not norm.training:
+            scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+            weight, bias = weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
         # The gradient of a depthwise convolution takes several times as long in bfloat16 as in float32 on CPUs.
-        slow = self.convolution.groups > 1 and hidden_states.device.type == "cpu" and torch.is_grad_enabled()
-        if slow and torch.is_autocast_enabled("cpu"):
-            with torch.autocast("cpu", enabled=False):
-                hidden_states = self.convolution(hidden_states.float())
-        else:
-            hidden_states = self.convolution(hidden_states)
-        return self.activation(self.normalization(hidden_states))
+        slow = plain.groups > 1 and hidden_states.device.type == "cpu" and torch.is_grad_enabled()
+        slow = slow and torch.is_autocast_enabled("cpu")
+        with torch.autocast("cpu", enabled=False) if slow else nullcontext():
+            hidden_states = hidden_states.float() if slow else hidden_states
+            hidden_states = nn.functional.conv2d(
+                hidden_states, weight, bias, plain.stride, plain.padding, groups=plain.groups
+            )
+        return self.activation(norm(hidden_states) if norm.training else hidden_states)
 
 
 class EfficientNetLiteBlock(GradientCheckpointingLayer):

@@ -308,28 +308,36 @@ class MultiHeadForClassification(NamedEncoders, PreTrainedModel):
         Fusion and heads then start from standardized ones, see `fusion.Standardization`. `batches` are inputs of
         `forward`.
         """
-        sides = {
-            "text": self.fusion if self.vision_encoder is None else getattr(self.fusion, "text", None),
-            "image": self.fusion if self.text_encoder is None else getattr(self.fusion, "image", None),
-        }
         sums: dict[str, list] = {}
-        training = self.training
-        self.eval()
         for batch in batches:
-            batch = {name: values.to(self.device) for name, values in batch.items() if name != "labels"}
-            mask = batch.get("attention_mask")
-            encoded = self._encode(batch.get("input_ids"), mask, batch.get("pixel_values"), batch.get("token_type_ids"))
-            for side, tokens, token_mask in zip(sides, encoded, (mask, None), strict=True):
-                if tokens is None:
-                    continue
-                present = batch.get(f"{side}_present", torch.ones(len(tokens), device=self.device)).bool()
-                token_mask = token_mask[present] if token_mask is not None else None
-                vectors = sides[side].features(tokens[present], token_mask).double()
-                new = (len(vectors), vectors.sum(0), vectors.square().sum(0))
+            for side, vectors in self.features(batch).items():
+                new = (len(vectors), vectors.double().sum(0), vectors.double().square().sum(0))
                 sums[side] = [old + more for old, more in zip(sums.get(side, (0, 0.0, 0.0)), new, strict=True)]
         for side, (count, total, squares) in sums.items():
-            sides[side].standardization.fit(count, total, squares)
+            self.fusion_side(side).standardization.fit(count, total, squares)
+
+    def fusion_side(self, side: str) -> nn.Module:
+        """Return what the fusion does to the tokens of `text` or `image` first."""
+        return self.fusion if None in (self.text_encoder, self.vision_encoder) else getattr(self.fusion, side)
+
+    @torch.no_grad()
+    def features(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return what the encoders make of a batch, inputs of `forward`, before it is standardized.
+
+        Side → `(vectors, size)` of the rows that have it: one vector a row, a token of `tokens` fusion.
+        """
+        training = self.training
+        self.eval()
+        batch = {name: values.to(self.device) for name, values in batch.items() if name != "labels"}
+        mask, found = batch.get("attention_mask"), {}
+        encoded = self._encode(batch.get("input_ids"), mask, batch.get("pixel_values"), batch.get("token_type_ids"))
+        for side, tokens, token_mask in zip(("text", "image"), encoded, (mask, None), strict=True):
+            if tokens is not None:
+                present = batch.get(f"{side}_present", torch.ones(len(tokens), device=self.device)).bool()
+                token_mask = token_mask[present] if token_mask is not None else None
+                found[side] = self.fusion_side(side).features(tokens[present], token_mask)
         self.train(training)
+        return found
 
     @torch.no_grad()
     def predict(self, threshold: float | None = None, **inputs: Tensor) -> dict[str, Tensor]:

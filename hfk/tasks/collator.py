@@ -32,6 +32,7 @@ class MultiHeadCollator:
         self.processor = processor
         self.heads = heads
         self.soft = frozenset(soft)
+        self.read: Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]] = self._prepare
         self.changes: tuple[Callable[[Mapping[str, Any]], Mapping[str, Any]], ...] = ()
         self.extras: tuple[Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]], ...] = ()
 
@@ -47,6 +48,12 @@ class MultiHeadCollator:
         collator.changes = (*self.changes, change)
         return collator
 
+    def reading(self, read: Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]]) -> MultiHeadCollator:
+        """Return a collator that makes the model's input of rows by `read` in place of the processor."""
+        collator = copy(self)
+        collator.read = read
+        return collator
+
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Build a batch of a task's rows: the processor's tensors, and `labels`, head name → tensor.
 
@@ -56,12 +63,7 @@ class MultiHeadCollator:
         for change in self.changes:
             rows = [change(row) for row in rows]
         try:
-            batch = dict(
-                self.processor(
-                    text=[row.get("text") for row in rows] if self.processor.tokenizer is not None else None,
-                    images=[row.get("image") for row in rows] if self.processor.image_processor is not None else None,
-                )
-            )
+            batch = self.read(rows)
         except RowError as error:
             row = rows[error.row]
             raise ValueError(f"row with id {row.get('id', error.row)!r}: {error.reason}") from None
@@ -75,3 +77,9 @@ class MultiHeadCollator:
         for extra in self.extras:
             batch |= extra(rows)
         return batch
+
+    def _prepare(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        processor = self.processor
+        text = [row.get("text") for row in rows] if processor.tokenizer is not None else None
+        images = [row.get("image") for row in rows] if processor.image_processor is not None else None
+        return dict(processor(text=text, images=images))

@@ -88,7 +88,9 @@ class MultiHeadTrainer(SavingTrainer):
         if len(drawing) > 1:
             both = " and ".join(technique.key for technique in drawing)
             raise ValueError(f"{both} both say how training rows are drawn: leave one of them out.")
-        setting = Setting(args, self.heads, self.processor, model.head_losses, self.splits, task)
+        soft = soft_columns(next(iter(self.splits.values()))) if self.splits else ()
+        collator = kwargs.pop("data_collator", None) or MultiHeadCollator(self.processor, self.heads, soft)
+        setting = Setting(args, self.heads, self.processor, model.head_losses, self.splits, task, collator)
         for technique in self.techniques:
             technique.begin(setting)
         for technique in self.techniques if train_dataset is not None else ():
@@ -97,8 +99,7 @@ class MultiHeadTrainer(SavingTrainer):
         self._head_losses: dict[str, Tensor] = {}
         self._head_loss_steps = 0
         self._logits: dict[str, dict[str, np.ndarray]] = {}
-        soft = soft_columns(next(iter(self.splits.values()))) if self.splits else ()
-        kwargs.setdefault("data_collator", MultiHeadCollator(self.processor, self.heads, soft))
+        kwargs["data_collator"] = setting.collator
         kwargs.setdefault("compute_metrics", self.compute_head_metrics)
         if args.ddp_find_unused_parameters is None:  # a batch without any picture leaves the vision encoder unused
             args.ddp_find_unused_parameters = None not in (model.config.text_config, model.config.vision_config)

@@ -145,7 +145,8 @@ def _figures(recipe: str, runs: list[Run], head: str) -> dict[str, Any]:
     kept, left = (".safetensors", ".json", ".model", ".txt"), ("training_log.json", "task.json", "run.json")
     files = [path for path in runs[0].folder.iterdir() if path.suffix in kept and path.name not in left]
     size = sum(path.stat().st_size for path in files)
-    seconds = [run.facts.get("train_seconds", math.nan) for run in runs]  # a vote has none
+    # A vote has no seconds; what was computed before the first step takes time too.
+    seconds = [run.facts.get("train_seconds", math.nan) + run.facts.get("preparation_seconds", 0) for run in runs]
     line |= {"parameters": runs[0].facts.get("parameters", math.nan), "checkpoint_mb": size / 1e6 or math.nan}
     return line | {"train_seconds": statistics.fmean(seconds), "seeds": len(runs)}
 

@@ -8,6 +8,7 @@ from . import (  # noqa: F401
     distillation,
     early_stopping,
     eda,
+    extraction,
     features,
     fitted_heads,
     lora,

@@ -26,6 +26,7 @@ from ...models.problems import HeadLoss
 from ...models.processing_multihead import MultiHeadProcessor
 from ...runs.recipe import ARGUMENTS, MAIN, OWN, MultiHeadTrainingArguments, convert, unknown_option
 from ...tasks import Task
+from ...tasks.collator import MultiHeadCollator
 from ...tasks.labels import label_arrays, soft_columns
 from ..order import row_seed
 
@@ -44,6 +45,7 @@ class Setting:
         losses: head name → how its loss is made; what is changed here holds.
         rows: split → rows as the task has them; without `train`, there is no training.
         task: what they are rows of, if a task was loaded.
+        collator: makes a batch of rows, in training and evaluation; what is put in its place in `begin` holds.
     """
 
     arguments: MultiHeadTrainingArguments
@@ -52,6 +54,7 @@ class Setting:
     losses: dict[str, HeadLoss]
     rows: Mapping[str, Dataset] = field(default_factory=dict)
     task: Task | None = None
+    collator: MultiHeadCollator | None = None
 
     @property
     def seed(self) -> int:

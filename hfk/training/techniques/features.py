@@ -7,7 +7,6 @@ from typing import Any
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ...tasks.collator import MultiHeadCollator
 from .base import Technique
 
 
@@ -25,9 +24,8 @@ class Standardization(Technique, key="standardize_rows", default=True):
         rows, arguments = self.setting.rows.get("train"), self.setting.arguments
         if rows is not None:
             chosen = rows.shuffle(arguments.seed).select(range(min(self.count, len(rows))))
-            collator = MultiHeadCollator(self.setting.processor, [])
             model.to(arguments.device).standardize(
-                DataLoader(chosen, arguments.per_device_eval_batch_size, collate_fn=collator)
+                DataLoader(chosen, arguments.per_device_eval_batch_size, collate_fn=self.setting.collator)
             )
         return model
 

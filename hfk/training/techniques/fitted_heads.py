@@ -10,11 +10,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
-from ...inference.predictor import KEYS, Predictor
 from ...tasks.labels import label_arrays
 from ...tasks.split import fold_numbers
 from .base import Setting, Technique
@@ -46,15 +45,14 @@ class FittedHeads(Technique, key="fitted_heads"):
     def on_train_end(self, args: Any, state: Any, control: Any, model: nn.Module, **kwargs: Any) -> None:
         """Fit them."""
         rows, heads = self.setting.rows["train"], self.setting.heads
-        predictor = Predictor(model, self.setting.processor, args.per_device_eval_batch_size)
-        outputs = list(
-            predictor.outputs(rows.select_columns([name for name in KEYS if name in rows.column_names]), True)
-        )
-        usable = [row for row, output in enumerate(outputs) if output.error is None]
-        features = torch.from_numpy(np.stack([outputs[row].embedding for row in usable]))
+        batches = DataLoader(rows, args.per_device_eval_batch_size, collate_fn=self.setting.collator)
+        with torch.no_grad():
+            model.eval()
+            found = [model(**{k: v.to(args.device) for k, v in b.items() if k != "labels"}).embedding for b in batches]
+        features = torch.cat(found).float().cpu()
         self._found = {}
         for head, layer in zip(heads, model.heads.layers, strict=True):
-            labels = torch.from_numpy(label_arrays(rows, [head])[head.name][usable])
+            labels = torch.from_numpy(label_arrays(rows, [head])[head.name])
             loss = partial(head.rules.loss, options=self.setting.losses[head.name])
             strata = labels.tolist() if head.rules.exclusive and labels.dim() == 1 else None
             weight, bias, self._found[head.name] = fit_head(

@@ -74,6 +74,8 @@ class Mixing(Technique, key=None):
         if others:
             raise ValueError(f"{self.key} can't mix {', '.join(sorted(others))}: leave one of the two out.")
         pixels, labels = batch["pixel_values"], batch["labels"]
+        if pixels.dim() != 4:
+            raise ValueError(f"{self.key} mixes pictures, and what comes here was encoded before: leave one out.")
         count = len(pixels)
         mixed = batch.pop(_COLUMN) if self.copies else torch.rand(count, device=pixels.device) < self.share
         partner = torch.randperm(count, device=pixels.device)

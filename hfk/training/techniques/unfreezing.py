@@ -49,6 +49,8 @@ class Unfreezing(Technique, key="unfreezing"):
         for name, weight in model.named_parameters():
             if (encoder := encoder_of(name)) and weight.requires_grad:
                 self._weights.append((steps_from_top(name, depth_of(names, encoder)), weight))
+        if self._counts[-1] and not self._weights:
+            raise ValueError("unfreezing lets blocks learn, and all of the encoders is frozen before: leave one out.")
         self._release(self._counts[-1])
         return model
 
