@@ -14,13 +14,13 @@ from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
 from transformers import AutoConfig
 
-from ..models.checked_files import check_configs, check_weights
+from ..models.checked_files import check_configs, check_weights, one_sentence
 from ..models.configuration_ensemble import MultiHeadEnsembleConfig
 from ..models.configuration_multihead import MultiHeadConfig
 from ..models.modeling_ensemble import MultiHeadEnsemble
 from ..models.modeling_multihead import MultiHeadForClassification
 from ..models.processing_ensemble import MultiHeadEnsembleProcessor
-from ..models.processing_multihead import MultiHeadProcessor
+from ..models.processing_multihead import MultiHeadProcessor, count_positions
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -34,7 +34,8 @@ def load_config(
         raise ValueError(f"the folder {name} has no config.json, so it is not a checkpoint.")
     try:
         check_configs(name, **origin)
-        config = AutoConfig.from_pretrained(name, trust_remote_code=False, **origin)
+        with one_sentence(f"{name}: config.json"):
+            config = AutoConfig.from_pretrained(name, trust_remote_code=False, **origin)
     except (OSError, HFValidationError) as error:
         if Path(name).is_dir():
             raise
@@ -75,12 +76,28 @@ def load_checkpoint(
     processor_class = MultiHeadEnsembleProcessor if ensemble and max(config.readers) else MultiHeadProcessor
     try:
         model, found = model_class.from_pretrained(name, config=config, dtype=dtype, output_loading_info=True, **origin)
-        processor = processor_class.from_pretrained(name, **origin)
+        with one_sentence("its processor"):
+            processor = processor_class.from_pretrained(name, **origin)
+            _check_fit(config, processor)
     except (OSError, ValueError, SafetensorError) as error:
-        reason = str(error).strip().split("\n")[0].rstrip(".: ")
+        reason = str(error).strip().split("\n")[0].rstrip(".: ")[:500]
         raise ValueError(f"the checkpoint {name} is not whole: {reason}; copy it again.") from error
     if found["missing_keys"]:  # transformers would only warn, and answer with weights drawn by chance
         missing = sorted(found["missing_keys"])
         reason = f"{len(missing)} weights are missing, such as {missing[0]}"
         raise ValueError(f"the checkpoint {name} is not whole: {reason}.")
     return model, processor
+
+
+def _check_fit(
+    config: MultiHeadConfig | MultiHeadEnsembleConfig, processor: MultiHeadProcessor | MultiHeadEnsembleProcessor
+) -> None:
+    """Refuse a processor that would hand an encoder tokens or places that it has none of: a batch would fail by it."""
+    processors = getattr(processor, "processors", [processor])
+    members = zip(config.members, config.readers, strict=True) if hasattr(config, "members") else [(config, 0)]
+    for member, reader in members:
+        one = processors[reader]
+        if member.text_config is not None and one.tokenizer is not None:
+            most = count_positions(member.text_config, one.tokenizer, "the checkpoint")
+            if one.max_length > most:
+                raise ValueError(f"its max_length is {one.max_length:,}, and its encoder reads {most:,} tokens")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from transformers import AutoConfig, PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.pipelines import PIPELINE_REGISTRY
 
+from .checked_files import MAX_LABELS, check_sizes
 from .encoders import ENCODERS
 from .problems import LOSS_OPTIONS, PROBLEMS, SPELLINGS, Problem
 from .shared import check_choice, check_fields, check_range, keep_imports
@@ -79,7 +81,11 @@ class HeadConfig:
             raise ValueError("a head has no name: give every head a `name`.")
         check_choice(f"{where}problem", self.problem, PROBLEMS)
         check_choice(f"{where}kind", self.kind, HEAD_KINDS)
-        repeated = sorted({label for label in self.labels if self.labels.count(label) > 1})
+        if len(self.labels) > MAX_LABELS:
+            raise ValueError(
+                f"{where}{len(self.labels):,} labels are more than the {MAX_LABELS:,} that a head may have."
+            )
+        repeated = sorted(label for label, count in Counter(self.labels).items() if count > 1)
         if repeated:
             raise ValueError(f"{where}label {repeated[0]!r} is listed twice; label names must differ.")
         self.rules.validate()
@@ -248,6 +254,7 @@ class MultiHeadConfig(PreTrainedConfig):
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> MultiHeadConfig:
         """Make a configuration of a checkpoint's dict, older versions' included."""
+        check_sizes(config_dict, "config.json")  # `pipeline()` reads it before it looks at any other file
         values = {name: value for name, value in config_dict.items() if name not in TRAINING_OPTIONS}
         return super().from_dict(values, **kwargs)
 

@@ -46,6 +46,8 @@ CLEANED_CHARACTERS = 16_000
 `CHARACTERS_A_TOKEN` for each of `max_length` tokens."""
 CHARACTERS_A_TOKEN = 32
 """Far above what a token covers: two or three letters of Korean."""
+MAX_LENGTH, MAX_PREFIX = 100_000, 1_000
+"""Tokens that a text may be cut to, and characters that may stand before or between texts."""
 PICTURE_PIXELS = 1_000_000
 """Larger pictures are turned into the model's pixels one by one, so that a batch holds nothing larger."""
 
@@ -104,8 +106,16 @@ class MultiHeadProcessor(ProcessorMixin):
         check_choice("truncation", truncation, TRUNCATIONS)
         if tokenizer is None and image_processor is None:
             raise ValueError("a processor needs a tokenizer, an image processor, or both.")
-        if max_length < 3:
-            raise ValueError(f"max_length must be 3 or more (two special tokens and one more), not {max_length}.")
+        if not isinstance(max_length, int) or not 3 <= max_length <= MAX_LENGTH:
+            raise ValueError(
+                f"max_length must be 3 or more (two special tokens and one more), and {MAX_LENGTH:,} at most, "
+                f"not {max_length!r:.40}."
+            )
+        for name, value in (("text_prefix", text_prefix), ("text_separator", text_separator)):
+            if not isinstance(value, str) or len(value) > MAX_PREFIX:
+                raise ValueError(f"{name} must be a text of at most {MAX_PREFIX:,} characters.")
+        if getattr(image_processor, "do_resize", True) is False:
+            raise ValueError("an image processor must bring pictures to one size: its do_resize is false.")
         # Not through super().__init__: it insists on every part, and a text-only model has no image processor.
         self.chat_template = None
         self.tokenizer, self.image_processor = tokenizer, image_processor
@@ -161,7 +171,8 @@ class MultiHeadProcessor(ProcessorMixin):
         tokenizer = _load_tokenizer(text) if text else None
         separator = " "
         if tokenizer is not None:
-            max_length = min(max_length, tokenizer.model_max_length, _count_positions(text, tokenizer))
+            positions = _count_positions(text, tokenizer)
+            max_length = int(min(max_length, tokenizer.model_max_length, positions))
             separator = separator_of(tokenizer)
         cleaning = text_cleaning if text else None
         return cls(image_processor, tokenizer, max_length, text_prefix, cleaning, separator, letterbox, truncation)
@@ -452,12 +463,21 @@ def _load_tokenizer(text: str, **origin: Any) -> Any:
 
 
 def _count_positions(text: str, tokenizer: Any) -> float:
-    """How many tokens an encoder can tell the places of; ValueError if the tokenizer is not the encoder's."""
     try:
         config = AutoConfig.from_pretrained(text, trust_remote_code=False)
     except (OSError, ValueError):  # a tokenizer alone, or an encoder whose code comes with it
         return math.inf
-    config = getattr(config, "text_config", None) or config
+    return count_positions(getattr(config, "text_config", None) or config, tokenizer, text)
+
+
+def count_positions(config: Any, tokenizer: Any, text: str) -> float:
+    """How many tokens an encoder can tell the places of; ValueError if the tokenizer is not the encoder's.
+
+    Args:
+        config: the text encoder's.
+        tokenizer: that is to read for it.
+        text: what they are called.
+    """
     known, pieces = getattr(config, "vocab_size", None), 1 + max(tokenizer.get_vocab().values())
     if known is not None and pieces > known:
         raise ValueError(

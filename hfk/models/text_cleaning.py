@@ -34,6 +34,8 @@ HANJA_SUFFIXES = {"重": "중공업", "銀": "은행", "百": "백화점", "硏"
 
 SIMPLE = ["html", "url", "normalize", "hanja_words", "hanja", "symbols", "quotes", "repeat", "whitespace"]
 """The preset `simple`: the same thing is written one way."""
+MAX_STEPS, MAX_WORDS, MAX_WORD = 64, 10_000, 100
+"""Of a checkpoint: how many steps and words of its own it may have, and how long what takes a word's place may be."""
 _GONE = ("elaborate", "abbreviations", "numbers", "morphemes")  # what a checkpoint of before may name
 
 
@@ -57,8 +59,9 @@ class TextCleaner:
     def __call__(self, text: str) -> str:
         """Clean one text; lone surrogates go and control characters become spaces, whatever the steps."""
         text = CONTROL.sub(" ", text.encode("utf-8", "ignore").decode())
+        most = 4 * len(text) + 1_000  # where words are written out again and again
         for function in self._functions:
-            text = function(text)
+            text = function(text)[:most]
         return text
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -89,6 +92,8 @@ def expand_steps(steps: str | Sequence[Any]) -> list[Any]:
             result.append({name: dict(options)} if options else name)
         else:
             raise ValueError(f"text_cleaning has no step {name!r}; it has: simple, {', '.join(STEPS)}.")
+    if len(result) > MAX_STEPS:
+        raise ValueError(f"text_cleaning has {len(result):,} steps; {MAX_STEPS} are the most.")
     return result
 
 
@@ -253,7 +258,9 @@ def _merge(own: dict[str, str], given: Replacements, option: str) -> dict[str, s
     if not isinstance(given, Mapping) or not all(
         isinstance(word, str) and word and isinstance(replacement, str | None) for word, replacement in given.items()
     ):
-        raise ValueError(f"{option} must map words to what replaces them, not {given!r}.")
+        raise ValueError(f"{option} must map words to what replaces them, not {given!r:.200}.")
+    if len(given) > MAX_WORDS or any(len(word or "") > MAX_WORD for word in given.values()):
+        raise ValueError(f"{option} may be {MAX_WORDS:,} words, and what replaces one {MAX_WORD} characters long.")
     return {word: replacement for word, replacement in {**own, **given}.items() if replacement is not None}
 
 
