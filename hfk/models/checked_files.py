@@ -65,7 +65,7 @@ class CheckedModel:
         check_configs(source, **kwargs)
         tensors, numbers = check_weights(source, **kwargs)
         kwargs |= {"use_safetensors": True, "trust_remote_code": False}
-        with _no_larger(tensors, numbers, str(source)), one_sentence(str(source)):
+        with no_larger(tensors, numbers, str(source)), one_sentence(str(source)):
             return super().from_pretrained(source, *args, **kwargs)
 
 
@@ -87,14 +87,15 @@ _budget = threading.local()  # of the model that a thread is building: modules a
 
 
 @contextmanager
-def _no_larger(tensors: int, numbers: int, source: str) -> Iterator[None]:
+def no_larger(tensors: int, numbers: int, source: str) -> Iterator[None]:
     """Refuse, while it is being built, a model of far more layers or numbers than its weights have; ValueError."""
     _count_what_is_built()
+    before = getattr(_budget, "left", None)
     _budget.left = {"source": source, "modules": 50 * tensors + 1_000, "numbers": 4 * numbers + 1_000_000}
     try:
         yield
     finally:
-        del _budget.left
+        _budget.left = before
 
 
 @functools.cache
@@ -138,10 +139,15 @@ def check_configs(
                     f"{source}: {'.'.join(path)} of {name} would have code take the place of a tokenizer or an image "
                     "processor, which no checkpoint of hfk needs."
                 )
-    tokenizer = _find(source, "tokenizer.json", options)
-    if tokenizer is not None:
-        check_tokenizer(tokenizer, f"{source}: tokenizer.json")
+    check_tokenizer_of(source, **options)
     _refuse_adapter(source, options)
+
+
+def check_tokenizer_of(source: str | os.PathLike, **options: Any) -> None:
+    """Refuse the tokenizer.json of a folder or Hub id, if there is one, as `check_tokenizer` does; ValueError."""
+    path = _find(source, "tokenizer.json", options)
+    if path is not None:
+        check_tokenizer(path, f"{source}: tokenizer.json")
 
 
 def check_sizes(config: dict[str, Any], where: str) -> None:
@@ -165,16 +171,17 @@ def check_sizes(config: dict[str, Any], where: str) -> None:
             raise ValueError(f"{where}: {'.'.join(path)} would have other weights, or other code, take part.")
 
 
-def check_encoder(source: str | os.PathLike, **options: Any) -> None:
+def check_encoder(source: str | os.PathLike, **options: Any) -> tuple[int, int]:
     """Refuse an encoder, a folder or Hub id that a user names, as `check_configs` and `check_weights` do; ValueError.
 
-    Code of its own runs only with `trust_remote_code`, and what its tokenizer would run counts for nothing.
+    Code of its own runs only with `trust_remote_code`, and what its tokenizer would run counts for nothing. Returns
+    what `check_weights` does.
     """
     config = _read(source, CONFIGS[0], options)
     check_sizes(config, f"{source}: {CONFIGS[0]}")
     check_remote_code(config, str(source), bool(options.get("trust_remote_code")))
     _refuse_adapter(source, options)
-    check_weights(source, **options)
+    return check_weights(source, **options)
 
 
 def _refuse_adapter(source: str | os.PathLike, options: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ from transformers import MODEL_MAPPING, AutoConfig, AutoModel, PreTrainedConfig,
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
-from .checked_files import check_encoder
+from .checked_files import check_encoder, no_larger
 from .configuration_multihead import HeadConfig, MultiHeadConfig, encoder_hidden_size, validate_heads
 from .decoding import decide, probabilities
 from .encoders import ENCODERS
@@ -183,7 +183,6 @@ class MultiHeadForClassification(NamedEncoders, PreTrainedModel):
 
         ValueError if one is not there, or is another.
         """
-        changes = self.adapters.changes() if self.adapters is not None else {}
         dtype, device = self.dtype, self.device
         for side, named in (self.config.encoders or {}).items():
             part = f"{side}_config"
@@ -193,7 +192,10 @@ class MultiHeadForClassification(NamedEncoders, PreTrainedModel):
                 return _load_encoder(source, part, options, config)
 
             setattr(self, f"{side}_encoder", fetch(named, load, dtype, token).to(device))
-        for name, change in changes.items():
+        for name, (rows, _, columns) in (self.config.adapters or {}).items():
+            if self.get_parameter(name).shape != (rows, columns):  # a product may be far larger than its factors
+                raise ValueError(f"the adapter of {name} is {rows} × {columns}, which its weight is not.")
+        for name, change in self.adapters.changes().items() if self.adapters is not None else ():
             weight = self.get_parameter(name)
             weight.data = weight + change.to(weight)
 
@@ -403,12 +405,13 @@ def _load_encoder(
         return source
     kwargs = {"trust_remote_code": False, "use_safetensors": True} | (kwargs or {})
     origin = {name: kwargs[name] for name in ("revision", "token", "cache_dir", "trust_remote_code") if name in kwargs}
-    check_encoder(source, **kwargs)
+    tensors, numbers = check_encoder(source, **kwargs)
     if config is None:
         config = AutoConfig.from_pretrained(source, **origin)
         config = getattr(config, part, None) or config  # CLIP and its kin hold both towers
     kind = ENCODERS.get(config.model_type) or _class_beside_auto(config) or AutoModel
-    return kind.from_pretrained(source, config=config, **_pooler_option(config), **kwargs)
+    with no_larger(tensors, numbers, str(source)):
+        return kind.from_pretrained(source, config=config, **_pooler_option(config), **kwargs)
 
 
 MultiHeadForClassification.register_for_auto_class("AutoModel")

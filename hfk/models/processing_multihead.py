@@ -28,7 +28,7 @@ from transformers.image_utils import SizeDict
 from transformers.tokenization_utils_base import TruncationStrategy
 from transformers.utils import PaddingStrategy
 
-from .checked_files import check_configs
+from .checked_files import check_configs, check_tokenizer_of
 from .image_preparation import letterbox, open_image
 from .named_encoders import locate
 from .optional_cleaning import TextCleaner
@@ -451,6 +451,7 @@ def _share(lengths: list[int], room: int) -> list[int]:
 
 
 def _load_tokenizer(text: str, **origin: Any) -> Any:
+    check_tokenizer_of(text, **origin)
     try:
         tokenizer = AutoTokenizer.from_pretrained(text, trust_remote_code=False, **origin)
         tokenizer.init_kwargs.pop("auto_map", None)  # code that did not run need not travel

@@ -13,7 +13,7 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import pipeline
 
 from hfk import Predictor, train
@@ -170,3 +170,29 @@ def test_weights_are_read_once_and_go_with_the_last_who_uses_them(runs, packaged
     assert set(named_encoders.LOADED) == held
     weights = (cache_folder() / "tiny-text" / "model.safetensors").read_bytes()
     assert name_encoder("tiny-text")["sha256"] == hashlib.sha256(weights).hexdigest()
+
+
+def test_an_adapter_that_would_make_more_of_its_factors_than_its_weight_is_refused(runs, tmp_path):
+    """Two columns of a million numbers are eight megabytes, and their product four terabytes."""
+    folder = tmp_path / "changed"
+    shutil.copytree(runs / "lora", folder)
+    config, weights = json.loads((folder / "config.json").read_text()), load_file(folder / "model.safetensors")
+    name = next(iter(config["adapters"]))
+    config["adapters"][name] = [10**6, 1, 10**6]
+    for side, shape in (("up", (10**6, 1)), ("down", (1, 10**6))):
+        weights[f"adapters.{name.replace('.', '/')}/{side}"] = torch.ones(shape)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="is 1000000 × 1000000, which its weight is not"):
+        load_checkpoint(folder)
+
+
+def test_sizes_of_a_named_encoder_are_not_believed(runs, tmp_path):
+    """The stranger's configuration says them, and the encoder's weights are others'."""
+    folder = tmp_path / "changed"
+    shutil.copytree(runs / "frozen", folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"]["num_hidden_layers"] = 9_000
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="describes a far larger model"):
+        load_checkpoint(folder)
