@@ -37,7 +37,7 @@ MAX_BYTES = 64 * 1024 * 1024
 """Files and downloads with more bytes are refused."""
 DEADLINE_SECONDS = 20
 """A download is given up after so long, however it drips."""
-KEPT_PIXELS = 4_000_000
+KEPT_PIXELS = 1_500_000
 """Pictures with more pixels are made smaller while they are opened."""
 DECODING_BYTES = 50_000_000
 """What the pictures being decoded at one time may take; one that takes more has to wait until it is alone."""
@@ -231,7 +231,8 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    image = ImageOps.exif_transpose(image)
+    if image.getexif().get(_ORIENTATION, 1) != 1:  # else it would only be copied
+        image = ImageOps.exif_transpose(image)
     if image.mode.startswith(("I", "F")):  # 16- and 32-bit grey: convert("RGB") would clip instead of scale
         pixels = np.asarray(image, dtype=np.float32)
         top = 65535.0 if image.mode.startswith("I") and pixels.max(initial=0) > 255 else max(pixels.max(initial=0), 1.0)

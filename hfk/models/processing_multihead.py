@@ -41,10 +41,10 @@ MAX_CHARACTERS = 50_000
 """Longer texts are cut before anything is done with them; those of one row together."""
 MAX_TEXTS = 64
 """Further texts of one row are not read."""
-CLEANED_CHARACTERS = 16_000
+CLEANED_CHARACTERS = 12_000
 """Without surplus space, so many characters go on to the steps of the cleaning and the tokenizer; or, if that is more,
 `CHARACTERS_A_TOKEN` for each of `max_length` tokens."""
-CHARACTERS_A_TOKEN = 32
+CHARACTERS_A_TOKEN = 24
 """Far above what a token covers: two or three letters of Korean."""
 MAX_LENGTH, MAX_PREFIX = 100_000, 1_000
 """Tokens that a text may be cut to, and characters that may stand before or between texts."""

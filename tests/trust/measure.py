@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -39,3 +39,19 @@ def taking() -> Iterator[Taken]:
     started = time.thread_time()
     yield taken
     taken.seconds, taken.mb = time.thread_time() - started, memory_mb(highest=True) - before
+
+
+def least(work: Callable[[], object], seconds: float = 0.05, tries: int = 5) -> Taken:
+    """Measure some work; what took longer than that is done again, and the least time counts.
+
+    Whoever else uses the core or its caches can only add to a time.
+    """
+    best = float("inf")
+    for _ in range(tries):
+        with taking() as taken:
+            work()
+        best = min(best, taken.seconds)
+        if best <= seconds:
+            break
+    taken.seconds = best
+    return taken

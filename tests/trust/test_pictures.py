@@ -20,7 +20,7 @@ from hfk.models import image_preparation
 from hfk.models.image_preparation import DECODING_BYTES, KEPT_PIXELS, MAX_PIXELS, ImageError, open_image
 from tests import tiny
 from tests.trust import hostile
-from tests.trust.measure import taking
+from tests.trust.measure import least, taking
 
 MANY = pytest.param(3_000, marks=pytest.mark.trust)
 
@@ -55,16 +55,20 @@ def test_pictures_stay_in_their_places(predictor):
 
 
 @pytest.mark.trust
-def test_a_picture_costs_fifty_megabytes_at_most(record_figures):
-    """Opened, and made the model's pixels; fifty milliseconds are a figure, not a promise, where ten megapixels are."""
+def test_a_picture_costs_fifty_milliseconds_and_fifty_megabytes(record_figures):
+    """Beyond the model: opened, made small, and made the model's pixels."""
     processor, seconds, most = tiny.processor(None, "vit"), [], 0.0
     for _, picture in hostile.pictures(2, 3_000):
-        with taking() as taken, contextlib.suppress(ImageError):
-            processor.to_tensors([processor.settle(processor.prepare_row(image=picture))])
+
+        def prepare(picture: bytes = picture) -> None:
+            with contextlib.suppress(ImageError):
+                processor.to_tensors([processor.settle(processor.prepare_row(image=picture))])
+
+        taken = least(prepare)
         seconds.append(taken.seconds)
         most = max(most, taken.mb)
     record_figures("pictures", seconds, most)
-    assert np.quantile(seconds, 0.99) <= 0.05 and most <= 60
+    assert max(seconds) <= 0.06 and most <= 50  # a fifth of the time is for neighbors
 
 
 def encoded(form: str, size: tuple[int, int], mode: str = "RGB", **options) -> bytes:
@@ -85,10 +89,10 @@ def test_many_copies_of_a_small_file_that_fills_memory_are_refused(predictor):
 
 
 def test_a_large_photo_comes_out_smaller_and_a_small_one_as_it_is():
-    large, small = encoded("JPEG", (4000, 3000)), encoded("JPEG", (2000, 1500))
+    large, small = encoded("JPEG", (4000, 3000)), encoded("JPEG", (1400, 1000))
     with taking() as taken:
         opened = open_image(large)
-    assert opened.size == (2000, 1500) and taken.mb < 50
+    assert opened.size == (1000, 750) and taken.mb < 50
     assert opened.size[0] * opened.size[1] <= KEPT_PIXELS
     assert np.array_equal(np.asarray(open_image(small)), np.asarray(Image.open(io.BytesIO(small))))
     for form, mode, fast in (
@@ -98,7 +102,7 @@ def test_a_large_photo_comes_out_smaller_and_a_small_one_as_it_is():
         ("WEBP", "RGB", {"method": 0}),
         ("TIFF", "CMYK", {}),
     ):
-        assert open_image(encoded(form, (2400, 2000), mode, **fast)).size == (1200, 1000), (form, mode)
+        assert open_image(encoded(form, (2200, 1800), mode, **fast)).size == (1100, 900), (form, mode)
 
 
 def test_a_box_is_cut_out_before_anything_is_made_smaller(tmp_path):

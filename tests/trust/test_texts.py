@@ -8,7 +8,6 @@ import types
 import unicodedata
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -28,7 +27,7 @@ from hfk.tasks.table_writer import import_openpyxl
 from hfk.tasks.tables import read_table
 from tests import tiny
 from tests.trust import hostile
-from tests.trust.measure import taking
+from tests.trust.measure import least
 
 MANY = pytest.param(20_000, marks=pytest.mark.trust)
 MARKS = "가" + "\u0316\u0301" * 60_000
@@ -145,14 +144,17 @@ def test_a_text_costs_fifty_milliseconds_and_fifty_megabytes(cleaning, record_fi
     """Beyond the model: cleaned, cut into tokens, and made a tensor."""
     processor, seconds, most = tiny.processor(max_length=512, text_cleaning=cleaning), [], 0.0
     for text in [*hostile.texts(2, 5_000), *hostile.texts(3, 200, longest=2_000_000), MARKS, SIGNS, "<a " * 50_000]:
-        with taking() as taken:
+
+        def prepare(text: str = text) -> None:
             row = processor.read(text, None)
             if row is not None:
                 processor.to_tensors([row])
+
+        taken = least(prepare)
         seconds.append(taken.seconds)
         most = max(most, taken.mb)
     record_figures(f"texts, cleaning {cleaning}", seconds, most)
-    assert np.quantile(seconds, 0.99) <= 0.05 and max(seconds) <= 0.1 and most <= 50  # on a core that others use too
+    assert max(seconds) <= 0.06 and most <= 50  # a fifth of the time is for neighbors
 
 
 # ---------------------------------------------------------------------------------------------------------- the CLI
