@@ -1,15 +1,18 @@
 """The `checkpoint-*` folders that an interrupted run goes on from: sealed when whole, looked at before one is used.
 
-The Trainer writes a checkpoint file by file. When all of it is on the disk, a seal names every file with its size; what
-has no seal was never finished, and what is not as its seal says has been damaged since. Neither is gone on from: the
-newest whole one is. An old checkpoint loses its `trainer_state.json` and its seal first, so that half of it is none.
+The Trainer writes a checkpoint file by file. When all of it is on the disk, a seal names every file with its size and a
+sum of its bytes; what has no seal was never finished, and what is not as its seal says has been damaged since. Neither
+is gone on from: the newest whole one is. An old checkpoint loses its `trainer_state.json` and its seal first, so that
+half of it is none.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -20,7 +23,8 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from ..files import remove, sync, sync_entry, write_atomic
 
 SEAL = "files.json"
-"""In a checkpoint: file → bytes, of all the others; written last."""
+"""In a checkpoint: file → bytes and their CRC-32, of all the others; written last."""
+_READ_AT_ONCE = 2**24
 _SET_ASIDE = "damaged-"
 
 
@@ -45,22 +49,42 @@ def seal(checkpoint: Path) -> None:
     """Bring a checkpoint to the disk and say that it is whole."""
     sync(checkpoint)
     files = sorted(path for path in checkpoint.rglob("*") if path.is_file() and path.name != SEAL)
-    sizes = {path.relative_to(checkpoint).as_posix(): path.stat().st_size for path in files}
-    write_atomic(checkpoint / SEAL, json.dumps(sizes, indent=1))
+    sums = {path.relative_to(checkpoint).as_posix(): [path.stat().st_size, crc] for path, crc in _sums(files)}
+    write_atomic(checkpoint / SEAL, json.dumps(sums, indent=1))
     sync_entry(checkpoint)
     sync_entry(checkpoint.parent)
 
 
-def damage(checkpoint: Path) -> str | None:
-    """Say what a checkpoint lacks, in words that go on after "…, as"; None if it is whole."""
+def _sums(files: list[Path]) -> Iterator[tuple[Path, int]]:
+    """The CRC-32 of files, which are read side by side."""
+
+    def one(path: Path) -> int:
+        crc = 0
+        with open(path, "rb") as file:
+            while part := file.read(_READ_AT_ONCE):
+                crc = zlib.crc32(part, crc)
+        return crc
+
+    with ThreadPoolExecutor(4) as pool:
+        yield from zip(files, pool.map(one, files), strict=True)
+
+
+def damage(checkpoint: Path, read: bool = False) -> str | None:
+    """Say what a checkpoint lacks, in words that go on after "…, as"; None if it is whole.
+
+    With `read`, every byte is read; without, a file whose size is right is taken for whole.
+    """
     try:
-        sizes = json.loads((checkpoint / SEAL).read_text(encoding="utf-8"))
-        for name, size in sizes.items():
-            path = checkpoint / name
+        seal = json.loads((checkpoint / SEAL).read_text(encoding="utf-8"))
+        sums = {checkpoint / name: entry if isinstance(entry, list) else [entry, None] for name, entry in seal.items()}
+        for path, (size, _) in sums.items():
             if not path.is_file():
-                return f"{name} is missing"
+                return f"{path.name} is missing"
             if path.stat().st_size != size:
-                return f"{name} has {path.stat().st_size:,} bytes, not {size:,}"
+                return f"{path.name} has {path.stat().st_size:,} bytes, not {size:,}"
+        for path, crc in _sums(list(sums)) if read else ():
+            if sums[path][1] not in (crc, None):  # None: sealed by an earlier version
+                return f"{path.name} holds other bytes than were written"
     except FileNotFoundError:
         return "it was not finished"
     except (OSError, ValueError, AttributeError, TypeError, RecursionError):
@@ -80,7 +104,7 @@ def set_aside_damaged(run: Path) -> list[str]:
     """
     said = []
     for path in list_checkpoints(run):
-        reason = damage(path)
+        reason = damage(path, read=True)
         if reason is None:
             continue
         if (path / SEAL).is_file():

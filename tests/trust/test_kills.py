@@ -215,6 +215,18 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:99])
 
 
+def flip(path: Path, place: float = 0.5) -> None:
+    """Change one bit; the file is as long as before."""
+    content = bytearray(path.read_bytes())
+    content[int(place * (len(content) - 1))] ^= 4
+    path.write_bytes(content)
+
+
+def fill(path: Path) -> None:
+    """Zeros, as a power cut leaves what was only renamed."""
+    path.write_bytes(bytes(path.stat().st_size))
+
+
 DAMAGE = {
     "empty state": lambda path: (path / "trainer_state.json").write_bytes(b""),
     "cut weights": lambda path: (path / "model.safetensors").write_bytes(
@@ -224,10 +236,20 @@ DAMAGE = {
     "no random state": lambda path: (path / "rng_state.pth").unlink(),
     "no seal": lambda path: (path / "files.json").unlink(),
     "another's state": lambda path: (path / "trainer_state.json").write_text('{"global_step": 77}'),
+    "a bit of the weights": lambda path: flip(path / "model.safetensors", 0.9),
+    "a bit of the header": lambda path: flip(path / "model.safetensors", 0.001),
+    "a bit of the optimizer": lambda path: flip(path / "optimizer.pt"),
+    "a bit of the random state": lambda path: flip(path / "rng_state.pth"),
+    "a bit of the seal": lambda path: flip(path / "files.json"),
+    "zeros for weights": lambda path: fill(path / "model.safetensors"),
+    "zeros for a state": lambda path: fill(path / "trainer_state.json"),
+    "zeros for a seal": lambda path: fill(path / "files.json"),
+    "no scheduler": lambda path: (path / "scheduler.pt").unlink(),
+    "a folder for a file": lambda path: ((path / "optimizer.pt").unlink(), (path / "optimizer.pt").mkdir()),
 }
 
 
-QUICK = ("empty state", "no optimizer")
+QUICK = ("empty state", "no optimizer", "a bit of the weights")
 
 
 @pytest.mark.parametrize(
