@@ -1,9 +1,9 @@
 """Corrected labels: a file of them (columns id, head, from, to, reason) applied to a task's rows when they are loaded.
 
 `hfk audit` proposes such a file, the Space's feedback is one, and a spreadsheet writes one. Every line is checked
-against the rows first, so a file is applied whole or not at all. Splits are divided by the labels as they were, and all
-of them are corrected: a model that was trained with a file and one that was not are tested on the same rows, and the
-counts by split tell whether the test's own labels changed.
+against the rows first, so a file is applied whole or not at all; of the Space's, which strangers write, what fits.
+Splits are divided by the labels as they were, and all of them are corrected: a model that was trained with a file and
+one that was not are tested on the same rows, and the counts by split tell whether the test's own labels changed.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ class Applied:
     file: str
     cells: list[Cell] = field(default_factory=list)
     already: int = 0
+    unmatched: int = 0  # lines of a Space's file that name no row of the table
 
     def by_split(self, splits: dict[str, np.ndarray]) -> dict[str, dict[str, int]]:
         """Count the changed labels of each split and head; `splits` has each split's row numbers."""
@@ -53,6 +54,9 @@ def apply_corrections(
     classified), names all rows of its `text`, if it has one. Lines are applied in order, so a later one may go on from
     an earlier one. `from` must be the label that the row has by then; a line whose `to` the row has already changes
     nothing. Several labels are a JSON list; an empty `to` makes the label unknown.
+
+    A file with a column `time` was gathered by a Space: its `from` is what the model said, the newest line about a
+    label holds, and lines that name no row are counted.
 
     Args:
         path: the file; further columns are ignored.
@@ -82,7 +86,12 @@ def apply_corrections(
     labels = {name: _known_labels(column, values[name]) for name, column in heads.items()}
     lines: dict[Cell, str] = {}
     before: dict[Cell, Any] = {}
-    for number, line in enumerate(table.to_dict("records"), 1):
+    gathered, unmatched = "time" in table.columns, 0
+    table = table.reset_index(names="line")
+    if gathered:
+        table = table.sort_values("time", kind="stable", key=lambda column: column.map(_word))
+    for line in table.to_dict("records"):
+        number = line["line"] + 1
         where = f"{path.name}, row {number}"
         column = heads.get(_word(line["head"]))
         if column is None:
@@ -92,9 +101,15 @@ def apply_corrections(
         if unknown is not None:
             some = ", ".join(sorted(labels[column.name])[:8]) + (", …" if len(labels[column.name]) > 8 else "")
             raise ValueError(f"{where}: {unknown!r} is not a label of head {column.name!r}; its labels: {some}.")
-        for row in find(line, where):
+        try:
+            meant = find(line, where)
+        except LookupError as error:
+            if not gathered:
+                raise ValueError(str(error.args[0])) from None
+            unmatched, meant = unmatched + 1, []
+        for row in meant:
             cell, present = (row, column.name), values[column.name][row]
-            if not _same(column, present, right) and not _same(column, present, given):
+            if not gathered and not _same(column, present, right) and not _same(column, present, given):
                 said = f"{where}: {column.name} of {rows.where(row)}"
                 if cell in lines:
                     raise ValueError(
@@ -109,7 +124,7 @@ def apply_corrections(
             values[column.name][row] = right
     changed = [(row, name) for (row, name), old in before.items() if not _same(heads[name], values[name][row], old)]
     _check_hierarchy(columns, values, rows, {cell: lines[cell] for cell in changed})
-    return values, Applied(path.name, changed, len(before) - len(changed))
+    return values, Applied(path.name, changed, len(before) - len(changed), unmatched)
 
 
 def describe(counts: dict[str, dict[str, int]], applied: Applied) -> str:
@@ -125,7 +140,8 @@ def describe(counts: dict[str, dict[str, int]], applied: Applied) -> str:
     ]
     total = sum(sum(found.values()) for found in counts.values())
     already = f"; {applied.already:,} {'was' if applied.already == 1 else 'were'} so already" if applied.already else ""
-    return f"{applied.file}: {total:,} label{'' if total == 1 else 's'} corrected ({'; '.join(parts)}){already}"
+    lost = f"; {applied.unmatched:,} of rows that are not in the table" if applied.unmatched else ""
+    return f"{applied.file}: {total:,} label{'' if total == 1 else 's'} corrected ({'; '.join(parts)}){already}{lost}"
 
 
 def _finder(rows: Rows) -> Callable[[dict[str, Any], str], list[int]]:
@@ -144,14 +160,14 @@ def _finder(rows: Rows) -> Callable[[dict[str, Any], str], list[int]]:
         if found:
             return found
         if not text:
-            raise ValueError(
+            raise LookupError(
                 f"{where}: {identity!r} is no row's id, and the line has no `text` to find the row by; take it out."
             )
         if not by_text:
             for row, given in enumerate(rows.cells("text") or ()):
                 by_text[_folded(given)].append(row)
         if text not in by_text:
-            raise ValueError(
+            raise LookupError(
                 f"{where}: {identity!r} is no row's id, and its `text` is no row's text; a correction changes a row "
                 "that is there: take the line out, or add the row to the table."
             )

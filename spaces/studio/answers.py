@@ -11,9 +11,10 @@ import html
 from pathlib import Path
 from typing import Any
 
+from about import head_words, is_outside
 from loading import Checkpoint
 from PIL.Image import Image
-from text import Trouble, both
+from text import Trouble, both, pair
 
 from hfk import HeadConfig
 from hfk.models.image_preparation import ImageError, open_image
@@ -56,9 +57,7 @@ def read(checkpoint: Checkpoint, text: str | None, photo: str | None) -> tuple[s
     """
     text = (text or "").strip()
     notes = []
-    if len(text) > MAX_CHARACTERS:
-        text = text[:MAX_CHARACTERS]
-        notes.append("cut")
+    text = text[:MAX_CHARACTERS]
     if text and not checkpoint.reads_text:
         notes.append("ignored_text")
     if photo and not checkpoint.reads_image:
@@ -86,26 +85,37 @@ def ask(
             chosen.
 
     Returns:
-        `checkpoint`, `milliseconds`, `read` (which of text and image), `notes` (keys of sentences) and `heads`: name →
-        `problem` with `label`, `score`, `path`, `uncertain` (`single_label`), `labels` (`multi_label`) or `value`
-        (`regression`), and `top`, the candidates with their scores.
+        `checkpoint`, `milliseconds`, `read` (which of text and image), `read_share` (of the text, from 0 to 1),
+        `outside` (whether the text is none that the checkpoint knows), `notes` (keys of sentences), `paths` (finest
+        head → the likeliest whole paths, each `labels` and `score`) and `heads`: name → `problem` with `label`,
+        `score`, `path`, `uncertain` (`single_label`), `labels` (`multi_label`) or `value` (`regression`), and `top`,
+        the candidates with their scores.
 
     Raises:
         Trouble: if there is nothing to classify, or the picture can't be used.
     """
+    given = len((text or "").strip())
     text, picture, notes = read(checkpoint, text, photo)
-    answer, seconds = checkpoint.answer(text, picture)
+    answer, energies, seconds, read_share = checkpoint.answer(text, picture)
     if isinstance(answer.get("error"), str):  # such as a text of nothing but control characters
         raise Trouble("no_input", answer["error"])
+    heads = {
+        head.name: _one_head(head, checkpoint.heads, answer[head.name], max(1, int(top_k)), threshold)
+        for head in checkpoint.heads
+    }
     return {
         "checkpoint": checkpoint.name,
         "milliseconds": round(seconds * 1000, 1),
         "read": [kind for kind, given in (("text", text), ("image", picture)) if given],
+        "read_share": read_share * len(text) / given if text else None,
+        "outside": not picture and is_outside(checkpoint, text, energies),
         "notes": notes,
-        "heads": {
-            head.name: _one_head(head, checkpoint.heads, answer[head.name], max(1, int(top_k)), threshold)
-            for head in checkpoint.heads
+        "threshold": threshold,
+        "paths": {
+            leaf: [{"labels": path["labels"], "score": round(path["score"], 4)} for path in ways[: max(1, int(top_k))]]
+            for leaf, ways in answer.get("paths", {}).items()
         },
+        "heads": heads,
     }
 
 
@@ -144,18 +154,57 @@ def _one_head(head: HeadConfig, heads: list[HeadConfig], value: Any, top_k: int,
     }
 
 
-def panels(result: dict[str, Any]) -> str:
-    """The answer as HTML: one panel a head, and below them what `below_the_panels` adds."""
-    cards = "".join(_panel(name, head) for name, head in result["heads"].items())
-    return f'<div class="panels">{cards}</div>{below_the_panels(result)}'
+def panels(checkpoint: Checkpoint, result: dict[str, Any]) -> str:
+    """The answer as HTML: a panel a hierarchy and one for each other head, and below them what was read."""
+    paths, inside = result["paths"], {name for ways in result["paths"].values() for name in ways[0]["labels"]}
+    cards = "".join(_path_panel(checkpoint, result, leaf) for leaf in paths)
+    cards += "".join(
+        _panel(head_words(checkpoint, name), head) for name, head in result["heads"].items() if name not in inside
+    )
+    cards = f'<div class="panels">{cards}</div>'
+    if result["outside"]:
+        cards = (
+            f'<p class="note outside" role="status">{both("outside")}</p>'
+            f'<details class="anyway"><summary>{both("anyway")}</summary>{cards}</details>'
+        )
+    return f"{cards}{below_the_panels(result)}"
 
 
 def below_the_panels(result: dict[str, Any]) -> str:
     """What stands under the heads: time, and what was read."""
     parts = [f'<span class="time">{both("took")} <strong>{result["milliseconds"]:.0f} ms</strong></span>']
     parts += [f"<span>{both(f'read_{kind}')}</span>" for kind in result["read"]]
+    if result["read_share"] is not None and result["read_share"] < 1:
+        parts.append(f'<strong class="cut">{both("cut", share=max(1, int(result["read_share"] * 100)))}</strong>')
     parts += [f'<span class="aside">{both(key)}</span>' for key in result["notes"]]
     return f'<p class="facts">{"".join(parts)}</p>'
+
+
+def _path_panel(checkpoint: Checkpoint, result: dict[str, Any], leaf: str) -> str:
+    """One panel for a hierarchy: the likeliest path, others beside it, and each head folded away."""
+    heads, ways = result["heads"], result["paths"][leaf]
+    names = [name for name in heads if name in ways[0]["labels"]]
+    words = [head_words(checkpoint, name) for name in names]
+    title = pair(" › ".join(ko for ko, _ in words), " › ".join(en for _, en in words))
+    best = ways[0]
+    doubtful = best["score"] < result["threshold"]
+    steps = "".join(
+        f"<li{' class=maybe' if doubtful and heads[name]['uncertain'] else ''}>{html.escape(heads[name]['label'])}</li>"
+        for name in names
+    )
+    badge = f'<span class="badge">{both("uncertain")}</span>' if doubtful else ""
+    bars = [
+        bar(" › ".join(way["labels"][name] for name in names[-2:]), way["score"], f"{way['score']:.1%}", place == 0)
+        for place, way in enumerate(ways)
+    ]
+    each = "".join(_panel(head_words(checkpoint, name), heads[name], crumbs=False) for name in names)
+    return (
+        f'<div class="panel path{" doubtful" if doubtful else ""}" role="group" aria-label="{html.escape(leaf)}">'
+        f'<h3><span>{title}</span>{badge}</h3><ol class="crumbs">{steps}</ol>'
+        f'<p class="odds">{both("path")} <strong>{best["score"]:.0%}</strong></p>'
+        f'<ul class="bars wide">{"".join(bars)}</ul>'
+        f'<details class="each"><summary>{both("each_head")}</summary><div class="panels">{each}</div></details></div>'
+    )
 
 
 def bar(label: str, share: float, value: str, strong: bool = False, mark: str = "") -> str:
@@ -175,8 +224,8 @@ def bar(label: str, share: float, value: str, strong: bool = False, mark: str = 
     )
 
 
-def _panel(name: str, head: dict[str, Any]) -> str:
-    badge, crumbs, body = "", "", ""
+def _panel(name: tuple[str, str], head: dict[str, Any], crumbs: bool = True) -> str:
+    badge, path, body = "", "", ""
     if head["problem"] == "regression":
         body = f'<p class="number">{head["value"]:,.4g}</p>'
     elif head["problem"] == "multi_label":
@@ -198,11 +247,13 @@ def _panel(name: str, head: dict[str, Any]) -> str:
         if head["uncertain"]:
             badge = f'<span class="badge">{both("uncertain")}</span>'
         steps = "".join(f"<li>{html.escape(label)}</li>" for label in head["path"])
-        crumbs = f'<ol class="crumbs">{steps}</ol>'
+        path = f'<ol class="crumbs">{steps}</ol>' if crumbs else ""
         bars = [bar(i["label"], i["score"], f"{i['score']:.1%}", place == 0) for place, i in enumerate(head["top"])]
         body = f'<ul class="bars">{"".join(bars)}</ul>'
         if head["score"] < max(item["score"] for item in head["top"]):
             body += f'<p class="aside">{both("consistent")}</p>'
-    title = html.escape(name)
     doubtful = " doubtful" if head.get("uncertain") else ""
-    return f'<div class="panel{doubtful}" role="group" aria-label="{title}"><h3>{title}{badge}</h3>{crumbs}{body}</div>'
+    return (
+        f'<div class="panel{doubtful}" role="group" aria-label="{html.escape(name[0])}"><h3>{pair(*name)}{badge}</h3>'
+        f"{path}{body}</div>"
+    )

@@ -8,6 +8,7 @@ Hub or feedback is to go there. Each tab is one module with a `build`; a further
 from __future__ import annotations
 
 import html
+import importlib.util
 import os
 import sys
 import tempfile
@@ -26,8 +27,10 @@ os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "100")  # which are kept in
 import batch  # noqa: E402
 import classify  # noqa: E402
 import compare  # noqa: E402
+import dialect  # noqa: E402
 import feedback  # noqa: E402
 import gradio as gr  # noqa: E402
+import preview  # noqa: E402
 import report  # noqa: E402
 from answers import usable  # noqa: E402
 from door import SESSIONS, Door  # noqa: E402
@@ -50,7 +53,7 @@ def make_page(checkpoints: dict[str, Checkpoint], corrections: Corrections) -> g
         checkpoints: all of them, by name.
         corrections: where feedback goes.
     """
-    with gr.Blocks(title="hfk", analytics_enabled=False, delete_cache=(600, KEEP_UPLOADS_SECONDS)) as page:
+    with gr.Blocks(title=preview.TITLE, analytics_enabled=False, delete_cache=(600, KEEP_UPLOADS_SECONDS)) as page:
         gr.HTML(_masthead())
         broken = [checkpoint for checkpoint in checkpoints.values() if checkpoint.error]
         if broken or not checkpoints:
@@ -62,6 +65,8 @@ def make_page(checkpoints: dict[str, Checkpoint], corrections: Corrections) -> g
                 compare.build(checkpoints)
             with gr.Tab(i18n("tab_batch"), id="batch"):
                 batch.build(checkpoints)
+            with gr.Tab(i18n("tab_dialect"), id="dialect"):
+                dialect.build()
             with gr.Tab(i18n("tab_report"), id="report") as tab:
                 report.build(checkpoints, tab)
             with gr.Tab(i18n("tab_feedback"), id="feedback") as tab:
@@ -70,6 +75,7 @@ def make_page(checkpoints: dict[str, Checkpoint], corrections: Corrections) -> g
             lambda: gr.Tabs(selected="feedback"), None, tabs, api_visibility="private", queue=False
         )
         open_form(go)
+        asked["follow"](page)
         gr.HTML(_foot(any(name.endswith("-tiny") for name in usable(checkpoints))))
     return page.queue(default_concurrency_limit=2, max_size=WAITING)
 
@@ -94,7 +100,8 @@ def _serve(page: gr.Blocks) -> None:
         head=f"<script>{(HERE / 'studio.js').read_text(encoding='utf-8')}</script>",
         i18n=i18n,
         max_file_size=MAX_MB * 1_000_000,
-        footer_links=[],
+        mcp_server=importlib.util.find_spec("mcp") is not None,
+        footer_links=["api"],  # without it gradio has no API page; studio.css hides the line, our own foot leads there
         run_history=False,
         enable_monitoring=False,
         pwa=False,
@@ -103,10 +110,10 @@ def _serve(page: gr.Blocks) -> None:
         quiet=True,
         prevent_thread_lock=True,
         state_session_capacity=SESSIONS,
-        app_kwargs={"middleware": [door.middleware]},
+        app_kwargs={"middleware": [door.middleware, preview.middleware]},
     )
     door.page = page
-    if page.mcp_error:  # GRADIO_MCP_SERVER asks for it
+    if page.mcp_error:
         print(f"no MCP tools: {page.mcp_error}", flush=True)
     print(f"ready: {address}", flush=True)
     door.serve()

@@ -1,47 +1,78 @@
 """The tab Batch: a table or a ZIP of photos in, the same rows with their answers out. Also the API's `/batch`.
 
 The work runs in a thread of its own, by `predict_table`; the function that gradio calls only looks on and reports. When
-the visitor stops it or leaves, gradio closes that function, and the thread ends at its next step.
+the visitor leaves, gradio closes that function, and the thread ends at its next step. When the visitor stops it, the
+rows that are left are not asked about, and say so: what is done can be had, and no row is lost.
 """
 
 from __future__ import annotations
 
+import csv
 import html
 import queue
 import tempfile
 import threading
-from collections.abc import Iterator
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from answers import find, usable
+import pandas as pd
+from about import head_words, titles
+from answers import bar, find
 from loading import Checkpoint
 from parts import only_uploads
-from text import Trouble, both, i18n
+from text import Trouble, both, i18n, pair
 from uploads import MAX_MB, MAX_PHOTOS, MAX_ROWS, NO_COLUMN, TABLES, Job, finish, header_of, open_upload
 
+from hfk.inference.predictor import Output
 from hfk.inference.table import predict_table
+from hfk.tasks.table_writer import TableWriter
+from hfk.tasks.tables import iter_columns
 
 PREVIEW_ROWS = 20
 PREVIEW_CHARACTERS = 90
+
+
+NOT_ASKED = "the batch was stopped before this row."
+MOST_CLASSES = 12
+"""Of a summary."""
 
 
 class _Stopped(Exception):
     """The visitor is gone."""
 
 
-def run(checkpoint: Checkpoint, path: str | None, columns: list[str] | None) -> Iterator[dict[str, Any]]:
+class _Stoppable:
+    """A predictor that asks no more once `stop` is set: what is left has an error that says so."""
+
+    def __init__(self, predictor: Any, stop: threading.Event) -> None:
+        self.predictor, self.stop = predictor, stop
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.predictor, name)
+
+    def outputs(self, rows: list[Any]) -> Iterable[Output]:
+        return [Output(error=NOT_ASKED) for _ in rows] if self.stop.is_set() else self.predictor.outputs(rows)
+
+
+def run(
+    checkpoint: Checkpoint, path: str | None, columns: list[str] | None, stop: threading.Event | None = None
+) -> Iterator[dict[str, Any]]:
     """Classify an uploaded file.
 
     Args:
         checkpoint: whom to ask.
         path: the uploaded file.
         columns: text columns; found by name if there are none.
+        stop: once it is set, the rows that are left are not asked about.
 
     Yields:
-        `done` and `rows` as it goes; at last also `errors`, `file` (the CSV; it is gone once the next item is asked
-        for), `header` and `first` (rows to show).
+        `done`, `rows` and `seconds` as it goes; at last also `errors`, `file` and `workbook` (CSV and XLSX; both are
+        gone once the next item is asked for), `header`, `first` (rows to show), `counts` (finest head → label → rows),
+        `doubtful` (rows whose answer is less likely than not) and `stopped`.
 
     Raises:
         Trouble: if the file can't be used.
@@ -53,7 +84,8 @@ def run(checkpoint: Checkpoint, path: str | None, columns: list[str] | None) -> 
         job = open_upload(path, folder)
         options = _columns(checkpoint, job, columns)
         steps: queue.Queue[Any] = queue.Queue()
-        gone = threading.Event()
+        gone, stop = threading.Event(), stop or threading.Event()
+        began = time.monotonic()
 
         def on_rows(count: int) -> None:
             if gone.is_set():
@@ -63,9 +95,8 @@ def run(checkpoint: Checkpoint, path: str | None, columns: list[str] | None) -> 
         def work() -> None:
             try:
                 with checkpoint.batch_lock:
-                    predict_table(
-                        checkpoint.batch_predictor, job.table, folder / "answers.csv", on_rows=on_rows, **options
-                    )
+                    asked = _Stoppable(checkpoint.batch_predictor, stop)
+                    predict_table(asked, job.table, folder / "answers.csv", on_rows=on_rows, **options)
                 steps.put(None)
             except BaseException as error:  # handed to the looker-on
                 steps.put(error)
@@ -74,23 +105,29 @@ def run(checkpoint: Checkpoint, path: str | None, columns: list[str] | None) -> 
         thread.start()
         try:
             done = 0
-            yield {"done": 0, "rows": job.rows}
+            yield {"done": 0, "rows": job.rows, "seconds": 0.0}
             while (step := steps.get()) is not None:
                 if isinstance(step, ValueError):
                     raise Trouble("bad_file", str(step))
                 if isinstance(step, BaseException):
                     raise step
                 done += step
-                yield {"done": done, "rows": job.rows}
+                yield {"done": done, "rows": job.rows, "seconds": time.monotonic() - began}
             target = folder / f"{Path(path).stem}_{checkpoint.name.replace('/', '_')}.csv"
             header, first, errors = finish(folder / "answers.csv", target, job, PREVIEW_ROWS)
+            counts, doubtful = _summarize(checkpoint, target)
             yield {
                 "done": done,
                 "rows": job.rows,
+                "seconds": time.monotonic() - began,
                 "errors": errors,
                 "file": str(target),
+                "workbook": str(_as_workbook(target)),
                 "header": header,
                 "first": first,
+                "counts": counts,
+                "doubtful": doubtful,
+                "stopped": stop.is_set(),
             }
         finally:
             gone.set()
@@ -114,13 +151,38 @@ def _columns(checkpoint: Checkpoint, job: Job, columns: list[str] | None) -> dic
     return {"text": chosen, "columns": {"image": NO_COLUMN}}
 
 
+def _summarize(checkpoint: Checkpoint, answers: Path) -> tuple[dict[str, dict[str, int]], int]:
+    """Count the answers of the heads that no other refines, and the rows where one of these is doubtful."""
+    above = {head.parent for head in checkpoint.heads}
+    heads = [head.name for head in checkpoint.heads if head.problem == "single_label" and head.name not in above]
+    counts: dict[str, Counter[str]] = {head: Counter() for head in heads}
+    doubtful = 0
+    with open(answers, encoding="utf-8-sig", newline="") as file:
+        for row in csv.DictReader(file):
+            if row["error"]:
+                continue
+            for head in heads:
+                counts[head][row[f"{head}_pred"]] += 1
+            doubtful += any(float(row[f"{head}_score"] or 0) < 0.5 for head in heads)
+    return {head: dict(found.most_common()) for head, found in counts.items()}, doubtful
+
+
+def _as_workbook(table: Path) -> Path:
+    """Write a CSV of ours as XLSX beside it."""
+    target = table.with_suffix(".xlsx")
+    with TableWriter(target, [], "error") as writer:
+        for chunk in iter_columns(table, 1024):
+            writer.write(pd.DataFrame(chunk, dtype=object))
+    return target
+
+
 def build(checkpoints: dict[str, Checkpoint]) -> None:
     """Lay the tab out.
 
     Args:
         checkpoints: all of them, by name.
     """
-    names = usable(checkpoints)
+    choices = titles(checkpoints)
     limits = ", ".join(
         [both("limit_rows", rows=MAX_ROWS), both("limit_photos", photos=MAX_PHOTOS), both("limit_mb", mb=MAX_MB)]
     )
@@ -130,7 +192,9 @@ def build(checkpoints: dict[str, Checkpoint]) -> None:
             file = gr.File(label=i18n("upload"), file_types=[*TABLES, ".zip"], height=160, elem_id="upload")
             only_uploads(file)
         with gr.Column(scale=1, min_width=300):
-            name = gr.Dropdown(names, value=names[0] if names else None, label=i18n("checkpoint"), interactive=True)
+            name = gr.Dropdown(
+                choices, value=choices[0][1] if choices else None, label=i18n("checkpoint"), interactive=True
+            )
             columns = gr.Dropdown(
                 [], value=[], multiselect=True, allow_custom_value=True, label=i18n("columns"), interactive=True
             )
@@ -138,25 +202,36 @@ def build(checkpoints: dict[str, Checkpoint]) -> None:
         stop = gr.Button(i18n("stop"), variant="secondary", min_width=100, visible=False)
         go = gr.Button(i18n("start"), variant="primary", min_width=160, elem_id="start")
     progress = gr.HTML("", elem_id="progress", elem_classes="answer")
-    download = gr.DownloadButton(i18n("download"), visible=False, variant="primary", elem_id="download")
-    shown = [progress, download, stop]
+    with gr.Row(elem_classes="downloads"):
+        download = gr.DownloadButton(i18n("download"), visible=False, variant="primary", elem_id="download")
+        workbook = gr.DownloadButton(i18n("download_xlsx"), visible=False, variant="secondary", elem_id="workbook")
+    shown = [progress, download, workbook, stop]
+    stops: dict[str, threading.Event] = {}  # of the visitors whose batch is running or waits
 
-    def show(name: str, path: str | None, columns: list[str]) -> Iterator[tuple[str, Any, Any]]:
-        hidden = gr.DownloadButton(visible=False)
+    def show(name: str, path: str | None, columns: list[str], request: gr.Request) -> Iterator[tuple[Any, ...]]:
+        hidden = (gr.DownloadButton(visible=False), gr.DownloadButton(visible=False))
+        event = stops[request.session_hash] = threading.Event()
         try:
-            for state in run(find(checkpoints, name), path, columns):
+            checkpoint = find(checkpoints, name)
+            for state in run(checkpoint, path, columns, event):
                 if "file" in state:
-                    yield (
-                        _bar(state) + _preview(state),
-                        gr.DownloadButton(value=state["file"], visible=True),
-                        _button(False),
-                    )
+                    files = (gr.DownloadButton(value=state[kind], visible=True) for kind in ("file", "workbook"))
+                    yield _bar(state) + _counts(checkpoint, state) + _preview(state), *files, _button(False)
                 else:
-                    yield _bar(state), hidden, _button(True)
+                    yield _bar(state), *hidden, _button(True)
         except Trouble as trouble:
-            yield trouble.html(), hidden, _button(False)
+            yield trouble.html(), *hidden, _button(False)
+        finally:
+            stops.pop(request.session_hash, None)
 
-    def batch(file: str | None, checkpoint: str | None, text_columns: list[str]) -> Iterator[tuple[str | None, dict]]:
+    def halt(request: gr.Request) -> Any:
+        if request.session_hash in stops:
+            stops[request.session_hash].set()
+        return _button(False)
+
+    def batch(
+        file: str | None, checkpoint: str | None = None, text_columns: list[str] | None = None
+    ) -> Iterator[tuple[str | None, dict]]:
         """Classify every row of a table, or every picture of a ZIP.
 
         Args:
@@ -179,15 +254,8 @@ def build(checkpoints: dict[str, Checkpoint]) -> None:
 
     one = {"concurrency_id": "batch", "concurrency_limit": 1}
     file.change(columns_of, file, columns, api_visibility="private", show_progress="hidden")
-    event = go.click(show, [name, file, columns], shown, api_visibility="private", show_progress="hidden", **one)
-    stop.click(
-        lambda: (f'<p class="note">{both("stopped")}</p>', gr.DownloadButton(visible=False), _button(False)),
-        None,
-        shown,
-        cancels=[event],
-        api_visibility="private",
-        queue=False,
-    )
+    go.click(show, [name, file, columns], shown, api_visibility="private", show_progress="minimal", **one)
+    stop.click(halt, None, stop, api_visibility="private", queue=False)
     result = gr.File(visible=False)
     gr.on([], batch, [file, name, columns], [result, gr.JSON(visible=False)], api_name="batch", **one)
 
@@ -198,15 +266,32 @@ def _button(visible: bool) -> Any:
 
 def _bar(state: dict[str, Any]) -> str:
     done, rows = state["done"], state["rows"]
-    title = both("done" if "file" in state else "working")
+    title = both("stopped" if state.get("stopped") else "done" if "file" in state else "working")
     errors = ""
+    if done and state["seconds"] > 0.5:
+        rate = done / state["seconds"]
+        errors = f" · {both('rate', rate=round(rate, 1))}"
+        if done < rows:
+            errors += f" · {both('time_left', seconds=max(1, round((rows - done) / rate)))}"
     if state.get("errors"):
-        errors = f' · <span class="bad">{both("with_error")} {state["errors"]:,}</span>'
+        errors += f' · <span class="bad">{both("with_error")} {state["errors"]:,}</span>'
     return (
         f'<div class="progress"><p>{title}: {done:,} / {rows:,} {both("rows")}{errors}</p>'
         f'<div class="track" role="progressbar" aria-label="Batch" aria-valuemin="0" aria-valuemax="{rows}" '
         f'aria-valuenow="{done}"><span style="width:{done / rows:.1%}"></span></div></div>'
     )
+
+
+def _counts(checkpoint: Checkpoint, state: dict[str, Any]) -> str:
+    """The summary: rows by answer, and how many are doubtful."""
+    cards = ""
+    for head, counts in state["counts"].items():
+        most = max([*counts.values(), 1])
+        bars = "".join(bar(name, count / most, f"{count:,}") for name, count in list(counts.items())[:MOST_CLASSES])
+        title = pair(*head_words(checkpoint, head))
+        cards += f'<div class="panel"><h3><span>{title}</span></h3><ul class="bars counts">{bars}</ul></div>'
+    doubtful = f'<p class="aside">{both("doubtful_rows", rows=state["doubtful"])}</p>' if state["counts"] else ""
+    return f'<div class="panels summary">{cards}</div>{doubtful}'
 
 
 def _preview(state: dict[str, Any]) -> str:

@@ -63,6 +63,7 @@ def picture(path: Path, alt: str, caption: str) -> str:
         return ""
     data = base64.b64encode(path.read_bytes()).decode()
     return (
-        f'<figure><img src="data:image/png;base64,{data}" alt="{html.escape(alt)}" loading="lazy">'
+        f'<figure class="zoom" tabindex="0" role="button"><img src="data:image/png;base64,{data}" '
+        f'alt="{html.escape(alt)}" loading="lazy">'
         f"<figcaption>{caption}</figcaption></figure>"
     )

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from answers import ask, find, panels, usable
+from about import about, examples_in, head_choices, in_short, said, titles
+from answers import ask, find, panels
 from loading import Checkpoint
 from parts import photo_box
 from text import Trouble, both, i18n
@@ -16,31 +17,25 @@ from why import chips, find_hashtags, find_why, why_answer, why_panel
 from hfk.tasks import unseen_places
 
 LABEL_CHARACTERS = 34
-HEADLINES = (
-    "코스피 이틀째 상승…반도체주 강세",
-    "프로야구 선발 투수 완봉승…팀 5연승",
-    "국회 예산안 처리 두고 여야 밤샘 협상",
-)
+LINK_CHARACTERS = 2000
+GIVEN = "() => { if (!new URLSearchParams(location.search).get('text')) throw 'no question'; }"
 PLACE = "직접 담근 장으로 끓인 된장찌개가 이름난 한식당이다. 점심에는 나물 반찬이 함께 나온다."
 
 
-def find_examples(task: str | None) -> list[tuple[str, str | None]]:
-    """Examples for a checkpoint: (text, picture file or None). None of them is in the sample that the models learned.
-
-    Args:
-        task: the checkpoint's task; others than the built-in ones have no examples here.
-    """
-    if task in ("ynat", "ynat-mini"):
-        return [(headline, None) for headline in HEADLINES]
-    if task not in ("tour", "tour-mini"):
-        return []
-    folder = Path(tempfile.mkdtemp(prefix="hfk-examples-"))
-    examples: list[tuple[str, str | None]] = []
+def find_examples(checkpoint: Checkpoint) -> list[tuple[str, str | None]]:
+    """Examples for a checkpoint: (text, picture file or None); none of them is in the rows that it learned from."""
+    folder = checkpoint.folder / "examples" if checkpoint.folder else None
+    photos = sorted(folder.glob("*.jpg")) if folder is not None and checkpoint.reads_image else []
+    found: list[tuple[str, str | None]] = [(text, None) for text in examples_in(checkpoint)]
+    found += [("", str(photo)) for photo in photos]
+    if found or (checkpoint.task or "").removesuffix("-mini") != "tour":
+        return found
+    made = Path(tempfile.mkdtemp(prefix="hfk-examples-"))
     for number, place in enumerate(unseen_places()):
-        file = folder / f"{number}.png"
+        file = made / f"{number}.png"
         place["image"].save(file)
-        examples.append((place["text"], str(file)))
-    return [*examples, (PLACE, None), ("", examples[0][1])]
+        found.append((place["text"], str(file) if checkpoint.reads_image else None))
+    return [*found, (PLACE, None)] + ([("", found[0][1])] if checkpoint.reads_image else [])
 
 
 def build(checkpoints: dict[str, Checkpoint]) -> dict[str, Any]:
@@ -52,14 +47,17 @@ def build(checkpoints: dict[str, Checkpoint]) -> dict[str, Any]:
     Returns:
         `wrong` (the button to the feedback tab) and `last` (state: the last question and its answer).
     """
-    names = usable(checkpoints)
-    first = names[0] if names else None
+    choices = titles(checkpoints)
+    first = choices[0][1] if choices else None
     last = gr.State(None)
     with gr.Row(elem_classes="two"):
         with gr.Column(scale=5, min_width=300):
-            name = gr.Dropdown(names, value=first, label=i18n("checkpoint"), interactive=True)
-            text = gr.Textbox(label=i18n("text"), placeholder=i18n("text_hint"), lines=4, max_lines=12)
-            photo = photo_box()
+            name = gr.Dropdown(choices, value=first, label=i18n("checkpoint"), interactive=True, elem_id="model")
+            facts = gr.HTML(about(checkpoints[first]) if first else "", elem_id="about")
+            examples = _example_rows(checkpoints, first)
+            text = gr.Textbox(**_text_box(checkpoints[first] if first else None), lines=3, max_lines=12)
+            with gr.Column(visible=first is None or checkpoints[first].reads_image) as photo_side:
+                photo = photo_box()
             with gr.Accordion(i18n("options"), open=False):
                 top_k = gr.Slider(1, 10, value=3, step=1, label=i18n("top_k"))
                 threshold = gr.Slider(0, 1, value=0.5, step=0.05, label=i18n("threshold"))
@@ -78,12 +76,31 @@ def build(checkpoints: dict[str, Checkpoint]) -> dict[str, Any]:
 
     def show(name: str, text: str, photo: str | None, top_k: int, threshold: float) -> tuple[Any, ...]:
         try:
-            result = ask(find(checkpoints, name), text, photo, top_k, threshold)
+            checkpoint = find(checkpoints, name)
+            result = ask(checkpoint, text, photo, top_k, threshold)
         except Trouble as trouble:
             return trouble.html(), None, gr.Row(visible=False), gr.skip(), "", ""
         kept = {"text": text, "photo": photo, "result": result}
-        heads = list(result["heads"])
-        return _titled(panels(result)), kept, gr.Row(visible=True), gr.Dropdown(heads, value=heads[-1]), "", ""
+        heads = head_choices(checkpoint)
+        return (
+            _titled(panels(checkpoint, result)),
+            kept,
+            gr.Row(visible=True),
+            gr.Dropdown(heads, value=heads[-1][1]),
+            "",
+            "",
+        )
+
+    def choose(name: str) -> tuple[Any, ...]:
+        checkpoint = checkpoints[name]
+        rows = [gr.Column(visible=chosen == name) for chosen, _, _ in examples]
+        return about(checkpoint), gr.Textbox(**_text_box(checkpoint)), gr.Column(visible=checkpoint.reads_image), *rows
+
+    def follow(request: gr.Request) -> tuple[Any, ...]:
+        """Fill in what a link to this page says: `?model=…&text=…`."""
+        asked = dict(request.query_params) if request else {}
+        model = asked.get("model") if asked.get("model") in dict(map(reversed, choices)) else gr.skip()
+        return model, asked.get("text", "")[:LINK_CHARACTERS] or gr.skip()
 
     def tag(last: dict[str, Any] | None, threshold: float) -> str:
         try:
@@ -98,7 +115,7 @@ def build(checkpoints: dict[str, Checkpoint]) -> dict[str, Any]:
             return trouble.html()
 
     def classify(
-        text: str, image: str | None, checkpoint: str | None, top_k: int = 3, threshold: float = 0.5
+        text: str = "", image: str | None = None, checkpoint: str | None = None, top_k: int = 3, threshold: float = 0.5
     ) -> dict[str, Any]:
         """Classify a Korean text, a picture, or both, by every head of a checkpoint.
 
@@ -117,7 +134,9 @@ def build(checkpoints: dict[str, Checkpoint]) -> dict[str, Any]:
         except Trouble as trouble:
             raise gr.Error(str(trouble), print_exception=False) from None
 
-    def hashtags(text: str, image: str | None, checkpoint: str | None, keywords: int = 5) -> dict[str, Any]:
+    def hashtags(
+        text: str = "", image: str | None = None, checkpoint: str | None = None, keywords: int = 5
+    ) -> dict[str, Any]:
         """Make hashtags: the categories that a checkpoint is sure of, and keywords of the text.
 
         Args:
@@ -134,7 +153,9 @@ def build(checkpoints: dict[str, Checkpoint]) -> dict[str, Any]:
         except Trouble as trouble:
             raise gr.Error(str(trouble), print_exception=False) from None
 
-    def explain(text: str, image: str | None, checkpoint: str | None, head: str | None = None) -> dict[str, Any]:
+    def explain(
+        text: str = "", image: str | None = None, checkpoint: str | None = None, head: str | None = None
+    ) -> dict[str, Any]:
         """Say why: how much each word and each patch of the picture moved one head's answer.
 
         Args:
@@ -151,6 +172,7 @@ def build(checkpoints: dict[str, Checkpoint]) -> dict[str, Any]:
         except Trouble as trouble:
             raise gr.Error(str(trouble), print_exception=False) from None
 
+    classify.__doc__ = classify.__doc__.replace("a checkpoint.", f"a checkpoint. {in_short(checkpoints)}", 1)
     events = {"api_visibility": "private", "concurrency_id": "ask", "concurrency_limit": 2, "show_progress": "minimal"}
     # After the answer, on a worker of their own: what they cost, no answer waits for.
     later = events | {"concurrency_id": "aside", "concurrency_limit": 1}
@@ -161,6 +183,12 @@ def build(checkpoints: dict[str, Checkpoint]) -> dict[str, Any]:
         )
 
     answer_to(lambda *arguments, **options: gr.on([go.click, text.submit], *arguments, **options))
+    quiet = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
+    name.change(choose, name, [facts, text, photo_side, *(row for _, row, _ in examples)], **quiet)
+    for _, _, buttons in examples:
+        for button, words, picture in buttons:
+            filled = button.click(lambda words=words, picture=picture: (words, picture), None, [text, photo], **quiet)
+            answer_to(filled.then)
     because.click(reason, [last, head], reasons, **later)
     clear.click(
         lambda: ("", None, _empty(), None, gr.Row(visible=False), "", ""),
@@ -185,52 +213,46 @@ def build(checkpoints: dict[str, Checkpoint]) -> dict[str, Any]:
     ):
         api = {"api_name": function.__name__, **aside}
         gr.on([], function, [text, photo, name, more], gr.JSON(visible=False), **api)
-    _examples(checkpoints, name, text, photo, lambda event: answer_to(event.then))
-    return {"wrong": wrong, "last": last}
+    return {"wrong": wrong, "last": last, "follow": lambda page: _follow(page, follow, [name, text], answer_to)}
 
 
-def _examples(checkpoints: dict[str, Checkpoint], name: Any, text: Any, photo: Any, then: Any) -> None:
-    """A row of buttons for each kind of checkpoint; that of the chosen checkpoint shows."""
-    kinds = {checkpoint.name: _kind(checkpoint) for checkpoint in checkpoints.values() if not checkpoint.error}
-    groups = {kind: find_examples(kind) for kind in dict.fromkeys(kinds.values())}
-    groups = {kind: examples for kind, examples in groups.items() if examples}
+def _follow(page: gr.Blocks, follow: Any, filled: list[Any], answer_to: Any) -> None:
+    """When the page is opened by a link to a question, ask it."""
+    opened = page.load(follow, None, filled, api_visibility="private", queue=False, show_progress="hidden")
+    answer_to(lambda *arguments, **options: opened.then(None, None, None, js=GIVEN).success(*arguments, **options))
+
+
+def _text_box(checkpoint: Checkpoint | None) -> dict[str, Any]:
+    """What the box for the text is like for a checkpoint."""
+    hint = said(checkpoint, "placeholder") if checkpoint else None
+    return {
+        "label": i18n("text"),
+        "placeholder": " / ".join(hint) if hint else i18n("text_hint"),
+        "visible": checkpoint is None or checkpoint.reads_text,
+    }
+
+
+def _example_rows(checkpoints: dict[str, Checkpoint], first: str | None) -> list[tuple[str, Any, list[Any]]]:
+    """A row of buttons for each checkpoint that has examples: its name, the row, and (button, text, picture)."""
     rows = []
-    for kind, examples in groups.items():
-        with gr.Column(visible=kinds.get(name.value) == kind, elem_classes="examples") as row:
+    for name, checkpoint in checkpoints.items():
+        examples = [] if checkpoint.error else find_examples(checkpoint)
+        if not examples:
+            continue
+        buttons = []
+        with gr.Column(visible=name == first, elem_classes="examples") as row:
             gr.HTML(f"<h2>{both('examples')}</h2>")
             with gr.Row(elem_classes="cards"):
                 for words, picture in examples:
                     short = words if len(words) <= LABEL_CHARACTERS else words[:LABEL_CHARACTERS].rstrip() + "…"
-                    button = gr.Button(
-                        short or i18n("example_photo"), icon=picture, variant="secondary", size="md", min_width=180
-                    )
-                    fill = button.click(
-                        lambda words=words, picture=picture: (words, picture),
-                        None,
-                        [text, photo],
-                        api_visibility="private",
-                        queue=False,
-                        show_progress="hidden",
-                    )
-                    then(fill)
-        rows.append((kind, row))
-    if rows:
-        name.change(
-            lambda chosen: [gr.Column(visible=kinds.get(chosen) == kind) for kind, _ in rows],
-            name,
-            [row for _, row in rows],
-            api_visibility="private",
-            queue=False,
-            show_progress="hidden",
-        )
+                    button = gr.Button(short or i18n("example_photo"), icon=picture, size="sm", min_width=120)
+                    buttons.append((button, words, picture))
+        rows.append((name, row, buttons))
+    return rows
 
 
 def _asked(checkpoints: dict[str, Checkpoint], last: dict[str, Any]) -> tuple[Checkpoint, str, str | None]:
     return find(checkpoints, last["result"]["checkpoint"]), last["text"], last["photo"]
-
-
-def _kind(checkpoint: Checkpoint) -> str | None:
-    return (checkpoint.task or "").removesuffix("-mini") or None
 
 
 def _empty() -> str:

@@ -6,7 +6,8 @@ import html
 from typing import Any
 
 import gradio as gr
-from answers import ask, find, panels, usable
+from about import titles
+from answers import ask, find, panels
 from loading import Checkpoint
 from parts import photo_box
 from text import Trouble, both, i18n
@@ -18,13 +19,14 @@ def build(checkpoints: dict[str, Checkpoint]) -> None:
     Args:
         checkpoints: all of them, by name.
     """
-    names = usable(checkpoints)
-    tasks = {name: checkpoints[name].task for name in names}
-    alike = [name for name in names if tasks[name] == tasks[names[0]]][:3]  # the first one's task, to begin with
+    choices = titles(checkpoints)
+    alike = [name for _, name in choices if checkpoints[name].task == checkpoints[choices[0][1]].task][
+        :3
+    ]  # to begin with
     with gr.Row(elem_classes="two"):
         with gr.Column(scale=7, min_width=300):
             text = gr.Textbox(label=i18n("text"), placeholder=i18n("text_hint"), lines=4, max_lines=12)
-            chosen = gr.CheckboxGroup(names, value=alike, label=i18n("checkpoints"))
+            chosen = gr.CheckboxGroup(choices, value=alike, label=i18n("checkpoints"))
         with gr.Column(scale=5, min_width=300):
             photo = photo_box()
     with gr.Row(elem_classes="buttons"):
@@ -33,7 +35,8 @@ def build(checkpoints: dict[str, Checkpoint]) -> None:
 
     def one(name: str, text: str, photo: str | None, top_k: int, threshold: float) -> str:
         try:
-            body = panels(ask(find(checkpoints, name), text, photo, top_k, threshold))
+            checkpoint = find(checkpoints, name)
+            body = panels(checkpoint, ask(checkpoint, text, photo, top_k, threshold))
         except Trouble as trouble:
             body = trouble.html()
         return f'<article class="column"><h2>{html.escape(name)}</h2>{body}</article>'
@@ -45,7 +48,7 @@ def build(checkpoints: dict[str, Checkpoint]) -> None:
             return Trouble("pick_one").html()
         return f'<div class="columns">{"".join(one(name, text, photo, 3, 0.5) for name in chosen)}</div>'
 
-    def compare(text: str, image: str | None, models: list[str]) -> list[dict[str, Any]]:
+    def compare(text: str = "", image: str | None = None, models: list[str] | None = None) -> list[dict[str, Any]]:
         """Ask several checkpoints about the same text, picture, or both.
 
         Args:

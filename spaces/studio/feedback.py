@@ -12,11 +12,12 @@ from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
-from answers import ask, find, path_of, usable
+from about import head_choices, head_words, titles
+from answers import ask, find, path_of
 from loading import Checkpoint
 from parts import photo_box
 from store import MAX_REASON, Corrections
-from text import Trouble, both, i18n
+from text import Trouble, both, i18n, pair
 
 from hfk import HeadConfig
 
@@ -107,8 +108,9 @@ def build(
     def open_form(last: dict | None) -> tuple[Any, ...]:
         if last is None:
             return _summary(None), gr.Column(visible=False), gr.Radio(choices=[], value=None), ""
-        heads = list(last["result"]["heads"])
-        return _summary(last), gr.Column(visible=True), gr.Radio(choices=heads, value=heads[-1]), ""
+        checkpoint = checkpoints[last["result"]["checkpoint"]]
+        heads = head_choices(checkpoint)
+        return _summary(last, checkpoint), gr.Column(visible=True), gr.Radio(choices=heads, value=heads[-1][1]), ""
 
     def offer(name: str | None, last: dict | None) -> tuple[Any, Any, Any]:
         if not name or last is None:
@@ -123,7 +125,10 @@ def build(
             gr.Number(value=None, visible=head.problem == "regression"),
         )
 
-    def write(last: dict | None, head: str, one: Any, many: list, number: float | None, reason: str, keep: bool) -> str:
+    def write(
+        last: dict | None, head: str, one: Any, many: list, number: float | None, reason: str, keep: bool,
+        request: gr.Request,
+    ) -> str:  # fmt: skip
         try:
             if last is None:
                 raise Trouble("nothing_yet")
@@ -131,19 +136,21 @@ def build(
             problem = last["result"]["heads"].get(head, {}).get("problem")
             right = {"multi_label": many, "regression": number}.get(problem, one)
             changes = changes_for(checkpoint, last["result"], head, right)
+            corrections.count(visitor_of(request))
             corrections.add(changes, last["text"], last["photo"], reason or "", checkpoint.name, keep)
         except Trouble as trouble:
             return trouble.html()
         return _thanks(changes)
 
     def feedback(
-        text: str,
-        image: str | None,
-        checkpoint: str | None,
-        head: str,
-        label: str,
+        text: str = "",
+        image: str | None = None,
+        checkpoint: str | None = None,
+        head: str = "",
+        label: str = "",
         reason: str = "",
         keep: bool = False,
+        request: gr.Request | None = None,
     ) -> dict[str, Any]:
         """Say that a checkpoint's answer is wrong, and what is right.
 
@@ -164,6 +171,7 @@ def build(
             result = ask(found, text, image)
             right = json.loads(label) if (label or "").startswith("[") else label
             changes = changes_for(found, result, head, right)
+            corrections.count(visitor_of(request))
             identity = corrections.add(changes, text, image, reason or "", found.name, bool(keep))
         except (Trouble, json.JSONDecodeError) as error:
             raise gr.Error(str(error), print_exception=False) from None
@@ -185,7 +193,7 @@ def build(
     api_inputs = [
         gr.Textbox(label="text", **hidden),
         photo_box(**hidden),
-        gr.Dropdown(usable(checkpoints), label="checkpoint", **hidden),
+        gr.Dropdown(titles(checkpoints), label="checkpoint", **hidden),
         gr.Textbox(label="head", **hidden),
         gr.Textbox(label="label", **hidden),
         gr.Textbox(label="reason", **hidden),
@@ -197,13 +205,21 @@ def build(
     return lambda event: fill_in(event.then)
 
 
-def _summary(last: dict | None) -> str:
+def visitor_of(request: gr.Request | None) -> str:
+    """Who sends something, as far as a server knows: the address, that before a proxy if one says it."""
+    if request is None or request.client is None:
+        return ""
+    forwarded = request.headers.get("x-forwarded-for", "")
+    return forwarded.split(",")[0].strip() or request.client.host
+
+
+def _summary(last: dict | None, checkpoint: Checkpoint | None = None) -> str:
     if last is None:
         return f'<p class="empty">{both("nothing_yet")}</p>'
     result = last["result"]
     text = html.escape((last["text"] or "")[:200])
     answers = "".join(
-        f"<li><strong>{html.escape(name)}</strong> {html.escape(_spoken(head))}</li>"
+        f"<li><strong>{pair(*head_words(checkpoint, name))}</strong> {html.escape(_spoken(head))}</li>"
         for name, head in result["heads"].items()
     )
     quote = f"<blockquote>{text}</blockquote>" if text else ""

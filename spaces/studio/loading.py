@@ -14,17 +14,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub import RepoCard
 from PIL import Image
 
 from hfk import HeadConfig, Predictor
 from hfk.inference.table import read_task_file
+from hfk.models.decoding import readable
 
 HERE = Path(__file__).resolve().parent
 BATCH_ROWS = 16
 """Rows a forward pass of a batch job: small, so that a single question never waits long for a core."""
 BATCH_WINDOW = 64
 """Rows between two steps of the progress bar."""
+MOST_PATHS = 10
 
 
 @dataclass
@@ -82,7 +85,7 @@ class Checkpoint:
             self.batch_predictor = Predictor(model, processor, BATCH_ROWS, BATCH_WINDOW)
             practice = {"text": "가", "image": Image.new("RGB", (64, 64), "gray")}
             for _ in range(2):
-                answer, _ = self.answer(practice["text"], practice["image"])
+                answer, *_ = self.answer(practice["text"], practice["image"])
             if "error" in answer and isinstance(answer["error"], str):
                 raise ValueError(answer["error"])
         except Exception as error:  # the page must come up whatever one checkpoint is like
@@ -92,7 +95,9 @@ class Checkpoint:
                 sentence = sentence.replace(str(self.folder), self.name)
             self.error = sentence
 
-    def answer(self, text: str | None, image: Image.Image | None) -> tuple[dict[str, Any], float]:
+    def answer(
+        self, text: str | None, image: Image.Image | None
+    ) -> tuple[dict[str, Any], dict[str, float], float, float]:
         """Classify one row.
 
         Args:
@@ -100,12 +105,30 @@ class Checkpoint:
             image: a decoded picture, or None.
 
         Returns:
-            what `Predictor` yields, with every label of every head, and the seconds that it took, waiting included.
+            what `Predictor` yields, with every label of every head and whole paths; each single-label head's energy,
+            see `about`; the seconds that it took, waiting included; and the share of the text that was read.
         """
         started = time.perf_counter()
         with self.lock:
-            (result,) = self.predictor([{"text": text, "image": image}], top_k=max(h.num_outputs for h in self.heads))
-        return result, time.perf_counter() - started
+            (output,) = self.predictor.outputs([{"text": text, "image": image}])
+            if output.error is not None:
+                return {"error": output.error}, {}, time.perf_counter() - started, 1.0
+            logits = {name: torch.from_numpy(values)[None] for name, values in output.logits.items()}
+            paths = MOST_PATHS if any(head.parent for head in self.heads) else None
+            (result,) = readable(logits, self.heads, max(head.num_outputs for head in self.heads), paths=paths)
+            energies = {h.name: float(logits[h.name].logsumexp(-1)) for h in self.heads if h.problem == "single_label"}
+            return result, energies, time.perf_counter() - started, self._read_share(text)
+
+    def _read_share(self, text: str | None) -> float:
+        """The share of a text's pieces that the model reads; 1 where all of them are."""
+        processor = getattr(self.predictor.processor, "processors", [self.predictor.processor])[0]
+        clean = processor.clean(text) if text and processor.tokenizer is not None else None
+        if (
+            clean is None or len(processor.text_prefix + clean) <= processor.max_length
+        ):  # a piece is no less than a letter
+            return 1.0
+        pieces = len(processor.tokenizer(processor.text_prefix + clean, truncation=False)["input_ids"])
+        return min(1.0, processor.max_length / pieces)
 
 
 def preloaded(readme: str) -> list[str]:

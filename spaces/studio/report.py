@@ -14,10 +14,11 @@ from functools import lru_cache
 from typing import Any
 
 import gradio as gr
-from answers import find, usable
+from about import about, head_words, titles
+from answers import find
 from charts import counts_chart, histogram, picture
 from loading import Checkpoint
-from text import Trouble, both, i18n
+from text import Trouble, both, i18n, pair
 
 from hfk.evaluation.report import file_stems
 
@@ -64,8 +65,8 @@ def build(checkpoints: dict[str, Checkpoint], tab: gr.Tab) -> None:
         checkpoints: all of them, by name.
         tab: the tab; its page is made when it is first opened.
     """
-    names = usable(checkpoints)
-    name = gr.Dropdown(names, value=names[0] if names else None, label=i18n("checkpoint"), interactive=True)
+    choices = titles(checkpoints)
+    name = gr.Dropdown(choices, value=choices[0][1] if choices else None, label=i18n("checkpoint"), interactive=True)
     page = gr.HTML("", elem_id="report", elem_classes="report")
 
     def show(name: str) -> str:
@@ -73,9 +74,9 @@ def build(checkpoints: dict[str, Checkpoint], tab: gr.Tab) -> None:
             checkpoint = find(checkpoints, name)
         except Trouble as trouble:
             return trouble.html()
-        return _scores(checkpoint) + _data(checkpoint)
+        return about(checkpoint) + _scores(checkpoint) + _data(checkpoint)
 
-    def report(checkpoint: str | None) -> dict[str, Any]:
+    def report(checkpoint: str | None = None) -> dict[str, Any]:
         """Give the scores of a checkpoint's training run and the counts of the sample that it learned from.
 
         Args:
@@ -107,7 +108,7 @@ def _scores(checkpoint: Checkpoint) -> str:
             continue
         titles = "".join(f'<th scope="col">{both(column)}</th>' for column in ("head", *columns))
         rows = "".join(
-            f'<tr><th scope="row">{html.escape(head.name)}</th>'
+            f'<tr><th scope="row">{pair(*head_words(checkpoint, head.name))}</th>'
             + "".join(f"<td>{_number(scores, baseline, head.name, column)}</td>" for column in columns)
             + "</tr>"
             for head in heads
@@ -116,7 +117,9 @@ def _scores(checkpoint: Checkpoint) -> str:
     folder, stems = checkpoint.folder / "report", file_stems(checkpoint.heads)
     figures = "".join(
         picture(
-            folder / f"{kind}_{stems[head.name]}.png", f"{head.name}: {kind}", f"{html.escape(head.name)}: {both(kind)}"
+            folder / f"{kind}_{stems[head.name]}.png",
+            f"{head.name}: {kind}",
+            f"{pair(*head_words(checkpoint, head.name))}: {both(kind)}",
         )
         for head in checkpoint.heads
         for kind in ("confusion", "reliability")
@@ -141,8 +144,8 @@ def _data(checkpoint: Checkpoint) -> str:
     found = profile(checkpoint.task)
     splits = ", ".join(f"{split} {rows:,}" for split, rows in found["rows"].items())
     charts = "".join(
-        f'<div class="panel" role="group" aria-label="{html.escape(head)}"><h3><span>{html.escape(head)} · '
-        f"{both('labels_of')}</span></h3>{counts_chart(counts)}</div>"
+        f'<div class="panel" role="group" aria-label="{html.escape(head)}"><h3><span>'
+        f"{pair(*head_words(checkpoint, head))} · {both('labels_of')}</span></h3>{counts_chart(counts)}</div>"
         for head, counts in found["labels"].items()
     )
     lengths = found["lengths"]

@@ -11,7 +11,9 @@ import csv
 import hashlib
 import os
 import threading
+import time
 import uuid
+from collections import deque
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,10 @@ MAX_TEXT = 5_000
 MAX_FOLDER_MB = 200
 PICTURE_PIXELS = 512
 EVERY_MINUTES = 5
+MOST_AN_HOUR = 60
+"""Corrections of one visitor."""
+MOST_VISITORS = 1024
+"""Whose corrections are counted: of more, those who came first are forgotten."""
 
 
 class Corrections:
@@ -44,6 +50,7 @@ class Corrections:
         self.lock: Any = threading.Lock()
         self.file = folder / "corrections.csv"
         self.scheduler = None
+        self.times: dict[str, deque[float]] = {}  # visitor → when the last corrections came
         if dataset and token:
             from huggingface_hub import CommitScheduler
 
@@ -68,7 +75,24 @@ class Corrections:
     def from_environment(cls) -> Corrections:
         """By `HFK_FEEDBACK_DIR` (default `runs/feedback`), `HFK_FEEDBACK_DATASET` and `HF_TOKEN`."""
         folder = Path(os.environ.get("HFK_FEEDBACK_DIR") or "runs/feedback")
-        return cls(folder, os.environ.get("HFK_FEEDBACK_DATASET"), os.environ.get("HF_TOKEN"))
+        made = cls(folder, os.environ.get("HFK_FEEDBACK_DATASET"), os.environ.get("HF_TOKEN"))
+        if os.environ.get("SPACE_ID") and made.scheduler is None and not folder.resolve().is_relative_to("/data"):
+            print(
+                "feedback is lost when this Space restarts: set HFK_FEEDBACK_DATASET, or HFK_FEEDBACK_DIR below /data"
+            )
+        return made
+
+    def count(self, visitor: str) -> None:
+        """Count a correction of a visitor; Trouble if these are too many."""
+        now = time.monotonic()
+        with self.lock:
+            times = self.times.pop(visitor, deque(maxlen=MOST_AN_HOUR))
+            self.times[visitor] = times  # the last one now
+            if len(self.times) > MOST_VISITORS:
+                self.times.pop(next(iter(self.times)))
+            if len(times) == MOST_AN_HOUR and now - times[0] < 3600:
+                raise Trouble("too_many")
+            times.append(now)
 
     def add(
         self,

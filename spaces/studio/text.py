@@ -36,6 +36,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "tab_compare": ("비교", "Compare"),
     "tab_batch": ("여러 건", "Batch"),
     "tab_report": ("데이터와 성적", "Data & report"),
+    "tab_dialect": ("사투리", "Dialect"),
     "tab_feedback": ("의견", "Feedback"),
     # input
     "checkpoint": ("모델", "Model"),
@@ -73,7 +74,19 @@ WORDS: dict[str, tuple[str, str]] = {
     "read_image": ("사진을 보았습니다", "looked at the photo"),
     "ignored_text": ("이 모델은 글을 읽지 않습니다", "this model reads no text"),
     "ignored_image": ("이 모델은 사진을 보지 않습니다", "this model looks at no photos"),
-    "cut": ("글이 길어 앞부분만 읽었습니다", "only the beginning of the long text was read"),
+    "cut": ("앞 {share} %만 읽음", "only the first {share} % was read"),
+    "path": ("가장 그럴듯한 길", "The likeliest path"),
+    "each_head": ("갈래마다 보기", "Each head"),
+    "outside": (
+        "이 모델이 배운 것과 다른 글로 보입니다. 그래서 답을 내지 않습니다.",
+        "This does not look like what the model has learned about, so it gives no answer.",
+    ),
+    "anyway": ("그래도 고른다면", "If it had to choose"),
+    "answers": ("나올 수 있는 답", "The answers there are"),
+    "no_figure": (
+        "처음 보는 글이나 사진으로 잰 성적이 없습니다.",
+        "It came without a figure measured on rows that it has not seen.",
+    ),
     "wrong": ("틀렸어요", "This is wrong"),
     # hashtags and why
     "hashtags": ("해시태그", "Hashtags"),
@@ -139,7 +152,32 @@ WORDS: dict[str, tuple[str, str]] = {
     "rows": ("줄", "rows"),
     "with_error": ("오류 있는 줄", "rows with an error"),
     "first_rows": ("앞의 {rows}줄", "The first {rows} rows"),
+    "download_xlsx": ("엑셀로 (XLSX)", "As a workbook (XLSX)"),
+    "rate": ("1초에 {rate}줄", "{rate} rows a second"),
+    "time_left": ("{seconds}초쯤 남음", "about {seconds} s left"),
+    "doubtful_rows": ("확률이 절반에 못 미치는 줄: {rows:,}", "Rows whose answer is less likely than not: {rows:,}"),
     "download": ("결과 내려받기 (CSV)", "Download results (CSV)"),
+    # dialect
+    "dialect_lead": (
+        "한 문장이 어느 고장 말인지 짐작하고, 고장마다 어떻게 말하는지 나란히 보여 줍니다.",
+        "Guesses which region a sentence is from, and shows side by side how every region says it.",
+    ),
+    "dialect_sample": (
+        "규칙은 hfk에 든 예문 120개에서 배워 아는 낱말이 적습니다. 다른 번역기는 HFK_TRANSLATOR로 씁니다.",
+        "Its rules are from the 120 sentences embedded in hfk: it knows few words. HFK_TRANSLATOR names a trained one.",
+    ),
+    "dialect_shares": (
+        "퍼센트는 고장별 규칙이 바꿀 것으로 보는 낱말의 몫이며, 확률로 보정한 값이 아닙니다.",
+        "Percentages are shares of the words that each region's rules expect to change, not calibrated probabilities.",
+    ),
+    "empty_dialect": ("문장을 넣고 ‘바꾸기’를 누르세요.", "Give a sentence and press Translate."),
+    "no_dialect": ("바꿀 문장이 없습니다.", "There is nothing to translate."),
+    "unknown_region": ("그런 고장이 없습니다.", "There is no such region:"),
+    "said_in": ("어느 고장 말인가요?", "Said in"),
+    "find_out": ("알아서 찾기", "find out"),
+    "translate": ("바꾸기", "Translate"),
+    "this_one": ("이 문장", "this one"),
+    "copy": ("복사", "Copy"),
     # report
     "scores": ("성적", "Scores"),
     "scores_note": (
@@ -197,6 +235,10 @@ WORDS: dict[str, tuple[str, str]] = {
     "same_label": ("지금 답과 같습니다.", "That is what the model said already."),
     "unknown_head": ("그런 갈래가 없습니다.", "There is no such head:"),
     "unknown_label": ("그 갈래에 없는 라벨입니다.", "That is not a label of this head:"),
+    "too_many": (
+        "한 시간에 보낼 수 있는 의견을 다 보내셨습니다. 나중에 다시 보내 주세요.",
+        "You have sent as much feedback as one may in an hour: come back later.",
+    ),
     "full": ("의견함이 가득 찼습니다.", "The feedback folder is full."),
 }  # fmt: skip
 
@@ -232,4 +274,13 @@ def both(key: str, **values: Any) -> str:
     ko, en = (html.escape(words, quote=False) for words in WORDS[key])
     if safe:
         ko, en = ko.format(**safe), en.format(**safe)
+    return _spans(ko, en)
+
+
+def pair(ko: str, en: str) -> str:
+    """Two sentences that mean the same as HTML, of which the page shows one; escaped."""
+    return _spans(html.escape(ko, quote=False), html.escape(en, quote=False))
+
+
+def _spans(ko: str, en: str) -> str:
     return f'<span class="ko" lang="ko">{ko}</span><span class="en" lang="en">{en}</span>'

@@ -8,10 +8,12 @@ tests are skipped. Pages of one look share what the browser has fetched.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from PIL import Image
 
@@ -28,8 +30,8 @@ pytestmark = [
 ]
 SCREENSHOTS = os.environ.get("HFK_SCREENSHOTS")
 TABS = {
-    "ko": ("분류", "비교", "여러 건", "데이터와 성적", "의견"),
-    "en": ("Classify", "Compare", "Batch", "Data & report", "Feedback"),
+    "ko": ("분류", "비교", "여러 건", "데이터와 성적", "의견", "사투리"),
+    "en": ("Classify", "Compare", "Batch", "Data & report", "Feedback", "Dialect"),
 }
 LOOKS = [("ko", 1280, "light"), ("en", 390, "dark")]
 LOOKS += [("en", 1280, "dark"), ("ko", 390, "light")] if SCREENSHOTS else []
@@ -132,8 +134,15 @@ def test_every_tab(visit, tmp_path, language, width, scheme):
 
     page.locator(".examples button:visible").first.click()  # classify an example
     page.wait_for_selector("#answer .panel")
-    assert page.locator("#answer .panel").count() == 3
-    assert "해수욕장" in visitor.text_of("#answer .crumbs >> nth=2")
+    assert page.locator("#answer .panel:visible").count() == 1  # a path, not a card a head
+    assert visitor.text_of("#answer .path > h3").startswith(
+        "분류 › 세부 › 종류" if korean else "category › subcategory"
+    )
+    assert visitor.text_of("#answer .path > .crumbs").split("\n") == ["자연", "자연관광지", "해수욕장"]
+    if width < 700:  # the answer came into sight
+        page.wait_for_function("document.querySelector('#answer').getBoundingClientRect().top < innerHeight / 2")
+    page.locator("#answer .each summary").click()
+    assert page.locator("#answer .each .panel:visible").count() == 3
     assert ("걸린 시간" if korean else "Took") in visitor.text_of("#answer .facts")
     page.wait_for_selector("#tags .tag")
     assert all(tag.startswith("#") for tag in page.locator("#tags .tag").all_inner_texts())
@@ -162,7 +171,7 @@ def test_every_tab(visit, tmp_path, language, width, scheme):
     page.locator("textarea:visible").first.fill("직접 담근 장으로 끓인 된장찌개가 이름난 한식당이다.")
     page.click("#compare")
     page.wait_for_selector("#compared .panel")
-    assert page.locator("#compared .column").count() == 2
+    assert page.locator("#compared .column").count() == 2 == page.locator("#compared .path").count()
     visitor.inspect("2-compare")
 
     visitor.open(2)  # a table
@@ -177,6 +186,10 @@ def test_every_tab(visit, tmp_path, language, width, scheme):
     page.click("#start")
     page.wait_for_selector("#progress table")
     assert page.locator("#progress tbody tr").count() == 3 and page.locator("#progress tr.bad").count() == 1
+    assert sum(map(int, page.locator("#progress .summary .value").all_inner_texts())) == 2
+    with page.expect_download() as download:
+        page.locator("#workbook").click()
+    assert download.value.suggested_filename == "places_tour-tiny.xlsx"
     with page.expect_download() as download:
         page.locator("#download").click()
     assert download.value.suggested_filename == "places_tour-tiny.csv"
@@ -187,7 +200,20 @@ def test_every_tab(visit, tmp_path, language, width, scheme):
     page.wait_for_selector("#report figure img")
     assert page.locator("#report figure").count() == 7
     assert page.locator("#report img:not([alt]), #report img[alt='']").count() == 0
+    page.locator("#report figure").first.click()
+    page.wait_for_selector("#report figure.large")
+    page.keyboard.press("Escape")
+    assert page.locator("#report figure.large").count() == 0
     visitor.inspect("4-report")
+
+    visitor.open(5)  # a sentence in every region
+    page.locator("#dialect-text textarea").fill("점심에 수제비 뭇나?")
+    page.click("#translate")
+    page.wait_for_selector("#translated .region")
+    first = page.locator("#translated .region").first
+    assert ("경상" if korean else "Gyeongsang") in first.inner_text() and first.locator("mark").count() == 0
+    assert "먹었니" in page.locator("[aria-label=standard] mark").inner_text()
+    visitor.inspect("8-dialect")
 
 
 def test_hashtags_and_reasons_go_with_their_answer(visit):
@@ -199,7 +225,7 @@ def test_hashtags_and_reasons_go_with_their_answer(visit):
     page.wait_for_selector("#tags .tag")
     assert "#남해바다" in visitor.text_of("#tags")
     page.click("#why-head input")
-    page.get_by_role("option", name="cat1").click()
+    page.get_by_role("option", name="분류 · category").click()
     page.click("#why")
     page.wait_for_selector("#reasons .why")
     assert "cat1" in visitor.text_of("#reasons h3") and page.locator("#reasons figure").count() == 0
@@ -276,6 +302,10 @@ def test_a_batch_can_be_stopped(visit, studio, tmp_path):
     (own,) = set(studio.scratch.rglob("hfk-batch-*")) - others
     page.get_by_role("button", name="그만두기").click()
     page.wait_for_function("document.querySelector('#progress').innerText.includes('그만두었습니다')")
+    with page.expect_download() as download:  # what was done until then, and all rows
+        page.locator("#download").click()
+    lines = Path(download.value.path()).read_text(encoding="utf-8-sig").splitlines()
+    assert len(lines) == 4001 and lines[-1].endswith("stopped before this row.") and "stopped" not in lines[1]
     for _ in range(100):
         if not own.exists():
             break
@@ -297,6 +327,41 @@ def test_a_zip_of_photos(visit, tmp_path):
     visitor.look("done")
 
 
+def test_a_model_says_what_goes_in_and_what_it_can_tell(visit):
+    """And shows no box for what it does not read; a text that is none that it knows is answered as such."""
+    visitor = visit(name="models")
+    page = visitor.page
+    assert page.locator("[data-testid=image]:visible").count() == 1
+    visitor.choose("뉴스 제목 · News headlines")
+    page.wait_for_selector("#about .figure:has-text('87.7')")
+    assert "일곱 주제" in visitor.text_of("#about") and page.locator("[data-testid=image]:visible").count() == 0
+    assert "뉴스 제목" in page.locator("textarea:visible").first.get_attribute("placeholder")
+    page.locator(".examples button:visible").first.click()
+    page.wait_for_selector("#answer .panel:has-text('경제')")
+    for text in ("asdf 12345", "The quick brown fox jumps over the lazy dog"):
+        page.locator("textarea:visible").first.fill(text)
+        page.click("#classify")
+        page.wait_for_selector("#answer .outside")
+        assert page.locator("#answer .panel:visible").count() == 0
+    visitor.inspect("outside")
+
+
+def test_a_link_leads_to_an_answer(visit, studio):
+    visitor = visit(name="link")
+    page = visitor.page
+    page.goto(f"{studio.url}?model=headlines&text=코스피 사상 최고치 경신")
+    page.wait_for_selector("#answer .panel")
+    assert page.locator("#model input").input_value() == "뉴스 제목 · News headlines"
+    assert "경제" in visitor.text_of("#answer")
+
+
+def test_a_link_that_is_shared_shows_our_title_and_picture(studio):
+    page = httpx.get(studio.url).text
+    assert page.count('property="og:title"') == 1 and "hfk 스튜디오" in page.split("og:title")[1][:60]
+    picture = httpx.get(re.search(r'og:image" content="([^"]+)"', page)[1])
+    assert picture.headers["content-type"] == "image/png" and picture.content.startswith(b"\x89PNG")
+
+
 def test_script_in_text_and_labels_is_shown_and_never_run(visit, tmp_path):
     visitor = visit(name="hostile")
     page = visitor.page
@@ -309,19 +374,24 @@ def test_script_in_text_and_labels_is_shown_and_never_run(visit, tmp_path):
     visitor.upload("input[type=file]", tmp_path / "p.png", PHOTO)
     page.click("#classify")
     page.wait_for_selector("#answer .panel")
-    assert page.locator("#answer .panel").count() == 4
+    assert page.locator("#answer > * .panels > .panel:visible").count() == 3  # a path, and two heads beside it
+    page.locator("#answer .each summary").click()
     assert HOSTILE in visitor.text_of("#answer") and "<b>tags</b>" in visitor.text_of("#answer")
     visitor.look("answer")
-    for head in ("cat1", "<b>tags</b>", "price"):
+    for head, words in (("cat1", "분류 · category"), ("<b>tags</b>", "<b>tags</b>"), ("price", "price")):
         page.click("#why-head input")
-        page.get_by_role("option", name=head).click()
+        page.get_by_role("option", name=words, exact=True).click()
         page.click("#why")
         page.wait_for_function(f"document.querySelector('#reasons h3')?.innerText.includes({head!r})")
     assert "onerror=alert(1)>" in visitor.text_of("#reasons .why") and page.locator("#reasons img").count() == 1
     visitor.look("why")
     page.click("#wrong")
     page.wait_for_selector("#which input")
-    for head, field in (("cat1", "#right"), ("<b>tags</b>", "label:has-text('일출')"), ("price", "input[type=number]")):
+    for head, field in (
+        ("분류 · category", "#right"),
+        ("<b>tags</b>", "label:has-text('일출')"),
+        ("price", "input[type=number]"),
+    ):
         page.get_by_role("radio", name=head).check()
         page.wait_for_selector(f"{field}:visible")
     visitor.look("feedback")

@@ -118,11 +118,30 @@ def test_a_task_may_be_given_a_file(write):
 def test_rows_of_the_space_are_found_by_their_text(places):
     """Their ids are hashes; with consent the text is there, guarded against spreadsheets and cut to one line."""
     text = table().splitlines()[1].split(",")[1]
+    assert labels(places(gathered((text, "해변", "산", "2025-01-01"))).load()["train"], "cat2")["P0"] == "산"
+
+
+def gathered(*said: tuple[str, str, str, str]) -> str:
+    """A file that a Space has gathered: text, what the model said, what is right, when."""
     buffer = io.StringIO()
     writer = csv.writer(buffer)
     writer.writerow(["id", "head", "from", "to", "reason", "checkpoint", "time", "text", "image"])
-    writer.writerow(["9f86d081884c7d65", "cat2", "해변", "산", "", "tiny", "2025", f"  {text}\n", ""])
-    assert labels(places(buffer.getvalue()).load()["train"], "cat2")["P0"] == "산"
+    for text, given, right, time in said:
+        writer.writerow(["9f86d081884c7d65", "cat2", given, right, "", "tiny", time, f"  {text}\n", ""])
+    return buffer.getvalue()
+
+
+def test_of_what_a_space_gathered_the_newest_holds_and_strangers_rows_are_counted(places):
+    """Its `from` is what a model said, which need not be the row's label."""
+    text = table().splitlines()[1].split(",")[1]
+    said = [
+        (text, "한식", "산", "2025-02-02"),
+        (text, "산", "해변", "2025-01-01"),
+        ("어디에도 없는 글", "산", "해변", "2025-03-03"),
+    ]
+    task = places(gathered(*said, ("", "산", "해변", "2025-03-04")))
+    assert labels(task.load()["train"], "cat2")["P0"] == "산"
+    assert task.corrected.endswith("; 2 of rows that are not in the table")
 
 
 @pytest.mark.parametrize(

@@ -28,12 +28,15 @@ class FittedHeads(Technique, key="fitted_heads"):
     Args:
         folds: the training rows are divided into so many, to choose each head's penalty by the loss on each fold of
             what is fitted on the others.
+        penalty: in place of that, the penalty of all heads: where rows resemble each other, as those of templates do,
+            folds choose too small a one.
 
     Raises:
         ValueError: for heads that are not linear.
     """
 
     folds: int = 5
+    penalty: float | None = None
 
     def begin(self, setting: Setting) -> None:
         """Refuse heads that have hidden layers."""
@@ -56,7 +59,7 @@ class FittedHeads(Technique, key="fitted_heads"):
             loss = partial(head.rules.loss, options=self.setting.losses[head.name])
             strata = labels.tolist() if head.rules.exclusive and labels.dim() == 1 else None
             weight, bias, self._found[head.name] = fit_head(
-                features, labels, head.num_outputs, loss, self.folds, strata, self.setting.seed
+                features, labels, head.num_outputs, loss, self.folds, strata, self.setting.seed, self.penalty
             )
             with torch.no_grad():
                 layer.short.weight.copy_(weight)
@@ -75,6 +78,7 @@ def fit_head(
     folds: int = 5,
     strata: list[Any] | None = None,
     seed: int = 42,
+    penalty: float | None = None,
 ) -> tuple[Tensor, Tensor, float]:
     """Fit one linear head: weight `(outputs, size)`, bias `(outputs,)`, and the penalty that the folds chose.
 
@@ -86,6 +90,7 @@ def fit_head(
         folds: of the rows, to choose the penalty by the loss on each of what is fitted on the others.
         strata: one value a row; those of one value are spread over the folds.
         seed: deals rows to folds.
+        penalty: what is taken without asking the folds.
     """
     middle = features.mean(0)
     size = (features - middle).square().sum(1).mean().sqrt().clamp_min(1e-6)
@@ -104,7 +109,7 @@ def fit_head(
             total += float(loss(logits, labels[inside])) * int(inside.sum())
         return total
 
-    penalty = min(_PENALTIES, key=held_out)
+    penalty = min(_PENALTIES, key=held_out) if penalty is None else penalty
     weight, bias = _minimize(scores, labels, outputs, loss, penalty)
     weight = weight @ right / size
     return weight, bias - weight @ middle, penalty
