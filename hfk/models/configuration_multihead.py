@@ -331,6 +331,7 @@ def written_parts(heads: list[HeadConfig]) -> dict[str, Any]:
 def keep_encoders(folder: Any, configs: Iterable[MultiHeadConfig]) -> None:
     """Of hfk's own encoders, leave only those that are needed in a saved checkpoint."""
     parts = [part for config in configs for part in (config.text_config, config.vision_config) if part is not None]
+    parts += [inner for part in parts for inner in getattr(part, "encoders", ())]
     needed = {ENCODERS[part.model_type].__module__.rpartition(".")[2] for part in parts if part.model_type in ENCODERS}
     keep_imports(Path(folder), "encoders", needed | {"encoder_base"})
 

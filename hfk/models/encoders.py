@@ -11,7 +11,7 @@ from .modeling_efficientnet_lite import EfficientNetLiteModel  # noqa: F401
 from .modeling_morphemes import MorphemesModel  # noqa: F401
 from .modeling_ngram import NGramModel  # noqa: F401
 from .modeling_recurrent import RecurrentModel  # noqa: F401
-from .modeling_side_by_side import SideBySideModel  # noqa: F401
+from .modeling_side_by_side import SideBySideModel, SideBySideVisionModel  # noqa: F401
 from .modeling_textcnn import TextCNNModel  # noqa: F401
 
 __all__ = ["ENCODERS"]

@@ -142,8 +142,10 @@ class CardRun:
     def bases(self) -> list[tuple[str, str]]:
         """The pretrained encoders: Hub id, and the name that a recipe gives."""
         others = {None, *chain(*FROM_SCRATCH.values()), *(part.name for part in self.parts)}
-        inner = public_name((self.recipe.get("text_config") or {}).get("encoder"))  # of two that stand side by side
-        return [(HUB_IDS.get(name, name), name) for name in (*self.encoders, inner) if name not in others]
+        inner = [(self.recipe.get("text_config") or {}).get("encoder")]  # of those that stand side by side
+        inner += (self.recipe.get("vision_config") or {}).get("encoders") or []
+        names = (*self.encoders, *map(public_name, inner))
+        return [(HUB_IDS.get(name, name), name) for name in names if name not in others]
 
     @property
     def parts(self) -> list[PackagedBackbone]:

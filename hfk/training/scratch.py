@@ -35,14 +35,22 @@ from ..models.modeling_cnn import CNNConfig, MLPConfig
 from ..models.modeling_morphemes import MorphemesConfig, MorphemesModel, PieceTable
 from ..models.modeling_ngram import NGramConfig, NGramModel
 from ..models.modeling_recurrent import RecurrentConfig
-from ..models.modeling_side_by_side import SideBySideConfig, SideBySideModel
+from ..models.modeling_side_by_side import (
+    SideBySideConfig,
+    SideBySideModel,
+    SideBySideVisionConfig,
+    SideBySideVisionModel,
+)
 from ..models.modeling_textcnn import TextCNNConfig
 from ..models.processing_multihead import MultiHeadProcessor, separator_of
 from ..runs.recipe import Recipe, unknown_option
 from ..tasks import load_task
 from .morphemes import MORPHEMES, morpheme_ngrams, morpheme_tokenizer, morpheme_vectors
 
-_CONFIGS = (MorphemesConfig, NGramConfig, RecurrentConfig, SideBySideConfig, TextCNNConfig, CNNConfig, MLPConfig)
+_CONFIGS = (
+    MorphemesConfig, NGramConfig, RecurrentConfig, SideBySideConfig, TextCNNConfig, CNNConfig, MLPConfig,
+    SideBySideVisionConfig,
+)  # fmt: skip
 ENCODERS = {kind.model_type: kind for kind in _CONFIGS}
 FOLDERS = {"text": "text_encoder", "vision": "vision_encoder"}
 """Where in a run's folder an encoder waits for the first step; a finished run needs it no more."""
@@ -79,12 +87,36 @@ def make_encoder(recipe: Recipe, side: str, rows: Dataset, anew: bool) -> str:
     return str(target)
 
 
-def _vision_encoder(recipe: Recipe) -> tuple[PreTrainedModel, ViTImageProcessorPil]:
+def _vision_encoder(recipe: Recipe) -> tuple[PreTrainedModel, Any]:
+    if recipe.vision_encoder == SideBySideVisionConfig.model_type:
+        return _vision_encoders(recipe)
     known = {} if recipe.image_size is None else {"image_size": recipe.image_size}
     config = _configure("vision_config", ENCODERS[recipe.vision_encoder], recipe.vision_config, known)
     set_seed(recipe.arguments.seed)
     size = {"height": config.image_size, "width": config.image_size}
     return AutoModel.from_config(config), ViTImageProcessorPil(size=size)
+
+
+def _vision_encoders(recipe: Recipe) -> tuple[PreTrainedModel, Any]:
+    """Several pretrained encoders, and the image processor of the first, at the size of the largest."""
+    options = dict(recipe.vision_config or {})
+    names = options.pop("encoders", None)
+    if not isinstance(names, list) or len(names) < 2 or options:
+        raise ValueError("side-by-side-vision needs vision_config: {encoders: [NAME, NAME]}, two or more.")
+    folders = [resolve(name, "vision") for name in names]
+    parts = [AutoModel.from_pretrained(folder) for folder in folders]
+    whole = [MultiHeadProcessor.from_encoders(vision=folder, image_size=recipe.image_size) for folder in folders]
+    readers = [processor.image_processor for processor in whole]
+    shown = [getattr(reader, "crop_size", None) or reader.size for reader in readers]
+    sizes = [size["height"] or size["shortest_edge"] for size in shown]
+    config = SideBySideVisionConfig(
+        encoders=[part.config for part in parts],
+        sizes=sizes,
+        means=[list(reader.image_mean) for reader in readers],
+        deviations=[list(reader.image_std) for reader in readers],
+    )
+    processor = MultiHeadProcessor.from_encoders(vision=folders[0], image_size=max(sizes))
+    return SideBySideVisionModel(config, parts).eval(), processor.image_processor
 
 
 def _text_encoder(recipe: Recipe, rows: Dataset) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
