@@ -1,8 +1,8 @@
-"""Make the embedded samples: hfk/tasks/samples/{tour_mini,tour_unseen,ynat_mini,fashion_mini,dialect_mini}.parquet.
+"""Make the embedded samples, hfk/tasks/samples/*.parquet.
 
-Texts come from the templates in `sample_texts.py` and `sample_dialects.py`, pictures from the drawings in
-`sample_drawings.py`; nothing is taken from a data set. Every row has its own random generator, seeded by its id, so a
-row can be made again alone.
+Texts come from the templates in `sample_texts.py`, `sample_dialects.py` and `sample_reviews.py`, pictures from the
+drawings in `sample_drawings.py`; nothing is taken from a data set. Every row has its own random generator, seeded by
+its id, so a row can be made again alone.
 
 In `tour_mini`, 사찰 and 성, and 요트 and 카약/카누, share their texts and differ in the picture only; 박물관 and
 미술관/화랑, and 한식 and 일식, share their pictures and differ in the text only. The other categories differ in both.
@@ -25,11 +25,13 @@ import pyarrow.parquet as pq
 from sample_dialects import FRAMES, REGIONS, pair
 from sample_drawings import draw_scene
 from sample_outfits import GARMENTS, HUES, draw_outfits
+from sample_reviews import review
 from sample_texts import HEADLINES, PLACES, headline, overview
 
 ROWS_PER_CATEGORY = 23
 HEADLINES_PER_TOPIC = 30
 PAIRS_PER_FRAME = 3
+REVIEWS = 600
 PIXELS = 112
 FOLDER = Path(__file__).parent.parent / "hfk" / "tasks" / "samples"
 UNSEEN = (
@@ -111,6 +113,15 @@ def dialect_rows() -> Iterator[dict[str, Any]]:
             made.add(dialect)
 
 
+def review_rows() -> Iterator[dict[str, Any]]:
+    """The rows of `reviews_mini`; reviews that resemble an earlier one are made again."""
+    seen: list[set[str]] = []
+    for number in range(REVIEWS):
+        rng, good = random.Random(f"review {number}"), number % 2 == 0
+        text = _fresh(lambda rng=rng, good=good: review(rng, good), seen, 0.6)
+        yield {"id": f"reviews-mini-{number:03d}", "text": text, "label": "긍정" if good else "부정"}
+
+
 def _fresh(make: Any, seen: list[set[str]], similarity: float = 0.45) -> str:
     for _ in range(400):
         text = make()
@@ -137,7 +148,7 @@ def main(folder: Path = FOLDER) -> None:
         for number, (cat3, text) in enumerate(UNSEEN)
     ]
     made = {"tour_mini": tour, "tour_unseen": unseen, "ynat_mini": ynat_rows(), "fashion_mini": fashion_rows()}
-    made["dialect_mini"] = dialect_rows()
+    made |= {"dialect_mini": dialect_rows(), "reviews_mini": review_rows()}
     for name, rows in ((name, list(rows)) for name, rows in made.items()):
         path = folder / f"{name}.parquet"
         pq.write_table(pa.Table.from_pylist(rows), path, compression="zstd")

@@ -15,6 +15,7 @@ from ..models.configuration_multihead import HeadConfig
 from .columns import HeadColumn
 from .dialect import dialect_mini_task, dialect_task
 from .fashion import fashion_mini_task, fashion_task
+from .reviews import reviews_mini_task
 from .samples import unseen_places
 from .split import finest_head
 from .task import DEFAULT_SPLIT, Task, complete_split
@@ -59,6 +60,11 @@ _BUILT_IN: dict[str, tuple[Callable[..., Task], str, tuple[str, ...]]] = {
     "ynat-mini": (
         ynat_mini_task,
         "news headlines, embedded sample from templates → 7 topics",
+        ("data", "split", "bad_rows"),
+    ),
+    "reviews-mini": (
+        reviews_mini_task,
+        "film reviews, embedded sample from templates → 긍정 or 부정",
         ("data", "split", "bad_rows"),
     ),
     "fashion": (

@@ -57,7 +57,7 @@ FOLDERS = {"text": "text_encoder", "vision": "vision_encoder"}
 
 _NGRAM_TOKENIZER = {"kind": "character", "vocab_size": 16000, "lowercase": True}
 
-KINDS = ("bpe", "character")
+KINDS = ("bpe", "character", "word")
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _NAMES = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
 _FITTING_ROWS = 512
@@ -286,10 +286,11 @@ def train_tokenizer(
 
     Args:
         texts: the training texts, prepared as they will be when it is used.
-        kind: `bpe` (pieces of words, merged by frequency; `[CLS]` before and `[SEP]` after a text), or `character`
-            (every character and space).
+        kind: `bpe` (pieces of words, merged by frequency; `[CLS]` before and `[SEP]` after a text), `character`
+            (every character and space), or `word` (what stands between spaces and punctuation, `[CLS]` before a text).
         vocab_size: most pieces, five special ones included. `character` needs as many as there are characters and
-            leaves out the rarest if that is more; `bpe` gives a third of it to single characters at most.
+            leaves out the rarest if that is more, as `word` does with words; `bpe` gives a third of it to single
+            characters at most.
         lowercase: make no difference between capital and small letters.
 
     Example:
@@ -313,6 +314,13 @@ def train_tokenizer(
         # Without merges, byte-pair encoding leaves every character alone, and is the quickest model to do so.
         vocabulary = {piece: number for number, piece in enumerate((*SPECIAL, *sorted(letters)))}
         raw = Tokenizer(models.BPE(vocabulary, [], unk_token="[UNK]", cache_capacity=0))
+    elif kind == "word":
+        split = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation("removed")])
+        counts = Counter(word for text in clean for word, _ in split.pre_tokenize_str(text))
+        words = sorted(counts, key=lambda word: (-counts[word], word))[: vocab_size - len(SPECIAL)]
+        raw = Tokenizer(models.WordLevel({word: at for at, word in enumerate((*SPECIAL, *words))}, unk_token="[UNK]"))
+        raw.pre_tokenizer = split
+        raw.post_processor = processors.TemplateProcessing("[CLS] $A", special_tokens=[("[CLS]", 2)])
     else:
         rare = {ord(letter): " " for letter in ranked[vocab_size // 3 :]}  # not known to it
         raw = Tokenizer(models.BPE(unk_token="[UNK]"))

@@ -183,6 +183,7 @@ def test_unknown_names_list_what_there_is(tmp_path):
         "tour-mini",
         "ynat",
         "ynat-mini",
+        "reviews-mini",
         "fashion",
         "fashion-mini",
         "dialect",

@@ -22,7 +22,7 @@ def read_sample(name: str) -> list[RawTable]:
     """Read an embedded sample.
 
     Args:
-        name: `tour_mini`, `tour_unseen`, `ynat_mini`, `fashion_mini` or `dialect_mini`.
+        name: `tour_mini`, `tour_unseen`, `ynat_mini`, `fashion_mini`, `dialect_mini` or `reviews_mini`.
 
     Returns:
         One table, not divided into splits.
