@@ -447,7 +447,9 @@ def _leave_out(source: TableSource, file: str) -> None:
             "`hfk predict` classifies such rows."
         )
     names = [head.name for head in heads]
-    source.heads = [head if head.parent in names else replace(head, parent=None, parents=None) for head in heads]
+    source.heads = [
+        head if head.parent in names else replace(head, parent=None, parents=None, qualify=False) for head in heads
+    ]
 
 
 def _columns(task: Task, recipe: Recipe | None) -> dict[str, Any]:

@@ -23,7 +23,8 @@ from .names import canonical, whole_number
 
 RESERVED = ("id", "text", "image", "mean", "error", "paths")
 """What a head can't be called: columns of the rows and of predictions, and names among the scores."""
-MISSING_WORDS = frozenset({"", "nan", "NaN", "<NA>", "NaT"})
+MISSING_WORDS = frozenset(("", "-", "nan", "NaN", "<NA>", "NaT", "N/A", "n/a", "#N/A", "NULL", "null"))
+"""Cells that say that there is no label, unless a head's `labels` has them; `none`, `없음` and `NA` may be labels."""
 HEAD_OPTIONS = ("kind", "dropout", "temperature", "thresholds", "path_weight", "mean", "std")
 OPTIONS = (*HEAD_OPTIONS, *LOSS_OPTIONS)
 YES = frozenset({"1", "true", "y", "yes", "o", "✓", "예"})
@@ -238,9 +239,10 @@ def read_list(cell: Any) -> list[Any] | None:
     if text[:1] + text[-1:] not in ("[]", "()", "{}") or text.isalpha():
         return None
     inside = text[1:-1]
-    if text[0] == "[":
+    if text[0] in "[{":
         try:
-            return json.loads(text)
+            found = json.loads(text)
+            return found["choices"] if isinstance(found, dict) and set(found) == {"choices"} else found
         except json.JSONDecodeError:
             pass
     try:  # NumPy writes no commas, and Python would join the texts
@@ -288,8 +290,11 @@ def _named(column: HeadColumn, cell: Any) -> str:
 def _single(column: HeadColumn, cell: Any) -> Any:
     if isinstance(cell, str):
         cell = soft_label(cell) or cell
+    if isinstance(cell, (list, tuple)) and len(cell) < 2 and not isinstance((*cell, None)[0], float):
+        cell = cell[0] if cell else None  # room for several, and one label
     if not isinstance(cell, (list, tuple)):
-        return None if is_missing(cell) else _named(column, cell)
+        listed = column.labels is not None and isinstance(cell, str) and cell.strip() in column.labels
+        return None if is_missing(cell) and not listed else _named(column, cell)
     if not cell or not all(isinstance(p, (int, float)) and 0 <= p <= 1 for p in cell):
         raise ValueError(
             f"holds the list {str(list(cell))[:60]}; a soft label is a list of probabilities in [0, 1], and several "

@@ -14,6 +14,7 @@ import gzip
 import io
 import itertools
 import math
+import re
 import statistics
 import warnings
 import zlib
@@ -127,6 +128,9 @@ def records(lines: Iterable[str], delimiter: str | None, quoted: bool, strict: b
     """
     lines = iter(lines)
     first = next(lines, "")
+    if delimiter == "|":  # Markdown rules a line below its header
+        rule = next(lines, "")
+        lines = itertools.chain(["\n" if re.fullmatch(r"[\s|:-]*-{3}[\s|:-]*", rule) else rule] if rule else [], lines)
     if first.lower().startswith("sep=") and len(first.rstrip("\r\n")) == 5:  # Excel's own way to name the delimiter
         first = "\n"
     lines = itertools.chain([first], lines)

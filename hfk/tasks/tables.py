@@ -3,8 +3,8 @@
 What a file is, its contents say; its name only decides between readings that fit alike. `layout` says how a table is
 read, for people too. Cells stay what they were: "007" in a CSV is the text "007", numbers in Parquet are numbers, an
 empty CSV cell is None, and words such as "none" or "NA" are words; that is why `pandas.read_csv`, which guesses types,
-does not read here. Columns of objects are taken apart (`labels.score`), and codes that carry their names, as `datasets`
-writes them, are read as names. Every frame has dtype object.
+does not read here. Columns of objects are taken apart (`labels.score`; of lists of objects into lists), and codes that
+carry their names, as `datasets` writes them, are read as names. Every frame has dtype object.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ import itertools
 import json
 import re
 import warnings
+import zipfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import datasets
 import pandas as pd
@@ -41,6 +43,7 @@ _BINARY = {
     b"%PDF": "a PDF; save its table as CSV",
     b"\xff\xd8\xff": "a picture",
     b"\x89PNG": "a picture",
+    b"<": "a web page or XML, whatever its name says; open it in Excel, and save it as .xlsx or CSV",
 }
 
 Chunk = dict[str, list[Any]]
@@ -170,13 +173,14 @@ def _file_layout(path: Path, _: tuple[int, ...], known: tuple[tuple[str, Any], .
     reading = dict(known)
     ragged, sheet, encoding = (reading.pop(name, None) for name in ("ragged", "sheet", "encoding"))
     with path.open("rb") as file:
-        start = file.read(8)
+        start = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
     for magic, what in _BINARY.items():
-        if start.startswith(magic):
+        if start.startswith(magic) and (magic != b"<" or re.match(rb"<(!doctype|\?xml|html|table|meta)", start, re.I)):
             raise ValueError(f"{path.name} is {what}.")
     if start.startswith(b"PAR1"):
         return _parquet_layout(path)
     if start.startswith(b"PK\x03\x04"):
+        _check_zip(path)
         return _sheet_layout(path, sheet, reading.get("header"))
 
     def look_in(encoding: str) -> Layout:
@@ -190,6 +194,20 @@ def _file_layout(path: Path, _: tuple[int, ...], known: tuple[tuple[str, Any], .
     return found
 
 
+def _check_zip(path: Path) -> None:
+    """Say what an archive is that is no workbook."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError):
+        return
+    if "mimetype" in names and "content.xml" in names:
+        raise ValueError(f"{path.name} is an OpenDocument file; save it as .xlsx or CSV.")
+    if "[Content_Types].xml" not in names:
+        held = ", ".join(name for name in names[:3] if not name.startswith("__MACOSX"))
+        raise ValueError(f"{path.name} is a ZIP archive ({held}{', …' * (len(names) > 3)}); unpack it first.")
+
+
 def _called(path: Path, *suffixes: str) -> bool:
     return path.name.lower().removesuffix(".gz").endswith(suffixes)
 
@@ -198,9 +216,15 @@ def _check_columns(names: Iterable[str], path: Path) -> list[str]:
     names = list(map(canonical, names))
     if names.count("") > 1:  # one may be the index that pandas wrote
         names = [name or (f"column {place}" if place > 1 else "") for place, name in enumerate(names, 1)]
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise ValueError(f"{path.name}: two columns are called {repeated[0]!r}; rename one of them.")
+    for name in [name for name, count in Counter(names).items() if count > 1]:
+        places = [place for place, other in enumerate(names) if other == name]
+        free = (f"{name} ({number})" for number in itertools.count(2) if f"{name} ({number})" not in names)
+        for place, other in zip(places[1:], list(itertools.islice(free, len(places) - 1)), strict=True):
+            names[place] = other
+        warnings.warn(
+            f"{path.name}: {len(places)} columns are called {name!r}; the second is {names[places[1]]!r} here.",
+            stacklevel=2,
+        )
     return names
 
 
@@ -347,7 +371,15 @@ def _flat_object(record: Any, where: str) -> dict[str, Any]:
 def _leaves(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in record.items():
         if isinstance(value, dict) and value and not set(value) <= {"bytes", "path"}:
-            yield from _leaves(value, f"{prefix}{key}.")
+            if set(value) == {"choices"}:  # as Label Studio writes several where others have one
+                yield canonical(prefix + key), value["choices"]
+            else:
+                yield from _leaves(value, f"{prefix}{key}.")
+        elif isinstance(value, list) and value and all(isinstance(v, dict) and v and "bytes" not in v for v in value):
+            parts: dict[str, list[Any]] = {}
+            for name, cell in itertools.chain.from_iterable(map(_leaves, value)):
+                parts.setdefault(name, []).extend(cell if isinstance(cell, list) else [cell])
+            yield from ((canonical(f"{prefix}{key}.{name}"), cells) for name, cells in parts.items())
         else:
             yield canonical(prefix + key), value or None if isinstance(value, dict) else value
 
@@ -455,7 +487,8 @@ def _named(feature: Any, cells: list[Any]) -> list[Any]:
 
 
 def _sheet_layout(path: Path, sheet: str | int | None, header: bool | int | None) -> Layout:
-    rows = _sheet_cells(path, sheet)
+    merged: list[_Merged] = []
+    rows = _sheet_cells(path, sheet, merged)
     start = list(itertools.islice(rows, 50))
     if isinstance(header, int) and not isinstance(header, bool):
         first = place = header - 1
@@ -464,6 +497,9 @@ def _sheet_layout(path: Path, sheet: str | int | None, header: bool | int | None
         width = max(map(len, start), default=0)
         padded = [row + [None] * (width - len(row)) for row in start]
         place = first if header is False else below_titles(padded, first, cells=True)
+        grouped = any(one.row == place + 1 < len(start) and one.wide for one in merged)
+        if header is not False and grouped and all(isinstance(cell, str) for cell in padded[place + 1]):
+            place += 1  # what stands above are names of groups of columns
     if place >= len(start):
         raise ValueError(f"{path.name} has no header: a row of its sheet must name the columns.")
     if header is False:
@@ -489,8 +525,30 @@ def _sheet_rows(path: Path, how: Layout, sheet: str | int | None) -> Iterator[li
         yield row + [None] * (width - len(row))
 
 
-def _sheet_cells(path: Path, sheet: str | int | None) -> Iterator[list[Any]]:
-    """The rows of a workbook's sheet, each to its last cell that isn't empty."""
+class _Merged(NamedTuple):
+    """Cells of a sheet that are one: the first's row and column, from 1, and how many more rows and columns."""
+
+    row: int
+    column: int
+    tall: int
+    wide: int
+
+
+def _merged(sheet: Any) -> Iterator[_Merged]:
+    """What is merged in a sheet; a workbook that is read as it goes says so after all rows, and openpyxl not at all."""
+    with sheet._get_source() as source:
+        before = b""
+        while block := source.read(1 << 20):
+            seen = before + block
+            for found in re.finditer(rb'<mergeCell ref="([A-Z]{1,3})(\d{1,7}):([A-Z]{1,3})(\d{1,7})"', seen):
+                left, top, right, bottom = found.groups()
+                columns = [functools.reduce(lambda sum, sign: 26 * sum + sign - 64, name, 0) for name in (left, right)]
+                yield _Merged(int(top), columns[0], int(bottom) - int(top), columns[1] - columns[0])
+            before = seen[-64:] if b"<mergeCell " in seen[-64:] else b""
+
+
+def _sheet_cells(path: Path, sheet: str | int | None, merged: list[_Merged] | None = None) -> Iterator[list[Any]]:
+    """The rows of a workbook's sheet, each to its last cell that isn't empty; `merged` is told what is one cell."""
     openpyxl, broken = import_openpyxl(path.name), f"{path.name} is not a whole XLSX workbook"
     try:
         book = openpyxl.load_workbook(path, read_only=True, data_only=True, keep_links=False)
@@ -509,14 +567,25 @@ def _sheet_cells(path: Path, sheet: str | int | None) -> Iterator[list[Any]]:
             )
         own = book.worksheets[place]
         own.reset_dimensions()  # what the file claims of itself may be anything
-        cells = own.iter_rows(values_only=True)
-        while True:
+        try:
+            ones = list(dict.fromkeys(_merged(own)))
+        except Exception as error:  # see above
+            raise ValueError(f"{broken} ({type(error).__name__}).") from None
+        if merged is not None:
+            merged += ones
+        cells, tall, held = own.iter_rows(values_only=True), [one for one in ones if one.tall], {}
+        for number in itertools.count(1):
             try:
                 row = [_sheet_cell(cell) for cell in next(cells)]
             except StopIteration:
                 return
             except Exception as error:  # see above
                 raise ValueError(f"{broken} ({type(error).__name__}).") from None
+            for one in tall:  # a workbook holds a merged cell's value in its first row only
+                if one.row <= number <= one.row + one.tall:
+                    row += [None] * (one.column - len(row))
+                    held.setdefault(one, row[one.column - 1])
+                    row[one.column - 1] = held[one]
             while row and row[-1] is None:
                 row.pop()
             yield row

@@ -210,6 +210,7 @@ def _head_columns(entry: Any, at: str, folder: Path) -> list[HeadColumn]:
             raise ValueError(f"head {name!r}: `levels:` must list the names of the heads, coarse to fine.")
         fields = {"column": name, "qualify": True} | fields | {"levels": [canonical(level) for level in levels]}
         if name in fields["levels"] and "name" in entry:
+            fields["qualify"] = name != fields["levels"][0]
             return [HeadColumn(**{**fields, "name": name}, options=options)]
         above = [None, *fields["levels"]]
         return [
@@ -259,6 +260,8 @@ def _names_file(path: Path, column: str) -> dict[Any, Any]:
     numeric = [name for name in names if all(str(cell).isdecimal() for cell in table[name])]
     codes = column if column in names else (numeric or names)[0]
     called = [name for name in names if name != codes]
+    if table[codes].duplicated().any():
+        raise ValueError(f"{path.name} has several rows for {table[codes][table[codes].duplicated()].iloc[0]!r}.")
     if len(called) > 1:
         raise ValueError(
             f"{path.name} has {len(names)} columns; a file of class names has two, what rows say and name."

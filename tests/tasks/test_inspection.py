@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import warnings
 
 import pytest
@@ -84,7 +85,7 @@ def guess(write, header, make, count=120):
     """What init makes of a table of texts and some more columns; `make` gives a row's cells."""
     lines = [f"문장,{header}"]
     lines += [f"{n * 7919}번째 문장은 이렇게 조금 길다,{','.join(map(str, make(n)))}" for n in range(count)]
-    return inspect_table(write("data.csv", "\n".join(lines)))
+    return inspect_table(write("code.csv", "\n".join(lines)))
 
 
 @pytest.mark.parametrize(
@@ -109,10 +110,15 @@ def guess(write, header, make, count=120):
          {"name": "labels", "problem": "multi_label", "columns": ["기쁨", "분노", "불안"]}),
         ("태그", lambda n: [f"#{'가나다'[n % 3]} #{'라마'[n // 3 % 2]}"],
          {"name": "태그", "problem": "multi_label", "separator": "#"}),
+        ("topic", lambda n: ['"{""choices"": [""가"", ""나""]}"' if n % 4 else "다"],
+         {"name": "topic", "problem": "multi_label", "labels": ["가", "나", "다"]}),
+        ("라벨", lambda n: [f"2023-0{n % 4 + 1}-01"], {"name": "라벨"}),
+        ("부서코드", lambda n: [["001", "010", "100"][n % 3]], {"name": "부서코드"}),
+        ("y", lambda n: [["가", "나", "N/A", "-", "NULL"][n % 5]], {"name": "y"}),
         ("해,달,별", lambda n: [int(n % 3 == k) for k in range(3)], {"name": "labels", "columns": ["해", "달", "별"]}),
     ],
     ids=["Python", "JSON", "vector", "few combined", "with a slash", "long", "codes", "floats", "number", "levels",
-         "columns", "hashtags", "one-hot"],
+         "columns", "hashtags", "choices", "dates", "its own file names no codes", "missing", "one-hot"],
 )  # fmt: skip
 def test_the_form_of_labels(write, header, make, head):
     assert yaml.safe_load(guess(write, header, make))["heads"] == [head]
@@ -140,6 +146,56 @@ def test_what_is_no_label_has_another_role_or_is_proposed(write):
     assert yaml.safe_load(guess(write, "나이,url", lambda n: [20 + n % 40, f"https://a/{n}"]))["heads"] == [
         {"name": "나이"}
     ]
+
+
+def test_what_people_export_beside_labels_is_no_label(write):
+    text = guess(
+        write,
+        "타임스탬프,처리일수,크기,언론사,스팸,환불,활성,annotator1,majority",
+        lambda n: [f"2024/03/{n % 28 + 1:02} {n % 12}:{n % 60:02}:33 오후 GMT+9", n % 7, f"{n}cm x {n * 7 % 90}cm",
+                   "가나다라마"[n % 5], ["TRUE", "FALSE"][n % 2], "YN"[n // 2 % 2], "TRUE", *["가나다"[n % 3]] * 2],
+    )  # fmt: skip
+    found = yaml.safe_load(text)
+    assert [head["name"] for head in found["heads"]] == ["스팸", "환불", "majority"] and found["text"] == "문장"
+    for line in (
+        "#   타임스탬프: dates",
+        "# - {name: 처리일수}",
+        "#   크기: ",
+        "# - {name: 언론사}",
+        "#   활성: one value",
+    ):
+        assert line in text
+
+
+def test_exports_of_labelling_tools(write):
+    """Lists of one label each are labels; what is of parts of a text is not learned, and it is said."""
+    rows = [{"id": n, "text": f"{n * 7919}번째 문장은 길다", "label": [["가"], ["나"], []][n % 3], "Comments": []}
+            for n in range(60)]  # fmt: skip
+    text = inspect_table(write("all.jsonl", "\n".join(map(json.dumps, rows))))
+    assert yaml.safe_load(text)["heads"] == [{"name": "label"}] and "#   Comments: every cell is empty" in text
+    assert sum(map(len, load_task(write("task.yaml", text)).load().values())) == 60
+    spans = [row | {"label": [[0, 2, "PS"], [3, 4, "DT"]]} for row in rows]
+    with pytest.raises(
+        ValueError, match="no column looks like a label; .*label: it holds lists of lists, such as parts"
+    ):
+        inspect_table(write("spans.jsonl", "\n".join(map(json.dumps, spans))))
+    entities = [
+        row | {"label": None, "entities": [{"label": "PS", "start_offset": 0, "end_offset": 2}]} for row in rows
+    ]
+    with pytest.raises(ValueError, match=r"entities\.label: it is of parts of a text, which"):
+        inspect_table(write("entities.jsonl", "\n".join(map(json.dumps, entities))))
+    squad = {"data": [{"title": f"글{n}", "paragraphs": [{"context": f"{n}번째 긴 글"}, {"context": f"{n}번째 짧은 글"}]}
+                      for n in range(30)]}  # fmt: skip
+    with pytest.raises(
+        ValueError, match="by hand. paragraphs.context: it holds lists of texts.*write one object a text"
+    ):
+        inspect_table(write("squad.json", json.dumps(squad)))
+
+
+def test_a_last_row_of_sums_is_remarked_on(write):
+    lines = ["문장,분류,건수"] + [f"{n * 7919}번째 문장은 이렇게 조금 길다,{'가나다'[n % 3]},{n}" for n in range(60)]
+    with pytest.warns(UserWarning, match=r"data\.csv: what is in row 61 looks like sums or means"):
+        inspect_table(write("data.csv", "\n".join([*lines, "합계,,1770"])))
 
 
 def test_a_cut_off_line_is_left_out_and_a_table_of_many_such_is_refused(write):

@@ -79,6 +79,14 @@ def test_lists_are_read_however_they_are_written(cell, values):
     assert read_list("[속보]['a") is None
 
 
+def test_a_list_of_one_is_a_label_and_words_for_nothing_are_none():
+    assert [read(cell) for cell in (["가"], [], [3], "[3]", "없음", "NA")] == ["가", None, "3", "3", "없음", "NA"]
+    assert [read(cell) for cell in ("-", "N/A", "null", "NULL", "#N/A")] == [None] * 5
+    assert [read(cell, labels=["N/A", "-"]) for cell in ("N/A", "-", "null")] == ["N/A", "-", None]
+    with pytest.raises(ValueError, match="several labels a row need problem: multi_label"):
+        read(["가", "나"])
+
+
 def test_vectors_of_0_and_1_need_names():
     names = ["기쁨", "슬픔", "분노"]
     for cell in ("[1, 0, 1]", [1.0, 0.0, 1.0], "[1. 0. 1.]"):
@@ -145,6 +153,10 @@ def test_levels_of_one_cell(task):
     assert [head.name for head in made.heads] == ["대", "중"] and made.heads[1].parent == "대"
     assert made.heads[1].labels == ["과일", "상의", "식품 > 기타", "의류 > 기타"]
     assert data["대"][:] == [0, 0, 1, 1, 1, 1] and data["중"][:] == [0, 2, 1, 3, None, 1]
+    again = [column.reading() for column in made.source.heads]  # as a checkpoint's task.json says it
+    file = str(made.source.read()[0].folder / "data.csv")
+    again = load_task({"data": file, "text": "text", "heads": again, **WHOLE}, heads=made.heads)
+    assert again.load()["train"]["중"][:] == data["중"][:]
     with pytest.raises(ValueError, match=r"row 1: head '대' has 3 levels in 'a > b > c', but `levels:` names 2"):
         task(rows("a > b > c"), text="text", heads=[{"column": "y", "levels": ["대", "중"]}]).load()
 

@@ -8,6 +8,7 @@ import json
 import re
 import unicodedata
 import warnings
+import zipfile
 
 import datasets
 import openpyxl
@@ -22,6 +23,15 @@ from hfk.tasks.table_writer import TableWriter, guard
 from hfk.tasks.tables import iter_columns, layout, read_table
 
 CELLS = {"id": ["007", "2"], "text": ['쉼표, 따옴표" 와\n줄바꿈', None], "none": ["none", "NA"]}
+
+
+def zipped(files):
+    """A ZIP archive's bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
 
 
 def write(path, text, encoding="utf-8"):
@@ -246,7 +256,7 @@ def test_names_of_columns_are_composed_whatever_wrote_them(tmp_path):
 
 def test_a_line_of_json_lines_is_a_row_whatever_it_holds(tmp_path):
     path = write(tmp_path / "a.jsonl", '{"글": "하나", "곳": [{"첫": 0}, {"첫": 3}]}\n')
-    assert read_table(path)["곳"].tolist() == [[{"첫": 0}, {"첫": 3}]]
+    assert read_table(path)["곳.첫"].tolist() == [[0, 3]]
     path = write(tmp_path / "a.jsonl", '[\n{"글": "하나"},\n{"글": "둘"}]\n')
     assert read_table(path)["글"].tolist() == ["하나", "둘"]
 
@@ -286,6 +296,42 @@ def test_a_workbook_reads(tmp_path):
         assert read_table(tmp_path / "a.xlsx").to_dict("list") == {"표지": []}
     with pytest.raises(ValueError, match="has no sheet '둘'; it has: Sheet, 자료"):
         read_table(tmp_path / "a.xlsx", sheet="둘")
+
+
+def test_merged_cells_are_those_of_each_of_their_rows(tmp_path):
+    book = openpyxl.Workbook()
+    sheet = book.active
+    for row in (["번호", "글", None, "갈래"], [None, "제목", "본문", None], [1, "하나", "가", "큰"], [2, "둘", "나"]):
+        sheet.append(row)
+    sheet.append([3, "셋", "다", "작은"])
+    for merged in ("A1:A2", "B1:C1", "D1:D2", "D3:D4"):
+        sheet.merge_cells(merged)
+    book.save(tmp_path / "a.xlsx")
+    frame = read_table(tmp_path / "a.xlsx")
+    assert list(frame.columns) == ["번호", "제목", "본문", "갈래"]
+    assert frame["갈래"].tolist() == ["큰", "큰", "작은"] and frame["제목"].tolist() == ["하나", "둘", "셋"]
+
+
+def test_columns_of_one_name_are_told_apart_and_it_is_said(tmp_path):
+    with pytest.warns(UserWarning, match=r"a\.csv: 3 columns are called '글'; the second is '글 \(3\)' here"):
+        frame = read_table(write(tmp_path / "a.csv", "글,글 (2),글,글\n1,2,3,4\n"))
+    assert frame.to_dict("list") == {"글": ["1"], "글 (2)": ["2"], "글 (3)": ["3"], "글 (4)": ["4"]}
+
+
+def test_lists_of_objects_become_columns_of_lists(tmp_path):
+    """As Label Studio writes annotations: several choices, or one."""
+    results = [[{"value": {"choices": ["긍정"]}}], [{"value": {"choices": ["긍정", "배송"]}}], []]
+    rows = [{"data": {"text": "글"}, "annotations": [{"by": 1, "result": result}]} for result in results]
+    frame = read_table(write(tmp_path / "a.json", json.dumps(rows)))
+    assert frame["annotations.result.value"].tolist() == [["긍정"], ["긍정", "배송"], None]
+    assert frame["annotations.by"].tolist() == [[1], [1], [1]]
+    frame = read_table(write(tmp_path / "b.json", json.dumps([{"y": {"choices": ["가"]}}, {"y": "나"}])))
+    assert frame["y"].tolist() == [["가"], "나"]
+
+
+def test_the_rule_below_a_header_of_markdown_is_no_row(tmp_path):
+    frame = read_table(write(tmp_path / "a.md", "| 글 | 갈래 |\n|:---|----|\n| 하나 | 가 |\n| --- | 나 |\n"))
+    assert [cell.strip() for cell in frame["글"]] == ["하나", "---"]
 
 
 def test_csv_is_for_excel_too(tmp_path):
@@ -346,7 +392,9 @@ def test_a_header_alone_is_an_empty_table(tmp_path):
         ("a.csv", b"\n\n", "no header"),
         ("a.csv", b"a,b\n1,2\n1\n", r"a\.csv, line 3: 1 cells"),
         ("a.csv", b'a,b\n1,"x\ny"\n1,2,3\n', r"line 4: 3 cells"),
-        ("a.csv", b"a,a\n1,2\n", "two columns are called 'a'"),
+        ("a.xls", b"<html><table><tr><td>a</td></tr></table></html>", "is a web page or XML"),
+        ("a.csv.zip", zipped({"a.csv": "a,b"}), r"is a ZIP archive \(a\.csv\); unpack it"),
+        ("a.ods", zipped({"mimetype": "", "content.xml": ""}), "is an OpenDocument file"),
         ("a.csv", b"a\n\xff\xfe\x81\n", "neither UTF-8 nor cp949"),
         ("a.jsonl", b'{"a": 1}\n{"a": \n', "line 2"),
         ("a.jsonl", b"[1]\n", "JSON object"),

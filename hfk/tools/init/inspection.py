@@ -33,6 +33,7 @@ _MANY_HEADS = 8  # columns of few values beside one that is called a label: feat
 _FEW_RAGGED = 0.02  # of the lines; where more have another width, the table is read wrongly
 _FEW_ROWS = 1000
 _NAMES_BYTES = 1 << 16
+_SUMS = frozenset("합계 총계 총합 소계 평균 계 total sum average mean".split())  # noqa: SIM905
 _BOX = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -60,22 +61,21 @@ def inspect_table(path: str | Path, folder: str | Path | None = None, **reading:
     rows = len(next(iter(cells.values()), []))
     if not rows:
         raise ValueError(f"{path.name} has no rows to look at.")
-    columns = [Column(str(name), found) for name, found in cells.items()]
-    for column in columns:
-        classify(column, path.parent)
+    columns = [_column(str(name), found, path.parent) for name, found in cells.items()]
+    _leave_out_spans(columns)
+    _remark_on_sums(columns, path.name)
     _one_of_each(columns)
     columns = _join_marks(columns, rows)
     _drop_twins(columns)
     _drop_leaks(columns)
     _find_parents(columns)
     if table and not any(column.role in ("text", "image") for column in columns):
-        raise ValueError(f"{path.name}: no column looks like text or pictures; write the task's YAML by hand.")
+        raise ValueError(f"{path.name}: no column looks like text or pictures; {_told(columns)}")
     heads, doubtful = _choose(columns)
     if not heads:
-        seen = "; ".join(f"{column.name}: {column.why}" for column in columns if column.role == "left out")
-        raise ValueError(f"{path.name}: no column looks like a label; write the task's YAML by hand. {seen}"[:600])
+        raise ValueError(f"{path.name}: no column looks like a label; {_told(columns)}")
     for head in heads:
-        _find_names(head, path.parent, folder)
+        _find_names(head, path, folder)
     while True:
         text = _yaml(path, folder, how, [*files], columns, heads, doubtful, rows)
         try:
@@ -119,6 +119,45 @@ def _pictures(folders: dict[str, Path]) -> dict[str, list[Any]]:
 # ------------------------------------------------------------------------------------------------- columns together
 
 
+def _column(name: str, cells: list[Any], folder: Path) -> Column:
+    """A column and its role; lists of at most one value each are that value."""
+    lists = [cell for cell in cells if isinstance(cell, list)]
+    alone = bool(lists) and all(len(cell) < 2 and not isinstance((cell or [""])[0], (list, dict)) for cell in lists)
+    if alone:
+        cells = [(cell[0] if cell else None) if isinstance(cell, list) else cell for cell in cells]
+    column = Column(name, cells)
+    classify(column, folder)
+    if alone and column.role in ("text", "image"):
+        _leave_out(column, "it holds lists of one text; hfk reads texts, so write them without the brackets")
+    return column
+
+
+def _told(columns: list[Column]) -> str:
+    """What was found instead of what a task needs, in some hundred letters."""
+    columns = sorted(columns, key=lambda column: "lists of" not in column.why)  # what to mend comes first
+    seen = [f"{column.name or '(no name)'}: {column.why or column.role}" for column in columns]
+    return f"write the task's YAML by hand. {'; '.join(seen)}"[:600]
+
+
+def _leave_out_spans(columns: list[Column]) -> None:
+    """Leave out labels that come with the places in a text that they are of."""
+    places = {"start", "end", "begin", "start_offset", "end_offset", "offset"}
+    spans = {column.name.rpartition(".")[0] for column in columns if column.name.rpartition(".")[2] in places} - {""}
+    for column in columns:
+        if column.name.rpartition(".")[0] in spans:
+            _leave_out(column, "it is of parts of a text, which hfk doesn't learn")
+
+
+def _remark_on_sums(columns: list[Column], name: str) -> None:
+    """Say that last rows are no rows like others."""
+    rows = len(columns[0].cells)
+    found = [row + 1 for row in range(max(0, rows - 3), rows) for column in columns
+             if str(column.cells[row]).strip().lower() in _SUMS]  # fmt: skip
+    if found:
+        shown = ", ".join(map(str, dict.fromkeys(found)))
+        warnings.warn(f"{name}: what is in row {shown} looks like sums or means, not like a row.", stacklevel=3)
+
+
 def _leave_out(column: Column, why: str) -> None:
     column.role, column.why = "left out", why
 
@@ -137,7 +176,7 @@ def _join_marks(columns: list[Column], rows: int) -> list[Column]:
     """Make one head of neighboring columns that each say of one label whether it applies."""
     joined: list[Column] = []
     for kind, run in _runs(columns):
-        if kind is None or len(run) < 3:
+        if kind is None or len(run) < 3 or sum(column.distinct == 2 or column.rows < rows for column in run) < 2:
             joined += run
             continue
         marked = np.zeros((rows, len(run)), dtype=bool)
@@ -168,11 +207,14 @@ def _runs(columns: list[Column]) -> Iterator[tuple[str | None, list[Column]]]:
     yield kind, run
 
 
+_SPELLED = (("0", "1"), ("true", "false"), ("y", "n"), ("yes", "no"), ("o", "x"), ("예", "아니오"))
+
+
 def _marks_of(column: Column) -> str | None:
     words = {value.lower() for value in column.values}
     if column.role not in ("label", "left out") or column.score < 0 or not words or not words <= YES | NO:
         return None
-    return "digits" if words <= {"0", "1"} else "words"
+    return next((" ".join(pair) for pair in _SPELLED if words <= set(pair)), "others")
 
 
 def _drop_twins(columns: list[Column]) -> None:
@@ -182,7 +224,7 @@ def _drop_twins(columns: list[Column]) -> None:
         if column.role == "label" and column.distinct > 2:
             alike.setdefault(column.codes.tobytes(), []).append(column)
     for twins in alike.values():
-        readable = max(twins, key=_readable)
+        readable = max(twins, key=lambda column: (column.score >= 0, *_readable(column)))
         for code in twins:
             if code is not readable:
                 _leave_out(code, f"says the same as {readable.name!r}, which is easier to read")
@@ -276,12 +318,16 @@ def _choose(columns: list[Column]) -> tuple[list[Column], list[Column]]:
     return ordered, [column for column in able if column not in heads]
 
 
-def _find_names(head: Column, table: Path, folder: Path) -> None:
+def _find_names(head: Column, data: Path, folder: Path) -> None:
     """Look beside the table for a file that names a head's codes, such as topic_dict.csv or classes.txt."""
     if head.role != "label" or not all(re.fullmatch(r"-?[A-Za-z]{0,4}[-_]?\d+", value) for value in head.values):
         return
-    for path in sorted(table.iterdir()):
-        small = path.suffix.lower() in (".csv", ".tsv", ".json", ".txt") and path.stat().st_size <= _NAMES_BYTES
+    for path in sorted(data.parent.iterdir()):
+        small = (
+            path != data
+            and path.suffix.lower() in (".csv", ".tsv", ".json", ".txt")
+            and path.stat().st_size <= _NAMES_BYTES
+        )
         if not small or not path.is_file():
             continue
         try:

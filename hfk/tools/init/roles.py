@@ -32,7 +32,8 @@ _WORDS = {  # words of a name → what they say of it
     "target": (
         "label labels gold class classes category categories target y topic intent sentiment emotion emotions genre "
         "tag tags polarity stance rating score stars star grade similarity answer 라벨 레이블 분류 유형 카테고리 감정 "
-        "의도 주제 정답 클래스 태그 종류 대분류 중분류 소분류 세분류 등급 평점 별점 점수 유사도 장르 극성"
+        "의도 주제 정답 클래스 태그 종류 대분류 중분류 소분류 세분류 등급 평점 별점 점수 유사도 장르 극성 "
+        "choices majority consensus final 최종 다수결"
     ),
     "text": (
         "text sentence document comment comments review reviews content contents body title question utterance "
@@ -47,7 +48,9 @@ _WORDS = {  # words of a name → what they say of it
     "about": (
         "age sex annotator annotators worker rater votes vote count cnt views likes clicks reads length len size width "
         "height xmin xmax ymin ymax bbox lat lng lon latitude longitude phone tel zip url link href source src version "
-        "fold weight agreement confidence ip email address utc 나이 연령 연령대 성별 검수자 작업자 평가자 조회수 "
+        "fold weight agreement confidence ip email address utc completed total cancelled "
+        "project days press publisher reporter "
+        "언론사 매체 기자 출판사 일수 수량 나이 연령 연령대 성별 검수자 작업자 평가자 조회수 "
         "추천수 좋아요 공감수 댓글수 개수 건수 횟수 위도 경도 전화 주소 출처 링크 버전 길이"
     ),
     "perhaps": "region city country lang language locale province status price 지역 시도 시군구 언어 상태 가격 금액",
@@ -56,9 +59,12 @@ _SAYS = {word: kind for kind, words in _WORDS.items() for word in words.split()}
 _RATES = frozenset("rating score stars star grade similarity 평점 별점 점수 등급 유사도".split())  # noqa: SIM905
 _SCORES = {"target": 2, "perhaps": -1, "about": -2, "date": -2, "id": -2, "group": -2}
 _DECIMAL_COMMA = re.compile(r"-?\d+,\d{1,2}")
+_TIME = r"(?:[\s\d:.,+()TZ-]|오전|오후|AM|PM|am|pm|GMT|UTC|KST|[월화수목금토일](?:요일)?|\d시|\d분|\d초){0,32}"
 _DATE = re.compile(
-    r"(19|20)\d\d\s*[-./년]\s*\d{1,2}(\s*[-./월]\s*\d{1,2}일?)?.{0,16}|(19|20)\d\d[01]\d[0-3]\d|\d{1,2}:\d\d(:\d\d)?"
+    rf"(19|20)\d\d\s*[-./년]\s*\d{{1,2}}월?(\s*[-./]?\s*\d{{1,2}}일?)?{_TIME}|(19|20)\d\d[01]\d[0-3]\d|"
+    rf"\d{{1,2}}[-/.]\d{{1,2}}[-/.](19|20)?\d\d{_TIME}|\d{{1,2}}:\d\d(:\d\d)?"
 )
+_MEASURE = 0.3  # share of digits in short values, above which they are sizes and codes, not sentences
 
 
 @dataclass(eq=False)
@@ -125,6 +131,12 @@ class Column:
         return float(np.dot(self.counts, [len(value) for value in self.values]) / max(1, self.rows))
 
     @property
+    def digits(self) -> float:
+        """The share of the values' characters that are digits."""
+        sample = "".join(self.values[:: max(1, self.distinct // 200)])
+        return sum(map(str.isdigit, sample)) / max(1, len(sample))
+
+    @property
     def spaced(self) -> float:
         """The share of values of several words."""
         sample = self.values[:: max(1, self.distinct // 200)]
@@ -173,10 +185,13 @@ def _inside(column: Column, sample: list[Any], folder: Path, says: str) -> bool:
 
 
 def _lists(column: Column, sample: list[Any], folder: Path, says: str) -> bool:
-    if not any(isinstance(read_list(cell), list) for cell in sample[:5]):
-        return False
     lists = [read_list(cell) for cell in sample]
-    if sum(found is None for found in lists) > 0.1 * len(lists):
+    if all(found is None for found in lists):
+        return False
+    lone = [cell for cell in sample if read_list(cell) is None]
+    mixed = len(lone) > 0.1 * len(lists)
+    quoted = all(isinstance(cell, list) or re.search("[\"']", cell) for cell in sample if read_list(cell) is not None)
+    if mixed and (len(lone) < 3 * len(set(map(str, lone))) or not quoted):
         return False
     lists = [found for cell in column.values for found in [read_list(cell)] if found is not None]
     sizes = {len(found) for found in lists}
@@ -190,10 +205,19 @@ def _lists(column: Column, sample: list[Any], folder: Path, says: str) -> bool:
         column.labels = [str(place) for place in range(sizes.pop())]
         column.why = f"vectors of 0 and 1 for {len(column.labels)} labels; replace these numbers by their names"
         return True
-    vocabulary = _vocabulary(column, [[label_name(value) for value in read_list(cell) or ()] for cell in column.values])
+    parts = [read_list(cell) if read_list(cell) is not None else [cell] for cell in column.values]
+    vocabulary = _vocabulary(column, [[label_name(value) for value in found] for found in parts])
     _note_vocabulary(column, vocabulary, "lists over")
+    column.labels = sorted(vocabulary) if mixed else None
+    long = sum(len(part) * count for part, count in vocabulary.items()) > 25 * vocabulary.total()
     if any(isinstance(value, (list, dict)) for found in lists[:50] for value in found):
-        column.role, column.why = "left out", "it holds lists of lists"
+        column.role, column.why = (
+            "left out",
+            "it holds lists of lists, such as parts of a text, which hfk doesn't learn",
+        )
+    elif vocabulary.total() < 1.5 * len(vocabulary) or (long and vocabulary.total() < 10 * len(vocabulary)):
+        column.role = "left out"
+        column.why = "it holds lists of texts or numbers; hfk reads one text a row, so write one object a text"
     return True
 
 
@@ -246,6 +270,9 @@ def _numbers_or_dates(column: Column, sample: list[Any], folder: Path, says: str
     texts = [str(cell).strip() for cell in sample]
     numbers = [read_number(text) for text in texts]
     dated = sum(bool(_DATE.fullmatch(text)) for text in texts) > 0.9 * len(texts)
+    if dated and says == "target" and column.rows >= 3 * column.distinct:
+        column.role = "label"
+        return True
     if dated and (says == "date" or None in numbers or (says != "target" and column.distinct > 20)):
         column.role, column.why = "left out", "dates or times"
         return True
@@ -356,8 +383,10 @@ def _one(column: Column, sample: list[Any], folder: Path, says: str) -> bool:
         if says == "group" and column.distinct >= 10 and column.counts.max() <= 0.2 * column.rows:
             column.role, column.why = "group", f"{column.distinct} values that recur: whose rows these are"
     elif says in ("group", "about", "target"):
-        column.why = f"{column.distinct} values, too many to be learned, and no text by its name"
-    elif column.spaced >= 0.3 or column.mean >= 15:
+        column.why = f"{column.distinct} values on {column.rows} rows, too many to be learned, and no text by its name"
+    elif (column.spaced >= 0.3 or column.mean >= 15) and (
+        says == "text" or column.mean >= 25 or column.digits < _MEASURE
+    ):
         column.role, column.why = "text", f"{column.mean:.0f} characters on average"
     else:
         column.why = (
