@@ -176,7 +176,7 @@ def test_exports_of_labelling_tools(write):
     assert sum(map(len, load_task(write("task.yaml", text)).load().values())) == 60
     spans = [row | {"label": [[0, 2, "PS"], [3, 4, "DT"]]} for row in rows]
     with pytest.raises(
-        ValueError, match="no column looks like a label; .*label: it holds lists of lists, such as parts"
+        ValueError, match=r"no column looks like a label; .*label: it holds lists of lists, such as parts"
     ):
         inspect_table(write("spans.jsonl", "\n".join(map(json.dumps, spans))))
     entities = [
@@ -184,10 +184,10 @@ def test_exports_of_labelling_tools(write):
     ]
     with pytest.raises(ValueError, match=r"entities\.label: it is of parts of a text, which"):
         inspect_table(write("entities.jsonl", "\n".join(map(json.dumps, entities))))
-    squad = {"data": [{"title": f"글{n}", "paragraphs": [{"context": f"{n}번째 긴 글"}, {"context": f"{n}번째 짧은 글"}]}
-                      for n in range(30)]}  # fmt: skip
+    pair = [{"context": "긴 글"}, {"context": "짧은 글"}]
+    squad = {"data": [{"title": f"글{n}", "paragraphs": pair} for n in range(30)]}
     with pytest.raises(
-        ValueError, match="by hand. paragraphs.context: it holds lists of texts.*write one object a text"
+        ValueError, match=r"by hand\. paragraphs\.context: it holds lists of texts.*write one object a text"
     ):
         inspect_table(write("squad.json", json.dumps(squad)))
 
