@@ -184,8 +184,8 @@ def test_exports_of_labelling_tools(write):
     ]
     with pytest.raises(ValueError, match=r"entities\.label: it is of parts of a text, which"):
         inspect_table(write("entities.jsonl", "\n".join(map(json.dumps, entities))))
-    pair = [{"context": "긴 글"}, {"context": "짧은 글"}]
-    squad = {"data": [{"title": f"글{n}", "paragraphs": pair} for n in range(30)]}
+    texts = [[{"context": f"{n}번째 {kind} 글"} for kind in ("긴", "짧은")] for n in range(30)]
+    squad = {"data": [{"title": f"글{n}", "paragraphs": pair} for n, pair in enumerate(texts)]}
     with pytest.raises(
         ValueError, match=r"by hand\. paragraphs\.context: it holds lists of texts.*write one object a text"
     ):
