@@ -34,7 +34,7 @@ def find(checkpoints: dict[str, Checkpoint], name: str | None) -> Checkpoint:
         name = next(iter(usable(checkpoints)), "")
         if not name:
             raise Trouble("no_checkpoint")
-    if name not in checkpoints:
+    if not isinstance(name, str) or name not in checkpoints:
         raise Trouble("unknown_checkpoint", str(name)[:100])
     if checkpoints[name].error:
         raise Trouble("broken", checkpoints[name].error)

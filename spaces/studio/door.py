@@ -1,14 +1,18 @@
 """The door: what every request passes, and what is done when the Space is told to stop.
 
-It counts the requests under way, tells whoever is turned away when to come again, and has gradio forget a caller who
-has the answer: gradio keeps for every call of the API what it keeps for a visitor of the page, some 190 kB, and a few
-hundred bytes of it for ever. On SIGTERM nobody comes in any more; those inside get their answers.
+It counts the requests under way, tells whoever is turned away when to come again, reads nobody's request for ever, and
+has gradio forget a caller who has the answer: gradio keeps for every call of the API what it keeps for a visitor of the
+page, some 190 kB, and a few hundred bytes of it for ever. On SIGTERM nobody comes in any more; those inside get their
+answers.
 """
 
 from __future__ import annotations
 
+import asyncio
 import math
+import shutil
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -16,6 +20,7 @@ from typing import Any
 
 import gradio as gr
 from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect
 
 SESSIONS = 256
 """Visitors that are remembered: whoever comes back after so many others begins anew."""
@@ -25,6 +30,13 @@ QUIET_SECONDS = 1
 """Without a request for so long, nobody is between two steps of one, such as asking and fetching the answer."""
 LOST_SECONDS = 5
 """Answers that nobody has fetched for so long, are not fetched any more."""
+
+READING_SECONDS, SLOWEST_BYTES = 30, 50_000
+"""Whoever sends a request has so long to send all of it, and a second more for each so many bytes."""
+MAX_QUESTION_BYTES = 10_000_000
+"""Of a request that is no upload: a million characters, of which the first are read."""
+ROOM_BYTES = 500_000_000
+"""Uploads are refused when the disk has less room."""
 
 Message = MutableMapping[str, Any]
 
@@ -101,21 +113,55 @@ class _Requests:
             await self.app(scope, receive, send)
             return
 
-        async def send_with_time(message: Message) -> None:
-            if message["type"] == "http.response.start" and message["status"] == 503:
-                wait = str(door.seconds_to_wait()).encode()
-                message = {**message, "headers": [*message["headers"], (b"retry-after", wait)]}
+        async def send_more(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                started.append(True)
+                more = [
+                    (b"x-content-type-options", b"nosniff")
+                ]  # an upload is shown as what it is called, or not at all
+                if message["status"] == 503:
+                    more.append((b"retry-after", str(door.seconds_to_wait()).encode()))
+                message = {**message, "headers": [*message["headers"], *more]}
             await send(message)
+
+        async def refuse(status: int, why: str) -> None:
+            headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
+            await send_more({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.body", "body": f'{{"detail": "{why}"}}'.encode()})
+
+        async def receive_in_time() -> Message:
+            """Read the request on, until it is all there; whoever takes too long, or sends too much, has gone."""
+            nonlocal room, until
+            if until is None:
+                return await receive()
+            try:
+                message = await asyncio.wait_for(receive(), max(0.01, until - time.monotonic()))
+            except TimeoutError:
+                return {"type": "http.disconnect"}
+            size = len(message.get("body", b""))
+            room, until = room - size, until + size / SLOWEST_BYTES if message.get("more_body") else None
+            return message if room >= 0 else {"type": "http.disconnect"}
+
+        uploads, started = path.endswith("/upload"), []
+        room, until = math.inf if uploads else MAX_QUESTION_BYTES, time.monotonic() + READING_SECONDS
 
         begins = scope["method"] == "POST" and not path.endswith("/cancel")
         if door.closing.is_set() and (begins or path == "/"):
-            headers = [(b"content-type", b"application/json")]
-            await send_with_time({"type": "http.response.start", "status": 503, "headers": headers})
-            await send({"type": "http.response.body", "body": b'{"detail": "The server is about to stop."}'})
+            await refuse(503, "The server is about to stop.")
+            return
+        size = dict(scope.get("headers", ())).get(b"content-length", b"0")
+        if not uploads and size.isdigit() and int(size) > MAX_QUESTION_BYTES:
+            await refuse(413, f"A question has {MAX_QUESTION_BYTES:,} bytes at most.")
+            return
+        if uploads and shutil.disk_usage(tempfile.gettempdir()).free < ROOM_BYTES:
+            await refuse(503, "There is no room for files now.")
             return
         door.open += 1
         try:
-            await self.app(scope, receive, send_with_time)
+            await self.app(scope, receive_in_time, send_more)
+        except ClientDisconnect:
+            if not started:
+                await refuse(408, "The request has not come, or not in time.")
         finally:
             door.open -= 1
             door.last = time.monotonic()

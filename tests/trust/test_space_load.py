@@ -62,6 +62,47 @@ def test_a_closing_door_lets_nobody_in_and_everybody_out():
         assert ask(guard, method, path).status_code == 200
 
 
+def send(guard: door.Door, path: str, parts: list[bytes], size: int | None = None, then: float = 60) -> list[dict]:
+    """Post some parts, then nothing more for so many seconds; returns what comes back."""
+    came: list[dict] = []
+    waiting = [{"type": "http.request", "body": part, "more_body": True} for part in parts]
+
+    async def read(request) -> JSONResponse:
+        return JSONResponse({"read": len(await request.body())})
+
+    async def receive() -> dict:
+        if not waiting:
+            await asyncio.sleep(then)
+        return waiting.pop(0)
+
+    async def answered(message: dict) -> None:
+        came.append(message)
+
+    app = Starlette(routes=[Route("/{path:path}", read, methods=["POST"])], middleware=[guard.middleware])
+    headers = [(b"content-length", str(size).encode())] if size is not None else []
+    scope = {"type": "http", "method": "POST", "path": path, "headers": headers, "query_string": b""}
+    asyncio.run(asyncio.wait_for(app(scope, receive, answered), 30))
+    assert guard.open == 0
+    return came
+
+
+def test_nobody_is_read_for_ever_or_without_measure(monkeypatch):
+    """Byte by byte, in one piece that is announced, in many that are not; and files when the disk is full."""
+    monkeypatch.setattr(door, "READING_SECONDS", 0.3)
+    guard, many = door.Door(), [b"a" * 3_000_000] * 4
+    for path in ("/gradio_api/call/classify", "/gradio_api/upload"):
+        assert send(guard, path, [b"{"])[0]["status"] == 408
+    assert send(guard, "/gradio_api/call/classify", [], size=10**8)[0]["status"] == 413
+    assert send(guard, "/gradio_api/queue/join", many)[0]["status"] == 408
+    monkeypatch.setattr(door, "ROOM_BYTES", 10**18)
+    came = send(guard, "/gradio_api/upload", many)
+    assert came[0]["status"] == 503 and dict(came[0]["headers"])[b"retry-after"]
+
+
+def test_a_file_is_never_shown_as_what_it_is_not_called():
+    assert ask(door.Door(), "GET", "/gradio_api/file=a.png").headers["x-content-type-options"] == "nosniff"
+
+
 # ------------------------------------------------------------------------------------------------------- the Space
 
 
@@ -126,7 +167,8 @@ def test_everybody_who_is_let_in_is_answered_through_a_restart(space, tmp_path, 
     with ThreadPoolExecutor(CLIENTS + 1) as pool:
         visits = [pool.submit(visit, number) for number in range(CLIENTS)]
         table = pool.submit(classify_a_table)
-        assert half.wait(300)
+        while not half.wait(1):  # however long it takes: 64 callers share what the cores give
+            assert not [visited.result() for visited in visits if visited.done()]
         began = time.monotonic()
         stop(space)
         drained = time.monotonic() - began
