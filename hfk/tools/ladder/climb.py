@@ -39,6 +39,8 @@ TIMED_ROWS = 1000
 WARM_UP_ROWS = 128
 SECONDS = 10
 """Of slow models fewer: what they answer in about this time, as their warming up says."""
+SPENT = ("preparation_seconds", "train_seconds", "fit_seconds")
+"""Before, in and after the steps."""
 ROUNDS = 3
 BATCH_SIZE = 64
 
@@ -147,8 +149,7 @@ def _figures(recipe: str, runs: list[Run], head: str) -> dict[str, Any]:
     kept, left = (".safetensors", ".json", ".model", ".txt"), ("training_log.json", "task.json", "run.json")
     files = [path for path in runs[0].folder.iterdir() if path.suffix in kept and path.name not in left]
     size = sum(path.stat().st_size for path in files)
-    # A vote has no seconds; what was computed before the first step takes time too.
-    seconds = [run.facts.get("train_seconds", math.nan) + run.facts.get("preparation_seconds", 0) for run in runs]
+    seconds = [sum(run.facts.get(name, 0.0) for name in SPENT) or math.nan for run in runs]  # a vote has none
     line |= {"parameters": runs[0].facts.get("parameters", math.nan), "checkpoint_mb": size / 1e6 or math.nan}
     return line | {"train_seconds": statistics.fmean(seconds), "seeds": len(runs)}
 

@@ -6,6 +6,7 @@ which does, inner folds of the training rows say. `num_train_epochs: 0` makes it
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -47,7 +48,7 @@ class FittedHeads(Technique, key="fitted_heads"):
 
     def on_train_end(self, args: Any, state: Any, control: Any, model: nn.Module, **kwargs: Any) -> None:
         """Fit them."""
-        rows, heads = self.setting.rows["train"], self.setting.heads
+        rows, heads, started = self.setting.rows["train"], self.setting.heads, time.perf_counter()
         batches = DataLoader(rows, args.per_device_eval_batch_size, collate_fn=self.setting.collator)
         with torch.no_grad():
             model.eval()
@@ -64,10 +65,11 @@ class FittedHeads(Technique, key="fitted_heads"):
             with torch.no_grad():
                 layer.short.weight.copy_(weight)
                 layer.short.bias.copy_(bias)
+        self._seconds = time.perf_counter() - started
 
     def facts(self) -> dict[str, Any]:
-        """Return the penalties that were chosen."""
-        return {"fitted_heads": self._found}
+        """Return the penalties that were chosen, and how long it took."""
+        return {"fitted_heads": self._found, "fit_seconds": round(self._seconds, 1)}
 
 
 def fit_head(
