@@ -75,6 +75,9 @@ _SECRETS = {
     "an OpenAI or Anthropic key": rb"\bsk-(?:(?:proj|svcacct|admin|ant)-[A-Za-z0-9_-]{40,}|[A-Za-z0-9]{32,})",
     "a Google key": rb"\bAIza[A-Za-z0-9_-]{35}",
     "a Slack token": rb"\bxox[abeoprs]-[A-Za-z0-9-]{10,}",
+    "a GitLab token": rb"\bglpat-[A-Za-z0-9_-]{20,}",
+    "a PyPI token": rb"\bpypi-AgE[A-Za-z0-9_-]{50,}",
+    "a password in an address": rb"\b[a-z][a-z0-9+.-]*://[^\s/:@\"'<>]+:[^\s/:@\"'<>]{6,}@[\w.-]+",
     "a private key": rb"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY-----",
 }
 """What no file of a push may hold, in words → how it is known."""
@@ -152,7 +155,7 @@ def commit(
     another push meanwhile) is a ValueError; a Hub that can't be reached, or fails, a ConnectionError.
     """
     for name, file in files.items():
-        content = b"" if name.endswith((".safetensors", *PICTURES)) else _content(file)
+        content = b"" if name.endswith((".safetensors", *PICTURES)) and not name.endswith(".svg") else _content(file)
         for what, known in _SECRETS.items():
             if re.search(known, content):
                 raise ValueError(
@@ -293,6 +296,8 @@ def plan_push(checkpoint: str | Path, repo_id: str, license: str | None = None) 
         write_atomic(card, str(edited))
     names |= {"README.md", *_card_pictures(folder)}
     names |= {name for name in ("handler.py", *RECORDS) if (folder / name).is_file()}
+    for name in names:
+        _refuse_link(folder, name)
     files: Files = {name: folder / name for name in names}
     if "processor_config.json" in files:  # a translator's endpoint is the stock one
         files.setdefault("handler.py", Path(endpoint_handler.__file__))
@@ -302,6 +307,13 @@ def plan_push(checkpoint: str | Path, repo_id: str, license: str | None = None) 
         files.setdefault("metrics.json", folder / "report" / "metrics.json")
         files |= {name: content.encode() for name, content in benchmark_results(folder).items()}
     return Plan(dict(sorted(files.items())), _left_out(folder, files))
+
+
+def _refuse_link(folder: Path, name: str) -> None:
+    """Refuse a file that is a link out of the folder, but those of the Hub's cache; ValueError."""
+    real, inside = (folder / name).resolve(), folder.resolve()
+    if not real.is_relative_to(inside) and real.parent != inside.parent.parent / "blobs":
+        raise ValueError(f"{folder / name} is a link to {real}, outside of the checkpoint: put the file itself there.")
 
 
 def check_checkpoint(folder: Path, source: str, allow_foreign_code: bool = False) -> set[str]:
@@ -371,6 +383,8 @@ def pull(
     with clear_errors(api, repo_id):
         info = api.repo_info(repo_id, revision=revision)
         names = {sibling.rfilename for sibling in info.siblings or []}
+        if any({"..", ""} & {*name.split("/")} or "\\" in name for name in names):
+            raise ValueError(f"{repo_id} has a file whose name leads out of its folder; it is not fetched.")
         if "config.json" not in names:
             raise ValueError(f"{repo_id} has no config.json, so it is not a checkpoint.")
         if ADAPTER in names:

@@ -65,7 +65,7 @@ def test_same_states_after_a_round_trip(recurrent, tmp_path):
     assert torch.equal(loaded(**inputs).pooler_output, model(**inputs).pooler_output)
     half = AutoModel.from_pretrained(tmp_path, dtype=torch.bfloat16)(**inputs).last_hidden_state
     assert half.dtype == torch.bfloat16
-    torch.testing.assert_close(half.float(), model(**inputs).last_hidden_state, rtol=0.1, atol=0.03)
+    torch.testing.assert_close(half.float(), model(**inputs).last_hidden_state, rtol=0.1, atol=0.1)
 
 
 def test_the_whole_model_round_trips_with_a_recurrent_encoder_inside(tmp_path):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from hfk.hub.publishing import Target, commit
+from hfk.hub.publishing import Target, commit, plan_push, pull
 from hfk.runs.recipe import Recipe, without_tokens
 from hfk.training.folds import train_folds
 from tests import tiny
@@ -60,6 +62,10 @@ LEAKS = {
     "Anthropic": "sk-ant-api03-" + "a1-_" * 20,
     "Google key": "AIza" + "a1B2-" * 7,
     "Slack token": "xoxb-1234567890-abcdef",
+    "GitLab token": "glpat-" + "a1B2-" * 5,
+    "PyPI token": "pypi-AgEIcHlwaS5vcmc" + "a1B2-" * 20,
+    "password": "https://somebody:correcthorse@example.org/rows.csv",
+    "password in an address": "postgresql://me:s3cret!!@db/rows",
     "private key": "-----BEGIN OPENSSH PRIVATE KEY-----",
     "private  key": "-----BEGIN PRIVATE KEY-----",
 }
@@ -73,8 +79,41 @@ def test_what_looks_like_a_secret_is_not_pushed(kind):
         commit(Target("me/model"), files, api=object())
 
 
+def test_a_picture_that_is_text_is_looked_through_too():
+    files = {"README.md": b"# a model", "report/a.svg": f"<svg>{LEAKS['Hub token']}</svg>".encode()}
+    with pytest.raises(ValueError, match=r"report/a\.svg holds what looks like a Hub token"):
+        commit(Target("me/model"), files, api=object())
+
+
+@pytest.mark.parametrize("name", ["LICENSE", "tokenizer.json", "model.safetensors"])
+def test_a_link_out_of_a_checkpoint_is_not_pushed(finished_run, tmp_path, name):
+    """As one in an archive from a stranger, to whatever the user can read."""
+    folder, secret = Path(shutil.copytree(finished_run, tmp_path / "run")), tmp_path / "secret"
+    if (folder / name).exists():
+        (folder / name).rename(secret)
+    else:
+        secret.write_text("precious")
+    (folder / name).symlink_to(secret)
+    with pytest.raises(ValueError, match=r"is a link to .*secret, outside of the checkpoint"):
+        plan_push(folder, "me/model")
+    (folder / name).unlink()
+    secret.rename(folder / "kept")
+    (folder / name).symlink_to("kept")
+    assert name in plan_push(folder, "me/model").files
+
+
+def test_a_file_whose_name_leads_out_of_its_folder_is_not_pulled(tmp_path):
+    """The Hub has none; what says it is the Hub may."""
+    for name in ("../evil.py", "a/../../evil.py", "/evil.py", "..\\evil.py"):
+        siblings = [SimpleNamespace(rfilename=one) for one in ("config.json", "model.safetensors", name)]
+        api = SimpleNamespace(repo_info=lambda *_, found=siblings, **__: SimpleNamespace(siblings=found, sha="0" * 40))
+        with pytest.raises(ValueError, match="a file whose name leads out of its folder"):
+            pull("me/model", tmp_path / "pulled", api=api)
+
+
 def test_words_that_begin_like_one_are_pushed():
     """They come as far as the client, which is none."""
-    words = "task-classification risk-averse-portfolio-management sk-learn-pipelines AKIAK hf_hub xoxb AIza ghp_me"
+    words = "task-classification risk-averse-portfolio-management sk-learn-pipelines AKIAK hf_hub xoxb AIza ghp_me "
+    words += "https://example.org:8080/@me mailto:me@example.org http://user:pass@host glpat-me"
     with pytest.raises(AttributeError):
         commit(Target("me/model"), {"README.md": words.encode()}, api=object())
