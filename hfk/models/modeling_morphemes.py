@@ -30,7 +30,7 @@ from .modeling_ngram import (
     SpellingEncoder,
     is_traced,
     letters_config,
-    most_places,
+    to_front,
 )
 from .shared import check_range
 
@@ -160,8 +160,7 @@ class MorphemesModel(SpellingEncoder):
     def _deep(self, ids: Tensor, mask: Tensor) -> Tensor:
         if self.config.space_token_id is not None:  # pieces move together, spaces to the end
             mask = mask & (ids != self.config.space_token_id)
-            order = (~mask).int().argsort(dim=1, stable=True)[:, : most_places(mask)]
-            ids, mask = ids.gather(1, order), mask.gather(1, order)
+            ids, mask = to_front(ids, mask), to_front(mask, mask)
         if self.training and self.config.word_dropout:
             mask = mask & (torch.rand(mask.shape, device=mask.device) >= self.config.word_dropout)
         place, vectors, total = self._look_up(ids, mask)

@@ -136,13 +136,18 @@ class SpellingEncoder(TextEncoder):
         """Return the letters of texts as code points, int32 `(batch, letters)`; zeros fill up."""
         letters = self.letters[input_ids].int() & 0xFFFF
         letters = (letters * attention_mask[..., None].to(letters.dtype)).flatten(1)
-        letters = letters.gather(1, (letters == 0).int().argsort(dim=1, stable=True))
-        return letters[:, : most_places(letters != 0)]
+        return to_front(letters, letters != 0)
 
 
-def most_places(mask: Tensor) -> int | None:
-    """How many places the fullest row of a mask takes; None, for all, where shapes must not depend on the texts."""
-    return None if is_traced() else max(1, int(mask.sum(1).max()))
+def to_front(values: Tensor, kept: Tensor) -> Tensor:
+    """Move what is kept of each row to its beginning, in order; zeros fill up to the fullest row's length.
+
+    Where a graph is made, whose shapes must not depend on the texts, no row gets shorter.
+    """
+    width = values.shape[1]
+    places = torch.where(kept, kept.long().cumsum(1) - 1, width)  # the last one takes what is not kept
+    moved = values.new_zeros(values.shape[0], width + 1).scatter(1, places, values)
+    return moved[:, : width if is_traced() else max(1, int(kept.sum(1).max()))]
 
 
 def is_traced() -> bool:
@@ -218,8 +223,9 @@ class NGramModel(TextEncoder):
             # not scaled up: the weights are brought to length 1 again
             weights = weights * (torch.rand_like(weights) >= self.config.dropout)
         weights = weights / weights.square().sum(1, keepdim=True).clamp_min(1e-12).sqrt()
-        if self.config.coded:
-            vectors = self.embeddings(buckets)
+        if self.config.coded or is_traced():  # as ONNX has no bags
+            table = self.embeddings
+            vectors = table(buckets) if self.config.coded else nn.functional.embedding(buckets, table.weight)
             vector = (weights[:, None].to(vectors.dtype) @ vectors)[:, 0]
         else:
             vector = self.embeddings(buckets, per_sample_weights=weights.to(self.embeddings.weight.dtype))
@@ -237,12 +243,9 @@ class NGramModel(TextEncoder):
         buckets, checks = self.hashes(input_ids, attention_mask)
         owners = self.owners.index_select(0, buckets.flatten()).view_as(buckets)  # faster than indexing
         buckets = torch.where((owners == 0) | (owners == checks), buckets, 0).sort(1).values
-        places = torch.arange(buckets.shape[1], device=buckets.device)
         first = nn.functional.pad(buckets[:, 1:] != buckets[:, :-1], (1, 0), value=True)
-        # Of each place, where the next different bucket starts; the end is a tensor, since export would fix a number.
-        end = places[-1:] + 1
-        starts = torch.where(first, places, end).flip(1).cummin(1).values.flip(1)
-        count = torch.cat([starts[:, 1:], end.expand(buckets.shape[0], 1)], 1) - places
+        run = first.long().cumsum(1) - 1  # of equal buckets; and how long each is
+        count = torch.zeros_like(run).scatter_add(1, run, torch.ones_like(run)).gather(1, run)
         frequency = 1 + count.float().log() if self.config.sublinear_tf else count.float()
         known = first & (buckets > 0)
         rarity = self.idf.index_select(0, buckets.flatten()).view_as(buckets).float()
@@ -298,7 +301,10 @@ class NGramModel(TextEncoder):
     def _word_ngrams(self, ids: Tensor, space: Tensor, unknown: Tensor) -> list[tuple[Tensor, Tensor]]:
         """The hashes of words and of pairs of neighbours, in order, and which places hold one."""
         places = torch.arange(ids.shape[1], device=ids.device)
-        before = torch.where(space, places, 0).cummax(1).values  # the space before each character's word
+        # The space before each character's word: the places of all spaces, and of each character the last one's number.
+        number = space.long().cumsum(1) - 1  # a text begins with a space
+        target = torch.where(space, number, ids.shape[1] - 1)
+        before = torch.zeros_like(ids).scatter(1, target, places.expand_as(ids)).gather(1, number)
         # A word's hash is the sum of its characters', each mixed with its place: a difference of two running sums.
         letters = _fold(_fold((ids + 1) * _STEP + (places - before) * _MULTIPLIER) * _MULTIPLIER)
         sums = torch.where(space, 0, letters).cumsum(1)

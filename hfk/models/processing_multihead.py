@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from tokenizers import Tokenizer
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
@@ -32,26 +32,14 @@ from .checked_files import check_configs, check_tokenizer_of
 from .image_preparation import letterbox, open_image
 from .named_encoders import locate
 from .optional_cleaning import TextCleaner
-from .shared import CONTROL, check_choice, check_fields, keep_imports, normalize_letters, unescape
+from .shared import check_choice, check_fields, keep_imports
+from .text_preparation import ENCODING, TextPreparation
 
 TRUNCATIONS = ("head", "tail", "middle")
-SEPARATOR = "␟"
-"""What stands between the texts of one row; the processor puts the tokenizer's own separator there."""
-MAX_CHARACTERS = 50_000
-"""Longer texts are cut before anything is done with them; those of one row together."""
-MAX_TEXTS = 64
-"""Further texts of one row are not read."""
-CLEANED_CHARACTERS = 12_000
-"""Without surplus space, so many characters go on to the steps of the cleaning and the tokenizer; or, if that is more,
-`CHARACTERS_A_TOKEN` for each of `max_length` tokens."""
-CHARACTERS_A_TOKEN = 24
-"""Far above what a token covers: two or three letters of Korean."""
 MAX_LENGTH, MAX_PREFIX = 100_000, 1_000
 """Tokens that a text may be cut to, and characters that may stand before or between texts."""
 PICTURE_PIXELS = 1_000_000
 """Larger pictures are turned into the model's pixels one by one, so that a batch holds nothing larger."""
-
-_ENCODING = {"input_ids": "ids", "token_type_ids": "type_ids", "attention_mask": "attention_mask"}
 
 _COUNT_FROM_PADDING = re.compile("roberta|camembert|data2vec-text|longformer|ibert|luke|mpnet|xmod")
 """Encoders whose first position is that after padding's id, so that RoBERTa reads two tokens fewer than it has."""
@@ -69,7 +57,7 @@ class RowError(ValueError):
         self.reason = reason
 
 
-class MultiHeadProcessor(ProcessorMixin):
+class MultiHeadProcessor(TextPreparation, ProcessorMixin):
     """Prepare text and pictures for `MultiHeadForClassification`.
 
     Args:
@@ -188,46 +176,6 @@ class MultiHeadProcessor(ProcessorMixin):
         text = [*self.tokenizer.model_input_names, "text_present"] if self.tokenizer is not None else []
         return text + (["pixel_values", "image_present"] if self.image_processor is not None else [])
 
-    def clean(self, text: Any) -> str | None:
-        """Prepare one text: NFC, HTML entities resolved, whitespace runs to one space; then the steps of the cleaning.
-
-        Several texts, a list or one str with `SEPARATOR` between them, are prepared each and joined by
-        `text_separator`. What no encoder reads is cut off first, so that time and memory have a bound: see
-        `MAX_CHARACTERS` and what follows it. None (or NaN) if there is no text, or nothing is left of it; ValueError
-        for what is no str.
-        """
-        if text is None or (isinstance(text, float) and math.isnan(text)):
-            return None
-        several = list(text[:MAX_TEXTS]) if isinstance(text, list | tuple) and text else [text]
-        if isinstance(text, str):
-            several = text.split(SEPARATOR, MAX_TEXTS)[:MAX_TEXTS]
-        parts = [self._clean_one(part, MAX_CHARACTERS // len(several)) for part in several]
-        if len(parts) < 2:
-            return (parts or [""])[0] or None
-        kept = parts if self.text_separator.strip() else filter(None, parts)
-        return self.text_separator.join(kept).strip() if any(parts) else None
-
-    def _clean_one(self, text: Any, most: int) -> str:
-        """Clean one text of a row, of which `most` characters are read; empty if there is none."""
-        if text is None or (isinstance(text, float) and math.isnan(text)):
-            return ""
-        if not isinstance(text, str):
-            raise ValueError(f"a text must be a str, not {type(text).__name__}.")
-        # Lone surrogates break tokenizers; control characters carry no meaning, and NUL ends strings in some.
-        text = unescape(self._within(text, most)).encode("utf-8", "ignore").decode()
-        text = " ".join(CONTROL.sub(" ", normalize_letters(text)).split())
-        text = self._within(text, max(CLEANED_CHARACTERS, CHARACTERS_A_TOKEN * self.max_length)).strip()
-        if self.cleaner is not None and text:
-            text = " ".join(self.cleaner(text).split())
-        return text
-
-    def _within(self, text: str, most: int) -> str:
-        """Cut a text to so many characters, where `truncation` says."""
-        if len(text) <= most:
-            return text
-        first, last = _ends(most - 1, self.truncation)
-        return f"{text[:first]} {text[len(text) - last :]}"
-
     def __call__(
         self,
         text: str | Sequence[str | None] | None = None,
@@ -317,28 +265,6 @@ class MultiHeadProcessor(ProcessorMixin):
             data |= {"text_present": has_text, "image_present": has_image}
         return data
 
-    def shorten(self, text: str) -> str:
-        """Cut a clean text that is longer than `max_length`, where the tokenizer would not cut it as `truncation` says.
-
-        Of a row's several texts the longest is cut, so that all of them are read, as tokenizers do with pairs.
-        """
-        parts = text.split(self.text_separator) if self.text_separator.strip() else [text]
-        whole = len(parts) < 2 and (self.truncation == "head" or (self.truncation == "tail" and not self.text_prefix))
-        fits = len(self.text_prefix) + len(text) <= self.max_length  # a token is no less than a sign
-        if whole or fits or not self.tokenizer.is_fast:
-            return text
-        found = self.tokenizer(parts, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-        room = self.max_length - self.tokenizer.num_special_tokens_to_add() - len(parts) + 1
-        room -= len(self.tokenizer(self.text_prefix, add_special_tokens=False)["input_ids"])
-        while True:
-            shares = _share([len(tokens) for tokens in found], room)
-            cut = [_cut(*part, self.truncation) for part in zip(parts, found, shares, strict=True)]
-            shorter = self.text_separator.join(cut)
-            excess = len(self.tokenizer(self.text_prefix + shorter)["input_ids"]) - self.max_length
-            if excess <= 0 or room <= len(parts):
-                return shorter
-            room -= excess  # what begins inside a word may take more pieces there than it did
-
     def _tokenize(self, texts: list[str], padding: bool | str) -> dict[str, torch.Tensor]:
         """Tokenize a batch.
 
@@ -347,14 +273,19 @@ class MultiHeadProcessor(ProcessorMixin):
         """
         tokenizer, names = self.tokenizer, self.tokenizer.model_input_names
         stock = getattr(type(tokenizer), "_encode_plus", None) is PreTrainedTokenizerFast._encode_plus
-        if padding is not True or not stock or not set(names) <= set(_ENCODING):
+        if padding is not True or not stock or not set(names) <= set(ENCODING):
             options = {"truncation": True, "max_length": self.max_length, "padding": padding}
             return dict(tokenizer(texts, **options, return_tensors="pt"))
-        tokenizer.set_truncation_and_padding(
+        return {name: torch.from_numpy(values) for name, values in self.encode(texts, names).items()}
+
+    @property
+    def backend(self) -> Tokenizer | None:  # noqa: D102
+        return self.tokenizer.backend_tokenizer if self.tokenizer.is_fast else None
+
+    def _cut_and_fill(self) -> None:
+        self.tokenizer.set_truncation_and_padding(
             PaddingStrategy.LONGEST, TruncationStrategy.LONGEST_FIRST, self.max_length, 0, None, None
         )
-        encodings = tokenizer.backend_tokenizer.encode_batch_fast(texts)  # which keeps no offsets
-        return {name: torch.tensor(np.array([getattr(e, _ENCODING[name]) for e in encodings])) for name in names}
 
     def save_pretrained(self, save_directory: str | Path, push_to_hub: bool = False, **kwargs: Any) -> list[str]:
         """Save tokenizer, image processor and options into one folder, loadable with `AutoProcessor`.
@@ -423,31 +354,6 @@ class MultiHeadProcessor(ProcessorMixin):
 def separator_of(tokenizer: Any) -> str:
     """What to put between the texts of a row: the sign that the tokenizer has for it."""
     return f" {tokenizer.sep_token or tokenizer.eos_token or '/'} "
-
-
-def _ends(count: int, truncation: str) -> tuple[int, int]:
-    """How many of `count` are read from the beginning, and how many from the end."""
-    return {"head": (count, 0), "tail": (0, count), "middle": (count - count // 2, count // 2)}[truncation]
-
-
-def _cut(text: str, tokens: list[tuple[int, int]], kept: int, truncation: str) -> str:
-    """Keep so many of a text's tokens, which are given by their places."""
-    if kept >= len(tokens):
-        return text
-    first, last = _ends(kept, truncation)
-    head = text[: tokens[first - 1][1]] if first else ""
-    tail = text[tokens[-last][0] :] if last else ""
-    return f"{head} {tail}".strip()
-
-
-def _share(lengths: list[int], room: int) -> list[int]:
-    """Divide `room` among texts of these lengths: the shortest stay whole, the others get as much each."""
-    kept = [0] * len(lengths)
-    shortest_first = sorted(range(len(lengths)), key=lengths.__getitem__)
-    for waiting, place in zip(range(len(lengths), 0, -1), shortest_first, strict=True):
-        kept[place] = min(lengths[place], max(1, room // waiting))
-        room -= kept[place]
-    return kept
 
 
 def _load_tokenizer(text: str, **origin: Any) -> Any:

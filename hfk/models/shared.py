@@ -11,8 +11,6 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from transformers.dynamic_module_utils import get_relative_import_files
-
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 """Characters of the Unicode category Cc."""
 MOST_MARKS = 30
@@ -43,7 +41,9 @@ def normalize_letters(text: str, form: str = "NFC") -> str:
     """
     if text.isascii():
         return text
-    return unicodedata.normalize(form, _MANY_MARKS.sub(r"\1", text))
+    if len(text) > MOST_MARKS:
+        text = _MANY_MARKS.sub(r"\1", text)
+    return unicodedata.normalize(form, text)
 
 
 def unescape(text: str) -> str:
@@ -81,6 +81,8 @@ def keep_imports(folder: Path, module: str, needed: Collection[str]) -> None:
     Transformers copies what a module imports, and reads that off its lines `from .name import …`. Of those in
     `folder / module`, the ones of `needed` stay; then the modules go to which no way leads any more.
     """
+    from transformers.dynamic_module_utils import get_relative_import_files  # no need of it where texts are cleaned
+
     path = folder / f"{module}.py"
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     dropped = {line for line in lines if (found := re.match(r"from \.(\w+) import", line)) and found[1] not in needed}

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from ..models.processing_multihead import SEPARATOR
+from ..models.text_preparation import SEPARATOR
 from .columns import label_name
 from .look_alikes import Picture, look
 

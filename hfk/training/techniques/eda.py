@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from ...models.processing_multihead import SEPARATOR
+from ...models.text_preparation import SEPARATOR
 from ..order import EpochSampler, count_tokens, length_groups
 from .base import Setting, Technique, check_range
 
