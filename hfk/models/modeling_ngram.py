@@ -242,7 +242,7 @@ class NGramModel(TextEncoder):
         """
         buckets, checks = self.hashes(input_ids, attention_mask)
         owners = self.owners.index_select(0, buckets.flatten()).view_as(buckets)  # faster than indexing
-        buckets = torch.where((owners == 0) | (owners == checks), buckets, 0).sort(1).values
+        buckets = _sorted(torch.where((owners == 0) | (owners == checks), buckets, 0))
         first = nn.functional.pad(buckets[:, 1:] != buckets[:, :-1], (1, 0), value=True)
         run = first.long().cumsum(1) - 1  # of equal buckets; and how long each is
         count = torch.zeros_like(run).scatter_add(1, run, torch.ones_like(run)).gather(1, run)
@@ -395,6 +395,13 @@ def _add_up(keys: Tensor, counts: Tensor, waiting: list[Tensor]) -> tuple[Tensor
     weights = torch.cat([counts, torch.ones(len(every) - len(keys), dtype=torch.long)])
     keys, places = every.unique(return_inverse=True)
     return keys, torch.zeros(len(keys), dtype=torch.long).index_add(0, places, weights)
+
+
+def _sorted(values: Tensor) -> Tensor:
+    """Sort rows; NumPy does it in a tenth of the time, for it keeps no places."""
+    if is_traced() or values.device.type != "cpu":
+        return values.sort(1).values
+    return torch.from_numpy(np.sort(values.numpy(), axis=1))
 
 
 def _fold(value: Tensor) -> Tensor:
