@@ -22,6 +22,7 @@ _HOMES = {
     "HeadLoss": "models.problems",
     "DialectTranslator": "models.dialect_translator",
     "Hashtagger": "tools.hashtags.hashtagger",
+    "LightPredictor": "inference.light",
     "MultiHeadClassificationPipeline": "models.pipeline_multihead",
     "MultiHeadCollator": "tasks.collator",
     "MultiHeadConfig": "models.configuration_multihead",

@@ -281,6 +281,9 @@ def predict_command(
     batch_size: BatchSize = 32,
     device: Device = None,
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    backend: Annotated[
+        str | None, typer.Option(help="onnx or openvino, of what `hfk export` made; torch for a checkpoint.")
+    ] = None,
     revision: Revision = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Drop what an interrupt left; by default it goes on.")] = False,
 ) -> None:
@@ -295,7 +298,7 @@ def predict_command(
         raise ValueError("predict runs in one process: start it without several, as each would write the same file.")
     if not source.exists():
         raise FileNotFoundError(f"input file {source} does not exist.")
-    predictor = Predictor.from_pretrained(checkpoint, device, dtype, batch_size, revision=revision)
+    predictor = Predictor.from_pretrained(checkpoint, device, dtype, batch_size, revision=revision, backend=backend)
     columns = read_task_file(checkpoint, revision)
     with tqdm(unit=" rows", disable=not sys.stderr.isatty()) as bar:
         where = {"text": text, "image": image, "image_dir": image_dir, "columns": columns, "on_rows": bar.update}

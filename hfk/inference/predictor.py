@@ -1,8 +1,6 @@
-"""`Predictor`: the one loop over rows, for answers that people read, for scores, and for whatever a model is asked.
+"""`Predictor`: rows through a model, for answers that people read, for scores, and for whatever else is asked.
 
-Rows are read a window at a time and sorted by length inside it, so that a batch holds texts of like length and little
-padding; results come back in input order. A generator in gives a generator out, and no more than one window of rows is
-in memory. A bad row costs itself only.
+The loop itself is in loop.py. A small model runs in one thread: see `graph.choose_threads`.
 """
 
 from __future__ import annotations
@@ -11,13 +9,14 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from datasets import Dataset
+from torch import nn
 from tqdm import tqdm
 
 from ..evaluation.predictions import Predictions
@@ -27,7 +26,10 @@ from ..models.modeling_multihead import MultiHeadForClassification
 from ..models.pipeline_multihead import as_row
 from ..models.processing_ensemble import MultiHeadEnsembleProcessor
 from ..models.processing_multihead import MultiHeadProcessor
+from .graph import GRAPH_FILE, SMALL
+from .graph_model import GraphModel, load_graph
 from .loading import load_checkpoint
+from .loop import run
 
 DECODING_THREADS = 4
 KEYS = ("text", "image")  # of a row
@@ -72,7 +74,7 @@ class Predictor:
 
     def __init__(
         self,
-        model: MultiHeadForClassification | MultiHeadEnsemble,
+        model: MultiHeadForClassification | MultiHeadEnsemble | GraphModel,
         processor: MultiHeadProcessor | MultiHeadEnsembleProcessor,
         batch_size: int = 32,
         window: int = 2048,
@@ -83,6 +85,8 @@ class Predictor:
             raise ValueError(f"batch_size and window must be 1 or more, not {batch_size} and {window}.")
         self.model = model.eval() if device is None else model.to(device).eval()
         self.processor = processor
+        small = not isinstance(model, GraphModel) and count_multiplications(model) < SMALL
+        self.threads = 1 if small else torch.get_num_threads()
         self.batch_size = batch_size
         self.window = window
         self.autocast = autocast
@@ -97,6 +101,7 @@ class Predictor:
         window: int = 2048,
         revision: str | None = None,
         token: str | bool | None = None,
+        backend: str | None = None,
     ) -> Predictor:
         """Load a checkpoint; for the arguments that are not named here see the class and `load_checkpoint`.
 
@@ -104,7 +109,11 @@ class Predictor:
             checkpoint: folder or Hub id. hfk's own code is used; none is taken from the Hub.
             device: where to run; an accelerator if there is one, else the CPU.
             dtype: "auto" takes the checkpoint's; "bfloat16" is faster on recent CPUs and GPUs.
+            backend: `onnx` or `openvino` for a folder that `hfk export` made; by default what the folder holds.
         """
+        if backend not in (None, "torch") or (backend is None and Path(checkpoint, GRAPH_FILE).is_file()):
+            model, processor = load_graph(checkpoint, backend or "onnx")
+            return cls(model, processor, batch_size, window)
         where = find_device(device)
         model, processor = load_checkpoint(checkpoint, dtype, revision, token)
         return cls(model.to(where), processor, batch_size, window)
@@ -173,8 +182,7 @@ class Predictor:
         failed: Callable[[str], Any],
         progress: str | None = None,
     ) -> Iterator[Any]:
-        """THE loop: prepare, batch and run rows; `read` makes one result a row of a batch's output."""
-        source = iter(rows)
+        """Prepare, batch and run rows; `read` makes one result a row of a batch's output."""
         total = len(rows) if hasattr(rows, "__len__") else None
         silent = progress is None or not sys.stderr.isatty()
         with (
@@ -183,23 +191,11 @@ class Predictor:
         ):
             # Pictures are worth a thread each, texts are not.
             each = map if getattr(self.processor, "image_processor", pool) is None else pool.map
-            while window := list(islice(source, self.window)):
-                results: list[Any] = [None] * len(window)
-                order = sorted(range(len(window)), key=lambda index: _length(window[index]))
-                for start in range(0, len(order), self.batch_size):
-                    indices = order[start : start + self.batch_size]
-                    found = each(self._prepare, [window[i] for i in indices])
-                    prepared = {}
-                    for index, row in zip(indices, found, strict=True):
-                        if isinstance(row, str):
-                            results[index] = failed(row)
-                        else:
-                            prepared[index] = row
-                    if prepared:
-                        for index, result in zip(prepared, read(self._forward([*prepared.values()])), strict=True):
-                            results[index] = result
-                    bar.update(len(indices))
-                yield from results
+
+            def answer(prepared: list[Any]) -> Iterable[Any]:
+                return read(self._forward(prepared))
+
+            yield from run(rows, self._prepare, answer, failed, self.batch_size, self.window, each, bar.update)
 
     def logits(self, prepared: list[tuple[str | None, Any]]) -> dict[str, torch.Tensor]:
         """Run the model on rows from `MultiHeadProcessor.prepare_row`; head name → `(rows, outputs)`."""
@@ -208,9 +204,13 @@ class Predictor:
     @torch.inference_mode()
     def _forward(self, prepared: list[tuple[str | None, Any]]) -> Any:
         tensors = self.processor.to_tensors(prepared)
-        device = self.model.device
-        with torch.autocast(device.type, self.autocast, enabled=self.autocast is not None):
-            return self.model(**{name: values.to(device) for name, values in tensors.items()})
+        device, before = self.model.device, torch.get_num_threads()
+        torch.set_num_threads(min(self.threads, before))
+        try:
+            with torch.autocast(device.type, self.autocast, enabled=self.autocast is not None):
+                return self.model(**{name: values.to(device) for name, values in tensors.items()})
+        finally:
+            torch.set_num_threads(before)
 
     def _prepare(self, row: Any) -> tuple[str | None, Any] | str:
         try:
@@ -218,6 +218,18 @@ class Predictor:
             return self.processor.settle(self.processor.prepare_row(row.get("text"), row.get("image")))
         except ValueError as error:
             return str(error)
+
+
+def count_multiplications(model: nn.Module) -> int:
+    """How many multiplications by weights a token takes, or a picture's grid of 100 places; look-ups take none."""
+    layers = [
+        module for module in model.modules() if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.RNNBase)
+    ]
+    return sum(
+        weights.numel() * (100 if isinstance(layer, nn.Conv2d) else 1)
+        for layer in layers
+        for weights in layer.parameters(recurse=False)
+    )
 
 
 def _as_rows(rows: Any) -> Iterable[Any]:
@@ -235,8 +247,3 @@ def _as_rows(rows: Any) -> Iterable[Any]:
 
 def _array(values: torch.Tensor) -> np.ndarray:
     return values.float().cpu().numpy()
-
-
-def _length(row: Any) -> int:
-    text = row.get("text") if isinstance(row, dict) else row
-    return len(text) if isinstance(text, str) else 0

@@ -145,7 +145,7 @@ class TokensFusion(nn.Module):
                 # An absent side is one token: its first position stays visible, the rest is masked.
                 first = torch.arange(tokens.shape[1], device=tokens.device)[None, :] == 0
                 mask = present.new_ones(tokens.shape[:2]) if mask is None else mask.bool()
-                mask = torch.where(present[:, None], mask, first)
+                mask = (present[:, None] & mask) | (~present[:, None] & first)  # ONNX Runtime has no `where` of bools
             parts.append(part + self.modality.weight[index])
             masks.append(mask)
         sequence = self.dropout(self.norm(torch.cat(parts, 1)))

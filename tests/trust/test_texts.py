@@ -16,8 +16,8 @@ from transformers import pipeline
 
 from hfk import Predictor
 from hfk.models import shared
-from hfk.models.text_preparation import CLEANED_CHARACTERS, MAX_CHARACTERS
 from hfk.models.text_cleaning import TextCleaner
+from hfk.models.text_preparation import CLEANED_CHARACTERS, MAX_CHARACTERS
 from hfk.tasks import load_task
 from hfk.tasks.dialect import clean_utterance
 from hfk.tasks.inputs import find_picture
