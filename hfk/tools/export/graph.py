@@ -160,9 +160,7 @@ def _write(model: nn.Module, batch: dict[str, Tensor], file: Path) -> dict[str, 
         shapes.append(free)
         shape = [None if place in free else size for place, size in enumerate(values.shape)]
         inputs[name] = {"shape": shape, "dtype": str(values.numpy().dtype)}
-    logging.getLogger("torch.onnx").setLevel(
-        logging.ERROR
-    )  # else it speaks of torchvision
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # else it speaks of torchvision
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
