@@ -104,7 +104,7 @@ class MultiHeadEnsemble(NamedEncoders, PreTrainedModel):
         first = next((value for own, _ in given for value in own.values()), None)
         if first is None:
             raise ValueError("there is no input: give input_ids, pixel_values or both.")
-        rows, device = len(first), first.device
+        rows, device = first.shape[0], first.device
         reads = torch.stack(
             [
                 said.bool() if own and said is not None else torch.full((rows,), bool(own), device=device)
