@@ -278,7 +278,7 @@ def predict_command(
         bool, typer.Option("--probabilities", help="Also write every label's probability, in H_p_LABEL.")
     ] = False,
     read: ReadAs = None,
-    batch_size: BatchSize = 32,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Rows a forward pass; by the model's size.")] = None,
     device: Device = None,
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     backend: Annotated[

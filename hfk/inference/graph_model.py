@@ -39,10 +39,10 @@ class GraphModel:
 
 
 def load_graph(
-    folder: str | Path, backend: str = "onnx", threads: int | None = None
+    folder: str | Path, backend: str = "onnx", threads: int | None = None, half: bool = False
 ) -> tuple[GraphModel, MultiHeadProcessor | MultiHeadEnsembleProcessor]:
     """Load what `hfk export --as onnx` or `--as openvino` made, as `load_checkpoint` loads a checkpoint."""
-    model = GraphModel(Graph(folder, backend, threads))
+    model = GraphModel(Graph(folder, backend, threads, half))
     several = max(getattr(model.config, "readers", [0])) > 0
     processor = (MultiHeadEnsembleProcessor if several else MultiHeadProcessor).from_pretrained(str(folder))
     return model, processor

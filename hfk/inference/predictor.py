@@ -61,7 +61,7 @@ class Predictor:
     Args:
         model: the model; set to evaluation mode.
         processor: its processor.
-        batch_size: rows a forward pass.
+        batch_size: rows a forward pass; by default 512 for a small model and 32 for others.
         window: rows that are read, sorted by length and batched together; larger wastes less padding, smaller gives
             the first results sooner and holds fewer rows in memory.
         device: where the model is moved to; it stays where it is by default.
@@ -76,18 +76,19 @@ class Predictor:
         self,
         model: MultiHeadForClassification | MultiHeadEnsemble | GraphModel,
         processor: MultiHeadProcessor | MultiHeadEnsembleProcessor,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         window: int = 2048,
         device: str | torch.device | None = None,
         autocast: torch.dtype | None = None,
     ) -> None:
-        if batch_size < 1 or window < 1:
+        if (batch_size is not None and batch_size < 1) or window < 1:
             raise ValueError(f"batch_size and window must be 1 or more, not {batch_size} and {window}.")
         self.model = model.eval() if device is None else model.to(device).eval()
         self.processor = processor
-        small = not isinstance(model, GraphModel) and count_multiplications(model) < SMALL
+        graph = isinstance(model, GraphModel)  # which has threads of its own
+        small = (model.graph.about["multiplications"] if graph else count_multiplications(model)) < SMALL
         self.threads = 1 if small else torch.get_num_threads()
-        self.batch_size = batch_size
+        self.batch_size = batch_size or (512 if small else 32)
         self.window = window
         self.autocast = autocast
 
@@ -97,7 +98,7 @@ class Predictor:
         checkpoint: str,
         device: str | torch.device | None = None,
         dtype: str | torch.dtype = "auto",
-        batch_size: int = 32,
+        batch_size: int | None = None,
         window: int = 2048,
         revision: str | None = None,
         token: str | bool | None = None,
@@ -108,11 +109,12 @@ class Predictor:
         Args:
             checkpoint: folder or Hub id. hfk's own code is used; none is taken from the Hub.
             device: where to run; an accelerator if there is one, else the CPU.
-            dtype: "auto" takes the checkpoint's; "bfloat16" is faster on recent CPUs and GPUs.
+            dtype: "auto" takes the checkpoint's; "bfloat16" is faster on recent CPUs and GPUs. Of a
+                graph, OpenVINO's layers alone compute in it.
             backend: `onnx` or `openvino` for a folder that `hfk export` made; by default what the folder holds.
         """
         if backend not in (None, "torch") or (backend is None and Path(checkpoint, GRAPH_FILE).is_file()):
-            model, processor = load_graph(checkpoint, backend or "onnx")
+            model, processor = load_graph(checkpoint, backend or "onnx", half=str(dtype).endswith("bfloat16"))
             return cls(model, processor, batch_size, window)
         where = find_device(device)
         model, processor = load_checkpoint(checkpoint, dtype, revision, token)
