@@ -304,7 +304,7 @@ def predict_command(
         where = {"text": text, "image": image, "image_dir": image_dir, "columns": columns, "on_rows": bar.update}
         where["reading"] = parse_overrides(read or [])
         answers = {"heads": head, "threshold": threshold, "min_score": min_score, "paths": paths}
-        answers |= {"top_k": top_k, "probabilities": probabilities, "resume": not fresh}
+        answers |= {"top_k": top_k, "probabilities": probabilities, "resume": not fresh, "workers": None}
         counts = predict_table(predictor, source, target, **where, **answers)
     typer.echo(f"wrote {target}: {count_rows(counts)}")
 

@@ -94,26 +94,23 @@ class Graph:
 
 
 def choose_threads(multiplications: float, cores: int | None = None) -> int:
-    """How many threads a batch is worth: one for small models, else all cores that this process may use.
+    """How many threads a batch is worth: one for small models, else all `cores`, by default those of `count_cores`.
 
     Small models gain nothing from a second thread, and lose most of their speed to waiting for it where another process
-    is at work. `OMP_NUM_THREADS` is a limit.
-
-    Args:
-        multiplications: of weights for one token, or for one picture.
-        cores: that may be used; by default the process's own.
+    is at work. A model's size is its `multiplications` by weights for one token, or for one picture.
 
     Example:
         >>> choose_threads(112, cores=8), choose_threads(21e6, cores=8)
         (1, 8)
     """
-    if multiplications < SMALL:
-        return 1
-    if cores is None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        limit = os.environ.get("OMP_NUM_THREADS", "")
-        cores = min(cores, int(limit)) if limit.isdigit() and int(limit) else cores
-    return cores
+    return 1 if multiplications < SMALL else count_cores() if cores is None else cores
+
+
+def count_cores() -> int:
+    """How many cores this process may use; `OMP_NUM_THREADS` is a limit."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    return min(cores, int(limit)) if limit.isdigit() and int(limit) else cores
 
 
 def _onnx(file: Path, outputs: list[str], threads: int, half: bool) -> Run:

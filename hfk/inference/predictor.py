@@ -67,6 +67,11 @@ class Predictor:
         device: where the model is moved to; it stays where it is by default.
         autocast: the precision that its layers compute in, such as `torch.bfloat16`; that of its weights by default.
 
+    Attributes:
+        small: whether a second thread costs this model more than it brings.
+        threads: that a forward pass takes at most.
+        graph: what runs in place of the model's own code, or None.
+
     Example:
         >>> predictor = Predictor.from_pretrained("runs/ynat")  # doctest: +SKIP
         >>> list(predictor(["코스피 사상 최고", {"text": "손흥민 두 골"}]))  # doctest: +SKIP
@@ -85,10 +90,11 @@ class Predictor:
             raise ValueError(f"batch_size and window must be 1 or more, not {batch_size} and {window}.")
         self.model = model.eval() if device is None else model.to(device).eval()
         self.processor = processor
-        graph = isinstance(model, GraphModel)  # which has threads of its own
-        small = (model.graph.about["multiplications"] if graph else count_multiplications(model)) < SMALL
-        self.threads = 1 if small else torch.get_num_threads()
-        self.batch_size = batch_size or (512 if small else 32)
+        self.graph = model.graph if isinstance(model, GraphModel) else None
+        size = self.graph.about["multiplications"] if self.graph else count_multiplications(model)
+        self.small = size < SMALL
+        self.threads = 1 if self.small else torch.get_num_threads()
+        self.batch_size = batch_size or (512 if self.small else 32)
         self.window = window
         self.autocast = autocast
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from ..tasks.table_writer import TableWriter
 from ..tasks.tables import Chunk, is_saved_dataset, iter_columns
 from .parts import Parts, digest_input, digest_model
 from .predictor import Predictor
+from .workers import choose_workers, working
 
 TASK_FILE = "task.json"
 
@@ -60,6 +62,7 @@ def predict_table(
     probabilities: bool = False,
     reading: Mapping[str, Any] | None = None,
     resume: bool | None = None,
+    workers: int | None = 0,
 ) -> dict[str, int]:
     """Classify every row of a table.
 
@@ -83,6 +86,8 @@ def predict_table(
         reading: how the source is read, where it can't be seen; see `tasks.tables.layout`.
         resume: keep answers beside the target until it is whole, and go on after those of an interrupted call (True),
             or drop those (False). None keeps nothing.
+        workers: processes that answer, beside this one, which reads and writes; None for as many as are worth it. The
+            table's bytes do not depend on it.
 
     Returns:
         `{"rows": …, "errors": …}`.
@@ -133,8 +138,9 @@ def predict_table(
             yield [*cells, None]
 
     return extend_table(
-        predictor, source, target, answer, added, text, image, image_dir, columns, on_rows, numbers, reading, parts
-    )
+        predictor, source, target, answer, added, text, image, image_dir, columns, on_rows, numbers, reading, parts,
+        choose_workers(Path(source), predictor.small and not predictor.graph) if workers is None else workers,
+    )  # fmt: skip
 
 
 def extend_table(
@@ -151,6 +157,7 @@ def extend_table(
     numbers: Iterable[str] = (),
     reading: Mapping[str, Any] | None = None,
     parts: Parts | None = None,
+    workers: int = 0,
 ) -> dict[str, int]:
     """Write a table again with more columns, chunk by chunk; what is not named here is as for `predict_table`.
 
@@ -161,6 +168,7 @@ def extend_table(
         added: names of the new columns; the last is `error`, None for a row that is well.
         numbers: which of `added` hold numbers.
         parts: where answers are kept until the table is whole.
+        workers: processes that make the cells, beside this one, which reads and writes.
     """
     source, target, known = Path(source), Path(target), columns or {}
     if target.exists() and target.resolve() == source.resolve():
@@ -171,9 +179,26 @@ def extend_table(
         header = {} if known.get("header") is None else {"header": known["header"]}
         chunks, folder = iter_columns(source, predictor.window, **header | dict(reading or {})), source.parent
     folder = Path(image_dir) if image_dir is not None else folder
-    with parts or contextlib.nullcontext(), TableWriter(target, list(numbers), added[-1]) as writer:
+    read, waiting = 0, deque()  # chunks whose answers are being made
+    with (
+        parts or contextlib.nullcontext(),
+        TableWriter(target, list(numbers), added[-1]) as writer,
+        working(lambda inputs: list(answer(inputs)), workers) as begin,
+    ):
+
+        def finish() -> None:
+            chunk, inputs, cells, answers = waiting.popleft()
+            if cells is None:
+                cells = answers()
+                if parts is not None and len(inputs) == predictor.window:  # the last chunk's would go at once
+                    cells = parts.keep(writer.rows, inputs, cells)
+            made = pd.DataFrame(cells, columns=added, dtype=object)
+            writer.write(pd.concat([pd.DataFrame(chunk, dtype=object), made], axis=1))
+            if on_rows is not None:
+                on_rows(len(inputs))
+
         for chunk in chunks:
-            if not writer.rows:
+            if not read:
                 text, image = _find_columns(list(chunk), predictor, text, image, known, source.name)
                 taken = [name for name in added if name in chunk]
                 if taken:
@@ -182,15 +207,13 @@ def extend_table(
             texts = map(join_texts, zip(*map(chunk.get, text), strict=True)) if text else [None] * rows
             images = [_locate(cell, folder) for cell in picture_cells(image, chunk)] if image else [None] * rows
             inputs = [{"text": one, "image": other} for one, other in zip(texts, images, strict=True)]
-            cells = parts and parts.answers(writer.rows, inputs)
-            if cells is None:
-                cells = list(answer(inputs))
-                if parts is not None and rows == predictor.window:  # the last chunk's would go at once
-                    cells = parts.keep(writer.rows, inputs, cells)
-            made = pd.DataFrame(cells, columns=added, dtype=object)
-            writer.write(pd.concat([pd.DataFrame(chunk, dtype=object), made], axis=1))
-            if on_rows is not None:
-                on_rows(rows)
+            cells = parts and parts.answers(read, inputs)
+            waiting.append((chunk, inputs, cells, None if cells else begin(inputs)))
+            read += rows
+            if len(waiting) > 2 * workers:
+                finish()
+        while waiting:
+            finish()
     return {"rows": writer.rows, "errors": writer.bad_rows}
 
 
