@@ -6,6 +6,7 @@ the rules that were learned from the same rows (`models.dialect_rules`), and the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib.util import find_spec
@@ -188,10 +189,13 @@ def make_model(
         tokenizer = make_tokenizer([*rows["text"], *rows["target"]], options.tokens, tags)
         pad, end = tokenizer.pad_token_id, tokenizer.eos_token_id
         ids = {"pad_token_id": pad, "bos_token_id": pad, "eos_token_id": end, "decoder_start_token_id": pad}
-        config = AutoConfig.for_model(options.base, vocab_size=len(tokenizer), **ids, **options.config)
+        defaults = {"scale_embedding": True} if options.base == "bart" else {}
+        config = AutoConfig.for_model(options.base, vocab_size=len(tokenizer), **ids, **defaults | options.config)
         config.forced_eos_token_id = None
         model = AutoModelForSeq2SeqLM.from_config(config)
         model.generation_config.update(**ids, forced_eos_token_id=None)
+        if options.base == "bart":
+            start_as_copier(model)
     else:
         check_encoder(options.base)
         tokenizer = AutoTokenizer.from_pretrained(options.base, trust_remote_code=False)
@@ -200,6 +204,53 @@ def make_model(
         model.resize_token_embeddings(max(len(tokenizer), model.config.vocab_size))
     model.config.dialect = {"words": options.words, "regions": list(regions)}
     return model, tokenizer
+
+
+@torch.no_grad()
+def start_as_copier(model: PreTrainedModel, sharpness: float = 3.0, gain: float = 3.0) -> None:
+    """Give a BART first weights by which it copies its input, letter by letter, from the second token on.
+
+    A dialect differs from the standard language in few letters, and that the others stay is what a random start learns
+    last. So some dimensions hold letters, the others positions, as waves, alike in encoder and decoder. Heads of the
+    first cross-attention ask for the position after their own, which is a rotation of its waves, and hand on the letter
+    that stands there. All of it is learned on.
+
+    Args:
+        model: `BartForConditionalGeneration`, of two heads or more; changed in place.
+        sharpness: the larger, the less the heads look beside the place they ask for.
+        gain: how much the letter counts beside the one that was written last.
+    """
+    config, encoder, decoder = model.config, model.model.encoder, model.model.decoder
+    width = config.d_model // config.decoder_attention_heads
+    copying = max(1, 2 * config.decoder_attention_heads // 3)
+    letters, waves = copying * width, (config.d_model - copying * width) // 2
+    embeddings = model.model.shared.weight
+    embeddings.zero_()[:, :letters].normal_(0, config.d_model**-0.5)
+    embeddings[config.pad_token_id] = 0
+    # From one position to the next; all but half a turn at the most, so that no two positions are alike.
+    turn = math.pi * 0.97 * (torch.arange(waves) + 0.5) / waves
+    for part in (encoder, decoder):
+        table = part.embed_positions.weight.zero_()
+        angles = torch.arange(len(table) - part.embed_positions.offset)[:, None] * turn
+        size = part.embed_tokens.embed_scale * config.d_model**-0.5
+        table[part.embed_positions.offset :, letters:] = size * torch.cat([angles.cos(), angles.sin()], dim=1)
+    attention = decoder.layers[0].encoder_attn
+    query, key, value, output = (
+        getattr(attention, f"{name}_proj").weight.normal_(0, config.init_std) for name in ("q", "k", "v", "out")
+    )
+    for head in range(copying):
+        rows = slice(head * width, (head + 1) * width)
+        step = max(1, 2 * waves // width)
+        own = torch.arange(waves)[head % step :: step][: width // 2]  # each head knows some of the waves
+        cosine, sine = letters + own, letters + waves + own
+        first = torch.arange(len(own)) + rows.start
+        second = first + width // 2
+        query[rows], key[rows], value[rows], output[:, rows] = 0, 0, 0, 0
+        key[first, cosine] = key[second, sine] = 1
+        query[first, cosine] = query[second, sine] = sharpness * turn[own].cos()
+        query[second, cosine], query[first, sine] = sharpness * turn[own].sin(), -sharpness * turn[own].sin()
+        value[rows, rows] = torch.eye(width)
+        output[rows, rows] = gain * torch.eye(width)
 
 
 def make_tokenizer(texts: Sequence[str], tokens: str, tags: Sequence[str]) -> PreTrainedTokenizerFast:

@@ -15,7 +15,7 @@ from hfk import load_task, train
 from hfk.hub.publishing import plan_push
 from hfk.inference.translator import load_translator
 from hfk.models.dialect_seq2seq import Seq2SeqRewriter, pieces, prompt_of
-from hfk.training.translation import Seq2Seq, make_tokenizer
+from hfk.training.translation import Seq2Seq, make_model, make_tokenizer
 
 RECIPE = "dialect-translation-mini"
 FAST = {"num_train_epochs": 1, "max_length": 60, "disable_tqdm": True}
@@ -94,6 +94,19 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(tmp_path):
     train(RECIPE, tmp_path / "cut", options)
     whole, cut = (AutoModelForSeq2SeqLM.from_pretrained(tmp_path / name) for name in ("whole", "cut"))
     assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), cut.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize("heads", [2, 4, 6])
+def test_a_model_copies_before_it_has_learned_anything(heads):
+    sizes = {"d_model": 32 * heads, "encoder_layers": 2, "decoder_layers": 2, "max_position_embeddings": 64}
+    sizes |= {"encoder_ffn_dim": 64, "decoder_ffn_dim": 64}
+    options = Seq2Seq(config=sizes | {"encoder_attention_heads": heads, "decoder_attention_heads": heads})
+    text = "밥 묵자 가나다라 마바사아 자차카타"
+    torch.manual_seed(0)
+    model, tokenizer = make_model(options, ["standard"], {"text": [text], "target": [text]})
+    prompt, labels = (torch.tensor([tokenizer(one)["input_ids"]]) for one in (f"<standard>{text}", text))
+    logits = model.eval()(input_ids=prompt, labels=labels).logits
+    assert tokenizer.decode(logits[0].argmax(-1), skip_special_tokens=True) == text
 
 
 @pytest.mark.parametrize("tokens", ["syllable", "jamo", "byte"])
