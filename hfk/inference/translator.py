@@ -31,12 +31,12 @@ def is_translator(config: Mapping[str, Any]) -> bool:
     return PIPELINE in (config.get("custom_pipelines") or {})
 
 
-def load_translator(checkpoint: str | Path, by: str = "rules", revision: str | None = None) -> DialectTranslator:
+def load_translator(checkpoint: str | Path, by: str | None = None, revision: str | None = None) -> DialectTranslator:
     """Load a translator's checkpoint; no code is taken from it.
 
     Args:
         checkpoint: folder or Hub id.
-        by: `rules` leaves the seq2seq where it is; `model` loads it too.
+        by: `rules` leaves the seq2seq where it is; it is loaded too for `model`, `vote` and by default.
         revision: commit, tag or branch of a Hub checkpoint.
 
     Raises:
@@ -55,7 +55,7 @@ def load_translator(checkpoint: str | Path, by: str = "rules", revision: str | N
             kind = f"a checkpoint of type {config['model_type']!r}" if "model_type" in config else "no checkpoint"
             raise ValueError(f"{name} is {kind}: give a translator's folder or Hub id.")
         rules, rewriter = cached_file(name, RULES_FILE, **origin), None
-        if by == "model":
+        if by != "rules":
             check_weights(name, **origin)
             origin["trust_remote_code"] = False
             model = AutoModelForSeq2SeqLM.from_pretrained(name, use_safetensors=True, **origin)

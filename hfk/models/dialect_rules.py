@@ -1,6 +1,6 @@
 """`Rules`: what becomes of the words of a text in one direction between a dialect and the standard language.
 
-The rules are counts from pairs: how a word changed, seen by its last syllables, as a whole, and beside its neighbours;
+The rules are counts from pairs: how a word changed, seen by its last syllables, as a whole, and beside its neighbors;
 the longer the context, the more it is believed. What no pair says anything of, such as numbers and names, is copied.
 Nothing here is a neural model.
 """
@@ -10,11 +10,9 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import SequenceMatcher
 from typing import Any
-
-from .dialect_tagger import EditTagger, score
 
 LONGEST_ENDING = 4
 """Syllables of a word's end that a rule may ask for."""
@@ -25,10 +23,8 @@ END = "$"
 """Says of an ending that it is a text's last."""
 SURE = 0.5
 """Two words become one only from this probability on."""
-SHARE = 0.7
-"""How much the tagger's opinion counts beside that of the counts."""
-FEW, UNSEEN = 8, -4.0
-"""Edits of a word that are weighed, and the logarithm of the probability of what only the tagger proposes."""
+UNSEEN = 0.01
+"""The probability of what no count speaks of; chosen in benchmarks/dialect.md."""
 SIGNS = ".,?!…"
 _WORD = re.compile(rf"(\S*?)([{SIGNS}]*)")
 Edit = tuple[int, str]
@@ -42,9 +38,8 @@ class Rules:
 
     Args:
         counts: context → edit → how often. Contexts of a word are its ending (`-는디`), the word (`=모르는디`), and the
-            word with its left (`잘<모르는디`) or right neighbour (`모르는디>그`); of two words, the end of both
+            word with its left (`잘<모르는디`) or right neighbor (`모르는디>그`); of two words, the end of both
             (`-는 거야`).
-        tagger: what becomes of single letters, which has a say in each word; None leaves it to the counts.
         trust: as in `TRUST`.
 
     Example:
@@ -52,20 +47,18 @@ class Rules:
         '물 마시는데.'
     """
 
-    def __init__(
-        self, counts: dict[str, dict[Edit, int]], tagger: EditTagger | None = None, trust: float = TRUST[0]
-    ) -> None:
-        self.counts, self.tagger, self.trust = counts, tagger, trust
+    def __init__(self, counts: dict[str, dict[Edit, int]], trust: float = TRUST[0]) -> None:
+        self.counts, self.trust = counts, trust
 
     @classmethod
-    def learn(cls, pairs: Iterable[tuple[str, str]], trust: float = TRUST[0], tagger: bool = False) -> Rules:
+    def learn(cls, pairs: Iterable[tuple[str, str]], trust: float = TRUST[0]) -> Rules:
         """Count how words change, from pairs of a text and what becomes of it.
 
         Pairs of single words, as in a dictionary, are looked up whole, where no text has the word.
         """
         pairs = list(pairs)
         texts = [pair for pair in pairs if " " in pair[0]] or pairs
-        rules = cls(cls._count(texts), EditTagger.learn(texts) if tagger else None, trust)
+        rules = cls(cls._count(texts), trust)
         if len(texts) < len(pairs):
             known = {word for source, _ in texts for word, _ in _split(source)}
             words = cls._count([pair for pair in pairs if " " not in pair[0] and _split(pair[0])[0][0] not in known])
@@ -78,7 +71,7 @@ class Rules:
         for source, target in pairs:
             words = [word for word, _ in _split(source)]
             for start, end, meant in _aligned(words, [word for word, _ in _split(target)]):
-                unit, (before, after) = " ".join(words[start:end]), _neighbours(words, start, end)
+                unit, (before, after) = " ".join(words[start:end]), _neighbors(words, start, end)
                 seen.append((unit, before, after, _edit(unit, meant)))
                 if end - start == 1 and after:  # the other fate of what could have become one word
                     seen.append((f"{unit} {after}", "", "", KEEP))
@@ -95,18 +88,18 @@ class Rules:
     def to_dict(self) -> dict[str, Any]:
         """Say it in what JSON can hold: each edit as its letters to take away and to add, and how often."""
         counts = {context: [[*edit, n] for edit, n in edits.items()] for context, edits in self.counts.items()}
-        return {"trust": self.trust, "counts": counts, "tagger": self.tagger and self.tagger.to_dict()}
+        return {"trust": self.trust, "counts": counts}
 
     @classmethod
     def from_dict(cls, state: dict[str, Any]) -> Rules:
         """Make again what `to_dict` said."""
         counts = {context: {(lost, got): n for lost, got, n in edits} for context, edits in state["counts"].items()}
-        return cls(counts, state["tagger"] and EditTagger.from_dict(state["tagger"]), state["trust"])
+        return cls(counts, state["trust"])
 
     def __call__(self, text: str) -> str:
         """Rewrite a text; the signs after its words stay."""
         made: list[str] = []
-        for word, sign, _ in self._rewrite(text, self.tagger):
+        for word, sign, _ in self._rewrite(text):
             if word or not made:
                 made.append(word + sign)
             elif sign and made[-1][-1:] not in SIGNS:  # of a word that is left out, the one before takes the sign
@@ -115,38 +108,34 @@ class Rules:
 
     def changes(self, text: str) -> float:
         """How many words of a text are expected to change, from 0: how much it looks like what was learned from."""
-        return sum(share for *_, share in self._rewrite(text, None))
+        return sum(share for *_, share in self._rewrite(text))
 
-    def _rewrite(self, text: str, tagger: EditTagger | None) -> Iterator[tuple[str, str, float]]:
+    def _rewrite(self, text: str) -> Iterator[tuple[str, str, float]]:
         """Every word of a text, or two at once, rewritten, the signs after it, and how likely it is that it changes."""
-        text = " ".join(text.split())
-        split, fates = _split(text), tagger(text) if tagger else []
-        words, place, letter = [word for word, _ in split], 0, 0
+        split, place = _split(text), 0
+        words = [word for word, _ in split]
         while place < len(words):
             end = min(place + 2, len(words))
             unit = " ".join(words[place:end])
-            chances = self._chances(unit, *_neighbours(words, place, end))
+            chances = self._chances(unit, *_neighbors(words, place, end))
             edit = max(chances, key=chances.__getitem__)
             joins = end - place == 2 and edit[0] > len(words[end - 1]) and chances[KEEP] < 1 - SURE
-            if joins and not split[place][1]:
-                made = _apply(edit, unit)
-            else:
+            if not joins or split[place][1]:
                 end, unit = place + 1, words[place]
-                chances = self._chances(unit, *_neighbours(words, place, end))
-                made = self._weighed(unit, chances, fates[letter : letter + len(unit)])
-            yield made, split[end - 1][1], 1 - chances[KEEP]
-            letter += sum(len(word) + len(signs) + 1 for word, signs in split[place:end])
+                chances = self._chances(unit, *_neighbors(words, place, end))
+            yield _apply(max(chances, key=chances.__getitem__), unit), split[end - 1][1], 1 - chances[KEEP]
             place = end
 
-    def _weighed(self, word: str, chances: dict[Edit, float], fates: list[dict[str, float]]) -> str:
-        """What a word becomes, by the counts and by the tagger."""
-        likely = sorted(chances, key=chances.__getitem__, reverse=True)[:FEW]
-        outputs = {_apply(edit, word): math.log(max(chances[edit], 1e-9)) for edit in likely}
-        if not fates:
-            return next(iter(outputs))
-        proposed = "".join(max(options, key=options.__getitem__) for options in fates)
-        outputs = {word: UNSEEN, proposed: UNSEEN} | outputs
-        return max(outputs, key=lambda made: (1 - SHARE) * outputs[made] + SHARE * score(fates, word, made))
+    def chance(self, words: Sequence[str], start: int, end: int, made: str) -> float:
+        """The logarithm of the probability that some words of a text, from `start` to before `end`, become `made`."""
+        bare, meant = ([word for word, _ in _split(text)] for text in (" ".join(words), made))
+        total = 0.0
+        for first, last, became in _aligned(bare[start:end], meant):
+            unit = " ".join(bare[start + first : start + last])
+            chances = self._chances(unit, *_neighbors(bare, start + first, start + last))
+            likely = (chance for edit, chance in chances.items() if _apply(edit, unit) == became)
+            total += math.log(max([UNSEEN, *likely]))
+        return total
 
     def _chances(self, unit: str, before: str, after: str) -> dict[Edit, float]:
         """The edits of a word, or of two, and their probabilities."""
@@ -192,7 +181,7 @@ def _edit(unit: str, meant: str) -> Edit:
     return len(unit) - kept, meant[kept:]
 
 
-def _neighbours(words: list[str], start: int, end: int) -> tuple[str, str]:
+def _neighbors(words: list[str], start: int, end: int) -> tuple[str, str]:
     """The words before and after some, empty at a text's ends."""
     return words[start - 1] if start else "", words[end] if end < len(words) else ""
 

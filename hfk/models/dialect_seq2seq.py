@@ -8,7 +8,7 @@ EMNLP 2023). Whatever the model can't have read, or what it lost numbers, Latin 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 
 import torch
@@ -52,16 +52,21 @@ def pieces(words: Sequence[str], meant: Sequence[str], size: int) -> Iterator[tu
         >>> list(pieces("집에 가는 겨 오늘".split(), "집에 가는 거야 오늘".split(), 2))
         [(0, 2, ['집에', '가는']), (2, 4, ['거야', '오늘'])]
     """
-    start = low = 0
+    start, low, last_piece = 0, 0, None
     for kind, first, last, lower, upper in SequenceMatcher(None, words, meant, autojunk=False).get_opcodes():
         steps = range(1, last - first + 1) if kind == "equal" or last - first == upper - lower else [last - first]
         for step in steps:
             end, high = first + step, upper if step == last - first else lower + step
             if size and end - start >= size and high > low:
-                yield start, end, list(meant[low:high])
-                start, low = end, high
+                if last_piece:
+                    yield last_piece
+                last_piece, start, low = (start, end, list(meant[low:high])), end, high
     if start < len(words) and low < len(meant):
+        if last_piece:
+            yield last_piece
         yield start, len(words), list(meant[low:])
+    elif last_piece:  # which gets what one side has left
+        yield last_piece[0], len(words), last_piece[2] + list(meant[low:])
 
 
 class Seq2SeqRewriter:
@@ -84,20 +89,32 @@ class Seq2SeqRewriter:
         asked = []
         for text, region in zip(texts, to, strict=True):
             words = text.split()
-            for start, end in cut(len(words), self.words):
-                asked.append((" ".join(words[start:end]), prompt_of(words, start, end, region)))
-        said = self._answers(dict.fromkeys(prompt for _, prompt in asked))
-        answers = iter([_checked(piece, said.get(prompt)) for piece, prompt in asked])
-        return [" ".join(next(answers) for _ in cut(len(text.split()), self.words)) for text in texts]
+            parts = cut(len(words), self.words)
+            asked.append([(prompt_of(words, start, end, region), " ".join(words[start:end])) for start, end in parts])
+        said = self.answers({prompt: piece for parts in asked for prompt, piece in parts})
+        return [" ".join(said.get(prompt, piece) for prompt, piece in parts) for parts in asked]
 
     @torch.inference_mode()
-    def _answers(self, prompts: dict[str, None]) -> dict[str, str]:
-        """What the model says to each prompt that it can read; those with an unknown letter are left out."""
-        ids = (
-            dict(zip(prompts, self.tokenizer(list(prompts), verbose=False)["input_ids"], strict=True))
-            if prompts
-            else {}
-        )
+    def chances(self, pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], float]:
+        """The logarithm of the probability of answers: (prompt, answer) → number."""
+        pairs, found = sorted(pairs, key=lambda pair: len(pair[0])), {}
+        for first in range(0, len(pairs), self.batch_size):
+            some = pairs[first : first + self.batch_size]
+            given, answers = (
+                self.tokenizer(list(side), return_tensors="pt", padding=True).to(self.model.device)
+                for side in zip(*some, strict=True)
+            )
+            labels, counts = answers["input_ids"], answers["attention_mask"]
+            logits = self.model(given["input_ids"], given["attention_mask"], labels=labels).logits.log_softmax(-1)
+            total = (logits.gather(-1, labels[..., None])[..., 0] * counts).sum(1)
+            found |= dict(zip(some, total.tolist(), strict=True))
+        return found
+
+    @torch.inference_mode()
+    def answers(self, asked: Mapping[str, str]) -> dict[str, str]:
+        """What the model says to prompts, each for a piece of a text; without those that it can't read."""
+        prompts = list(asked)
+        ids = dict(zip(prompts, self.tokenizer(prompts, verbose=False)["input_ids"], strict=True)) if prompts else {}
         unknown = self.tokenizer.unk_token_id
         read = [one for one in prompts if unknown not in ids[one] and len(ids[one]) <= self.positions]
         read.sort(key=lambda one: len(ids[one]))
@@ -109,12 +126,12 @@ class Seq2SeqRewriter:
             room = min(self.positions - 1, int(1.5 * batch["input_ids"].shape[1]) + _LONGER)
             made = self.model.generate(**batch.to(self.model.device), max_new_tokens=room, do_sample=False)
             texts = self.tokenizer.batch_decode(made, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-            answers |= dict(zip(some, texts, strict=True))
+            answers |= {one: _checked(asked[one], text) for one, text in zip(some, texts, strict=True)}
         return answers
 
 
-def _checked(piece: str, answer: str | None) -> str:
+def _checked(piece: str, answer: str) -> str:
     """An answer, or the piece itself where it can't be one."""
-    answer = " ".join((answer or "").split())
+    answer = " ".join(answer.split())
     fits = abs(len(answer) - len(piece)) <= _LONGER + len(piece) // 2
     return answer if answer and fits and _KEPT.findall(answer) == _KEPT.findall(piece) else piece

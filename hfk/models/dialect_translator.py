@@ -1,6 +1,6 @@
 """`DialectTranslator`: texts from any region or the standard language into any other.
 
-Rules do it unless a caller asks for the seq2seq of the checkpoint, since they measure better (benchmarks/dialect.md).
+Rules and a checkpoint's seq2seq vote on every few words, which measures better than either (benchmarks/dialect.md).
 From one dialect into another the way leads through the standard language. A checkpoint keeps the rules as JSON.
 """
 
@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from .dialect_rules import TRUST, Rules
-from .dialect_seq2seq import Seq2SeqRewriter
+from .dialect_seq2seq import Seq2SeqRewriter, pieces, prompt_of
 from .shared import normalize_letters
 
 STANDARD = "standard"
 RULES_FILE = "dialect_rules.json"
-WAYS = ("rules", "model")
+WAYS = ("rules", "model", "vote")
 CHUNK = 512
 """Texts that are translated together; the generator gives them out one by one."""
 
@@ -42,10 +42,8 @@ class DialectTranslator:
         self.rules, self.rewriter = rules, rewriter
 
     @classmethod
-    def learn(cls, pairs: Iterable[tuple[str | None, str, str]], tagger: bool = True) -> DialectTranslator:
+    def learn(cls, pairs: Iterable[tuple[str | None, str, str]]) -> DialectTranslator:
         """Learn the rules of every region from (region, dialect, standard).
-
-        Without the tagger, which has a say into the standard language, it takes seconds in place of a minute.
 
         Raises:
             ValueError: if no pair names a region.
@@ -58,8 +56,7 @@ class DialectTranslator:
             raise ValueError("there is nothing to learn from: no pair has a region and both sides.")
         rules = {}
         for region, found in sorted(of_region.items()):
-            # Out of the standard language the tagger measured no better: a word has several fates there.
-            into, out = Rules.learn(found, TRUST[0], tagger), Rules.learn([pair[::-1] for pair in found], TRUST[1])
+            into, out = Rules.learn(found, TRUST[0]), Rules.learn([pair[::-1] for pair in found], TRUST[1])
             rules[region] = (into, out)
         return cls(rules)
 
@@ -75,7 +72,7 @@ class DialectTranslator:
         return region if expected[region] >= 0.5 else STANDARD
 
     def __call__(
-        self, texts: Iterable[Any], to: str, source: str | None = None, by: str = "rules"
+        self, texts: Iterable[Any], to: str, source: str | None = None, by: str | None = None
     ) -> Iterator[dict[str, Any]]:
         """Translate texts.
 
@@ -83,7 +80,8 @@ class DialectTranslator:
             texts: one sentence or more each.
             to: a region, or `standard`.
             source: what the texts are in; found out text by text by default.
-            by: `rules`, or `model` for the checkpoint's seq2seq.
+            by: `vote` of the rules and the seq2seq, `rules` or `model` alone; the vote by default, where there is a
+                seq2seq.
 
         Yields:
             for each text, in order, `text` and `source`; `{"error": sentence}` for one that is empty or no text.
@@ -94,32 +92,66 @@ class DialectTranslator:
         for region in (to, source):
             if region not in (None, *self.regions):
                 raise ValueError(f"there are no rules of {region!r}; regions: {', '.join(self.regions)}.")
-        if by not in WAYS or (by == "model" and self.rewriter is None):
+        by = by or self.way
+        if by not in WAYS or (by != "rules" and self.rewriter is None):
             there = WAYS if self.rewriter is not None else WAYS[:1]
             raise ValueError(f"there is no way {by!r} of translating; there is: {', '.join(there)}.")
         return self._stream(iter(texts), to, source, by)
 
     def _stream(self, texts: Iterator[Any], to: str, source: str | None, by: str) -> Iterator[dict[str, Any]]:
-        while some := list(islice(texts, CHUNK if by == "model" else 1)):
+        while some := list(islice(texts, 1 if by == "rules" else CHUNK)):
             clean = list(map(_clean, some))
             origins = [source or (self.detect(text) if text else STANDARD) for text in clean]
             made = self.rewrite(clean, origins, [to] * len(clean), by)
             for text, origin, translated in zip(clean, origins, made, strict=True):
                 yield {"text": translated, "source": origin} if text else {"error": "the text is empty."}
 
-    def rewrite(self, texts: Sequence[str], sources: Sequence[str], to: Sequence[str], by: str = "rules") -> list[str]:
+    @property
+    def way(self) -> str:
+        """How texts are translated where nobody says how."""
+        return "rules" if self.rewriter is None else "vote"
+
+    def rewrite(
+        self, texts: Sequence[str], sources: Sequence[str], to: Sequence[str], by: str | None = None
+    ) -> list[str]:
         """Rewrite clean texts, each from its region into another; arguments otherwise as for a call."""
-        texts = list(texts)
+        texts, by = list(texts), by or self.way
         for step, regions, others in ((0, sources, to), (1, to, sources)):  # into the standard language, then out of it
             rows = [row for row, other in enumerate(others) if regions[row] not in (STANDARD, other)]
+            given, tags = [texts[row] for row in rows], [regions[row] if step else STANDARD for row in rows]
             if by == "model":
-                tags = [regions[row] if step else STANDARD for row in rows]
-                made = self.rewriter([texts[row] for row in rows], tags)
+                made = self.rewriter(given, tags)
             else:
-                made = [self.rules[regions[row]][step](texts[row]) for row in rows]
+                rules = [self.rules[regions[row]][step] for row in rows]
+                made = [rule(text) for rule, text in zip(rules, given, strict=True)]
+                made = made if by == "rules" else self._vote(given, tags, rules, made)
             for row, text in zip(rows, made, strict=True):
                 texts[row] = text
         return texts
+
+    def _vote(self, texts: list[str], to: list[str], rules: list[Rules], made: list[str]) -> list[str]:
+        """Of what the rules have `made` and the model makes, few words at a time, what both together find likelier."""
+        parts = []  # of each text: words, start and end of a few, the prompt, and what the rules make of them
+        for text, region, other in zip(texts, to, made, strict=True):
+            words = text.split()
+            cut = pieces(words, other.split(), self.rewriter.words)
+            parts.append([(words, a, b, prompt_of(words, a, b, region), " ".join(own)) for a, b, own in cut])
+        said = self.rewriter.answers(
+            {prompt: " ".join(words[a:b]) for part in parts for words, a, b, prompt, _ in part}
+        )
+        doubtful = [(prompt, own) for part in parts for *_, prompt, own in part if said.get(prompt, own) != own]
+        chances = self.rewriter.chances(dict.fromkeys([*doubtful, *((prompt, said[prompt]) for prompt, _ in doubtful)]))
+        chosen = []
+        for rule, part in zip(rules, parts, strict=True):
+            chosen.append([])
+            for words, a, b, prompt, own in part:
+                answer = said.get(prompt, own)
+                if answer != own:
+                    gain = chances[prompt, answer] - chances[prompt, own]
+                    gain += rule.chance(words, a, b, answer) - rule.chance(words, a, b, own)
+                    own = answer if gain > 0 else own
+                chosen[-1].append(own)
+        return [" ".join(filter(None, some)) for some in chosen]
 
     def to_json(self) -> str:
         """Write the rules down, for `from_json`."""

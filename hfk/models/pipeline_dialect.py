@@ -20,7 +20,7 @@ class DialectTranslationPipeline(Pipeline):
     Args:
         to: a region of the checkpoint, or `standard`, the default.
         source: what the texts are in; found out text by text by default.
-        by: `rules`, which is the default and measures better, or `model`, the checkpoint's seq2seq.
+        by: `vote` of the checkpoint's rules and its seq2seq, the default, or `rules` or `model` alone.
 
     Returns:
         a dict a text, with `text` and `source`, or `error`; a list for several.

@@ -34,7 +34,7 @@ from ..hub.training_checkpoints import push_checkpoint, write_training_card
 from ..inference.translator import DialectProcessor
 from ..models.checked_files import check_encoder
 from ..models.dialect_seq2seq import Seq2SeqRewriter, pieces, prompt_of, tag_of
-from ..models.dialect_translator import DialectTranslator
+from ..models.dialect_translator import WAYS, DialectTranslator
 from ..models.shared import check_choice
 from ..runs.recipe import MultiHeadTrainingArguments, Recipe, convert, unknown_option
 from ..runs.run import scored_split
@@ -156,8 +156,10 @@ class TranslationTrainer(SavingTrainer, Seq2SeqTrainer):
         """Return what becomes of a split's texts: as they are, by the rules, and by the model."""
         rows = self.splits[split or self.scored]
         ids, sources, to, texts, targets = (rows[name][:] for name in ("id", "source", "to", "text", "target"))
-        made = {"copy": texts, "rules": self.processor.translator.rewrite(texts, sources, to)}
-        made["model"] = Seq2SeqRewriter(self.model, self.processor.tokenizer)(texts, to)
+        translator = DialectTranslator(
+            self.processor.translator.rules, Seq2SeqRewriter(self.model, self.processor.tokenizer)
+        )
+        made = {"copy": texts} | {way: translator.rewrite(texts, sources, to, way) for way in WAYS}
         learned = self.splits["train"]
         judge = fit_judge([*learned["text"], *learned["target"]], [*learned["source"], *learned["to"]])
         return Translations(ids, sources, to, texts, targets, made, judge)

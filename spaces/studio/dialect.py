@@ -43,14 +43,14 @@ def load() -> tuple[DialectTranslator, bool]:
     for table in read_sample("dialect_mini"):
         for chunk in table.chunks():
             pairs += zip(chunk["region"], chunk["dialect"], chunk["standard"], strict=True)
-    return DialectTranslator.learn(pairs, tagger=False), True
+    return DialectTranslator.learn(pairs), True
 
 
 def translate_all(translator: DialectTranslator, text: str, source: str | None = None) -> dict[str, Any]:
     """Say where a text is from, and how it is said elsewhere.
 
     Args:
-        translator: by whose rules.
+        translator: what translates.
         text: a sentence or a few.
         source: the region that it is in; found out without.
 

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from hfk.models.dialect_rules import Rules
@@ -92,15 +90,3 @@ def test_a_dictionary_is_looked_up_whole_and_yields_to_the_texts():
     )
     assert rules("낭 할망") == "나무 할머니"
     assert rules("배낭 가게") == "배낭 가자"  # 낭 is no ending
-
-
-def test_the_tagger_knows_letters_in_words_never_seen_and_has_a_say():
-    words = "먹좋가없오"
-    pairs = [(f"참 {word}것{end}", f"참 {word}겠{end}") for word in words for end in "다네지"] * 20
-    pairs += [(f"참 {word}는디", f"참 {word}는데") for word in words] * 20
-    rules = Rules.learn(pairs, tagger=True)
-    assert [max(fates, key=fates.get) for fates in rules.tagger("죽것는디")] == ["죽", "겠", "는", "데"]
-    again = Rules.from_dict(json.loads(json.dumps(rules.to_dict())))
-    for text in ("참 죽것는디", "참 가것네.", "Seoul 12:30 🙂"):
-        assert again(text) == rules(text)
-    assert rules("참 가것네.") == "참 가겠네." and rules("Seoul 12:30 🙂") == "Seoul 12:30 🙂"

@@ -14,6 +14,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, TrainerCallback, 
 from hfk import load_task, train
 from hfk.hub.publishing import plan_push
 from hfk.inference.translator import load_translator
+from hfk.models.dialect_rules import Rules
 from hfk.models.dialect_seq2seq import Seq2SeqRewriter, pieces, prompt_of
 from hfk.training.translation import Seq2Seq, make_model, make_tokenizer
 
@@ -38,7 +39,7 @@ def test_the_folder_loads_with_nothing_but_transformers(folder):
 
 def test_the_run_has_report_card_recipe_and_predictions(folder):
     results = json.loads((folder / "report" / "metrics.json").read_text(encoding="utf-8"))
-    assert {line["way"] for line in results["translations"]} == {"copy", "rules", "model"}
+    assert {line["way"] for line in results["translations"]} == {"copy", "rules", "model", "vote"}
     assert {line["to"] for line in results["translations"]} >= {"standard", "jeju", "jeolla"}
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert "A demonstration" in card and "jeju → standard" in card and "{{" not in card
@@ -70,7 +71,7 @@ def test_a_push_sends_all_that_a_translator_needs(folder):
     sent = set(plan_push(folder, "owner/translator").files)
     assert sent >= {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "README.md",
                     "dialect_rules.json", "pipeline_dialect.py", "dialect_translator.py", "dialect_rules.py",
-                    "dialect_tagger.py", "dialect_seq2seq.py"}  # fmt: skip
+                    "dialect_seq2seq.py"}  # fmt: skip
     assert "handler.py" not in sent and "predictions.parquet" not in sent
 
 
@@ -84,6 +85,27 @@ def test_what_the_model_cannot_say_is_copied(folder):
 class Stop(TrainerCallback):
     def on_save(self, args, state, control, **kwargs):
         control.should_training_stop = True
+
+
+def test_a_vote_takes_the_likelier_answer_by_rules_and_model_together(folder, monkeypatch):
+    translator = load_translator(folder)
+    row = load_task("dialect-translation-mini").load()["test"][0]
+    texts = [row["text"], "게 🙂 Seoul 12:30", "가 나 다 라 마 바 사", "끝"]
+
+    def said(by):
+        return [answer["text"] for answer in translator(texts, "standard", row["source"], by)]
+
+    assert said(None) == said("vote")
+    rules = dict(zip(texts, said("rules"), strict=True))
+    for sign in (1, -1):
+
+        def chance(self, words, start, end, made, sign=sign):
+            cut = pieces(words, rules[" ".join(words)].split(), translator.rewriter.words)
+            (own,) = (" ".join(meant) for first, _, meant in cut if first == start)
+            return sign * 1e9 * (made == own)
+
+        monkeypatch.setattr(Rules, "chance", chance)
+        assert (said("vote") == [*rules.values()]) == (sign == 1)
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_weights(tmp_path):
@@ -121,6 +143,8 @@ def test_pieces_end_where_both_sides_have_a_word():
     cut = list(pieces(["나", "집에", "가는겨", "오늘"], ["나", "집에", "가는", "거야", "오늘"], 2))
     assert cut == [(0, 2, ["나", "집에"]), (2, 4, ["가는", "거야", "오늘"])]
     assert list(pieces(["가게", "이"], ["가자"], 0)) == [(0, 2, ["가자"])]
+    assert list(pieces(["가게"], ["가게", "마씸"], 1)) == [(0, 1, ["가게", "마씸"])]
+    assert list(pieces(["나", "가게", "이"], ["나", "가자"], 2)) == [(0, 3, ["나", "가자"])]
     assert prompt_of(["가", "나"], 0, 2, "jeju") == "<jeju>가 나"
 
 

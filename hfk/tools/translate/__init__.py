@@ -22,7 +22,10 @@ def command(
     ] = None,
     to: Annotated[str, typer.Option(help="A region of the translator, or standard.")] = "standard",
     origin: Annotated[str | None, typer.Option("--from", help="What the texts are in; found out by default.")] = None,
-    by: Annotated[str, typer.Option(help="The checkpoint's rules, or its model, which measures worse.")] = "rules",
+    by: Annotated[
+        str | None,
+        typer.Option(help="rules, model, or vote of both, which is a checkpoint's default; rules are faster."),
+    ] = None,
     column: Annotated[str, typer.Option("--text", help="Column of a table's texts.")] = "text",
 ) -> None:
     """Translate dialect: TEXT is printed, lines are answered one by one, INPUT is written with two more columns."""
@@ -43,12 +46,13 @@ def command(
     else:
         known = chain.from_iterable(map(read_pairs, pairs))
         rows = ((pair.region, pair.dialect, pair.standard) for pair in known)
-        translator = DialectTranslator.learn(rows, tagger=False)
+        translator = DialectTranslator.learn(rows)
     if target is not None:
         counts = translate_table(translator, source, target, to, origin, column, by)
         typer.echo(f"wrote {target}: {count_rows(counts)}")
         return
-    for answer in translator(sys.stdin if source == "-" else [source], to, origin, by):
+    for text in sys.stdin if source == "-" else [source]:
+        (answer,) = translator([text], to, origin, by)
         if "error" in answer and source != "-":
             raise ValueError(answer["error"])
         typer.echo(answer.get("text", ""))

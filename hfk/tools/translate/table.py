@@ -19,7 +19,7 @@ def translate_table(
     to: str,
     origin: str | None = None,
     column: str = "text",
-    by: str = "rules",
+    by: str | None = None,
 ) -> dict[str, int]:
     """Write a table again with `translation` and `error`, every row in its place.
 
@@ -30,7 +30,7 @@ def translate_table(
         to: a region, or `standard`.
         origin: what the texts are in; found out by default.
         column: their column.
-        by: `rules` or `model`.
+        by: as `DialectTranslator` takes it.
 
     Returns:
         `{"rows": …, "errors": …}`.
