@@ -27,7 +27,7 @@ from ...backbones.registry import cache_folder
 from ...files import replacing
 from ...models.image_preparation import split_box
 from ...models.processing_ensemble import processor_state
-from ...models.processing_multihead import is_absent
+from ...models.processing_multihead import RowError, is_absent
 from .base import Setting, Technique
 
 _VERSION = 1  # of what the files hold
@@ -150,7 +150,10 @@ class FrozenFeatures(Technique, key="frozen_features"):
 
 
 def _prepare(processor: Any, name: str, cells: list[Any]) -> dict[str, Tensor]:
-    return dict(processor(**{name: cells}))
+    try:
+        return dict(processor(**{name: cells}))
+    except RowError as error:  # such as an address that does not answer any more
+        raise ValueError(f"frozen_features can't encode a row: {error.reason}") from None
 
 
 def _let_pass(encoder: nn.Module) -> None:

@@ -102,27 +102,29 @@ def fit_head(
     numbers = [str(row) for row in range(len(labels))]
     of_row = torch.from_numpy(fold_numbers(numbers, None, strata, min(folds, len(labels)), seed, False))
 
-    def held_out(penalty: float) -> float:
-        total = 0.0
-        for fold in range(int(of_row.max()) + 1):
-            inside = of_row == fold
-            weight, bias = _minimize(scores[~inside], labels[~inside], outputs, loss, penalty)
-            logits = nn.functional.linear(scores[inside], weight, bias)
-            total += float(loss(logits, labels[inside])) * int(inside.sum())
-        return total
-
-    penalty = min(_PENALTIES, key=held_out) if penalty is None else penalty
-    weight, bias = _minimize(scores, labels, outputs, loss, penalty)
+    start = torch.zeros(outputs, scores.shape[1]), torch.zeros(outputs)
+    held_out = dict.fromkeys(_PENALTIES if penalty is None else [penalty], 0.0)
+    for fold in range(int(of_row.max()) + 1) if penalty is None else ():
+        inside, found = of_row == fold, start
+        for strength in sorted(held_out, reverse=True):  # from the strongest on, each from where the last one ended
+            found = _minimize(scores[~inside], labels[~inside], found, loss, strength)
+            lost = loss(nn.functional.linear(scores[inside], *found), labels[inside])
+            held_out[strength] += float(lost) * int(inside.sum())
+    penalty = min(held_out, key=held_out.get)
+    weight, bias = _minimize(scores, labels, start, loss, penalty)
     weight = weight @ right / size
     return weight, bias - weight @ middle, penalty
 
 
 def _minimize(
-    features: Tensor, labels: Tensor, outputs: int, loss: Callable[[Tensor, Tensor], Tensor], penalty: float
+    features: Tensor,
+    labels: Tensor,
+    start: tuple[Tensor, Tensor],
+    loss: Callable[[Tensor, Tensor], Tensor],
+    penalty: float,
 ) -> tuple[Tensor, Tensor]:
-    weight = torch.zeros(outputs, features.shape[1], requires_grad=True)
-    bias = torch.zeros(outputs, requires_grad=True)
-    optimizer = torch.optim.LBFGS([weight, bias], max_iter=100, line_search_fn="strong_wolfe")
+    weight, bias = (values.clone().requires_grad_() for values in start)
+    optimizer = torch.optim.LBFGS([weight, bias], max_iter=100, tolerance_change=1e-7, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         optimizer.zero_grad()
