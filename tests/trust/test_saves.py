@@ -28,6 +28,7 @@ from hfk.files import out_of_room, part_of, replacing, sweep, write_atomic
 from hfk.hub.training_checkpoints import push_checkpoint
 from hfk.runs.checkpoints import last_checkpoint
 from hfk.runs.run import Run
+from hfk.training.folds import train_folds
 from tests import tiny
 from tests.trust.attacks import DIED, at_change, die, in_child, no_room
 from tests.trust.test_kills import OPTIONS, said_of, table
@@ -284,28 +285,55 @@ def test_training_on_a_full_disk_is_one_sentence_and_goes_on_with_room(unkilled,
     assert said_of(disk(64_000) / "run") == expected
 
 
-@pytest.mark.trust
-def test_every_command_on_a_full_disk_is_one_sentence(unkilled, finished_run, encoders, places, disk, tmp_path):
-    task, expected, _ = unkilled
-    recipe, said = tmp_path / "recipe.yaml", tmp_path / "said.txt"
+@pytest.fixture
+def commands(unkilled, finished_run, encoders, places, tmp_path) -> dict[str, Callable[[Path], list[object]]]:
+    """Command → its words, given the folder that it writes to."""
+    task, recipe, table = unkilled[0], tmp_path / "recipe.yaml", places.with_name("places.csv")
     recipe.write_text(yaml.safe_dump(OPTIONS | {"task": str(task)}), encoding="utf-8")
-    table = places.with_name("places.csv")
-    commands = {
+    stock = ["--head", "cat2", "--as", "sequence-classification"]
+
+    def text_run() -> Path:
+        text = {"text_encoder": encoders["text_encoder"], "text_config": None, "text_pooling": "cls"}
+        train(str(task), tmp_path / "text", OPTIONS | text)
+        return tmp_path / "text"
+
+    def folds() -> Path:
+        if not (tmp_path / "folds").exists():
+            train_folds(str(task), tmp_path / "folds", 2, overrides=OPTIONS)
+        return tmp_path / "folds"
+
+    def twin() -> Path:
+        return Path(shutil.copytree(finished_run, tmp_path / "twin", dirs_exist_ok=True))
+
+    return {
         "train": lambda folder: ["train", recipe, "--output-dir", folder / "run"],
         "predict": lambda folder: ["predict", finished_run, table, folder / "out.parquet"],
         "evaluate": lambda folder: ["evaluate", finished_run, "--data", table, "--output-dir", folder / "report"],
-        "export": lambda folder: ["export", tmp_path / "text", folder / "stock", "--head", "cat2", *stock],
-        "ensemble": lambda folder: ["ensemble", finished_run, tmp_path / "twin", "--output-dir", folder / "both"],
-    }
-    stock = ["--as", "sequence-classification"]
-    text = {"text_encoder": encoders["text_encoder"], "text_config": None, "text_pooling": "cls"}
-    train(str(task), tmp_path / "text", OPTIONS | text)
-    shutil.copytree(finished_run, tmp_path / "twin")
-    for name, words in commands.items():
-        sizes = [4, 8, *SIZES] if name in ("predict", "evaluate") else SIZES
-        assert full(disk, sizes, words, said) >= 1, name
-        if name == "train":
-            assert said_of(disk(64_000) / "run") == expected
+        "export": lambda folder: ["export", text_run(), folder / "stock", *stock],
+        "ensemble": lambda folder: ["ensemble", finished_run, twin(), "--output-dir", folder / "both"],
+        "audit": lambda folder: ["audit", folds(), "--output-dir", folder / "audit"],
+        "explain": lambda folder: ["explain", finished_run, "--text", "바다", "--output", folder / "why.html"],
+        "hashtags": lambda folder: ["hashtags", finished_run, table, folder / "tags.csv", "--keywords", "0"],
+        "profile": lambda folder: ["data", "profile", task, "--output", folder / "profile.html"],
+        "ladder": lambda folder: ["ladder", task, "--recipes", f"tfidf,{recipe}", "--output-dir", folder / "ladder"],
+        "search": lambda folder: ["search", recipe, "--trials", "1", "--output-dir", folder / "search"],
+        "distill": lambda folder: [
+            "distill", finished_run, "--student", recipe, "--output-dir", folder / "student", "use_cpu=true"],
+        "tokenizer": lambda folder: ["tokenizer", task, "--vocab-size", "300", "--output-dir", folder / "tokenizer"],
+    }  # fmt: skip
+
+
+@pytest.mark.trust
+@pytest.mark.parametrize("name", [
+    "train", "predict", "evaluate", "export", "ensemble", "audit", "explain", "hashtags", "profile", "ladder", "search",
+    "distill", "tokenizer",
+])  # fmt: skip
+def test_every_command_on_a_full_disk_is_one_sentence(name, commands, unkilled, disk, tmp_path):
+    small = name in ("predict", "evaluate", "audit", "explain", "hashtags", "profile", "tokenizer")
+    sizes = [4, 8, 16, 48, 120] if small else SIZES if name == "train" else [16, 120, 420]
+    assert full(disk, sizes, commands[name], tmp_path / "said.txt") >= 1
+    if name == "train":
+        assert said_of(disk(64_000) / "run") == unkilled[1]
 
 
 def test_a_full_disk_ends_no_training_for_a_push(tmp_path, monkeypatch, caplog):

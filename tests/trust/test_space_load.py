@@ -26,7 +26,7 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-CLIENTS, REQUESTS, CALLS = 64, 100, 10_000
+CLIENTS, REQUESTS, CALLS, TABLE_ROWS = 64, 100, 10_000, 2_500
 
 
 # -------------------------------------------------------------------------------------------------------- the door
@@ -187,7 +187,7 @@ def test_everybody_who_is_let_in_is_answered_through_a_restart(space, tmp_path, 
 @pytest.mark.trust
 def test_beyond_the_queue_is_a_503_that_says_when_to_come_again(space):
     with httpx.Client(timeout=60) as client:
-        questions = {"data": [tiny.SENTENCES[0] * 500, None, "tour-tiny", "cat3"]}
+        questions = {"data": [tiny.SENTENCES[0] * 50, None, "tour-tiny", "cat3"]}
         asked = [client.post(f"{space.url}gradio_api/call/explain", json=questions) for _ in range(120)]
         refused = [answer for answer in asked if answer.status_code == 503]
         assert refused and all(1 <= int(answer.headers["retry-after"]) <= door.DRAIN_SECONDS for answer in refused)
@@ -216,21 +216,22 @@ def test_memory_stays_after_ten_thousand_calls(space, record_figures):
 
 @pytest.mark.trust
 def test_hostile_tables_pass_through_the_space_whole(space, tmp_path, record_figures):
+    """A sample of the rows that go through `hfk predict`; 20,000 in four tables were measured once."""
     client, total, before = Client(space.url, verbose=False), 0, memory_mb(space.pid)
     begin_anew(space.pid)
-    for part in range(4):
-        texts = list(hostile.texts(10 + part, 5_000, surrogates=False, longest=20_000))
+    for part in range(2):
+        texts = list(hostile.texts(10 + part, TABLE_ROWS, surrogates=False, longest=20_000))
         with (tmp_path / "t.csv").open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, quoting=csv.QUOTE_ALL)
             writer.writerows([["id", "text"], *([f"row {n}", text] for n, text in enumerate(texts))])
         file, counts = client.predict(handle_file(tmp_path / "t.csv"), "tour-tiny-text", ["text"], api_name="/batch")
         with open(file, encoding="utf-8-sig", newline="") as lines:
             rows = list(csv.DictReader(lines))
-        assert [row["id"] for row in rows] == [f"row {number}" for number in range(5_000)]
+        assert [row["id"] for row in rows] == [f"row {number}" for number in range(TABLE_ROWS)]
         assert all(row["cat1_pred"] or row["error"] for row in rows)
         total += counts["rows"]
     most = memory_mb(space.pid, highest=True) - before
-    record_figures(f"the Space: {total:,} hostile rows in four tables, none lost; {most:.0f} MB more at most")
+    record_figures(f"the Space: {total:,} hostile rows in two tables, none lost; {most:.0f} MB more at most")
     assert most < 200
 
 

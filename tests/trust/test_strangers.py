@@ -110,6 +110,20 @@ def deep(folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text('{"a":' * 100_000 + "1" + "}" * 100_000)
 
 
+def sizes(folder: Path) -> None:
+    change(folder / "config.json", num_labels=10**9)
+
+
+def growing(folder: Path) -> None:
+    steps = [{"type": "Replace", "pattern": {"String": "가"}, "content": "가가"}] * 60
+    change(folder / "tokenizer.json", normalizer={"type": "Sequence", "normalizers": steps})
+
+
+def backbone(folder: Path) -> None:
+    found = {"model_type": "dpt", "backbone": "else/where", "use_pretrained_backbone": True}
+    change(folder / "config.json", vision_config=found)
+
+
 STRANGE = {
     "tokenizer code": (tokenizer_code, "auto_map.* of tokenizer_config.json would have code"),
     "picture code": (picture_code, "auto_map.* of preprocessor_config.json would have code"),
@@ -123,6 +137,9 @@ STRANGE = {
     "long header": (long_header, r"has a header of 16,777,217 bytes"),
     "many tensors": (many_tensors, "has more than 100,000 tensors"),
     "deep": (deep, "tokenizer_config.json is nested too deeply|tokenizer_config.json is damaged"),
+    "sizes": (sizes, r"num_labels is 1e\+09"),
+    "growing": (growing, "would make texts"),
+    "backbone": (backbone, "use_pretrained_backbone would have other weights"),
 }
 
 
