@@ -294,7 +294,8 @@ def commands(unkilled, finished_run, encoders, places, tmp_path) -> dict[str, Ca
 
     def text_run() -> Path:
         text = {"text_encoder": encoders["text_encoder"], "text_config": None, "text_pooling": "cls"}
-        train(str(task), tmp_path / "text", OPTIONS | text)
+        if not (tmp_path / "text").exists():
+            train(str(task), tmp_path / "text", OPTIONS | text)
         return tmp_path / "text"
 
     def folds() -> Path:
