@@ -1,9 +1,10 @@
-"""Translation of dialect on real rows: the parts of benchmarks/dialect.md, and rules scored on them.
+"""Translation of dialect on real rows: the parts of benchmarks/dialect.md, and translators scored on them.
 
 python benchmarks/dialect_translation.py split ../shared/data/dialect runs/translation-rows
 python benchmarks/dialect_translation.py rules runs/translation-rows/choose --on validation
 python benchmarks/dialect_translation.py rules runs/translation-rows/final
-hfk train dialect-translation data=runs/translation-rows/final --output-dir runs/dialect-translation
+hfk train dialect-translation data=runs/translation-rows/choose --output-dir runs/dialect-translation
+python benchmarks/dialect_translation.py score runs/translation-rows/final runs/dialect-translation --samples 20
 
 `choose` has a tenth for validation and none for the test; `final` has the test's tenth, and trains on all others. `few`
 is the regions with few sentences, and word lists to learn from. Needs sacrebleu.
@@ -23,7 +24,8 @@ from dialect import TALK, WORDS
 
 from hfk.evaluation.report import aligned
 from hfk.evaluation.translation import Translations, fit_judge, translation_table
-from hfk.models.dialect_translator import DialectTranslator
+from hfk.inference.translator import load_translator
+from hfk.models.dialect_translator import WAYS, DialectTranslator
 from hfk.tasks import load_task
 from hfk.tasks.dialect import STANDARD, Pair, read_pairs
 
@@ -73,21 +75,30 @@ def _save(folder: Path, parts: dict[str, list[Pair]]) -> None:
     DatasetDict(tables).save_to_disk(folder)
 
 
-def rules(folder: Path, part: str, samples: int) -> None:
+def score(folder: Path, part: str, samples: int, run: Path | None = None) -> None:
+    """Score rules that are learned from the train part, or all that a trained run has."""
     rows = load_task("dialect-translation", data=folder).load()
     learned, scored = rows["train"], rows[part]
     start = time.process_time()
-    into = learned.filter(lambda row: row["to"] == STANDARD)
-    translator = DialectTranslator.learn(zip(into["source"], into["text"], into["target"], strict=True))
-    print(f"learned from {len(into)} pairs in {time.process_time() - start:.0f} s", flush=True)
+    if run is None:
+        into = learned.filter(lambda row: row["to"] == STANDARD)
+        translator = DialectTranslator.learn(zip(into["source"], into["text"], into["target"], strict=True))
+        print(f"learned from {len(into)} pairs in {time.process_time() - start:.0f} s", flush=True)
+    else:
+        translator = load_translator(run)
     columns = [scored[name][:] for name in ("id", "source", "to", "text", "target")]
-    made = {"copy": columns[3], "rules": translator.rewrite(columns[3], columns[1], columns[2])}
+    made = {"copy": columns[3]}
+    for way in WAYS if run else WAYS[:1]:
+        start = time.process_time()
+        made[way] = translator.rewrite(columns[3], columns[1], columns[2], way)
+        print(f"by {way}: {len(scored) / (time.process_time() - start):,.0f} sentences/s, the source known", flush=True)
     sentences = learned.filter(lambda row: " " in row["text"])
     judge = fit_judge([*sentences["text"], *sentences["target"]], [*sentences["source"], *sentences["to"]])
     said = Translations(*columns, made, judge)
     print(aligned(translation_table({"translations": said.scores()})))
     for row in random.Random(0).sample(range(len(said)), samples):
-        print(f"- {said.texts[row]} → {made['rules'][row]} ({said.references[row]})")
+        answer, reference = made[translator.way][row], said.references[row]
+        print(f"- {said.texts[row]} → {answer} ({'the same' if answer == reference else reference})")
     differing = [row for row in range(len(said)) if said.texts[row] != said.references[row]]
     sources = [said.sources[row] for row in differing]
     found = [translator.detect(said.texts[row]) for row in differing]
@@ -111,7 +122,7 @@ def speed(translator: DialectTranslator, rows: Dataset) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["split", "rules"])
+    parser.add_argument("what", choices=["split", "rules", "score"])
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--on", default="test", help="the part that is scored")
     parser.add_argument("--samples", type=int, default=0)
@@ -119,7 +130,8 @@ def main() -> None:
     if arguments.what == "split":
         split(*arguments.folders)
     else:
-        rules(arguments.folders[0], arguments.on, arguments.samples)
+        run = arguments.folders[1] if arguments.what == "score" else None
+        score(arguments.folders[0], arguments.on, arguments.samples, run)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ def overview(data: DatasetDict, heads: list[HeadConfig], processor: MultiHeadPro
     """Count the rows of each split and head; say what has no labels, or no training row, and which texts are cut."""
     arrays = {split: label_arrays(rows, heads) for split, rows in data.items()}
     lines, remarks = [["", *data], ["rows", *(f"{len(rows):,}" for rows in data.values())]], []
-    bare = list(data)
+    bare = list(data) if heads else []  # translators have none
     for head in heads:
         read = {split: head.rules.read(found.get(head.name)) for split, found in arrays.items()}
         lines.append([head.name, *(f"{int(present.sum()):,}" for present, _ in read.values())])
