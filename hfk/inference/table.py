@@ -73,7 +73,8 @@ def predict_table(
         text: text columns; by default those of `columns` or else `text`, if the table has them.
         image: picture column, or a pattern such as `images/{id}.jpg`; by default that of `columns` or else `image`, if
             the table has it.
-        image_dir: what picture paths are relative to; the source's folder by default.
+        image_dir: what picture paths are relative to; by default the source's folder, or the one in it that held the
+            pictures in training.
         heads: names of the heads to write; all by default.
         threshold: as for the pipeline; a `single_label` answer below it is left empty.
         columns: what the training data's columns were called, from `read_task_file`.
@@ -178,7 +179,7 @@ def extend_table(
     else:
         header = {} if known.get("header") is None else {"header": known["header"]}
         chunks, folder = iter_columns(source, predictor.window, **header | dict(reading or {})), source.parent
-    folder = Path(image_dir) if image_dir is not None else folder
+    folder = Path(image_dir) if image_dir is not None else pictures_beside(folder, known)
     read, waiting = 0, deque()  # chunks whose answers are being made
     with (
         parts or contextlib.nullcontext(),
@@ -215,6 +216,11 @@ def extend_table(
         while waiting:
             finish()
     return {"rows": writer.rows, "errors": writer.bad_rows}
+
+
+def pictures_beside(folder: Path, known: Mapping[str, Any]) -> Path:
+    """Where a table's pictures are, if nobody says: in the folder that held them in training, if it has such a one."""
+    return folder / known["image_dir"] if known.get("image_dir") and (folder / known["image_dir"]).is_dir() else folder
 
 
 def _pictures_of(folder: Path, chunk_rows: int) -> Iterator[Chunk]:

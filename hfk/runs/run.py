@@ -31,7 +31,7 @@ from ..evaluation.translation import Translations, write_translation_report
 from ..files import parse_yaml, part_of, remove, sweep, sync, sync_entry, write_atomic
 from ..inference.loading import load_checkpoint, load_config
 from ..inference.predictor import Predictor, find_device
-from ..inference.table import TASK_FILE, read_task_file
+from ..inference.table import TASK_FILE, pictures_beside, read_task_file
 from ..models.configuration_multihead import HeadConfig
 from ..models.image_preparation import split_box
 from ..models.processing_ensemble import processor_state
@@ -423,6 +423,9 @@ def read_labelled(
         "image": "image" if config.vision_config is not None else None,
         "heads": [{"name": head.name, "problem": head.problem} for head in config.heads],
     }
+    if image_dir is None and columns.get("image_dir") and not columns.get("task"):
+        image_dir = pictures_beside(Path(data).parent, columns)
+    columns.pop("image_dir", None)
     task = columns.pop("task", None) or fallback | columns
     where = dict(reading or {}) | ({} if image_dir is None else {"image_dir": image_dir})
     made = load_task(task, data=str(data), split=None, heads=config.heads, **where)
@@ -456,6 +459,10 @@ def _columns(task: Task, recipe: Recipe | None) -> dict[str, Any]:
     """What the columns are called, so that `hfk predict` and `hfk evaluate` find them."""
     heads = [head.reading() for head in task.source.heads]
     columns = {"text": task.source.text, "image": task.source.image, "id": task.source.id, "heads": heads}
+    if (pictures := task.source.image_dir) is not None:
+        table = Path(task.source.read()[0].folder or "").resolve()
+        inside = Path(pictures).resolve().is_relative_to(table)
+        columns |= {"image_dir": Path(pictures).resolve().relative_to(table).as_posix()} if inside else {}
     columns |= {} if task.source.header is None else {"header": task.source.header}
     columns |= {} if task.source.bad_rows == "error" else {"bad_rows": task.source.bad_rows}
     named = {"task": recipe.task} if recipe is not None and recipe.task in list_tasks() else {}

@@ -20,6 +20,10 @@ from .tables import Chunk, is_saved_dataset, iter_columns
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+_ONE = "give one of them, or name them in a task's YAML, such as `data: {train: train.csv, test: test.csv}`"
+_TABLES = {".csv": _ONE, ".tsv": _ONE, ".xlsx": _ONE, ".jsonl": _ONE, ".parquet": _ONE} | dict.fromkeys(
+    (".txt", ".json"), "write them as one table, a row a file, with columns such as text and label"
+)
 _NOT_OURS = ("__MACOSX", "@eaDir", "Thumbs")
 
 
@@ -110,7 +114,11 @@ def _read_pictures(directories: Mapping[str, Path], split: str) -> Iterator[Chun
     levels = [path.parent.parts for paths in pictures.values() for path in paths if path.parent.parts]
     if not any(path.parent.parts for path in pictures[split]):
         folder = directories[split]
-        raise ValueError(f"{folder} has no subfolders with pictures; put each class's pictures in its own subfolder.")
+        others = sorted({path.suffix.lower() for path in folder.rglob("*.*") if path.is_file()} & set(_TABLES))
+        held = f", but {' and '.join(others)} files; {_TABLES[others[0]]}." if others and not pictures[split] else ""
+        raise ValueError(
+            f"{folder} has no subfolders with pictures" + (held or "; put each class's pictures in its own subfolder.")
+        )
     depth = min(map(len, levels))
     used = [level for level in range(depth) if len({parts[level] for parts in levels}) > 1] or [depth - 1]
     mine = [path for path in pictures[split] if path.parent.parts]

@@ -39,10 +39,12 @@ _JSON = re.compile(r"\s*(?:\{\s*[\"}]|\[\s*[\[\]{])")
 DEEPEST = 64
 """Lists and objects inside each other that a line of JSON may have; a deeper one is a row without cells."""
 _BINARY = {
-    b"\xd0\xcf\x11\xe0": "an old Excel workbook; save it as .xlsx or CSV",
+    b"\xd0\xcf\x11\xe0": "a file of an old Excel, of Word or of Hangul; save its table as .xlsx or CSV",
     b"%PDF": "a PDF; save its table as CSV",
     b"\xff\xd8\xff": "a picture",
     b"\x89PNG": "a picture",
+    b"SQLite format 3": "a database; export its table as CSV",
+    b"\x80": "a pickle, which could run any code when it is read; write CSV or Parquet",
     b"<": "a web page or XML, whatever its name says; open it in Excel, and save it as .xlsx or CSV",
 }
 
@@ -203,6 +205,8 @@ def _check_zip(path: Path) -> None:
         return
     if "mimetype" in names and "content.xml" in names:
         raise ValueError(f"{path.name} is an OpenDocument file; save it as .xlsx or CSV.")
+    if "word/document.xml" in names or "ppt/presentation.xml" in names:
+        raise ValueError(f"{path.name} is a document, not a workbook; save its table as .xlsx or CSV.")
     if "[Content_Types].xml" not in names:
         held = ", ".join(name for name in names[:3] if not name.startswith("__MACOSX"))
         raise ValueError(f"{path.name} is a ZIP archive ({held}{', …' * (len(names) > 3)}); unpack it first.")
@@ -377,11 +381,19 @@ def _leaves(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
                 yield from _leaves(value, f"{prefix}{key}.")
         elif isinstance(value, list) and value and all(isinstance(v, dict) and v and "bytes" not in v for v in value):
             parts: dict[str, list[Any]] = {}
-            for name, cell in itertools.chain.from_iterable(map(_leaves, value)):
+            for name, cell in itertools.chain.from_iterable(map(_answers, value)):
                 parts.setdefault(name, []).extend(cell if isinstance(cell, list) else [cell])
             yield from ((canonical(f"{prefix}{key}.{name}"), cells) for name, cells in parts.items())
         else:
             yield canonical(prefix + key), value or None if isinstance(value, dict) else value
+
+
+def _answers(item: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The leaves of an object in a list, under the name of the question that Label Studio says it answers."""
+    asked = item.get("from_name")
+    if not isinstance(asked, str):
+        return _leaves(item)
+    return _leaves({key: value for key, value in item.items() if key != "from_name"}, f"{asked}.")
 
 
 def _rows_of(document: Any) -> list[Any]:

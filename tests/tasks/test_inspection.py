@@ -192,6 +192,15 @@ def test_exports_of_labelling_tools(write):
         inspect_table(write("squad.json", json.dumps(squad)))
 
 
+@pytest.mark.parametrize(
+    ("name", "told"), [("가/1.txt", "write them as one table"), ("train.csv", "name them in a task")]
+)
+def test_a_folder_of_other_files_says_what_to_do(write, tmp_path, name, told):
+    write(f"모음/{name}", "글,갈래\n")
+    with pytest.raises(ValueError, match=rf"모음.* has no subfolders with pictures, but \.\w+ files; .*{told}"):
+        inspect_table(tmp_path / "모음")
+
+
 def test_a_last_row_of_sums_is_remarked_on(write):
     lines = ["문장,분류,건수"] + [f"{n * 7919}번째 문장은 이렇게 조금 길다,{'가나다'[n % 3]},{n}" for n in range(60)]
     with pytest.warns(UserWarning, match=r"data\.csv: what is in row 61 looks like sums or means"):

@@ -321,6 +321,12 @@ def test_columns_of_one_name_are_told_apart_and_it_is_said(tmp_path):
 def test_lists_of_objects_become_columns_of_lists(tmp_path):
     """As Label Studio writes annotations: several choices, or one."""
     results = [[{"value": {"choices": ["긍정"]}}], [{"value": {"choices": ["긍정", "배송"]}}], []]
+    asked = [
+        {"from_name": "어조", "value": {"choices": ["긍정"]}},
+        {"from_name": "주제", "value": {"choices": ["배송"]}},
+    ]
+    frame = read_table(write(tmp_path / "c.json", json.dumps([{"글": "하나", "result": asked}])))
+    assert frame.to_dict("list") == {"글": ["하나"], "result.어조.value": [["긍정"]], "result.주제.value": [["배송"]]}
     rows = [{"data": {"text": "글"}, "annotations": [{"by": 1, "result": result}]} for result in results]
     frame = read_table(write(tmp_path / "a.json", json.dumps(rows)))
     assert frame["annotations.result.value"].tolist() == [["긍정"], ["긍정", "배송"], None]
@@ -394,6 +400,10 @@ def test_a_header_alone_is_an_empty_table(tmp_path):
         ("a.csv", b'a,b\n1,"x\ny"\n1,2,3\n', r"line 4: 3 cells"),
         ("a.xls", b"<html><table><tr><td>a</td></tr></table></html>", "is a web page or XML"),
         ("a.csv.zip", zipped({"a.csv": "a,b"}), r"is a ZIP archive \(a\.csv\); unpack it"),
+        ("a.docx", zipped({"[Content_Types].xml": "", "word/document.xml": ""}), "is a document, not a workbook"),
+        ("a.hwp", b"\xd0\xcf\x11\xe0 no", "old Excel, of Word or of Hangul"),
+        ("a.db", b"SQLite format 3\x00", "is a database"),
+        ("a.pkl", b"\x80\x04K\x01.", "is a pickle"),
         ("a.ods", zipped({"mimetype": "", "content.xml": ""}), "is an OpenDocument file"),
         ("a.csv", b"a\n\xff\xfe\x81\n", "neither UTF-8 nor cp949"),
         ("a.jsonl", b'{"a": 1}\n{"a": \n', "line 2"),
@@ -402,7 +412,7 @@ def test_a_header_alone_is_an_empty_table(tmp_path):
         ("a.parquet", b"PAR1 no", "Parquet"),
         ("a.csv.gz", gzip.compress(b"a\n1\n", mtime=0)[:-6], "gzip"),
         ("a.xlsx", b"PK\x03\x04", "not a whole XLSX workbook"),
-        ("a.xls", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "old Excel workbook"),
+        ("a.xls", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "a file of an old Excel"),
         ("a.csv", b'a,b\n1,"2,3\n', "line 2: a quote is opened there and never closed"),
         ("a.csv", b'a,b\n1,"2" 3,4\n', "line 2: 3 cells"),
         ("a.csv", b"a,b\n" + b"1,2\n" * 20 + b"1\n1\n1,2,3\n", r"line 22: 1 cells, .*likewise lines 23, 24\)"),

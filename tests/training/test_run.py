@@ -17,9 +17,11 @@ from PIL import Image
 from transformers import ElectraConfig, ElectraModel
 
 from hfk import MultiHeadForClassification, MultiHeadProcessor, train
+from hfk.cli import main
 from hfk.runs.recipe import Recipe
 from hfk.runs.run import Run
 from hfk.runs.score import evaluate
+from hfk.tasks.tables import read_table
 from hfk.tasks.tour import tour_tree
 from hfk.training.classification import build
 from hfk.training.train import prepare
@@ -115,6 +117,23 @@ def test_adapters_of_encoders_that_nobody_else_can_name_are_in_the_checkpoint_on
     assert not (tmp_path / "adapter").exists()
     said = capsys.readouterr().out
     assert "the adapters of the text encoder are in the checkpoint only: it is no packaged or Hub encoder." in said
+
+
+def test_pictures_are_found_again_in_the_folder_beside_a_new_table(encoders, tmp_path, capsys):
+    task = tiny.write_task(tmp_path / "task", image_dir="photos")
+    (task.parent / "photos").mkdir()
+    for picture in task.parent.glob("*.png"):
+        picture.rename(task.parent / "photos" / picture.name)
+    train(str(task), tmp_path / "run", tiny.RECIPE | encoders | ONE_EPOCH)
+    new = (task.parent / "places.csv").rename(task.parent / "new.csv")
+    for command in (
+        ("predict", new, tmp_path / "out.csv"),
+        ("evaluate", "--data", new, "--output-dir", tmp_path / "e"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main([command[0], str(tmp_path / "run"), *map(str, command[1:])])
+        assert not ended.value.code, capsys.readouterr()
+    assert not read_table(tmp_path / "out.csv")["error"].any()
 
 
 def test_a_task_of_numbers_alone(encoders, tmp_path):

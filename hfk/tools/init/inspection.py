@@ -134,6 +134,8 @@ def _column(name: str, cells: list[Any], folder: Path) -> Column:
 
 def _told(columns: list[Column]) -> str:
     """What was found instead of what a task needs, in some hundred letters."""
+    if len(columns) == 1 and columns[0].values[:1] and columns[0].values[0].startswith("__label__"):
+        return "lines such as `__label__A text` are fastText's; write label and text as two columns."
     columns = sorted(columns, key=lambda column: "lists of" not in column.why)  # what to mend comes first
     seen = [f"{column.name or '(no name)'}: {column.why or column.role}" for column in columns]
     return f"write the task's YAML by hand. {'; '.join(seen)}"[:600]

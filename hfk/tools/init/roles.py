@@ -43,7 +43,7 @@ _WORDS = {  # words of a name → what they say of it
         "author user userid speaker patient writer reviewer customer conversation dialogue dialog thread 작성자 이용자 "
         "사용자 유저 화자 환자 고객 닉네임 대화 글쓴이 회원"
     ),
-    "id": "id ids idx index guid uuid key no num number seq 번호 순번 아이디 식별자",
+    "id": "id ids idx index guid uuid hash key no num number seq 번호 순번 아이디 식별자",
     "date": "date time datetime timestamp created updated year month day 날짜 일시 일자 작성일 등록일 시간 연도 년도",
     "about": (
         "age sex annotator annotators worker rater votes vote count cnt views likes clicks reads length len size width "
@@ -162,7 +162,7 @@ def classify(column: Column, folder: Path) -> None:
     if not column.name:
         column.why = "it has no name; pandas writes the rows' numbers so"
         return
-    if column.distinct == 1 and not isinstance(column.cells[given[0]], (dict, list, tuple, bytes)):
+    if column.distinct == 1 and not isinstance(column.cells[given[0]], (dict, bytes)):
         column.why = f"one value only ({column.values[0][:30]!r})"
         return
     sample = [column.cells[row] for row in given[:: max(1, len(given) // 200)].tolist()]
