@@ -114,6 +114,11 @@ def sample_of(path: Path, folder: Path) -> tuple[Path, int]:
     return folder / "sample.csv", len(rows)
 
 
+def sample_has_pictures(path: Path) -> bool:
+    """Whether a table's pictures lie beside it."""
+    return path.is_file() and (path.parent / "images").is_dir()
+
+
 def whole_way(name: str, data: Path, folder: Path) -> str:
     """Take a set the whole way; a line of the table."""
     wanted, path = SETS[name], data / SETS[name].path
@@ -127,7 +132,7 @@ def whole_way(name: str, data: Path, folder: Path) -> str:
     inputs, identity, heads = decided(task)
     agreed = sorted(inputs.split()) == sorted(wanted.inputs.split()) and sorted(heads) == sorted(wanted.heads.split())
     rows = text.partition("(")[2].partition(" ")[0]
-    told, image = [], ["--image-dir", path.parent / "images"] if (path.parent / "images").is_dir() else []
+    told, image = [], ["--image-dir", path.parent] if sample_has_pictures(path) else []
     sample, number = sample_of(path, folder / "sample")
     for command in (
         ("train", folder / "task.yaml", "--output-dir", folder / "run", "--fresh", *TRAINING),
