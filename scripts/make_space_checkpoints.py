@@ -114,18 +114,7 @@ GARMENTS = {
     "dress": "원피스", "hat": "모자", "longsleeve": "긴팔", "outwear": "겉옷", "pants": "긴바지", "shirt": "셔츠",
     "shoes": "신발", "shorts": "반바지", "skirt": "치마", "t-shirt": "티셔츠",
 }  # fmt: skip
-CLOTHES = {
-    "recipe": "pictures-frozen",
-    "vision_encoder": "efficientnet-lite0",
-    "thin": True,
-    "fitted_heads": 5,
-    "num_train_epochs": 0,
-    "head_dropout": 0.0,
-    "load_best_model_at_end": False,
-    "calibrate": True,
-    "license": "cc0-1.0",
-    "disable_tqdm": True,
-}
+CLOTHES = {"recipe": "pictures-frozen", "thin": True, "calibrate": True, "license": "cc0-1.0", "disable_tqdm": True}
 TOURISM = {
     "task": "tour",
     "text_encoder": "e5-small-ko",

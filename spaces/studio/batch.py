@@ -15,6 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def run(
         raise Trouble("no_file")
     with tempfile.TemporaryDirectory(prefix="hfk-batch-") as scratch:
         folder = Path(scratch)
-        job = open_upload(path, folder)
+        job = _without_answers(checkpoint, open_upload(path, folder), folder)
         options = _columns(checkpoint, job, columns)
         steps: queue.Queue[Any] = queue.Queue()
         gone, stop = threading.Event(), stop or threading.Event()
@@ -132,6 +133,19 @@ def run(
         finally:
             gone.set()
             thread.join()  # the folder is about to go
+
+
+def _without_answers(checkpoint: Checkpoint, job: Job, folder: Path) -> Job:
+    """Take the answers out of a table that the page has written itself, so that it can be answered anew."""
+    added = {f"{head.name}_{part}" for head in checkpoint.heads for part in ("pred", "score")} | {"error"}
+    if not {f"{head.name}_pred" for head in checkpoint.heads} <= set(job.columns):
+        return job
+    kept = [name for name in job.columns if name not in added]
+    target = folder / "again.csv"
+    with TableWriter(target) as writer:
+        for chunk in iter_columns(job.table, 1024):
+            writer.write(pd.DataFrame({name: chunk[name] for name in kept}, dtype=object))
+    return replace(job, table=target, columns=kept)
 
 
 def _columns(checkpoint: Checkpoint, job: Job, columns: list[str] | None) -> dict[str, Any]:
@@ -201,10 +215,10 @@ def build(checkpoints: dict[str, Checkpoint]) -> None:
     with gr.Row(elem_classes="buttons"):
         stop = gr.Button(i18n("stop"), variant="secondary", min_width=100, visible=False)
         go = gr.Button(i18n("start"), variant="primary", min_width=160, elem_id="start")
-    progress = gr.HTML("", elem_id="progress", elem_classes="answer")
     with gr.Row(elem_classes="downloads"):
         download = gr.DownloadButton(i18n("download"), visible=False, variant="primary", elem_id="download")
         workbook = gr.DownloadButton(i18n("download_xlsx"), visible=False, variant="secondary", elem_id="workbook")
+    progress = gr.HTML("", elem_id="progress", elem_classes="answer")
     shown = [progress, download, workbook, stop]
     stops: dict[str, threading.Event] = {}  # of the visitors whose batch is running or waits
 

@@ -295,6 +295,14 @@ def test_a_table_comes_back_whole_with_its_bad_rows_marked(client, tmp_path):
     assert rows[0]["cat3_pred"] and float(rows[0]["cat3_score"]) > 0 and rows[0]["cat1_pred"] == rows[3]["cat1_pred"]
 
 
+def test_what_the_page_wrote_can_be_answered_again(client, tmp_path):
+    table = tmp_path / "places.csv"
+    table.write_text(f"overview\n{SEA}\n\n", encoding="utf-8")
+    file, _ = client.predict(handle_file(table), "tour-tiny", [], api_name="/batch")
+    again, counts = client.predict(handle_file(file), "tour-tiny", [], api_name="/batch")
+    assert counts["rows"] == counts["done"] and read(again)[0] == read(file)[0]
+
+
 def test_labels_are_escaped_in_the_download_too(client, tmp_path):
     table = tmp_path / "t.csv"
     table.write_text("text\n" + "\n".join(f"바다 {n}" for n in range(40)), encoding="utf-8")
