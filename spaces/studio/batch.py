@@ -7,39 +7,30 @@ rows that are left are not asked about, and say so: what is done can be had, and
 
 from __future__ import annotations
 
-import csv
-import html
 import queue
 import tempfile
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import pandas as pd
-from about import head_words, titles
-from answers import bar, find
+from about import titles
+from answers import find
 from loading import Checkpoint
 from parts import only_uploads
-from text import Trouble, both, i18n, pair
+from results import as_workbook, counts, preview, summarize, without_answers
+from text import Trouble, both, i18n
 from uploads import MAX_MB, MAX_PHOTOS, MAX_ROWS, NO_COLUMN, TABLES, Job, finish, header_of, open_upload
 
 from hfk.inference.predictor import Output
 from hfk.inference.table import predict_table
-from hfk.tasks.table_writer import TableWriter
-from hfk.tasks.tables import iter_columns
 
 PREVIEW_ROWS = 20
-PREVIEW_CHARACTERS = 90
 
 
 NOT_ASKED = "the batch was stopped before this row."
-MOST_CLASSES = 12
-"""Of a summary."""
 
 
 class _Stopped(Exception):
@@ -82,7 +73,7 @@ def run(
         raise Trouble("no_file")
     with tempfile.TemporaryDirectory(prefix="hfk-batch-") as scratch:
         folder = Path(scratch)
-        job = _without_answers(checkpoint, open_upload(path, folder), folder)
+        job = without_answers(checkpoint, open_upload(path, folder), folder)
         options = _columns(checkpoint, job, columns)
         steps: queue.Queue[Any] = queue.Queue()
         gone, stop = threading.Event(), stop or threading.Event()
@@ -116,36 +107,23 @@ def run(
                 yield {"done": done, "rows": job.rows, "seconds": time.monotonic() - began}
             target = folder / f"{Path(path).stem}_{checkpoint.name.replace('/', '_')}.csv"
             header, first, errors = finish(folder / "answers.csv", target, job, PREVIEW_ROWS)
-            counts, doubtful = _summarize(checkpoint, target)
+            answered, doubtful = summarize(checkpoint, target)
             yield {
                 "done": done,
                 "rows": job.rows,
                 "seconds": time.monotonic() - began,
                 "errors": errors,
                 "file": str(target),
-                "workbook": str(_as_workbook(target)),
+                "workbook": str(as_workbook(target)),
                 "header": header,
                 "first": first,
-                "counts": counts,
+                "counts": answered,
                 "doubtful": doubtful,
                 "stopped": stop.is_set(),
             }
         finally:
             gone.set()
             thread.join()  # the folder is about to go
-
-
-def _without_answers(checkpoint: Checkpoint, job: Job, folder: Path) -> Job:
-    """Take the answers out of a table that the page has written itself, so that it can be answered anew."""
-    added = {f"{head.name}_{part}" for head in checkpoint.heads for part in ("pred", "score")} | {"error"}
-    if not {f"{head.name}_pred" for head in checkpoint.heads} <= set(job.columns):
-        return job
-    kept = [name for name in job.columns if name not in added]
-    target = folder / "again.csv"
-    with TableWriter(target) as writer:
-        for chunk in iter_columns(job.table, 1024):
-            writer.write(pd.DataFrame({name: chunk[name] for name in kept}, dtype=object))
-    return replace(job, table=target, columns=kept)
 
 
 def _columns(checkpoint: Checkpoint, job: Job, columns: list[str] | None) -> dict[str, Any]:
@@ -163,31 +141,6 @@ def _columns(checkpoint: Checkpoint, job: Job, columns: list[str] | None) -> dic
     if not chosen or any(name not in job.columns for name in chosen):
         raise Trouble("pick_columns", f"({', '.join(job.columns)[:300]})")
     return {"text": chosen, "columns": {"image": NO_COLUMN}}
-
-
-def _summarize(checkpoint: Checkpoint, answers: Path) -> tuple[dict[str, dict[str, int]], int]:
-    """Count the answers of the heads that no other refines, and the rows where one of these is doubtful."""
-    above = {head.parent for head in checkpoint.heads}
-    heads = [head.name for head in checkpoint.heads if head.problem == "single_label" and head.name not in above]
-    counts: dict[str, Counter[str]] = {head: Counter() for head in heads}
-    doubtful = 0
-    with open(answers, encoding="utf-8-sig", newline="") as file:
-        for row in csv.DictReader(file):
-            if row["error"]:
-                continue
-            for head in heads:
-                counts[head][row[f"{head}_pred"]] += 1
-            doubtful += any(float(row[f"{head}_score"] or 0) < 0.5 for head in heads)
-    return {head: dict(found.most_common()) for head, found in counts.items()}, doubtful
-
-
-def _as_workbook(table: Path) -> Path:
-    """Write a CSV of ours as XLSX beside it."""
-    target = table.with_suffix(".xlsx")
-    with TableWriter(target, [], "error") as writer:
-        for chunk in iter_columns(table, 1024):
-            writer.write(pd.DataFrame(chunk, dtype=object))
-    return target
 
 
 def build(checkpoints: dict[str, Checkpoint]) -> None:
@@ -230,7 +183,7 @@ def build(checkpoints: dict[str, Checkpoint]) -> None:
             for state in run(checkpoint, path, columns, event):
                 if "file" in state:
                     files = (gr.DownloadButton(value=state[kind], visible=True) for kind in ("file", "workbook"))
-                    yield _bar(state) + _counts(checkpoint, state) + _preview(state), *files, _button(False)
+                    yield _bar(state) + counts(checkpoint, state) + preview(state), *files, _button(False)
                 else:
                     yield _bar(state), *hidden, _button(True)
         except Trouble as trouble:
@@ -293,30 +246,4 @@ def _bar(state: dict[str, Any]) -> str:
         f'<div class="progress"><p>{title}: {done:,} / {rows:,} {both("rows")}{errors}</p>'
         f'<div class="track" role="progressbar" aria-label="Batch" aria-valuemin="0" aria-valuemax="{rows}" '
         f'aria-valuenow="{done}"><span style="width:{done / rows:.1%}"></span></div></div>'
-    )
-
-
-def _counts(checkpoint: Checkpoint, state: dict[str, Any]) -> str:
-    """The summary: rows by answer, and how many are doubtful."""
-    cards = ""
-    for head, counts in state["counts"].items():
-        most = max([*counts.values(), 1])
-        bars = "".join(bar(name, count / most, f"{count:,}") for name, count in list(counts.items())[:MOST_CLASSES])
-        title = pair(*head_words(checkpoint, head))
-        cards += f'<div class="panel"><h3><span>{title}</span></h3><ul class="bars counts">{bars}</ul></div>'
-    doubtful = f'<p class="aside">{both("doubtful_rows", rows=state["doubtful"])}</p>' if state["counts"] else ""
-    return f'<div class="panels summary">{cards}</div>{doubtful}'
-
-
-def _preview(state: dict[str, Any]) -> str:
-    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in state["header"])
-    body = ""
-    for cells in state["first"]:
-        short = [cell if len(cell) <= PREVIEW_CHARACTERS else cell[:PREVIEW_CHARACTERS] + "…" for cell in cells]
-        cells_html = "".join(f"<td{' class=long' * (len(cell) > 16)}>{html.escape(cell)}</td>" for cell in short)
-        body += f"<tr{' class=bad' if cells[-1] else ''}>{cells_html}</tr>"
-    title = both("first_rows", rows=len(state["first"]))
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="Preview"><table><caption>{title}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )

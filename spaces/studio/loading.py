@@ -28,6 +28,8 @@ BATCH_ROWS = 16
 BATCH_WINDOW = 64
 """Rows between two steps of the progress bar."""
 MOST_PATHS = 10
+FIRST = ("headlines", "tourism", "clothes", "comments")
+"""Of the checkpoints that come along, those that learned what they are for, in this order; then the demonstrations."""
 
 
 @dataclass
@@ -158,7 +160,9 @@ def find_checkpoints() -> list[Checkpoint]:
         sources = preloaded((HERE / "README.md").read_text(encoding="utf-8"))
     if not sources:
         sources = [str(path.parent) for path in sorted(Path("runs").glob("*/config.json"))]
-    sources += [str(path.parent) for path in sorted((HERE / "checkpoints").glob("*/config.json"))]
+    along = [path.parent for path in (HERE / "checkpoints").glob("*/config.json")]
+    order = {name: place for place, name in enumerate(FIRST)}
+    sources += map(str, sorted(along, key=lambda folder: (order.get(folder.name, len(order)), folder.name)))
     found: dict[str, Checkpoint] = {}
     folders: set[Path] = set()
     for source in sources:

@@ -16,7 +16,7 @@ import about
 from answers import ask, find, panels
 from text import Trouble
 
-OWN = ["headlines", "tour-tiny", "tour-tiny-text"]
+OWN = ["headlines", "tourism", "clothes", "tour-tiny", "tour-tiny-text"]
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +46,7 @@ def test_named_ones_with_their_revisions(tmp_path, monkeypatch):
         ("owner/other", None),
         ("tour-tiny", None),
     ]
-    assert [c.name for c in found[3:]] == ["headlines", "tour-tiny'", "tour-tiny-text"]
+    assert [c.name for c in found[3:]] == ["headlines", "tourism", "clothes", "tour-tiny'", "tour-tiny-text"]
 
 
 def test_what_the_hub_preloads_is_offered_at_its_commit():
