@@ -174,7 +174,7 @@ def test_exports_of_labelling_tools(write):
     text = inspect_table(write("all.jsonl", "\n".join(map(json.dumps, rows))))
     assert yaml.safe_load(text)["heads"] == [{"name": "label"}] and "#   Comments: every cell is empty" in text
     assert sum(map(len, load_task(write("task.yaml", text)).load().values())) == 60
-    spans = [row | {"label": [[0, 2, "PS"], [3, 4, "DT"]]} for row in rows]
+    spans = [row | {"label": [[0, row["id"], "PS"], [3, 4, "DT"]]} for row in rows]
     with pytest.raises(
         ValueError, match=r"no column looks like a label; .*label: it holds lists of lists, such as parts"
     ):
