@@ -38,7 +38,7 @@ demo: .venv/.installed ## Train, score, reload and classify on the embedded samp
 space: .venv/.installed ## Serve the Space on 127.0.0.1:7860 (classify, compare, batch, report, feedback)
 	@HF_HUB_OFFLINE=$${HF_HUB_OFFLINE-1} $(BIN)/python -u spaces/studio/app.py
 
-# One worker a core, one thread a worker; each takes a run of neighbouring tests, so that fixtures are made once or twice.
+# One worker a core, one thread a worker; each takes a run of neighboring tests, so that fixtures are made once or twice.
 .PHONY: test
 test: .venv/.installed ## Run all tests, on every core
 	@$(BIN)/python -m pytest -q -n auto --dist worksteal

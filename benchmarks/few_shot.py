@@ -1,4 +1,4 @@
-"""A few labelled rows a class: the recipe `few-shot` beside TF-IDF with a linear SVM, and beside SetFit's way.
+"""A few labeled rows a class: the recipe `few-shot` beside TF-IDF with a linear SVM, and beside SetFit's way.
 
 Of every set, rows are drawn from the training split, so many of each class and several times over; what was learned is
 scored on the held-out split. The recipe's encoder knows no label, so texts are encoded once and heads are fitted to the

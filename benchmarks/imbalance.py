@@ -66,7 +66,7 @@ def mask_name(overview: str, place: str) -> str:
 
 
 def prepare(source: Path, target: Path = PLACES) -> str:
-    """Write the labelled places with their names masked; returns what was done, in a sentence."""
+    """Write the labeled places with their names masked; returns what was done, in a sentence."""
     rows = read_table(source)
     rows = rows[rows["weak_cat3"].notna()]
     masked = [mask_name(text, place) for text, place in zip(rows["overview"], rows["place"], strict=True)]

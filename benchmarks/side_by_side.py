@@ -99,8 +99,8 @@ def _draw(path: Path, title: str, results: dict[str, dict[str, Any]]) -> None:
     axes = figure.subplots()
     names, ratios = list(results), [found["ratio"] for found in results.values()]
     ends = [[found["ratio"] - found["ratios"][0], found["ratios"][1] - found["ratio"]] for found in results.values()]
-    colours = ["#9aa3ad", *["#2f6fde"] * (len(names) - 1)]
-    axes.barh(names, ratios, color=colours, xerr=list(zip(*ends, strict=True)), ecolor="#444", capsize=3)
+    colors = ["#9aa3ad", *["#2f6fde"] * (len(names) - 1)]
+    axes.barh(names, ratios, color=colors, xerr=list(zip(*ends, strict=True)), ecolor="#444", capsize=3)
     for place, ratio in enumerate(ratios):
         axes.annotate(f"{ratio:.2f}×", (0, place), (6, 0), textcoords="offset points", va="center", color="white")
     axes.invert_yaxis()

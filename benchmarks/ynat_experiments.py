@@ -60,7 +60,7 @@ class Idea:
 
     Args:
         options: of the recipe.
-        masked: epochs of masked-language modelling on all titles before.
+        masked: epochs of masked-language modeling on all titles before.
     """
 
     options: dict[str, Any] = field(default_factory=dict)
@@ -93,7 +93,7 @@ class Average(TrainerCallback):
 
 
 def adapt(titles: list[str], epochs: float, folder: Path) -> str:
-    """Go on with masked-language modelling on titles (Gururangan et al. 2020, arXiv:2004.10964), and save the encoder.
+    """Go on with masked-language modeling on titles (Gururangan et al. 2020, arXiv:2004.10964), and save the encoder.
 
     The packaged encoder has no masked-language head: a new one is tied to its word embeddings.
     """

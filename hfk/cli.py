@@ -164,7 +164,7 @@ def ensemble_command(
     fit_on: Annotated[
         str | None,
         typer.Option(
-            help="Fit the members' weights, or choose a soup's runs, on these labelled rows: a table, or `validation` "
+            help="Fit the members' weights, or choose a soup's runs, on these labeled rows: a table, or `validation` "
             "for the validation rows of the runs' common task. Weights are equal by default."
         ),
     ] = None,
@@ -231,7 +231,7 @@ def evaluate_command(
     batch_size: BatchSize = 64,
     revision: Revision = None,
 ) -> None:
-    """Score a checkpoint on labelled rows and write a report."""
+    """Score a checkpoint on labeled rows and write a report."""
     from .runs.recipe import parse_overrides
     from .runs.score import evaluate
 
@@ -246,7 +246,7 @@ def evaluate_command(
 @app.command("calibrate")
 def calibrate_command(
     checkpoint: Annotated[Path, typer.Argument(help="Folder of a finished run, an ensemble or a checkpoint.")],
-    data: Annotated[str | None, typer.Option(help="Labelled table; its own validation rows by default.")] = None,
+    data: Annotated[str | None, typer.Option(help="Labeled table; its own validation rows by default.")] = None,
     image_dir: ImageDir = None,
     batch_size: BatchSize = 64,
 ) -> None:

@@ -254,7 +254,7 @@ def keep(run: Path, target: Path) -> None:
     for pattern in KEPT_REPORT:
         for path in (run / "report").glob(pattern):
             data = path.read_bytes()
-            if path.suffix == ".png":  # a chart has few colours: a palette takes a third of the bytes
+            if path.suffix == ".png":  # a chart has few colors: a palette takes a third of the bytes
                 buffer = io.BytesIO()
                 Image.open(io.BytesIO(data)).convert("RGB").quantize(64).save(buffer, "PNG", optimize=True)
                 data = buffer.getvalue()

@@ -1,6 +1,6 @@
 """Drawings for the embedded tourism sample: one function a scene, all on a canvas of 4× the final size.
 
-Sky, light, weather, colours, position, size, tilt and noise vary from row to row and say nothing of the category.
+Sky, light, weather, colors, position, size, tilt and noise vary from row to row and say nothing of the category.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import random
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 _CANVAS = 448
 
 
@@ -44,7 +44,7 @@ def draw_scene(scene: str, rng: random.Random, pixels: int) -> Image.Image:
     return Image.fromarray(values.clip(0, 255).astype(np.uint8))
 
 
-def _hsv(rng: random.Random, hue: float, saturation: float, value: float, spread: float = 0.03) -> Colour:
+def _hsv(rng: random.Random, hue: float, saturation: float, value: float, spread: float = 0.03) -> Color:
     red, green, blue = colorsys.hsv_to_rgb(
         (hue + rng.uniform(-spread, spread)) % 1,
         min(1, max(0, saturation + rng.uniform(-0.1, 0.1))),
@@ -53,11 +53,11 @@ def _hsv(rng: random.Random, hue: float, saturation: float, value: float, spread
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
-def _shade(colour: Colour, factor: float) -> Colour:
-    return tuple(min(255, max(0, round(channel * factor))) for channel in colour)
+def _shade(color: Color, factor: float) -> Color:
+    return tuple(min(255, max(0, round(channel * factor))) for channel in color)
 
 
-def _gradient(image: Image.Image, top: Colour, bottom: Colour, start: int, end: int) -> None:
+def _gradient(image: Image.Image, top: Color, bottom: Color, start: int, end: int) -> None:
     draw = ImageDraw.Draw(image)
     for y in range(start, end):
         share = (y - start) / max(1, end - start)
@@ -90,11 +90,11 @@ def _sky(image: Image.Image, rng: random.Random) -> None:
             )
 
 
-def _ground(draw: ImageDraw.ImageDraw, rng: random.Random, y: int, colour: Colour) -> None:
-    draw.rectangle([0, y, _CANVAS, _CANVAS], fill=colour)
+def _ground(draw: ImageDraw.ImageDraw, rng: random.Random, y: int, color: Color) -> None:
+    draw.rectangle([0, y, _CANVAS, _CANVAS], fill=color)
     for _ in range(40):
         x, h = rng.randint(0, _CANVAS), rng.randint(y, _CANVAS)
-        draw.line([(x, h), (x + rng.randint(6, 30), h)], fill=_shade(colour, rng.uniform(0.88, 1.1)), width=3)
+        draw.line([(x, h), (x + rng.randint(6, 30), h)], fill=_shade(color, rng.uniform(0.88, 1.1)), width=3)
 
 
 def _tree(
@@ -131,13 +131,13 @@ def _trees(draw: ImageDraw.ImageDraw, rng: random.Random, base: int, most: int =
         )
 
 
-def _water(draw: ImageDraw.ImageDraw, rng: random.Random, y: int, bottom: int = _CANVAS) -> Colour:
-    colour = _hsv(rng, rng.choice([0.52, 0.56, 0.6]), 0.55, 0.7)
-    draw.rectangle([0, y, _CANVAS, bottom], fill=colour)
+def _water(draw: ImageDraw.ImageDraw, rng: random.Random, y: int, bottom: int = _CANVAS) -> Color:
+    color = _hsv(rng, rng.choice([0.52, 0.56, 0.6]), 0.55, 0.7)
+    draw.rectangle([0, y, _CANVAS, bottom], fill=color)
     for _ in range(26):
         x, h, w = rng.randint(-20, _CANVAS), rng.randint(y + 4, bottom), rng.randint(20, 70)
-        draw.arc([x, h - 6, x + w, h + 6], 180, 360, fill=_shade(colour, rng.uniform(1.1, 1.35)), width=3)
-    return colour
+        draw.arc([x, h - 6, x + w, h + 6], 180, 360, fill=_shade(color, rng.uniform(1.1, 1.35)), width=3)
+    return color
 
 
 def _beach(draw: ImageDraw.ImageDraw, rng: random.Random) -> None:
@@ -163,7 +163,7 @@ def _beach(draw: ImageDraw.ImageDraw, rng: random.Random) -> None:
 def _mountain(draw: ImageDraw.ImageDraw, rng: random.Random) -> None:
     base, hue = rng.randint(310, 360), rng.choice([0.3, 0.35, 0.58, 0.08])
     for layer in range(3):
-        colour = _hsv(rng, hue, 0.3 + 0.12 * layer, 0.66 - 0.13 * layer)
+        color = _hsv(rng, hue, 0.3 + 0.12 * layer, 0.66 - 0.13 * layer)
         for _ in range(rng.randint(2, 3)):
             x, w, peak = rng.randint(0, _CANVAS), rng.randint(120, 200), base - rng.randint(110, 250) + layer * 70
             draw.polygon(
@@ -174,7 +174,7 @@ def _mountain(draw: ImageDraw.ImageDraw, rng: random.Random) -> None:
                     (x + w * 0.4, (base + peak) / 1.9),
                     (x + w, base + 20),
                 ],
-                fill=colour,
+                fill=color,
             )
             if layer < 2 and rng.random() < 0.6:
                 draw.polygon(
@@ -186,21 +186,19 @@ def _mountain(draw: ImageDraw.ImageDraw, rng: random.Random) -> None:
         _tree(draw, rng, rng.randint(0, _CANVAS), base + rng.randint(10, 70), rng.randint(40, 80))
 
 
-def _tiled_roof(
-    draw: ImageDraw.ImageDraw, x: float, y: float, w: float, h: float, colour: Colour, trim: Colour
-) -> None:
+def _tiled_roof(draw: ImageDraw.ImageDraw, x: float, y: float, w: float, h: float, color: Color, trim: Color) -> None:
     """A Korean roof with upturned eaves, `w` from the middle to the tip."""
     top = [(x - w * 0.6, y - h), (x + w * 0.6, y - h)]
     right = [(x + w * (0.6 + 0.4 * t), y - h + h * (1.25 * t - 0.45 * t * t * t)) for t in np.linspace(0, 1, 9)]
     left = [(2 * x - px, py) for px, py in reversed(right)]
     draw.polygon(
-        [*top, *right, (x + w * 0.8, y - h * 0.05), (x, y + h * 0.06), (x - w * 0.8, y - h * 0.05), *left], fill=colour
+        [*top, *right, (x + w * 0.8, y - h * 0.05), (x, y + h * 0.06), (x - w * 0.8, y - h * 0.05), *left], fill=color
     )
     for step in np.linspace(-0.85, 0.85, 15):
         draw.line(
-            [(x + step * w * 0.62, y - h), (x + step * w * 0.95, y - h * 0.08)], fill=_shade(colour, 0.78), width=3
+            [(x + step * w * 0.62, y - h), (x + step * w * 0.95, y - h * 0.08)], fill=_shade(color, 0.78), width=3
         )
-    draw.line([(x - w * 0.62, y - h), (x + w * 0.62, y - h)], fill=_shade(colour, 0.55), width=9)
+    draw.line([(x - w * 0.62, y - h), (x + w * 0.62, y - h)], fill=_shade(color, 0.55), width=9)
     draw.line([(x - w * 0.8, y), (x, y + h * 0.08), (x + w * 0.8, y)], fill=trim, width=7)
 
 
@@ -240,9 +238,9 @@ def _fortress(draw: ImageDraw.ImageDraw, rng: random.Random) -> None:
     draw.pieslice([x - w, base - 150, x + w, base - 150 + 2 * w], 180, 360, fill=dark)
     draw.rectangle([x - w, base - 150 + w, x + w, base], fill=dark)
     for _ in range(rng.randint(1, 3)):
-        fx, colour = rng.randint(40, 400), _hsv(rng, rng.choice([0.0, 0.12, 0.6]), 0.75, 0.85)
+        fx, color = rng.randint(40, 400), _hsv(rng, rng.choice([0.0, 0.12, 0.6]), 0.75, 0.85)
         draw.line([(fx, top - 34), (fx, top - 130)], fill=(80, 60, 44), width=6)
-        draw.polygon([(fx, top - 130), (fx + 52, top - 114), (fx, top - 92)], fill=colour)
+        draw.polygon([(fx, top - 130), (fx + 52, top - 114), (fx, top - 92)], fill=color)
 
 
 def _gallery(draw: ImageDraw.ImageDraw, rng: random.Random) -> None:
@@ -324,16 +322,16 @@ def _camp(draw: ImageDraw.ImageDraw, rng: random.Random) -> None:
         _tree(draw, rng, rng.randint(0, _CANVAS), base + rng.randint(0, 16), rng.randint(90, 170))
     _ground(draw, rng, base, _hsv(rng, 0.26, 0.45, 0.5))
     for _ in range(rng.randint(1, 3)):
-        x, y, s, colour = (
+        x, y, s, color = (
             rng.randint(90, 350),
             rng.randint(base + 70, 390),
             rng.uniform(0.8, 1.3),
             _hsv(rng, rng.random(), 0.7, 0.85),
         )
-        draw.polygon([(x - 84 * s, y), (x - 10 * s, y - 104 * s), (x + 64 * s, y)], fill=colour)
+        draw.polygon([(x - 84 * s, y), (x - 10 * s, y - 104 * s), (x + 64 * s, y)], fill=color)
         draw.polygon(
             [(x - 10 * s, y - 104 * s), (x + 64 * s, y), (x + 104 * s, y - 22 * s), (x + 40 * s, y - 112 * s)],
-            fill=_shade(colour, 0.72),
+            fill=_shade(color, 0.72),
         )
         draw.polygon([(x - 34 * s, y), (x - 10 * s, y - 66 * s), (x + 16 * s, y)], fill=(50, 44, 48))
     if rng.random() < 0.7:
@@ -356,14 +354,14 @@ def _ski(draw: ImageDraw.ImageDraw, rng: random.Random) -> None:
         _tree(draw, rng, x, left + (right - left) * x / _CANVAS + 14, rng.randint(50, 100), snow=True)
     for _ in range(rng.randint(1, 3)):
         x = rng.randint(90, 350)
-        y, s, colour = (
+        y, s, color = (
             left + (right - left) * x / _CANVAS + rng.randint(70, 150),
             rng.uniform(0.9, 1.4),
             _hsv(rng, rng.random(), 0.85, 0.85),
         )
         draw.line([(x - 62 * s, y - 20 * s), (x + 62 * s, y + 22 * s)], fill=(40, 44, 56), width=8)
-        draw.line([(x, y), (x + 14 * s, y - 34 * s), (x, y - 68 * s)], fill=colour, width=round(22 * s))
-        draw.ellipse([x - 16 * s, y - 108 * s, x + 16 * s, y - 74 * s], fill=_shade(colour, 0.7))
+        draw.line([(x, y), (x + 14 * s, y - 34 * s), (x, y - 68 * s)], fill=color, width=round(22 * s))
+        draw.ellipse([x - 16 * s, y - 108 * s, x + 16 * s, y - 74 * s], fill=_shade(color, 0.7))
         draw.line([(x + 4 * s, y - 56 * s), (x + 46 * s, y - 6 * s)], fill=(60, 60, 70), width=5)
 
 
@@ -415,8 +413,8 @@ def _hanok(draw: ImageDraw.ImageDraw, rng: random.Random) -> None:
                 )
     draw.rectangle([x + w * 0.9 - 12, base - 18 - h, x + w * 0.9, base - 18], fill=wood)
     draw.rectangle([x - w * 0.95, base - 26, x + w * 0.95, base - 14], fill=_shade(wood, 1.2))
-    grey = _hsv(rng, 0.6, 0.08, 0.36)
-    _tiled_roof(draw, x, base - 14 - h, w * 1.2, rng.randint(74, 92), grey, _shade(wood, 0.8))
+    gray = _hsv(rng, 0.6, 0.08, 0.36)
+    _tiled_roof(draw, x, base - 14 - h, w * 1.2, rng.randint(74, 92), gray, _shade(wood, 0.8))
     for _ in range(rng.randint(1, 4)):
         px, r = rng.choice([rng.randint(20, 90), rng.randint(350, 420)]), rng.randint(16, 26)
         draw.ellipse([px - r, base + 30 - r * 1.4, px + r, base + 30 + r * 0.6], fill=_hsv(rng, 0.05, 0.6, 0.35))
@@ -439,9 +437,9 @@ def _table(draw: ImageDraw.ImageDraw, rng: random.Random) -> None:
             a, q = rng.uniform(0, 6.28), rng.uniform(0, r * 0.7)
             px, py, s = x + q * math.cos(a), y + q * math.sin(a), rng.randint(6, 15)
             draw.ellipse([px - s, py - s, px + s, py + s], fill=_hsv(rng, rng.random() * 0.35, 0.6, 0.8))
-    x, colour = rng.randint(385, 415), rng.choice([(190, 190, 196), (110, 70, 44)])
+    x, color = rng.randint(385, 415), rng.choice([(190, 190, 196), (110, 70, 44)])
     for shift in (0, 14):
-        draw.line([(x + shift, 90), (x + shift - 8, 360)], fill=colour, width=7)
+        draw.line([(x + shift, 90), (x + shift - 8, 360)], fill=color, width=7)
 
 
 def _market(draw: ImageDraw.ImageDraw, rng: random.Random) -> None:
@@ -464,11 +462,11 @@ def _market(draw: ImageDraw.ImageDraw, rng: random.Random) -> None:
             )
         draw.rectangle([x + 6, base - 66, x + w - 8, base], fill=_hsv(rng, 0.08, 0.5, 0.55))
         for fruit in range(rng.randint(2, 4)):
-            colour = _hsv(rng, rng.choice([0.0, 0.07, 0.13, 0.3, 0.8]), 0.8, 0.85)
+            color = _hsv(rng, rng.choice([0.0, 0.07, 0.13, 0.3, 0.8]), 0.8, 0.85)
             for bump in range(5):
                 fx, fy = x + 16 + fruit * 36 + (bump % 3) * 12, base - 72 - (bump // 3) * 11
                 if fx < x + w - 20:
-                    draw.ellipse([fx - 8, fy - 8, fx + 8, fy + 8], fill=colour)
+                    draw.ellipse([fx - 8, fy - 8, fx + 8, fy + 8], fill=color)
         x += w + rng.randint(4, 24)
 
 

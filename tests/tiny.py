@@ -183,7 +183,7 @@ def save_encoders(folder: Path) -> dict[str, str]:
 
 
 PLACES = [("자연", "산", 2), ("자연", "바다", 0), ("음식", "한식", 1)]  # cat1, cat2, its sentence
-COLOURS = {"일출": (250, 120, 40), "가족": (60, 200, 90), "야경": (20, 20, 90)}
+COLORS = {"일출": (250, 120, 40), "가족": (60, 200, 90), "야경": (20, 20, 90)}
 
 
 def write_task(folder: Path, rows: int = 72, **keys) -> Path:
@@ -198,10 +198,10 @@ def write_task(folder: Path, rows: int = 72, **keys) -> Path:
         writer = csv.writer(file)
         writer.writerow(["no", "overview", "photo", "cat1", "cat2", "tags", "price", "part"])
         for row in range(rows):
-            kind, tag = row % 3, list(COLOURS)[row // 3 % 3]
+            kind, tag = row % 3, list(COLORS)[row // 3 % 3]
             cat1, cat2, sentence = PLACES[kind]
             words = SENTENCES[sentence].split()
-            pixels = np.clip(generator.normal(COLOURS[tag], 20, (24, 32, 3)), 0, 255).astype(np.uint8)
+            pixels = np.clip(generator.normal(COLORS[tag], 20, (24, 32, 3)), 0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(folder / f"{row:03}.png")
             part = ["train", "train", "validation", "train", "train", "test"][row // 3 % 6]
             text = " ".join(words[row % 2 :]) + " " + SENTENCES[3 + row % 3].split()[row % 4]

@@ -34,7 +34,7 @@ class Calibration:
     """Fitted temperatures and what they gained."""
 
     temperatures: dict[str, float]
-    """by head; one that can't be calibrated (regression, no labelled row) is absent"""
+    """by head; one that can't be calibrated (regression, no labeled row) is absent"""
     rows: int
     """that they were fitted on"""
     measured_on: str
@@ -72,7 +72,7 @@ def calibrate(predictions: Predictions, held_out: Predictions | None = None) -> 
     rows = len(predictions)
     temperatures = fit_temperatures(predictions)
     if not temperatures:
-        raise ValueError("there is nothing to calibrate: no classification head has a labelled row.")
+        raise ValueError("there is nothing to calibrate: no classification head has a labeled row.")
     if rows < 2:
         raise ValueError("one row is too few to calibrate on.")
     parts, measured_on = [(held_out, temperatures)], "test"
@@ -100,7 +100,7 @@ def calibrate(predictions: Predictions, held_out: Predictions | None = None) -> 
 def fit_temperatures(predictions: Predictions) -> dict[str, float]:
     """Find the temperature of least negative log-likelihood, from 0.1 to 10, for every classification head.
 
-    Unlabelled cells and the heads' own temperatures are left out; all heads of a hierarchy get the same.
+    Unlabeled cells and the heads' own temperatures are left out; all heads of a hierarchy get the same.
 
     Source:
         Guo, Pleiss, Sun, Weinberger: On Calibration of Modern Neural Networks, ICML 2017, section 4.2. One parameter,
@@ -124,7 +124,7 @@ def fit_temperatures(predictions: Predictions) -> dict[str, float]:
 
 
 def fit_thresholds(predictions: Predictions) -> dict[str, list[float]]:
-    """Find the probability from which on each label of the `multi_label` heads is best chosen, by F1 on labelled rows.
+    """Find the probability from which on each label of the `multi_label` heads is best chosen, by F1 on labeled rows.
 
     Labels on fewer than `FEW` rows keep 0.5: the best threshold of so few is chance.
     """
@@ -149,7 +149,7 @@ def _best_threshold(target: np.ndarray, probs: np.ndarray) -> float:
 
 
 def _loss(predictions: Predictions, head: HeadConfig) -> Callable[[float], np.ndarray]:
-    """Negative log-likelihood of each labelled row as a function of the temperature."""
+    """Negative log-likelihood of each labeled row as a function of the temperature."""
     present, target = predictions.target[head.name]
     logits, target = torch.as_tensor(predictions.logits[head.name][present], dtype=torch.float64), target[present]
     if head.rules.exclusive:
@@ -160,7 +160,7 @@ def _loss(predictions: Predictions, head: HeadConfig) -> Callable[[float], np.nd
 
 
 def _measure(predictions: Predictions, temperatures: dict[str, float]) -> dict[str, tuple[np.ndarray, ...]]:
-    """For each head: confidence before and after, whether it was right, each labelled row's loss before and after.
+    """For each head: confidence before and after, whether it was right, each labeled row's loss before and after.
 
     The confidence of a `single_label` head is the probability of the answer that users get; that of a `multi_label`
     head is each label's own probability, which is right as often as the label is there.

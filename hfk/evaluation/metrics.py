@@ -2,7 +2,7 @@
 
 Every answer that is scored was chosen by `hfk.models.decoding`, so a score is about what users get. Macro F1 is the
 mean over the labels that occur in the references or the predictions (scikit-learn's default). A score that has no
-meaning for the rows at hand (no labelled row, R² of one row, mAP without a positive) is left out; it is never NaN.
+meaning for the rows at hand (no labeled row, R² of one row, mAP without a positive) is left out; it is never NaN.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def score_heads(predictions: Predictions) -> dict[str, float]:
         A flat dict. `single_label`: `{head}_accuracy`, `_macro_f1`, `_weighted_f1`, `_top3_accuracy` (only with more
         than three labels), `_ece`. `multi_label`: `{head}_micro_f1`, `_macro_f1`, `_samples_f1`, `_map`. `regression`:
         `{head}_mae`, `_rmse`, `_r2`. Over all heads: `exact_match`, the share of rows, among those with every
-        classification head labelled, in which all of these heads are right; `mean_macro_f1`, the mean of the heads'
+        classification head labeled, in which all of these heads are right; `mean_macro_f1`, the mean of the heads'
         macro F1; and with a hierarchy `hierarchy_consistency` of the answers, and what choosing each head alone would
         give: `hierarchy_consistency_independent` and, for its heads, `{head}_macro_f1_independent` and
         `{head}_weighted_f1_independent`.

@@ -279,8 +279,8 @@ _INVERSE = {
 }
 
 
-def count_labelled(labels: Arrays, heads: list[HeadConfig]) -> dict[str, int]:
-    """Count the labelled rows of each head; `labels` as in `Predictions`."""
+def count_labeled(labels: Arrays, heads: list[HeadConfig]) -> dict[str, int]:
+    """Count the labeled rows of each head; `labels` as in `Predictions`."""
     return {head.name: int(head.rules.read(labels.get(head.name))[0].sum()) for head in heads}
 
 

@@ -62,7 +62,7 @@ def write_report(
 
     Args:
         folder: the folder; made if it is not there; files of the same names in it are replaced.
-        predictions: of labelled rows. Their texts, if there are any, stand on the page, beside the mistakes made with
+        predictions: of labeled rows. Their texts, if there are any, stand on the page, beside the mistakes made with
             most confidence, and in no other file.
         facts: anything JSON can hold that a reader should know: `title`, dataset, split, seed, environment, command.
         baseline: what `majority_baseline` returned.
@@ -177,7 +177,7 @@ def file_stems(heads: Iterable[HeadConfig]) -> dict[str, str]:
 
 
 def _confidences(predictions: Predictions) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Of each `single_label` head with labelled rows: the confidence in the answers, and whether they are right."""
+    """Of each `single_label` head with labeled rows: the confidence in the answers, and whether they are right."""
     heads = [head for head in predictions.heads if head.rules.exclusive and predictions.labelled[head.name]]
     return {head.name: head.rules.confidence(*predictions.known(head)) for head in heads}
 

@@ -109,13 +109,13 @@ def predict_table(
         if name not in [head.name for head in config.heads]:
             raise ValueError(f"no head is called {name!r}; heads: {', '.join(head.name for head in config.heads)}.")
     chosen = [head for head in config.heads if heads is None or head.name in heads]
-    labelled = [head for head in chosen if head.rules.has_labels]
-    single = [f"{head.name}_p_{label}" for head in labelled if probabilities for label in head.labels]
+    labeled = [head for head in chosen if head.rules.has_labels]
+    single = [f"{head.name}_p_{label}" for head in labeled if probabilities for label in head.labels]
     added = [f"{head.name}_{part}" for head in chosen for part in ("pred", "score")]
     numbers = [f"{head.name}_{part}" for head in chosen for part in head.rules.number_cells] + single
-    added += [f"{head.name}_top" for head in labelled if top_k] + single + ["paths"] * (paths is not None) + ["error"]
+    added += [f"{head.name}_top" for head in labeled if top_k] + single + ["paths"] * (paths is not None) + ["error"]
     names = [head.name for head in chosen]
-    every = max((len(head.labels) for head in labelled), default=1)
+    every = max((len(head.labels) for head in labeled), default=1)
 
     def answer(rows: list[dict[str, Any]]) -> Iterator[list[Any]]:
         outputs = list(predictor.outputs(rows))
@@ -130,9 +130,9 @@ def predict_table(
                 continue
             found, lists = next(pairs)
             cells = [cell for head in chosen for cell in head.rules.cells(found[head.name])]
-            for head in labelled if top_k else []:
+            for head in labeled if top_k else []:
                 cells.append(json.dumps(_rounded(lists[head.name][:top_k]), ensure_ascii=False))
-            for head in labelled if probabilities else []:
+            for head in labeled if probabilities else []:
                 scores = {item["label"]: item["score"] for item in _rounded(lists[head.name])}
                 cells += [scores[label] for label in head.labels]
             cells += [json.dumps(found["paths"], ensure_ascii=False)] if paths is not None else []

@@ -1,7 +1,7 @@
 """`CharacterTokens`: a tokenizer of single characters as one table for a whole batch, an eighth of the backend's time.
 
 It is asked once for every character that comes, so the table says what the backend says. What depends on more than one
-character is left to the backend: special tokens spelled out in a text, and letters that compose with their neighbours.
+character is left to the backend: special tokens spelled out in a text, and letters that compose with their neighbors.
 """
 
 from __future__ import annotations

@@ -173,7 +173,7 @@ class VectorFusion(nn.Module):
             self.text_projection, self.image_projection = nn.Linear(text_size, size), nn.Linear(image_size, size)
             self.gate = nn.Linear(text_size + image_size, size)
             for layer in (self.text_projection, self.image_projection):
-                # From standardised features to outputs of deviation 1: smaller ones make the heads start slowly.
+                # From standardized features to outputs of deviation 1: smaller ones make the heads start slowly.
                 layer.initializer_std = layer.in_features**-0.5
 
     def forward(self, text: Side, image: Side) -> Tensor:

@@ -58,7 +58,7 @@ def open_image(source: Any) -> Image.Image:
 
     Args:
         source: path, `http(s)://` URL, bytes, `{"bytes": …, "path": …}` as in a `datasets` image column, or a PIL
-            image. Of an animation, the first frame is taken; transparency is laid over white; 16-bit grey is scaled to
+            image. Of an animation, the first frame is taken; transparency is laid over white; 16-bit gray is scaled to
             8 bits; the EXIF orientation is applied. A box at the end of a path or URL, in pixels of the upright
             picture, is cut out; it ends where the picture does. What has more than `KEPT_PIXELS` is made smaller.
 
@@ -233,7 +233,7 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
 def _upright(image: Image.Image) -> Image.Image:
     if image.getexif().get(_ORIENTATION, 1) != 1:  # else it would only be copied
         image = ImageOps.exif_transpose(image)
-    if image.mode.startswith(("I", "F")):  # 16- and 32-bit grey: convert("RGB") would clip instead of scale
+    if image.mode.startswith(("I", "F")):  # 16- and 32-bit gray: convert("RGB") would clip instead of scale
         pixels = np.asarray(image, dtype=np.float32)
         top = 65535.0 if image.mode.startswith("I") and pixels.max(initial=0) > 255 else max(pixels.max(initial=0), 1.0)
         image = Image.fromarray((pixels.clip(0, top) / top * 255).astype(np.uint8))

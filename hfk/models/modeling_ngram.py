@@ -48,7 +48,7 @@ class NGramConfig(PreTrainedConfig):
         min_count: training texts that must have an n-gram for it to count.
         char_ngrams: shortest and longest character n-gram, from 1 to 16, inside words with a space at either end; None
             for none.
-        word_ngrams: 1 for words, 2 for words and pairs of neighbours; 0 for none.
+        word_ngrams: 1 for words, 2 for words and pairs of neighbors; 0 for none.
         sublinear_tf: count an n-gram that comes f times as 1 + ln f.
         dropout: in training, the share of n-grams that is left out of a text.
         hidden_dropout: dropout probability after each hidden layer.
@@ -299,7 +299,7 @@ class NGramModel(TextEncoder):
         return found
 
     def _word_ngrams(self, ids: Tensor, space: Tensor, unknown: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """The hashes of words and of pairs of neighbours, in order, and which places hold one."""
+        """The hashes of words and of pairs of neighbors, in order, and which places hold one."""
         places = torch.arange(ids.shape[1], device=ids.device)
         # The space before each character's word: the places of all spaces, and of each character the last one's number.
         number = space.long().cumsum(1) - 1  # a text begins with a space

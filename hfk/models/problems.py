@@ -110,13 +110,13 @@ class Problem:
     # ------------------------------------------------------------------------------------------------------- tensors
 
     def losses(self, logits: Tensor, labels: Tensor, options: HeadLoss) -> Tensor:
-        """Loss of each row, `(batch,)`; 0 where it is not labelled."""
+        """Loss of each row, `(batch,)`; 0 where it is not labeled."""
         raise NotImplementedError
 
     def loss(self, logits: Tensor, labels: Tensor, options: HeadLoss) -> Tensor:
-        """Loss of the head: the sum over labelled rows divided by the number of rows.
+        """Loss of the head: the sum over labeled rows divided by the number of rows.
 
-        Not by the number of labelled ones: so eight batches of one row give the gradient of one batch of eight,
+        Not by the number of labeled ones: so eight batches of one row give the gradient of one batch of eight,
         whichever labels are missing. Labels are, for `single_label`, int64 `(batch,)` with -100 where unknown, or a
         distribution `(batch, labels)`; for `multi_label` `(batch, labels)` of 0 to 1; for `regression` `(batch,)` in
         the target's unit; NaN where unknown. Other shapes are a ValueError.
@@ -174,9 +174,9 @@ class Problem:
     # -------------------------------------------------------------------------------------------------------- arrays
 
     def read(self, values: np.ndarray | None, rows: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Tell labelled rows from unlabelled ones and bring labels, shaped as `loss` takes them, into one form.
+        """Tell labeled rows from unlabeled ones and bring labels, shaped as `loss` takes them, into one form.
 
-        Returns which rows are labelled, and the target: int64 `(rows,)`, bool `(rows, labels)` or float64 `(rows,)`,
+        Returns which rows are labeled, and the target: int64 `(rows,)`, bool `(rows, labels)` or float64 `(rows,)`,
         with zeros where missing. A ValueError names head and row of a label out of range.
         """
         values = np.full(self._shape(rows or 0), np.nan) if values is None else np.asarray(values)
@@ -203,7 +203,7 @@ class Problem:
             )
 
     def _known(self, labels: Tensor, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Which rows are labelled, and the labels as float32 with 0 for NaN."""
+        """Which rows are labeled, and the labels as float32 with 0 for NaN."""
         self._check_shape(labels, shape)
         labels = labels.float()
         known = ~labels.isnan() if labels.dim() == 1 else ~labels.isnan().any(-1)

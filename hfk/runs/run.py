@@ -241,7 +241,7 @@ class Run:
         options = self.recipe
         if not options.get("task"):
             raise ValueError(
-                f"{self.folder} has no {RECIPE} that says which rows it was trained on; give labelled rows that it has "
+                f"{self.folder} has no {RECIPE} that says which rows it was trained on; give labeled rows that it has "
                 "not seen, with --data."
             )
         return options
@@ -406,16 +406,16 @@ def state_of_model(config: PreTrainedConfig, processor: ProcessorMixin) -> dict[
     return state | ({"processor": processor_state(processor)} if several else {})
 
 
-def read_labelled(
+def read_labeled(
     checkpoint: str | Path,
     data: str | Path,
     image_dir: str | Path | None = None,
     revision: str | None = None,
     reading: Mapping[str, Any] | None = None,
 ) -> Dataset:
-    """Read a labelled table by the columns that a checkpoint was trained on, or some; arguments as `score.evaluate`'s.
+    """Read a labeled table by the columns that a checkpoint was trained on, or some; arguments as `score.evaluate`'s.
 
-    Rows without an id column are numbered; heads without a column are not labelled.
+    Rows without an id column are numbered; heads without a column are not labeled.
     """
     config, columns = load_config(checkpoint, revision), read_task_file(checkpoint, revision)
     fallback = {
@@ -437,7 +437,7 @@ def read_labelled(
 
 
 def _leave_out(source: TableSource, file: str) -> None:
-    """Do without the id, and without the heads, whose columns a labelled table does not have."""
+    """Do without the id, and without the heads, whose columns a labeled table does not have."""
     columns = next((list(chunk) for table in source.read() for chunk in table.chunks()), None)
     if columns is None:
         return

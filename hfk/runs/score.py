@@ -1,7 +1,7 @@
 """Scoring and calibrating a finished checkpoint: what `hfk evaluate` and `hfk calibrate` call.
 
 A run names the rows that it was validated on, so its temperatures are fitted on those and the gain is measured on its
-test rows; any other checkpoint, such as an ensemble, is given labelled rows that it has not seen.
+test rows; any other checkpoint, such as an ensemble, is given labeled rows that it has not seen.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ..inference.predictor import Predictor, find_device
 from .card import write_card
 from .facts import environment
 from .recipe import Recipe
-from .run import LOG, REPORT, Run, load_rows, read_labelled, scored_split
+from .run import LOG, REPORT, Run, load_rows, read_labeled, scored_split
 
 
 def evaluate(
@@ -35,7 +35,7 @@ def evaluate(
     revision: str | None = None,
     reading: Mapping[str, Any] | None = None,
 ) -> str:
-    """Score a checkpoint, a folder or Hub id, on a labelled table with the columns that it was trained on.
+    """Score a checkpoint, a folder or Hub id, on a labeled table with the columns that it was trained on.
 
     Writes the report folder `output_dir` (see `write_report`), and returns its table of scores for a terminal; the main
     process alone does the work, others return an empty text. Picture paths are relative to `image_dir`, by default the
@@ -44,7 +44,7 @@ def evaluate(
     if int(os.environ.get("RANK", 0)):
         return ""
     model, processor = load_checkpoint(checkpoint, revision=revision)
-    rows = read_labelled(checkpoint, data, image_dir, revision, reading)
+    rows = read_labeled(checkpoint, data, image_dir, revision, reading)
     started = time.perf_counter()
     predictions = Predictor(model, processor, batch_size, device=find_device()).predictions(rows, "evaluate")
     facts = {
@@ -91,7 +91,7 @@ def calibrate_checkpoint(
     predictor = run.predictor(batch_size)
     heads = predictor.model.config.heads
     if data is not None:
-        rows = {"validation": read_labelled(run.folder, data, image_dir)}
+        rows = {"validation": read_labeled(run.folder, data, image_dir)}
         report, more = run.folder / f"report-{Path(data).stem}", {}
         facts = {"title": f"{run.folder.name} on {Path(data).name}", "rows": len(rows["validation"])}
     else:
@@ -99,7 +99,7 @@ def calibrate_checkpoint(
         rows = {name: part for name, part in task.load().items() if name != "train"}
         if "validation" not in rows:
             raise ValueError(
-                f"task {task.name!r} has no validation rows; give labelled rows that the model has not seen, with "
+                f"task {task.name!r} has no validation rows; give labeled rows that the model has not seen, with "
                 "--data."
             )
         report, facts = run.folder / REPORT, run.facts

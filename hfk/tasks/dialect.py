@@ -1,7 +1,7 @@
 """Dialect: a Korean sentence → the region that it comes from, or the standard language.
 
 Tables hold pairs, `region, dialect, standard`; AI-Hub's JSON writes both into one form, `(묵자)/(먹자)`. A pair gives
-two rows: its dialect side, labelled by the region, and its standard side, by `STANDARD`. Sides that are equal carry no
+two rows: its dialect side, labeled by the region, and its standard side, by `STANDARD`. Sides that are equal carry no
 mark of a region and give one row, of `STANDARD`. What only one project's transcribers write (`((…))`, `&name&`,
 `{laughing}`, `~`, a space before a full stop) is cleaned away, or it would tell the region by the file. Pairs of single
 words are trained on and never scored. The task `dialect-mini` is an embedded sample of sentences of our own.

@@ -371,9 +371,9 @@ def _near_vectors(rows: np.ndarray, vectors: np.ndarray) -> list[tuple[float, fl
     # 4×4 block means are a contraction: pictures that are near at 16×16 are at least as near there, so none is lost.
     coarse = vectors.reshape(-1, 4, 4, 4, 4, 3).mean(axis=(2, 4)).reshape(len(vectors), -1)
     square = (coarse**2).sum(axis=1)
-    centred = vectors.reshape(len(vectors), -1, 3)
-    centred = (centred - centred.mean(axis=1, keepdims=True)).reshape(len(vectors), -1)
-    contrast = np.sqrt((centred**2).mean(axis=1)) + 1e-9
+    centered = vectors.reshape(len(vectors), -1, 3)
+    centered = (centered - centered.mean(axis=1, keepdims=True)).reshape(len(vectors), -1)
+    contrast = np.sqrt((centered**2).mean(axis=1)) + 1e-9
     limit = IMAGE_RMS**2 * coarse.shape[1]
     links = []
     for start in range(0, len(vectors), 512):
@@ -385,7 +385,7 @@ def _near_vectors(rows: np.ndarray, vectors: np.ndarray) -> list[tuple[float, fl
         for first in range(0, int(ahead.sum()), 8192):
             a, b = one[ahead][first : first + 8192], two[ahead][first : first + 8192]
             rms = np.sqrt(((vectors[a] - vectors[b]) ** 2).mean(axis=1))
-            relative = np.sqrt(((centred[a] - centred[b]) ** 2).mean(axis=1)) / np.minimum(contrast[a], contrast[b])
+            relative = np.sqrt(((centered[a] - centered[b]) ** 2).mean(axis=1)) / np.minimum(contrast[a], contrast[b])
             near = (rms <= IMAGE_RMS) & (relative <= IMAGE_DIFFERENCE) & (contrast[b] > IMAGE_FLAT)
             strength = 1 - 0.3 * relative[near] / IMAGE_DIFFERENCE
             links.extend(zip(rows[a[near]], rows[b[near]], strength, strict=True))

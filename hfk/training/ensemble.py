@@ -34,7 +34,7 @@ from ..models.modeling_ensemble import MultiHeadEnsemble
 from ..models.processing_ensemble import MultiHeadEnsembleProcessor, processor_state
 from ..runs.card import write_card
 from ..runs.facts import environment
-from ..runs.run import Run, open_task, read_labelled, scored_split
+from ..runs.run import Run, open_task, read_labeled, scored_split
 from ..tasks import ABOUT_ROWS, Task
 from ..tasks.split import without_folds
 
@@ -77,9 +77,9 @@ class _Parts:
         return {name: rows for name, rows in data.items() if name == "test" or (name == VALIDATION and not self.folds)}
 
     def labelled(self, source: str | Path) -> tuple[Dataset, str]:
-        """Return labelled rows, of a table or of the shared task, and what to call them."""
+        """Return labeled rows, of a table or of the shared task, and what to call them."""
         if str(source) != VALIDATION:
-            return read_labelled(self.runs[0].folder, source), Path(source).name
+            return read_labeled(self.runs[0].folder, source), Path(source).name
         if self.task is None:
             raise ValueError(
                 "these runs do not name one task that is still there, so there are no validation rows: give a table."
@@ -125,7 +125,7 @@ def build_ensemble(
     Args:
         runs: folders of finished runs, or of ensembles, whose members are then taken; all of the same heads.
         output_dir: the folder to fill.
-        fit_on: fit the members' weights, head by head, on these labelled rows: a table with the columns that the runs
+        fit_on: fit the members' weights, head by head, on these labeled rows: a table with the columns that the runs
             were trained on, or "validation" for the validation rows of the task that all runs share. Equal by default.
 
     Returns:
@@ -169,7 +169,7 @@ def fit_weights(said: Sequence[Predictions]) -> dict[str, list[float]]:
     """Find, head by head, the members' weights of least log-loss (least squared error for `regression`).
 
     The weights are 0 or more and sum to 1; so the problem is convex, and has one best value. `said` are the members'
-    predictions of the same rows; a head without labelled ones is left out.
+    predictions of the same rows; a head without labeled ones is left out.
     """
     count, result = len(said), {}
     for head in said[0].heads:

@@ -1,4 +1,4 @@
-"""Charts of the report as HTML: bars and a histogram in the page's own colours and fonts, and pictures as data."""
+"""Charts of the report as HTML: bars and a histogram in the page's own colors and fonts, and pictures as data."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ WORDS: dict[str, tuple[str, str]] = {
         "파랑·실선·+ 는 이 답을 밀어 준 것, 주황·점선·− 는 반대로 당긴 것입니다. 숫자는 로짓에 더한 값이고, 다 더하면 "
         "빈 글과 단색 사진일 때와의 차이가 됩니다. 줄 그은 낱말은 너무 뒤에 있어 읽지 않았습니다.",
         "Blue, solid and + spoke for this answer; orange, dashed and − against it. Numbers are what was added to the "
-        "logit; together they make the difference from a blank text and a photo of one colour. Words struck out came "
+        "logit; together they make the difference from a blank text and a photo of one color. Words struck out came "
         "too late to be read.",
     ),
     # what can go wrong

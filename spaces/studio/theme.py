@@ -1,4 +1,4 @@
-"""The page's look: colours, spacing and fonts as a gradio theme; the rest is in studio.css.
+"""The page's look: colors, spacing and fonts as a gradio theme; the rest is in studio.css.
 
 Ink on warm paper with one green; in the dark, the same the other way round. Fonts are the reader's own, Korean ones
 first: nothing is fetched.

@@ -127,7 +127,7 @@ def reference_features(pixels: torch.Tensor, name: str) -> torch.Tensor:
     package = next(iter(importlib.util.find_spec(module).submodule_search_locations))
     weights = torch.load(Path(package, file), weights_only=True)
 
-    def normalise(x, name):
+    def normalize(x, name):
         names = ("running_mean", "running_var", "weight", "bias")
         return functional.batch_norm(x, *(weights[f"{name}.{n}"] for n in names), eps=1e-3)
 
@@ -137,19 +137,19 @@ def reference_features(pixels: torch.Tensor, name: str) -> torch.Tensor:
         x = functional.pad(x, [side for pad in pads for side in (pad // 2, pad - pad // 2)])
         return functional.conv2d(x, weights[f"{name}.weight"], stride=stride, groups=groups)
 
-    x = functional.relu6(normalise(convolve(pixels, "_conv_stem", 2), "_bn0"))
+    x = functional.relu6(normalize(convolve(pixels, "_conv_stem", 2), "_bn0"))
     strides = iter((1, 2, 2, 2, 1, 2, 1))
     for i in range(sum(name.endswith("_project_conv.weight") for name in weights)):
         block, y = f"_blocks.{i}.", x
         widens = i == 0 or len(weights[f"{block}_project_conv.weight"]) != x.shape[1]
         stride = next(strides) if widens else 1  # of a stage's first block
         if i > 0:
-            y = functional.relu6(normalise(convolve(y, f"{block}_expand_conv"), f"{block}_bn0"))
+            y = functional.relu6(normalize(convolve(y, f"{block}_expand_conv"), f"{block}_bn0"))
         y = convolve(y, f"{block}_depthwise_conv", stride, groups=y.shape[1])
-        y = functional.relu6(normalise(y, f"{block}_bn1"))
-        y = normalise(convolve(y, f"{block}_project_conv"), f"{block}_bn2")
+        y = functional.relu6(normalize(y, f"{block}_bn1"))
+        y = normalize(convolve(y, f"{block}_project_conv"), f"{block}_bn2")
         x = x + y if y.shape == x.shape and stride == 1 else y
-    x = functional.relu6(normalise(convolve(x, "_conv_head"), "_bn1"))
+    x = functional.relu6(normalize(convolve(x, "_conv_head"), "_bn1"))
     return x.mean((2, 3))
 
 

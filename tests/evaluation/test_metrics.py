@@ -66,7 +66,7 @@ def test_a_perfect_model_has_perfect_scores_in_every_unit():
     assert all(type(value) is float for value in scores.values())
 
 
-def test_scores_equal_scikit_learn_on_the_labelled_rows():
+def test_scores_equal_scikit_learn_on_the_labeled_rows():
     generator = np.random.default_rng(1)
     head = HeadConfig("topic", list("가나다라마"))
     target = generator.integers(5, size=200)
@@ -135,7 +135,7 @@ def test_answers_are_those_of_path_decoding():
     assert scores["소분류_macro_f1_independent"] == 1.0
 
 
-def test_exact_match_is_over_rows_with_every_classification_head_labelled():
+def test_exact_match_is_over_rows_with_every_classification_head_labeled():
     logits, labels = perfect(4)
     labels["소분류"] = np.array([0, 1, 2, MISSING])
     labels["mood"][0] = np.nan
@@ -278,7 +278,7 @@ def test_a_bootstrap_interval_holds_the_score_repeats_and_narrows():
     assert few[1] - few[0] > high - low
 
 
-def test_intervals_are_given_for_labelled_single_label_heads():
+def test_intervals_are_given_for_labeled_single_label_heads():
     logits, labels = perfect()
     labels["대분류"][:] = MISSING
     assert m.score_intervals(Predictions(None, HEADS, logits, labels), resamples=20) == {

@@ -94,6 +94,6 @@ def test_regression_scores():
         (modules.RegressionScores, float("nan")),
     ],
 )
-def test_nothing_labelled_gives_no_scores(metric, missing):
+def test_nothing_labeled_gives_no_scores(metric, missing):
     prediction = [0, 0] if isinstance(missing, list) else 0
     assert metric(keep_in_memory=True).compute(predictions=[prediction], references=[missing]) == {}

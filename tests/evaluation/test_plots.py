@@ -31,7 +31,7 @@ def opened(png: bytes) -> Image.Image:
     return image
 
 
-def labelled(size: int, rows: int = 600) -> tuple[np.ndarray, np.ndarray, list[str]]:
+def labeled(size: int, rows: int = 600) -> tuple[np.ndarray, np.ndarray, list[str]]:
     generator = np.random.default_rng(size)
     target = np.concatenate([np.arange(size), generator.integers(size, size=rows)])
     chosen = np.where(generator.random(len(target)) < 0.7, target, (target + 1) % size)
@@ -49,7 +49,7 @@ def test_the_font_has_the_glyphs():
 
 @pytest.mark.parametrize("size", [2, 18, 62])
 def test_a_confusion_matrix_of_any_size_is_a_readable_png(size):
-    target, chosen, names = labelled(size)
+    target, chosen, names = labeled(size)
     image = opened(plots.confusion_png(target, chosen, names, "분류 확인"))
     if size > plots.MATRIX_UP_TO:
         opened(plots.confusion_png(target, target, names))  # no mistakes to draw as bars
@@ -105,7 +105,7 @@ def test_a_length_histogram(lengths):
 
 
 def test_the_same_numbers_give_the_same_bytes():
-    assert plots.confusion_png(*labelled(2)) == plots.confusion_png(*labelled(2))
+    assert plots.confusion_png(*labeled(2)) == plots.confusion_png(*labeled(2))
 
 
 def test_the_users_settings_and_figures_stay_as_they_are(monkeypatch):

@@ -149,7 +149,7 @@ def test_the_page_is_whole_self_contained_and_escapes_everything(written):
     assert all(source.startswith("data:image/png;base64,") for source in page.sources)
     assert page.targets == [f"#{name}" for name in page.ids if name != "language"]
     assert "http" not in text.split("</style>")[0]
-    for shown in ("야영장,오토캠핑장", "No row is labelled", "majority accuracy", "TRAIN_", 'name="viewport"'):
+    for shown in ("야영장,오토캠핑장", "No row is labeled", "majority accuracy", "TRAIN_", 'name="viewport"'):
         assert shown in text
 
 

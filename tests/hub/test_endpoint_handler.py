@@ -82,7 +82,7 @@ def test_a_text_is_prepared_once(handler):
         (None, "there is no text or image"),
     ],
 )
-def test_a_bad_row_never_takes_its_neighbours_down(handler, row, sentence):
+def test_a_bad_row_never_takes_its_neighbors_down(handler, row, sentence):
     first, bad, last = handler({"inputs": [TEXT, row, TEXT]})
     assert list(bad) == ["error"] and pytest.approx(first["cat1"][0]["score"]) == last["cat1"][0]["score"]
     assert re.search(sentence, bad["error"]), bad

@@ -30,19 +30,19 @@ __all__ = ["Fault", "Hub", "HubServer"]
 
 
 class Hub:
-    """A user on the stand-in, with an organisation and nothing else.
+    """A user on the stand-in, with an organization and nothing else.
 
     Attributes:
         endpoint: the server's address.
-        user, organisation: namespaces that the user may write, empty.
+        user, organization: namespaces that the user may write, empty.
         token, read_token: the user's tokens.
         folder: a folder of the test's own; `HF_HOME` of a process is `folder / "home"`.
     """
 
     def __init__(self, server: HubServer, user: str, folder: Path) -> None:
         self.server, self.endpoint, self.folder = server, server.endpoint, folder
-        self.user, self.organisation = user, f"{user}-lab"
-        tokens = server.store.add_user(user, (self.organisation,))
+        self.user, self.organization = user, f"{user}-lab"
+        tokens = server.store.add_user(user, (self.organization,))
         self.token, self.read_token = tokens["write"], tokens["read"]
         self._processes: list[subprocess.Popen] = []
 

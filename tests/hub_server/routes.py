@@ -131,7 +131,7 @@ def check_signature(request: Request) -> None:
 @router.get("/api/whoami-v2")
 async def whoami(account: SignedIn) -> dict:
     token = {"displayName": "stand-in", "role": account.role, "createdAt": "2024-01-01T00:00:00.000Z"}
-    orgs = [{"type": "org", "name": name, "fullname": name, "roleInOrg": "admin"} for name in account.organisations]
+    orgs = [{"type": "org", "name": name, "fullname": name, "roleInOrg": "admin"} for name in account.organizations]
     auth = {"type": "access_token", "accessToken": token}
     return {"type": "user", "name": account.user, "fullname": account.user, "isPro": False, "orgs": orgs, "auth": auth}
 

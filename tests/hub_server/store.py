@@ -28,7 +28,7 @@ LFS_PATTERNS = """
 *.zip *.zst *tfevents*
 """
 GIT_ATTRIBUTES = "".join(f"{pattern} filter=lfs diff=lfs merge=lfs -text\n" for pattern in LFS_PATTERNS.split())
-COLOURS = ("red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray")
+COLORS = ("red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray")
 
 
 class HubError(Exception):
@@ -41,14 +41,14 @@ class HubError(Exception):
 
 @dataclasses.dataclass
 class Account:
-    """Who a token speaks for: a user, the organisations whose repositories they may write, and `read` or `write`."""
+    """Who a token speaks for: a user, the organizations whose repositories they may write, and `read` or `write`."""
 
     user: str
-    organisations: list[str]
+    organizations: list[str]
     role: str
 
     def owns(self, owner: str) -> bool:
-        return owner in (self.user, *self.organisations)
+        return owner in (self.user, *self.organizations)
 
 
 @dataclasses.dataclass
@@ -96,11 +96,11 @@ class Store:
             else:
                 self.repos[kind, f"{owner}/{name}"] = Repo(**state)
 
-    def add_user(self, user: str, organisations: tuple[str, ...] = ()) -> dict[str, str]:
+    def add_user(self, user: str, organizations: tuple[str, ...] = ()) -> dict[str, str]:
         """Register a user; returns the tokens by role: `{"write": …, "read": …}`."""
         tokens = {role: f"hf_{user}_{role}" for role in ("write", "read")}
         for role, token in tokens.items():
-            self.tokens[token] = Account(user, list(organisations), role)
+            self.tokens[token] = Account(user, list(organizations), role)
         return tokens
 
     # -- blobs ---------------------------------------------------------------------------------------------------
@@ -319,9 +319,9 @@ def card_errors(card: dict[str, Any], kind: str) -> list[str]:
         if card.get("sdk") not in ("gradio", "docker", "static", "streamlit"):
             errors.append('"sdk" must be one of [gradio, docker, static]')
         errors += [
-            f'"{key}" must be one of [{", ".join(COLOURS)}]'
+            f'"{key}" must be one of [{", ".join(COLORS)}]'
             for key in ("colorFrom", "colorTo")
-            if card.get(key) not in (None, *COLOURS)
+            if card.get(key) not in (None, *COLORS)
         ]
         if len(card.get("short_description") or "") > 60:
             errors.append('"short_description" length must be less than or equal to 60 characters long')

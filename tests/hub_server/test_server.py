@@ -195,7 +195,7 @@ def test_a_commit_on_an_overtaken_revision_is_refused(hub, repo):
 
 
 def test_a_moved_repository_answers_under_both_names(hub, repo):
-    api, new = hub.api(), f"{hub.organisation}/renamed"
+    api, new = hub.api(), f"{hub.organization}/renamed"
     api.move_repo(repo, new)
     assert api.model_info(repo).id == new
     out = hub.run(f"""
@@ -206,7 +206,7 @@ def test_a_moved_repository_answers_under_both_names(hub, repo):
     assert "model.safetensors" in out
     api.upload_file(path_or_fileobj=WEIGHTS[1:], path_in_repo="b.safetensors", repo_id=repo)
     assert api.file_exists(new, "b.safetensors")
-    assert [model.id for model in api.list_models(author=hub.organisation)] == [new]
+    assert [model.id for model in api.list_models(author=hub.organization)] == [new]
     api.delete_repo(new)
     assert not api.repo_exists(new)
     api.delete_repo(new, missing_ok=True)
@@ -218,7 +218,7 @@ def test_who_may_not_see_or_write_is_told_so(hub, repo, hub_server, tmp_path):
     api, nobody, reader = hub.api(), hub.api(False), hub.api(hub.read_token)
     stranger = Hub(hub_server, f"{hub.user}-other", tmp_path)
     other = hub.api(stranger.token)
-    assert api.whoami()["orgs"][0]["name"] == hub.organisation
+    assert api.whoami()["orgs"][0]["name"] == hub.organization
     assert nobody.model_info(repo).id == repo
     for client, sentence in ((reader, "write token"), (other, "rights to write"), (nobody, "Invalid username")):
         with pytest.raises(HfHubHTTPError, match=sentence):

@@ -97,7 +97,7 @@ def test_a_finished_run_is_calibrated_to_the_same_checkpoint(runs, tmp_path):
 def test_any_checkpoint_is_calibrated_on_a_table(runs, task, tmp_path):
     shutil.copytree(runs[False], tmp_path / "run")
     (tmp_path / "run" / "recipe.yaml").unlink()
-    with pytest.raises(ValueError, match=r"no recipe\.yaml .* give labelled rows that it has not seen, with --data"):
+    with pytest.raises(ValueError, match=r"no recipe\.yaml .* give labeled rows that it has not seen, with --data"):
         calibrate_checkpoint(tmp_path / "run")
     said = calibrate_checkpoint(tmp_path / "run", task.parent / "places.csv")
     assert "fitted on 72 rows, measured on: the same rows, each half" in said

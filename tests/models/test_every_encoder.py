@@ -128,7 +128,7 @@ def test_a_row_with_neither_is_named():
         )
 
 
-def test_padding_and_neighbours_change_nothing():
+def test_padding_and_neighbors_change_nothing():
     model = tiny.model("bert", text_pooling="attention")
     batch = inputs("bert", None)
     alone = model(input_ids=batch["input_ids"][:1, :6]).logits
@@ -309,7 +309,7 @@ def ragged_batches() -> list[dict[str, torch.Tensor]]:
 
 
 @pytest.mark.parametrize("fusion", ["tokens", "pooled", "gated"])
-def test_standardised_features_have_mean_0_and_deviation_1_over_what_counts(fusion):
+def test_standardized_features_have_mean_0_and_deviation_1_over_what_counts(fusion):
     model = tiny.model("bert", "resnet", fusion=fusion)
     batches = ragged_batches()
     model.standardize(batches)
@@ -333,7 +333,7 @@ def test_standardised_features_have_mean_0_and_deviation_1_over_what_counts(fusi
         assert deviation.max() < 1.001 and deviation.median() > 0.999
 
 
-def test_standardisation_travels_with_the_checkpoint_and_older_ones_load_without_it(tmp_path):
+def test_standardization_travels_with_the_checkpoint_and_older_ones_load_without_it(tmp_path):
     model, batch = tiny.model("bert"), inputs("bert", None)
     model.standardize([batch])
     expected = model(**batch).logits["cat1"]

@@ -46,10 +46,10 @@ def huge_header(side: int = 30_000) -> bytes:
 
 GOOD = {
     "rgb": picture(),
-    "grey": picture("L"),
+    "gray": picture("L"),
     "palette": picture("P"),
     "alpha": picture("RGBA"),
-    "grey-alpha": picture("LA"),
+    "gray-alpha": picture("LA"),
     "16-bit": picture("I;16"),
     "cmyk": picture("CMYK", form="JPEG"),
     "gif": picture(form="GIF"),
@@ -143,7 +143,7 @@ def test_bad_pictures_are_refused_in_one_sentence(name):
     assert "\n" not in str(caught.value)
 
 
-def test_16_bit_grey_is_scaled_not_clipped():
+def test_16_bit_gray_is_scaled_not_clipped():
     buffer = io.BytesIO()
     Image.fromarray(np.linspace(0, 65535, 256).astype(np.uint16).reshape(1, 256).repeat(4, 0)).save(buffer, "PNG")
     pixels = np.asarray(open_image(buffer.getvalue()))[0, :, 0].astype(int)
@@ -304,7 +304,7 @@ def rows():
 
 
 def same(left, right):
-    assert json.dumps(left, ensure_ascii=False)  # JSON-serialisable
+    assert json.dumps(left, ensure_ascii=False)  # JSON-serializable
     assert list(left) == list(right)
     for head in left:
         if isinstance(left[head], float):
@@ -355,7 +355,7 @@ def test_predictor_reads_no_more_than_a_window_ahead(checkpoint):
     assert len(taken) == 8
 
 
-def test_a_bad_row_never_takes_its_neighbours_down(checkpoint, rows):
+def test_a_bad_row_never_takes_its_neighbors_down(checkpoint, rows):
     predictor = Predictor.from_pretrained(str(checkpoint))
     mixed = [rows[0], {"text": " "}, {"image": b"no picture"}, {"text": 3}, rows[1], {"image": "missing.jpg"}]
     results = list(predictor(mixed))

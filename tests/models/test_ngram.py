@@ -72,7 +72,7 @@ def test_features_are_those_of_scikit_learn(tokenizer, options, same, sublinear)
     np.testing.assert_allclose(mine @ mine.T, theirs @ theirs.T, rtol=1e-4)
 
 
-def test_the_vector_is_the_normalised_sum_of_embeddings(tokenizer):
+def test_the_vector_is_the_normalized_sum_of_embeddings(tokenizer):
     model = make(tokenizer, word_ngrams=2)
     ids, mask = encode(tokenizer, TEXTS)
     model.fit([(ids, mask)])
@@ -157,7 +157,7 @@ def test_of_ngrams_that_share_a_bucket_the_most_frequent_counts(tokenizer):
         assert weights.max() == pytest.approx(math.log(5 / 4) + 1)
 
 
-def test_padding_on_either_side_and_neighbours_change_nothing(tokenizer):
+def test_padding_on_either_side_and_neighbors_change_nothing(tokenizer):
     model = make(tokenizer, char_ngrams=[1, 5], word_ngrams=2)
     ids, mask = encode(tokenizer, TEXTS)
     for row, text in enumerate(TEXTS):

@@ -55,7 +55,7 @@ def test_same_as_the_library_with_packed_sequences(cell, bidirectional, layers):
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean", "max", "attention"])
-def test_padding_and_neighbours_change_no_logits(pooling):
+def test_padding_and_neighbors_change_no_logits(pooling):
     encoder = make(num_hidden_layers=2)
     model = MultiHeadForClassification.from_encoders(encoder, heads=tiny.heads(), text_pooling=pooling)
     inputs = batch()

@@ -39,7 +39,7 @@ def test_a_filter_is_its_window_s_dot_product():
 
 @pytest.mark.parametrize("recurrent", [None, RECURRENT])
 @pytest.mark.parametrize("pooling", ["cls", "mean", "max", "attention"])
-def test_padding_and_neighbours_change_no_logits(recurrent, pooling):
+def test_padding_and_neighbors_change_no_logits(recurrent, pooling):
     encoder = make(recurrent=recurrent)
     model = MultiHeadForClassification.from_encoders(encoder, heads=tiny.heads(), text_pooling=pooling)
     inputs = batch()

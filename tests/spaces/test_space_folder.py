@@ -17,7 +17,7 @@ from tests.spaces.conftest import ROOT, STUDIO
 
 CHECKPOINTS = sorted((STUDIO / "checkpoints").iterdir())
 HEADLINES = STUDIO / "checkpoints" / "headlines"
-COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
+COLORS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
 
 
 def test_front_matter_is_what_the_hub_takes():
@@ -27,7 +27,7 @@ def test_front_matter_is_what_the_hub_takes():
     front = yaml.safe_load(re.match(r"---\n(.*?)\n---\n", text, re.S).group(1))
     assert front["sdk"] == "gradio" and front["sdk_version"] == gradio.__version__
     assert (STUDIO / front["app_file"]).is_file()
-    assert {front["colorFrom"], front["colorTo"]} <= COLOURS
+    assert {front["colorFrom"], front["colorTo"]} <= COLORS
     assert len(front["short_description"]) <= 60 and front["python_version"] == "3.11"
     assert isinstance(front["models"], list) and front["pinned"] is False
 

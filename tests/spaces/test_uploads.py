@@ -18,9 +18,9 @@ from text import Trouble
 from hfk.tasks.tables import read_table
 
 
-def png(colour: str = "red") -> bytes:
+def png(color: str = "red") -> bytes:
     buffer = io.BytesIO()
-    Image.new("RGB", (8, 8), colour).save(buffer, "PNG")
+    Image.new("RGB", (8, 8), color).save(buffer, "PNG")
     return buffer.getvalue()
 
 

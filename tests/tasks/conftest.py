@@ -42,11 +42,11 @@ def task(write):
 
 @pytest.fixture
 def picture():
-    """PNG bytes of one colour."""
+    """PNG bytes of one color."""
 
-    def picture(colour="red"):
+    def picture(color="red"):
         buffer = io.BytesIO()
-        Image.new("RGB", (8, 8), colour).save(buffer, "PNG")
+        Image.new("RGB", (8, 8), color).save(buffer, "PNG")
         return buffer.getvalue()
 
     return picture

@@ -19,7 +19,7 @@ def table(folder, rows, header="region\tdialect\tstandard"):
     return path
 
 
-def labelled(task, rows):
+def labeled(task, rows):
     names = task.heads[0].labels
     return [(row["text"], names[row["region"]]) for row in rows]
 
@@ -28,7 +28,7 @@ def test_a_pair_gives_a_row_of_its_region_and_one_of_the_standard(tmp_path):
     path = table(tmp_path, [("jeju", "집이 가게", "집에 가자"), ("jeolla", "밥 먹소", "밥 먹소")])
     task = load_task("dialect", data=path, split=None)
     rows = task.load()["train"]
-    assert labelled(task, rows) == [("집이 가게", "jeju"), ("집에 가자", "standard"), ("밥 먹소", "standard")]
+    assert labeled(task, rows) == [("집이 가게", "jeju"), ("집에 가자", "standard"), ("밥 먹소", "standard")]
     assert rows["id"][:2] == ["pairs:1/dialect", "pairs:1/standard"]
 
 
@@ -71,7 +71,7 @@ def test_an_empty_side_costs_its_own_row_only(tmp_path):
         tmp_path, [("jeju", "집이 가게", ""), ("jeju", "이레 옵서 예", "이리 오세요"), ("jeolla", "", "밥 먹자")]
     )
     task = load_task("dialect", data=path, split=None)
-    assert [text for text, _ in labelled(task, task.load()["train"])] == [
+    assert [text for text, _ in labeled(task, task.load()["train"])] == [
         "집이 가게", "이레 옵서 예", "이리 오세요", "밥 먹자",
     ]  # fmt: skip
 
@@ -81,7 +81,7 @@ def test_words_are_trained_on_and_never_scored(tmp_path):
     sentences = [("jeju", f"{n * 7919}번 집이 가게", f"{n * 7919}번 집에 가자") for n in range(30)]
     task = load_task("dialect", data=table(tmp_path, words + sentences))
     rows = task.load()
-    texts = {split: [text for text, _ in labelled(task, part)] for split, part in rows.items()}
+    texts = {split: [text for text, _ in labeled(task, part)] for split, part in rows.items()}
     assert sum(" " not in text for text in texts["train"]) == 40
     assert texts["test"] and all(" " in text for text in texts["validation"] + texts["test"])
     assert sum(map(len, texts.values())) == 100

@@ -24,7 +24,7 @@ def rows(count=60):
     return "\n".join(lines) + "\n"
 
 
-def test_each_column_is_recognised(write, picture, tmp_path):
+def test_each_column_is_recognized(write, picture, tmp_path):
     for n in range(60):
         write(f"pics/{n}.png", "").write_bytes(picture((n, 0, 0)))
     text = inspect_table(write("data.csv", rows()))
@@ -167,7 +167,7 @@ def test_what_people_export_beside_labels_is_no_label(write):
         assert line in text
 
 
-def test_exports_of_labelling_tools(write):
+def test_exports_of_labeling_tools(write):
     """Lists of one label each are labels; what is of parts of a text is not learned, and it is said."""
     rows = [{"id": n, "text": f"{n * 7919}번째 문장은 길다", "label": [["가"], ["나"], []][n % 3], "Comments": []}
             for n in range(60)]  # fmt: skip

@@ -224,7 +224,7 @@ def test_a_label_too_rare_to_be_learned_is_no_mistake_where_the_model_is_scored(
     again = HeadColumn(**column.reading())
     assert again.min_rows == 20 and "min_rows" not in HeadColumn("mood").reading()
     head = HeadConfig("mood", ["가벼운", "편안한"], problem="multi_label")
-    labelled = HeadColumn.from_head(head, again)
-    values = clean_labels(labelled, ["가벼운,드문", "드문"], str)
-    assert resolve_heads([labelled], {"mood": values}, str)[0].labels == head.labels
+    labeled = HeadColumn.from_head(head, again)
+    values = clean_labels(labeled, ["가벼운,드문", "드문"], str)
+    assert resolve_heads([labeled], {"mood": values}, str)[0].labels == head.labels
     assert encode_labels(values, head)[1].to_pylist() == [[0], []]

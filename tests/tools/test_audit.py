@@ -90,7 +90,7 @@ def test_moved_labels_are_listed_with_what_they_should_be(tmp_path):
         assert {line["id"] for line in listed if line["head"] == head} == lies[head] - {"50"}, head
     cat2 = {line["id"]: line for line in listed if line["head"] == "cat2"}
     assert (cat2["5"]["given"], cat2["5"]["suggested"]) == ("일식", "바다")
-    assert "rows labelled 일식 get" in cat2["5"]["reason"] and float(cat2["5"]["given_probability"]) < 0.02
+    assert "rows labeled 일식 get" in cat2["5"]["reason"] and float(cat2["5"]["given_probability"]) < 0.02
     tags = next(line for line in listed if line["id"] == "12" and line["head"] == "tags")
     assert (json.loads(tags["given"]), json.loads(tags["suggested"])) == (["가족"], ["일출"])
     price = next(line for line in listed if line["head"] == "price")

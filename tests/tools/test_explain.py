@@ -34,13 +34,13 @@ def predictor(text: str | None = "bert", vision: str | None = None, **options) -
     return Predictor(tiny.model(text, vision, **options), tiny.processor(text, vision))
 
 
-def photo(corner: tuple[int, int] | None = None, colour: str = "red", size: int = 32) -> Image.Image:
-    """Noise, with a square of one colour in one of the four corners, (row, column)."""
+def photo(corner: tuple[int, int] | None = None, color: str = "red", size: int = 32) -> Image.Image:
+    """Noise, with a square of one color in one of the four corners, (row, column)."""
     noise = np.random.default_rng(7).integers(60, 200, (size, size, 3), dtype=np.uint8)
     picture = Image.fromarray(noise)
     if corner is not None:
         half = size // 2
-        picture.paste(colour, (corner[1] * half, corner[0] * half, (corner[1] + 1) * half, (corner[0] + 1) * half))
+        picture.paste(color, (corner[1] * half, corner[0] * half, (corner[1] + 1) * half, (corner[0] + 1) * half))
     return picture
 
 
@@ -140,12 +140,12 @@ def test_the_word_that_decides_is_found():
 
 def test_the_corner_that_decides_is_found():
     """A red or a blue square in a changing corner of noise decides, and its absence: its quarter must weigh most."""
-    heads = [HeadConfig("colour", ["red", "blue", "none"])]
+    heads = [HeadConfig("color", ["red", "blue", "none"])]
     model = predictor(None, "vit", heads=heads, image_pooling="mean")
     corners = [(row, column) for row in (0, 1) for column in (0, 1)]
     cases = [(corner, place) for corner in corners for place in (0, 1)]
     pictures = [photo(corner, heads[0].labels[place]) for corner, place in cases] + [photo()] * 4
-    train(model, {"colour": [place for _, place in cases] + [2] * 4}, images=pictures)
+    train(model, {"color": [place for _, place in cases] + [2] * 4}, images=pictures)
     found = 0
     for picture, (corner, place) in zip(pictures, cases, strict=False):
         why = explain(model, image=picture, steps=16)
@@ -346,7 +346,7 @@ def test_a_cropped_photo_is_shown_as_it_was_seen():
     assert np.abs(np.array(why.picture).astype(int) - np.array(photo((0, 0))).astype(int)).max() <= 2
 
 
-def test_a_photo_of_one_colour_is_explained_too():
+def test_a_photo_of_one_color_is_explained_too():
     why = explain(predictor(None, "resnet"), image=Image.new("RGB", (40, 30), "navy"), head="cat2")
     assert why.by_image == pytest.approx(0, abs=1e-4) and draw_patches(why).size == (640, 480)
 

@@ -27,7 +27,7 @@ TEXT_TASK, IMAGE_TASK = "sequence-classification", "image-classification"
 
 
 def save(folder, text=None, vision=None, kind="linear", prefix="query: ", **options):
-    """A tiny checkpoint with a temperature and a measured standardisation; returns model and processor."""
+    """A tiny checkpoint with a temperature and a measured standardization; returns model and processor."""
     torch.manual_seed(1)
     heads = tiny.heads(kind=kind)
     heads[0].temperature = 1.7

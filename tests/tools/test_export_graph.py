@@ -141,7 +141,7 @@ def test_what_int8_costs_is_written_down_and_refused_where_it_is_too_much(hfk, f
     lines = [f"{sentence} {number},{['자연', '음식'][number % 2]}" for number in range(40) for sentence in TEXTS[:1]]
     table.write_text("\n".join(["text,cat1", *lines]) + "\n", encoding="utf-8")
     said = fails("export", checkpoint, tmp_path / "graph", "--int8")
-    assert "name a labelled table" in said
+    assert "name a labeled table" in said
     hfk("export", checkpoint, tmp_path / "graph", "--int8", "--data", table, "--max-loss", "1")
     about = json.loads((tmp_path / "graph" / "graph.json").read_text(encoding="utf-8"))["int8"]
     assert about["rows"] == 40 and about["heads"]["cat1"].keys() == {"score", "float32", "int8"}

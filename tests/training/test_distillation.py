@@ -47,10 +47,10 @@ def test_the_soft_loss_is_that_of_the_paper():
     found = soft_loss(student, teacher, None, topic, 2.0, 0.3)
     p, q = (teacher / 2).softmax(-1), (student / 2).softmax(-1)
     assert found.item() == pytest.approx((4 * (p * (p / q).log()).sum() / 5).item(), rel=1e-5)
-    # T² keeps the gradient's size: for high temperatures it is the difference of the centred logits over their number.
+    # T² keeps the gradient's size: for high temperatures it is the difference of the centered logits over their number.
     (gradient,) = torch.autograd.grad(soft_loss(student, teacher, None, topic, 1000.0, 0.3), student)
-    centred = (student - student.mean(1, keepdim=True) - teacher + teacher.mean(1, keepdim=True)) / 3 / 5
-    torch.testing.assert_close(gradient, centred.detach(), rtol=1e-2, atol=1e-3)
+    centered = (student - student.mean(1, keepdim=True) - teacher + teacher.mean(1, keepdim=True)) / 3 / 5
+    torch.testing.assert_close(gradient, centered.detach(), rtol=1e-2, atol=1e-3)
     assert soft_loss(teacher, teacher, None, topic, 3.0, 0.3).item() == pytest.approx(0, abs=1e-6)
 
 
@@ -239,7 +239,7 @@ def test_rows_that_the_teacher_cannot_read_are_learned_from_labels(tmp_path):
         MultiHeadTrainer(tiny.model(heads=heads), arguments(tmp_path), tiny.processor(), blind, techniques=techniques)
 
 
-# --------------------------------------------------------------------------------------------------- unlabelled rows
+# --------------------------------------------------------------------------------------------------- unlabeled rows
 
 
 def write_table(path: Path, rows: list[list[str]]) -> Path:
@@ -257,9 +257,9 @@ def test_unlabelled_rows_are_used_and_said(teacher, text_options, places, tmp_pa
     options = text_options | {"distillation.unlabelled": str(table), "distillation.alpha": 0.0}
     results = distill(str(teacher), tmp_path / "student", str(places), options)
     said = results["extra"]["distillation"]
-    assert said["unlabelled_rows"] == len(new) and said["note"] == f"used {len(new)} unlabelled rows of more.csv"
-    assert said["unlabelled_left_out"] == {"empty": 1, "repeated, or among the labelled rows": 3}
-    assert results["extra"]["rows"]["train"] == len(data["train"])  # the labelled ones, as before
+    assert said["unlabelled_rows"] == len(new) and said["note"] == f"used {len(new)} unlabeled rows of more.csv"
+    assert said["unlabelled_left_out"] == {"empty": 1, "repeated, or among the labeled rows": 3}
+    assert results["extra"]["rows"]["train"] == len(data["train"])  # the labeled ones, as before
     log = json.loads((tmp_path / "student" / "training_log.json").read_text())
     assert max(entry["step"] for entry in log) == -(-(len(data["train"]) + len(new)) // 8)
 

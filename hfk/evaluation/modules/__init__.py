@@ -2,7 +2,7 @@
 
 hfk itself computes with their functions (`hfk.evaluation.metrics`), and `hfk metrics push` sends the files as they are:
 the numbers of a report and of `evaluate.load("owner/name")` can't differ. Nothing is fetched from the network. A
-missing label is -100 (or NaN for numbers); such rows are left out, and nothing labelled gives an empty dict.
+missing label is -100 (or NaN for numbers); such rows are left out, and nothing labeled gives an empty dict.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ class MultiHeadAccuracy(evaluate.Metric):
         names: optional head names, for results called `{name}_accuracy`; `head0`, `head1`, … without.
 
     Returns:
-        `{name}_accuracy`; `accuracy`, their mean; `exact_match` over the fully labelled rows.
+        `{name}_accuracy`; `accuracy`, their mean; `exact_match` over the fully labeled rows.
 
     Example:
         >>> MultiHeadAccuracy().compute(predictions=[[0, 1], [1, 1]], references=[[0, 1], [1, 0]])["exact_match"]

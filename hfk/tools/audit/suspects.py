@@ -189,7 +189,7 @@ def _single_suspects(rows: Rows, head: HeadConfig, max_given: float) -> list[Sus
         name, better = head.labels[label], head.labels[suggested]
         reason = (
             f"a model that had not seen the row gives {better} {of_suggested:.0%} and {name} {of_given:.1%}; rows "
-            f"labelled {name} get {usual[label]:.0%} on average"
+            f"labeled {name} get {usual[label]:.0%} on average"
         )
         clear = of_given <= max_given and of_suggested >= MIN_SUGGESTED
         found.append(Suspect(row, head.name, name, better, of_given, of_suggested, of_given, reason, proposed=clear))

@@ -221,7 +221,7 @@ def _integrate(target: _Target, tensors: dict[str, Tensor], tokens: Tensor | Non
         if len(seen) == 2 and seen[0].dim() == 3 and seen[0].shape[1] == ids.shape[1]:
             ends["tokens"] = seen[1], seen[0]
     if "pixel_values" in tensors:
-        # One color, the picture's own mean: less unlike any picture than black or grey, so that gradients on the way
+        # One color, the picture's own mean: less unlike any picture than black or gray, so that gradients on the way
         # are less noisy, and leaving out the cells found by it changed answers more (see docs/guide.md).
         pixels = tensors["pixel_values"]
         ends["pixels"] = pixels.mean((2, 3), keepdim=True).expand_as(pixels), pixels

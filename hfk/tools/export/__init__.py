@@ -17,7 +17,7 @@ def command(
     head: Annotated[str | None, typer.Option(help="The one head that a stock classifier keeps.")] = None,
     int8: Annotated[bool, typer.Option("--int8", help="Of a graph: keep weights in one byte a number.")] = False,
     data: Annotated[
-        Path | None, typer.Option(help="Labelled table that tells what int8 costs; the run's validation rows.")
+        Path | None, typer.Option(help="Labeled table that tells what int8 costs; the run's validation rows.")
     ] = None,
     max_loss: Annotated[float, typer.Option(min=0, help="The most that int8 may cost a head of its score.")] = 0.003,
 ) -> None:

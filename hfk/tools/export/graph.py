@@ -3,7 +3,7 @@
 Batch and length are free in it. Configuration, tokenizer and the columns' names lie beside it, so that `Predictor` and
 `hfk predict` answer from it as from the checkpoint, and `LightPredictor` without torch. Every graph is compared with
 the checkpoint before it is written. With int8, the matrices of weights are in one byte a number; what that costs each
-head is measured on labelled rows, written down, and refused where it is too much.
+head is measured on labeled rows, written down, and refused where it is too much.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from ...inference.predictor import Predictor, count_multiplications
 from ...inference.table import TASK_FILE
 from ...models.decoding import decide, probabilities
 from ...runs.recipe import Recipe
-from ...runs.run import Run, load_rows, read_labelled
+from ...runs.run import Run, load_rows, read_labeled
 
 SCORE_OF = {"single_label": "accuracy", "multi_label": "micro_f1", "regression": "r2"}
 _TEXTS = ["해 뜨는 바닷가", "조선 시대에 지어진 오래된 절에서 하룻밤을 보낸 이야기, 그리고 2층 카페", "KTX 5분"]
@@ -78,7 +78,7 @@ def export_graph(
         output: folder to make.
         backend: `onnx`, which OpenVINO runs too, or `openvino` for its own format.
         int8: keep the matrices of weights in one byte a number.
-        data: labelled table that tells what int8 costs; by default the validation rows of the run.
+        data: labeled table that tells what int8 costs; by default the validation rows of the run.
         max_loss: the most that any head may lose of its score by int8: accuracy, micro-F1 of several labels, R².
 
     Returns:
@@ -198,14 +198,12 @@ def _compare(predictor: Predictor, graph: GraphModel, batch: dict[str, Tensor]) 
 
 
 def _rows(folder: Path, data: str | Path | None) -> Dataset:
-    """The labelled rows on which int8 is measured."""
+    """The labeled rows on which int8 is measured."""
     if data is not None:
-        return read_labelled(folder, data)
+        return read_labeled(folder, data)
     run = Run(folder)
     if not run.recipe.get("task"):
-        raise ValueError(
-            f"{folder} is no run with rows of its own: name a labelled table to measure int8 on by --data."
-        )
+        raise ValueError(f"{folder} is no run with rows of its own: name a labeled table to measure int8 on by --data.")
     return load_rows(Recipe.read(run.recipe))[1]["validation"]
 
 

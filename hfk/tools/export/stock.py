@@ -3,9 +3,9 @@
 Servers and widgets that run no remote code take `AutoModelForSequenceClassification` and its image sibling. Stock text
 classifiers read the first token through `dense → activation → linear`; a linear head of hfk fits in where the
 activation can be made to do nothing: tanh is linear near 0, so the dense layer scales down and the last one up; ReLU
-and GELU do nothing to what is large, so the dense layer adds a bound that layer normalisation guarantees (which costs
-digits: those families keep their logits in float32 only). The text preparation (prefix, Unicode normalisation,
-whitespace) goes into the tokenizer's own normaliser; HTML entities are not resolved there. Every export is compared
+and GELU do nothing to what is large, so the dense layer adds a bound that layer normalization guarantees (which costs
+digits: those families keep their logits in float32 only). The text preparation (prefix, Unicode normalization,
+whitespace) goes into the tokenizer's own normalizer; HTML entities are not resolved there. Every export is compared
 with the checkpoint before it is written.
 """
 
@@ -163,7 +163,7 @@ def _classifier(model: MultiHeadForClassification, config: HeadConfig, head: Hea
         weight = weight * _SCALE
     elif place.activation is not None:
         norm = stock.get_submodule(place.bounded_by.format(last=encoder.config.num_hidden_layers - 1))
-        # A normalised vector of d numbers has none above √d.
+        # A normalized vector of d numbers has none above √d.
         bound = (norm.weight.abs() * size**0.5 + norm.bias.abs()).detach().double() + _MARGIN
         _fill(stock.get_submodule(place.dense), torch.eye(size), bound)
         warnings.warn(f"load this {family} model in float32: half precision would blur its logits.", stacklevel=3)
@@ -185,7 +185,7 @@ def _last_layer(model: MultiHeadForClassification, head: Head, config: HeadConfi
 
 
 def _standardized(model: MultiHeadForClassification, layer: nn.Linear) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weight and bias of a head's first layer, with the standardisation before it folded in, in float64."""
+    """Weight and bias of a head's first layer, with the standardization before it folded in, in float64."""
     before = model.fusion.standardization
     weight = layer.weight.detach().double() * before.scale.double()
     return weight, layer.bias.detach().double() - weight @ before.mean.double()
@@ -216,7 +216,7 @@ def _tokenizer(processor: MultiHeadProcessor) -> PreTrainedTokenizerFast:
     if processor.text_prefix:
         steps.append(normalizers.Prepend(processor.text_prefix))
     backend.normalizer = normalizers.Sequence([*steps, *([backend.normalizer] if backend.normalizer else [])])
-    # The plain class reads tokenizer.json as it is; a family's own may build its normaliser anew.
+    # The plain class reads tokenizer.json as it is; a family's own may build its normalizer anew.
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
         model_max_length=processor.max_length,

@@ -24,7 +24,7 @@ from ...tasks.heads import sort_labels
 from ...tasks.source import as_files, split_name
 from ...tasks.tables import Layout, is_saved_dataset, layout, read_table
 from ...tasks.yaml_task import read_names, table_task
-from .roles import LABELLED, MANY_LABELS, Column, classify
+from .roles import LABELED, MANY_LABELS, Column, classify
 
 MAX_LENGTH = 512
 """Tokens that the encoder of the recipe `table` reads at most."""
@@ -290,7 +290,7 @@ def _stem(name: str) -> str:
 
 def _choose(columns: list[Column]) -> tuple[list[Column], list[Column]]:
     """The heads, coarse to fine, and the doubtful ones."""
-    able = [column for column in columns if column.role in LABELLED]
+    able = [column for column in columns if column.role in LABELED]
     by_name = {column.name: column for column in able}
     heads = [column for column in able if column.score >= 0]
     strong = [column for column in heads if column.score > 0]

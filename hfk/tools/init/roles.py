@@ -25,7 +25,7 @@ MANY_LABELS = 300
 RARE = 20  # rows below which a value of a long-tailed multi-label column is left out
 SEPARATORS = (" . ", " | ", "|", "; ", ";", ", ", ",", " / ", "/", " #", "\t")
 LEVELS = (" > ", ">", "›", "»")
-LABELLED = ("label", "labels", "marks", "levels", "number")
+LABELED = ("label", "labels", "marks", "levels", "number")
 """Roles that can be heads."""
 
 _WORDS = {  # words of a name → what they say of it

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...evaluation.calibration import calibrate, fit_thresholds
 from ...evaluation.metrics import score_heads
-from ...evaluation.predictions import Predictions, count_labelled
+from ...evaluation.predictions import Predictions, count_labeled
 from ...tasks.labels import label_arrays
 from .base import Setting, Technique
 
@@ -24,7 +24,7 @@ class Calibration(Technique, key="calibrate"):
         """Refuse to go without labels to fit on; said now, not after the training."""
         super().begin(setting)
         rows, heads = setting.rows.get("validation"), setting.heads
-        counts = count_labelled(label_arrays(rows, heads), heads) if rows is not None else {}
+        counts = count_labeled(label_arrays(rows, heads), heads) if rows is not None else {}
         if not any(counts.get(head.name) for head in heads if head.rules.has_labels):
             raise ValueError(
                 "calibrate needs validation rows with labels of a classification head; there are none. Give the task a "
@@ -50,11 +50,11 @@ class Thresholds(Technique, key="thresholds"):
     """
 
     def begin(self, setting: Setting) -> None:
-        """Refuse to go without labelled validation rows; said now, not after the training."""
+        """Refuse to go without labeled validation rows; said now, not after the training."""
         super().begin(setting)
         rows = setting.rows.get("validation")
         heads = [head for head in setting.heads if head.rules.has_labels and not head.rules.exclusive]
-        counts = count_labelled(label_arrays(rows, heads), heads) if rows is not None else {}
+        counts = count_labeled(label_arrays(rows, heads), heads) if rows is not None else {}
         if not any(counts.get(head.name) for head in heads):
             raise ValueError("thresholds need validation rows with labels of a multi_label head; there are none.")
 

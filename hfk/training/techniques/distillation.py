@@ -48,7 +48,7 @@ _EMBEDDING = "embedding of teacher"
 class Distillation(Technique, key="distillation"):
     """Learn a teacher's logits too.
 
-    Of a head, a labelled cell costs (1 − alpha) × its own loss + alpha × `soft_loss`, an unlabelled one `soft_loss`
+    Of a head, a labeled cell costs (1 − alpha) × its own loss + alpha × `soft_loss`, an unlabeled one `soft_loss`
     alone. With `hidden`, the cosine distance between the student's and the teacher's embedding is added; where their
     widths differ, the student's goes through a linear layer, which is learned along and thrown away.
 
@@ -96,7 +96,7 @@ class Distillation(Technique, key="distillation"):
         self._order = match_labels(setting.heads, self._teacher.heads, self.teacher)
 
     def rows(self, rows: Dataset) -> Dataset:
-        """Add the unlabelled rows, and to every row a column a head of the teacher's logits."""
+        """Add the unlabeled rows, and to every row a column a head of the teacher's logits."""
         arguments = self.setting.arguments
         facts: dict[str, Any] = {name: getattr(self, name) for name in ("temperature", "alpha", "hidden")}
         facts["teacher"] = Path(self.teacher).name
@@ -105,7 +105,7 @@ class Distillation(Technique, key="distillation"):
         if self.unlabelled:
             extra, left_out = read_unlabelled(self.unlabelled, self.unlabelled_text, self.setting)
             rows = concatenate_datasets([rows, extra])
-            note = f"used {len(extra):,} unlabelled rows of {Path(self.unlabelled).name}"
+            note = f"used {len(extra):,} unlabeled rows of {Path(self.unlabelled).name}"
             facts |= {"unlabelled_left_out": left_out, "unlabelled_rows": len(extra), "note": note}
             if arguments.should_save:
                 print(f"distillation: {note}; left out: {json.dumps(left_out)}", flush=True)
@@ -242,15 +242,15 @@ def _warn_of_folds(teacher: str) -> None:
 
 
 def read_unlabelled(table: str, column: str | None, setting: Setting) -> tuple[Dataset, dict[str, int]]:
-    """Read the unlabelled table as training rows whose labels are all missing; `column` is the task's own by default.
+    """Read the unlabeled table as training rows whose labels are all missing; `column` is the task's own by default.
 
     Empty texts, and those that are repeated or among the task's own rows, are left out and counted.
     """
     path, task, processor = Path(table), setting.task, setting.processor
     if task is None or not task.text or processor.tokenizer is None:
-        raise ValueError("unlabelled rows are texts, and this task or student has none.")
+        raise ValueError("unlabeled rows are texts, and this task or student has none.")
     if not path.is_file():
-        raise FileNotFoundError(f"the unlabelled table {path} does not exist.")
+        raise FileNotFoundError(f"the unlabeled table {path} does not exist.")
     frame = read_table(path)
     columns = [column] if column else task.source.text
     for name in columns:
@@ -260,18 +260,18 @@ def read_unlabelled(table: str, column: str | None, setting: Setting) -> tuple[D
                 "the text column with --text."
             )
     seen = {normalize(text) for rows in setting.rows.values() for text in rows["text"] if text}
-    texts, left_out = [], {"empty": 0, "repeated, or among the labelled rows": 0}
+    texts, left_out = [], {"empty": 0, "repeated, or among the labeled rows": 0}
     for cells in zip(*(frame[name] for name in columns), strict=True):
         text = join_texts(cells) or ""
         if processor.clean(text) is None:
             left_out["empty"] += 1
         elif normalize(text) in seen:
-            left_out["repeated, or among the labelled rows"] += 1
+            left_out["repeated, or among the labeled rows"] += 1
         else:
             seen.add(normalize(text))
             texts.append(text)
     if not texts:
-        raise ValueError(f"{path.name} has no text that is not empty or among the labelled rows already.")
+        raise ValueError(f"{path.name} has no text that is not empty or among the labeled rows already.")
     features = setting.rows["train"].features
     content = {name: [None] * len(texts) for name in features}
     content |= {"id": [f"unlabelled-{number}" for number in range(len(texts))], "text": texts}

@@ -134,7 +134,7 @@ class HierarchyLoss(Technique, key="hierarchy_loss"):
 
 
 def label_prior(labels: np.ndarray, classes: int) -> list[float]:
-    """Return each label's share of the labelled rows; a class without any counts as if it had one, for its logarithm.
+    """Return each label's share of the labeled rows; a class without any counts as if it had one, for its logarithm.
 
     `labels` are int `(rows,)`, negative where unknown, or distributions `(rows, classes)` with NaN rows.
     """
@@ -147,7 +147,7 @@ def label_prior(labels: np.ndarray, classes: int) -> list[float]:
 
 
 def balanced_weights(labels: np.ndarray, classes: int, kind: str, beta: float = 0.999) -> list[float]:
-    """Weigh classes by rarity as `ClassWeights` says, so that the mean weight over the labelled rows is 1.
+    """Weigh classes by rarity as `ClassWeights` says, so that the mean weight over the labeled rows is 1.
 
     `labels` are int `(rows,)`, negative where unknown; classes without rows weigh 1.
     """
