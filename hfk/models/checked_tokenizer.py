@@ -35,11 +35,13 @@ _ELSEWHERE = re.compile(r"\\[gk1-9]")  # calls of groups, and references back to
 _FORBIDDEN = re.compile(r"\)[*+{]|\(\?~")  # groups that are repeated, and absence
 _KNOWN = (
     r" ?[^\s\p{L}\p{N}]+[\r\n]*", r" ?[^\s\p{L}\p{N}]+[\r\n/]*", r" ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*",
-    r" ?[\p{P}\p{S}]+[\r\n]*", r"\s*[\r\n]+", r"\s*[\r\n]",
+    r" ?[\p{P}\p{S}]+[\r\n]*", r"\s*[\r\n]+", r"\s*[\r\n]", r" ?[^\s\p{L}\p{N}]++[\r\n]*", r"[^\r\n\p{L}\p{N}]?+\p{L}+",
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+",
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*",
     r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
     r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
 )  # fmt: skip
-"""Of the patterns of GPT-4, Llama 3, Qwen and DeepSeek: two repetitions, which can't take over from one another."""
+"""Of the patterns of GPT-4, Llama 3, Mistral, Qwen and DeepSeek: repetitions that can't take over."""
 
 
 def check_tokenizer(path: str | os.PathLike, where: str) -> None:
