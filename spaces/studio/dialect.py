@@ -123,7 +123,7 @@ def build() -> None:
             lambda words=words: (words, ""), None, [text, origin], api_visibility="private", queue=False
         )
         filled.then(show, [text, origin], answer, **shown)
-    source = gr.Textbox(visible=False, label="source")
+    source = gr.Textbox("", visible=False, label="source")
     gr.on([], translate, [text, source], gr.JSON(visible=False), api_name="translate", **limits)
 
 

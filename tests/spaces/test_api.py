@@ -209,7 +209,7 @@ def test_nothing_to_go_by_is_one_sentence(client, text, checkpoint, sentence):
 def test_a_megabyte_of_text_is_cut_and_answered(client):
     for text in ("가나다라마 " * 180_000, "가" * 1_000_000):
         answer = client.predict(text, None, api_name="/classify")
-        assert 0 < answer["read_share"] < 0.01 and answer["milliseconds"] < 2000
+        assert 0 < answer["read_share"] < 0.05 and answer["milliseconds"] < 2000
 
 
 @pytest.mark.parametrize(

@@ -102,4 +102,4 @@ def test_the_page_names_no_other_host(path):
 
 @pytest.mark.parametrize("path", sorted(STUDIO.glob("*.py")), ids=lambda path: path.name)
 def test_modules_stay_short(path):
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 280
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 300

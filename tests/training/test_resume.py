@@ -34,6 +34,7 @@ CASES = {
     "pictures, drawn again": ({"pictures": True, "sampling": "sqrt"}, {"vision": "vit"}),
     "mixed pictures": ({"cutmix": {"copies": 1}, "mixup": 0.4}, {"vision": "resnet"}),
     "heads fitted at the end": ({"fitted_heads": {"folds": 2}}, {}),
+    "heads alone, on what was encoded before": ({"frozen_features": True, "thin": True}, {"vision": "vit", "text": None}),
     "distillation": ({"distillation": {"hidden": 1.0}}, {}),
     "patience": (
         {"early_stopping": 4},
@@ -55,8 +56,9 @@ class SaveAt(TrainerCallback):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_resumed_run_ends_bit_by_bit_where_an_uninterrupted_one_does(name, wide_teacher, tmp_path):
+def test_a_resumed_run_ends_bit_by_bit_where_an_uninterrupted_one_does(name, wide_teacher, tmp_path, monkeypatch):
     """Stopped in the middle of the second epoch, where its order and its random numbers have been drawn already."""
+    monkeypatch.setenv("HFK_CACHE", str(tmp_path / "cache"))
     techniques, options = CASES[name]
     if "distillation" in techniques:
         techniques = {"distillation": techniques["distillation"] | {"teacher": wide_teacher}}

@@ -282,6 +282,6 @@ def test_recipes_for_large_encoders_train_with_stand_ins(name, contest, encoders
     model = MultiHeadForClassification.from_pretrained(tmp_path / "run")
     assert [len(head.labels) for head in model.config.heads] == [6, 18, 128]
     assert (model.text_encoder is None, model.vision_encoder is None) == (name == "tour-image", name == "tour-text")
-    assert (tmp_path / "run" / "adapter").is_dir() == (name == "tour-lora")
+    assert not (tmp_path / "run" / "adapter").exists()  # of encoders that only this machine has
     if model.text_encoder is not None:
         assert model.text_encoder.config.model_type == "electra"
