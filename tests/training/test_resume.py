@@ -34,7 +34,7 @@ CASES = {
     "pictures, drawn again": ({"pictures": True, "sampling": "sqrt"}, {"vision": "vit"}),
     "mixed pictures": ({"cutmix": {"copies": 1}, "mixup": 0.4}, {"vision": "resnet"}),
     "heads fitted at the end": ({"fitted_heads": {"folds": 2}}, {}),
-    "heads alone, on what was encoded before": ({"frozen_features": True, "thin": True}, {"vision": "vit", "text": None}),
+    "heads on what was encoded before": ({"frozen_features": True, "thin": True}, {"vision": "vit", "text": None}),
     "distillation": ({"distillation": {"hidden": 1.0}}, {}),
     "patience": (
         {"early_stopping": 4},
