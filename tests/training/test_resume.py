@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -121,14 +122,17 @@ def test_every_technique_is_resumed():
 
 def test_a_kill_at_any_moment_of_a_save_leaves_no_broken_pick(tmp_path):
     """Whatever files there are when the next one is touched: what a kill would leave at that moment."""
-    run, moments, watching = tmp_path / "run", [], [True]
+    run, moments, watching, one_at_a_time = tmp_path / "run", [], [True], threading.RLock()
 
     def remember(event: str, details: tuple) -> None:
         touched = event.startswith(("open", "os.", "shutil.")) and event not in ("os.listdir", "os.scandir")
-        if touched and watching and str(run) in str(details[:1]) and run.is_dir():
-            watching.clear()
-            moments.append(shutil.copytree(run, tmp_path / str(len(moments))))
-            watching.append(True)
+        if not (touched and watching and str(run) in str(details[:1]) and run.is_dir()):
+            return
+        with one_at_a_time:  # a seal's files are read by several threads
+            if watching:  # not what the copying itself touches
+                watching.clear()
+                moments.append(shutil.copytree(run, tmp_path / str(len(moments))))
+                watching.append(True)
 
     sys.addaudithook(remember)
     made = trainer(run, {"ema": 0.5}, max_steps=3, save_strategy="steps", save_steps=1, save_total_limit=1)
